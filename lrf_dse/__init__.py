@@ -1,0 +1,1 @@
+"""lrf-dse: explore tensor-train factorisations of a network's fully connected layers for one RISC-V chip."""

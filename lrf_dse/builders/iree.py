@@ -1,0 +1,98 @@
+"""Run IREE's compiler: ONNX -> HAL IR -> .vmfb.
+
+Owns iree-compile's command line. Knows nothing of TT: a candidate is an ONNX model by now. The .vmfb is
+made from the same HAL IR that the schedule host reads, so both hold the very same kernel image.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lrf_dse.errors import BuildError, ToolError
+from lrf_dse.target import Target
+
+if TYPE_CHECKING:
+    import onnx
+
+SUPPORTED_VERSION = "3.13"
+"""The schedule host follows this release's HAL IR and executable-library ABI."""
+
+_TIMEOUT_S = 1800.0
+
+
+def iree_version() -> str:
+    """Version of the compiler wheel. Raises ToolError if it is missing."""
+    try:
+        return importlib.metadata.version("iree-base-compiler")
+    except importlib.metadata.PackageNotFoundError as error:
+        raise ToolError("IREE is missing: pip install 'iree-base-compiler[onnx]' (see `lrf-dse doctor`)") from error
+
+
+def target_flags(target: Target) -> list[str]:
+    """What iree-compile must know of the target: CPU code generation for riscv64 Linux."""
+    return [
+        "--iree-hal-target-device=local",
+        "--iree-hal-local-target-device-backends=llvm-cpu",
+        "--iree-llvmcpu-target-triple=riscv64-unknown-linux-gnu",
+        f"--iree-llvmcpu-target-abi={target.iree.abi}",
+        f"--iree-llvmcpu-target-cpu-features={target.iree.cpu_features}",
+        # Debug sections would be half of a small module.
+        "--iree-llvmcpu-debug-symbols=false",
+    ]
+
+
+def import_onnx(model: onnx.ModelProto, out_dir: Path) -> Path:
+    """Write `model` as MLIR in the torch dialect; the path of the file. Raises BuildError."""
+    import onnx
+
+    onnx_path, mlir_path = out_dir / "model.onnx", out_dir / "model.mlir"
+    onnx.save(model, onnx_path)
+    iree_version()
+    _run(
+        [sys.executable, "-m", "iree.compiler.tools.import_onnx", str(onnx_path), "-o", str(mlir_path)],
+        "iree-import-onnx",
+    )
+    return mlir_path
+
+
+def compile_to_hal(mlir_path: Path, target: Target) -> Path:
+    """Compile down to HAL IR with the kernel image inside; the path of the text file. Raises BuildError."""
+    hal_path = mlir_path.with_suffix(".hal.mlir")
+    flags = ["--compile-to=hal", *target_flags(target)]
+    _run([_iree_compile(), str(mlir_path), *flags, "-o", str(hal_path)], "iree-compile")
+    return hal_path
+
+
+def assemble_vmfb(hal_path: Path, target: Target) -> Path:
+    """Finish the compilation that `compile_to_hal` began; the path of the .vmfb. Raises BuildError."""
+    vmfb_path = hal_path.parent / "model.vmfb"
+    flags = ["--compile-from=hal", *target_flags(target)]
+    _run([_iree_compile(), str(hal_path), *flags, "-o", str(vmfb_path)], "iree-compile")
+    return vmfb_path
+
+
+def _iree_compile() -> str:
+    iree_version()
+    spec = importlib.util.find_spec("iree.compiler")
+    for folder in spec.submodule_search_locations or [] if spec else []:
+        program = Path(folder) / "_mlir_libs" / "iree-compile"
+        if program.is_file():
+            return str(program)
+    raise ToolError("the iree-base-compiler wheel holds no iree-compile: reinstall it (see `lrf-dse doctor`)")
+
+
+def _run(command: Sequence[str], name: str) -> None:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise BuildError(f"{name} did not finish in {_TIMEOUT_S:.0f} s") from error
+    if done.returncode != 0:
+        lines = [line for line in done.stderr.splitlines() if "error" in line.lower()]
+        reason = lines[0] if lines else f"exit code {done.returncode}"
+        raise BuildError(f"{name} failed: {reason.strip()[:400]}")

@@ -1,0 +1,63 @@
+"""The C compiler: clang as packaged in the `ziglang` wheel, for riscv64 targets and for the host.
+
+Owns the command line of zig and its caches; knows nothing of models.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from lrf_dse.errors import BuildError, ToolError
+
+_TIMEOUT_S = 600.0
+
+
+def cache_dir() -> Path:
+    """The folder for what can be made again: $LRF_DSE_CACHE, else ~/.cache/lrf-dse. Created on first use."""
+    configured = os.environ.get("LRF_DSE_CACHE")
+    folder = Path(configured) if configured else Path.home() / ".cache" / "lrf-dse"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ToolError(
+            f"cannot create the cache folder {folder}: {error.strerror}; set LRF_DSE_CACHE to a writable one"
+        ) from error
+    return folder
+
+
+def zig_version() -> str:
+    """Version of the ziglang wheel. Raises ToolError if it is not installed."""
+    try:
+        return importlib.metadata.version("ziglang")
+    except importlib.metadata.PackageNotFoundError as error:
+        raise ToolError("the C compiler is missing: pip install ziglang (see `lrf-dse doctor`)") from error
+
+
+def zig_cc(args: Sequence[str], *, cwd: Path) -> None:
+    """Run `zig cc` with `args` in the folder `cwd`. Raises BuildError with the first error line.
+
+    Zig caches objects by content but does not see files named by `.incbin`: a caller that embeds a
+    file must put the content's hash into its name (measured: a changed blob gave a stale object).
+    """
+    zig_version()
+    environment = os.environ | {
+        "ZIG_GLOBAL_CACHE_DIR": str(cache_dir() / "zig"),
+        # Objects of one build are of no use to the next; the global cache keeps musl and compiler-rt.
+        "ZIG_LOCAL_CACHE_DIR": str(cwd / ".zig-cache"),
+    }
+    command = [sys.executable, "-m", "ziglang", "cc", *args]
+    try:
+        done = subprocess.run(
+            command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise BuildError(f"zig cc did not finish in {_TIMEOUT_S:.0f} s in {cwd}") from error
+    if done.returncode != 0:
+        lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        first = next((line for line in lines if "error" in line), lines[0])
+        raise BuildError(f"zig cc failed in {cwd}: {first}")

@@ -1,0 +1,67 @@
+"""Every error that a user can cause or meet, and nothing else.
+
+The command line prints ``str(error)`` as one line and exits with ``exit_code``. A message says what
+is wrong, where (file, key or layer) and what to do. A bug is never wrapped in one of these.
+
+    LrfDseError
+    ├── UsageError          arguments that contradict each other
+    ├── ModelError          a model file that cannot be read, or holds nothing to do
+    ├── DataError           calibration or validation data that does not fit the model
+    ├── TargetError         an unknown target, or a target file with a bad key or value
+    ├── ToolError           an external program that is missing or did not answer
+    ├── StoreError          records that cannot be read or written
+    ├── BuildError          a compiler refused; a stage turns it into a Failure record
+    ├── ScheduleError       HAL IR that the schedule host does not know (names the operation)
+    ├── RunError            a program that crashed, hung or gave no result
+    └── BudgetError         no plan satisfies the budgets
+
+A candidate that fails is data (`lrf_dse.schema.Failure`); these exceptions end the command.
+"""
+
+from __future__ import annotations
+
+
+class LrfDseError(Exception):
+    """Base of all expected errors; `exit_code` is what the command line returns."""
+
+    exit_code = 2
+
+
+class UsageError(LrfDseError):
+    """Arguments that contradict each other or cannot be honoured."""
+
+
+class ModelError(LrfDseError):
+    """A model file that cannot be read, is not supported, or has no FC layer to work on."""
+
+
+class DataError(LrfDseError):
+    """Calibration or validation data that is malformed or does not fit the model."""
+
+
+class TargetError(LrfDseError):
+    """An unknown target, or a target file with an unknown key or a bad value."""
+
+
+class ToolError(LrfDseError):
+    """An external program is missing, too old, or did not answer."""
+
+
+class StoreError(LrfDseError):
+    """The records of a run cannot be read or written."""
+
+
+class BuildError(LrfDseError):
+    """A compiler or linker refused its input."""
+
+
+class ScheduleError(BuildError):
+    """HAL IR holds an operation or a form that the schedule host does not know."""
+
+
+class RunError(LrfDseError):
+    """A program under test crashed, hung, or gave no usable result."""
+
+
+class BudgetError(LrfDseError):
+    """No plan satisfies the budgets that were asked for."""

@@ -1,0 +1,263 @@
+"""The core values that rooms exchange: frozen, checked on construction, with a JSON form and content keys.
+
+This module owns names and invariants only. It computes no mathematics (see `lrf_dse.cost.counts`),
+reads no file and knows no tool. Arrays and paths travel beside these values, never inside them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from math import prod
+from typing import Any, Literal
+
+Order = Literal["last_first", "first_first"]
+"""Contraction order: which end of the tensor train meets the input first."""
+
+Kernel = Literal["dense", "iree"]
+"""How the layer is computed."""
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message)
+
+
+@dataclass(frozen=True)
+class TTShape:
+    """The shape of one tensor-train matrix: prod(out_dims) x prod(in_dims), with d + 1 ranks.
+
+    >>> TTShape((20, 15), (28, 28), (1, 8, 1)).core_shapes
+    ((1, 20, 28, 8), (8, 15, 28, 1))
+    """
+
+    out_dims: tuple[int, ...]
+    in_dims: tuple[int, ...]
+    ranks: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        d = len(self.out_dims)
+        _require(d >= 2 and len(self.in_dims) == d, f"a TT shape needs d >= 2 pairs of dims, got {self}")
+        _require(len(self.ranks) == d + 1, f"d = {d} cores need {d + 1} ranks, got {self.ranks}")
+        _require(self.ranks[0] == self.ranks[-1] == 1, f"the outer ranks must be 1, got {self.ranks}")
+        _require(
+            all(v >= 1 for v in self.out_dims + self.in_dims + self.ranks), f"dims and ranks must be >= 1, got {self}"
+        )
+
+    @property
+    def d(self) -> int:
+        """Number of cores."""
+        return len(self.out_dims)
+
+    @property
+    def out_features(self) -> int:
+        """M = prod(out_dims)."""
+        return prod(self.out_dims)
+
+    @property
+    def in_features(self) -> int:
+        """N = prod(in_dims)."""
+        return prod(self.in_dims)
+
+    @property
+    def core_shapes(self) -> tuple[tuple[int, int, int, int], ...]:
+        """Shape of each core G_k, in t3f's axis order [r_{k-1}, m_k, n_k, r_k]."""
+        r = self.ranks
+        return tuple((r[k], self.out_dims[k], self.in_dims[k], r[k + 1]) for k in range(self.d))
+
+    @property
+    def is_low_rank(self) -> bool:
+        """Whether this is the plain low-rank pair U (V x), written with unit modes."""
+        return self.d == 2 and self.out_dims[1] == 1 and self.in_dims[0] == 1
+
+    def __str__(self) -> str:
+        dims = "x".join(map(str, self.out_dims)) + " / " + "x".join(map(str, self.in_dims))
+        return f"{dims}, ranks {','.join(map(str, self.ranks[1:-1]))}"
+
+
+@dataclass(frozen=True)
+class FcLayer:
+    """One fully connected layer y = W x + b of a model: W [out_features, in_features], `batch` rows of x."""
+
+    name: str
+    in_features: int
+    out_features: int
+    batch: int
+    has_bias: bool
+    op: str = "Gemm"
+
+    def __post_init__(self) -> None:
+        _require(
+            min(self.in_features, self.out_features, self.batch) >= 1, f"layer {self.name}: sizes must be >= 1: {self}"
+        )
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One way to compute an FC layer. `tt_shape` is None for the dense layer."""
+
+    layer: FcLayer
+    tt_shape: TTShape | None
+    order: Order = "last_first"
+    decomposer: str = "tt_svd"
+    kernel: Kernel = "iree"
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        if self.tt_shape is None:
+            _require(self.kernel == "dense", f"without a TT shape the kernel must be 'dense', got {self.kernel}")
+            return
+        _require(self.kernel != "dense", "kernel 'dense' takes no TT shape")
+        sizes = (self.tt_shape.out_features, self.tt_shape.in_features)
+        _require(
+            sizes == (self.layer.out_features, self.layer.in_features),
+            f"TT shape {self.tt_shape} does not multiply to layer {self.layer.name} "
+            f"[{self.layer.out_features}, {self.layer.in_features}]",
+        )
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether the layer is kept as it is."""
+        return self.tt_shape is None
+
+    @property
+    def label(self) -> str:
+        """Short text for tables."""
+        if self.tt_shape is None:
+            return "dense"
+        return f"low rank {self.tt_shape.ranks[1]}" if self.tt_shape.is_low_rank else str(self.tt_shape)
+
+
+def dense_candidate(layer: FcLayer) -> Candidate:
+    """The choice to keep `layer` as it is."""
+    return Candidate(layer, None, decomposer="none", kernel="dense")
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What the cost model says of one inference. `cycles` is None where the target has no model."""
+
+    params: int
+    flops: int
+    bytes_moved: int
+    cycles: float | None
+    source: str
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A built file: where it is, its hash, and the versions of the tools that made it."""
+
+    path: str
+    sha256: str
+    tool_versions: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What a runner observed of one program, after its outputs were verified.
+
+    `counts` are executed instructions by class over the inference region; `instructions` is their sum.
+    `max_abs_error` and `max_rel_error` (relative to max |y|) are against the independent reference.
+    """
+
+    source: str
+    instructions: int | None
+    counts: Mapping[str, int]
+    flash_bytes: int
+    ram_bytes: int
+    ram_parts: Mapping[str, int]
+    max_abs_error: float
+    max_rel_error: float
+    cycles: float | None = None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A candidate that could not be built, run or verified: data, not an exception."""
+
+    stage: str
+    reason: str
+    kept_files: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """One accuracy figure: `value` in percent (top-1) over `samples` samples of the data part `part`."""
+
+    value: float
+    samples: int
+    part: str
+    metric: str = "top1"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One choice per FC layer, measured as a whole model.
+
+    `cycles` carries its origin in `latency_source`. `accuracy` is measured on the validation part,
+    `test_accuracy` on the part that selection never sees; `drop_points` is dense minus plan accuracy,
+    in percentage points. They are None where no labelled data was given.
+    """
+
+    id: str
+    choices: tuple[Candidate, ...]
+    cycles: float | None
+    latency_source: str
+    instructions: int | None
+    flash_bytes: int
+    ram_bytes: int
+    weight_error: float
+    accuracy: float | None = None
+    drop_points: float | None = None
+    test_accuracy: float | None = None
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether this is the reference: every layer kept."""
+        return all(choice.is_dense for choice in self.choices)
+
+
+def to_json(value: Any) -> Any:
+    """The JSON form of a core value: plain dicts, lists and scalars."""
+    return json.loads(json.dumps(asdict(value), sort_keys=True))
+
+
+def shape_from_json(data: Mapping[str, Any]) -> TTShape:
+    """Inverse of `to_json` for a TTShape."""
+    return TTShape(tuple(data["out_dims"]), tuple(data["in_dims"]), tuple(data["ranks"]))
+
+
+def candidate_from_json(data: Mapping[str, Any]) -> Candidate:
+    """Inverse of `to_json` for a Candidate."""
+    shape = data["tt_shape"]
+    rest = {k: data[k] for k in ("order", "decomposer", "kernel", "threads")}
+    return Candidate(FcLayer(**data["layer"]), None if shape is None else shape_from_json(shape), **rest)
+
+
+def plan_from_json(data: Mapping[str, Any]) -> Plan:
+    """Inverse of `to_json` for a Plan."""
+    return Plan(**{**data, "choices": tuple(candidate_from_json(c) for c in data["choices"])})
+
+
+def measurement_from_json(data: Mapping[str, Any]) -> Measurement:
+    """Inverse of `to_json` for a Measurement."""
+    return Measurement(**data)
+
+
+def failure_from_json(data: Mapping[str, Any]) -> Failure:
+    """Inverse of `to_json` for a Failure."""
+    return Failure(data["stage"], data["reason"], tuple(data["kept_files"]))
+
+
+def content_key(kind: str, **facts: Any) -> str:
+    """A content key: the kind, then a hash of `facts` (JSON values) that does not depend on their order.
+
+    >>> content_key("timing", a=1, b=2) == content_key("timing", b=2, a=1)
+    True
+    """
+    text = json.dumps(facts, sort_keys=True, separators=(",", ":"))
+    return f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:24]}"

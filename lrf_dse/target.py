@@ -1,0 +1,134 @@
+"""Read and validate target files: one TOML per chip or board.
+
+A target is data. Every figure says whether it is published, derived or assumed, and where it comes
+from. An unknown key or a bad value raises TargetError naming the file and the key.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from lrf_dse.errors import TargetError
+from lrf_dse.resources import data_dir
+
+FP32_BITS = 32
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Figure(_Section):
+    """A number, with how it is known."""
+
+    value: float = Field(gt=0)
+    basis: Literal["published", "derived", "assumed"]
+    source: str = Field(min_length=1)
+
+
+class Isa(_Section):
+    """The instruction set; `vlen_bits` is None for a core without a vector unit."""
+
+    march: str = Field(pattern=r"^rv64")
+    vlen_bits: int | None = Field(default=None, ge=64)
+
+    @model_validator(mode="after")
+    def _power_of_two(self) -> Isa:
+        if self.vlen_bits is not None and self.vlen_bits & (self.vlen_bits - 1):
+            raise ValueError(f"vlen_bits must be a power of two, got {self.vlen_bits}")
+        return self
+
+
+class Core(_Section):
+    """One core. Figures are None for a target without a timing model."""
+
+    count: int = Field(ge=1)
+    freq_hz: Figure | None = None
+    issue_width: Figure | None = None
+    fma_per_cycle: Figure | None = None
+
+
+class MemoryLevel(_Section):
+    """One level of the memory hierarchy as one core sees it; the last one has no size."""
+
+    level: str
+    size_bytes: int | None = Field(default=None, gt=0)
+    read_bytes_per_cycle: Figure
+
+
+class IreeFlags(_Section):
+    """What iree-compile must know."""
+
+    cpu_features: str
+    abi: str
+
+
+class CompilerFlags(_Section):
+    """What zig cc must know."""
+
+    mcpu: str
+
+
+class QemuFlags(_Section):
+    """What qemu-riscv64 must know."""
+
+    cpu: str
+
+
+class Target(_Section):
+    """A chip and how to compile for it and reach it."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
+    title: str
+    isa: Isa
+    core: Core
+    memory: tuple[MemoryLevel, ...] = ()
+    iree: IreeFlags
+    cc: CompilerFlags
+    qemu: QemuFlags
+
+    @model_validator(mode="after")
+    def _timing_is_whole(self) -> Target:
+        figures = (self.core.freq_hz, self.core.issue_width, self.core.fma_per_cycle)
+        if any(f is None for f in figures) != all(f is None for f in figures) or bool(self.memory) != self.has_timing:
+            raise ValueError("freq_hz, issue_width, fma_per_cycle and [[memory]] go together: give all or none")
+        if any(level.size_bytes is None for level in self.memory[:-1]) or (
+            self.memory and self.memory[-1].size_bytes is not None
+        ):
+            raise ValueError("every [[memory]] level but the last needs size_bytes; the last must not have it")
+        return self
+
+    @property
+    def has_timing(self) -> bool:
+        """Whether cycles can be estimated for this target."""
+        return self.core.fma_per_cycle is not None
+
+    @property
+    def fp32_lanes(self) -> int:
+        """fp32 elements in one vector register (1 without a vector unit): what ranks are aligned to."""
+        return 1 if self.isa.vlen_bits is None else self.isa.vlen_bits // FP32_BITS
+
+
+def target_names(folder: Path | None = None) -> list[str]:
+    """The names of all targets, sorted."""
+    return sorted(path.stem for path in (folder or data_dir("targets")).glob("*.toml"))
+
+
+def load_target(name: str, folder: Path | None = None) -> Target:
+    """The target `name`, or the file `name` if it ends in .toml. Raises TargetError."""
+    path = Path(name) if name.endswith(".toml") else (folder or data_dir("targets")) / f"{name}.toml"
+    if not path.is_file():
+        known = ", ".join(target_names(folder))
+        raise TargetError(f"unknown target {name!r}: use one of {known}, or a path to a .toml file")
+    try:
+        return Target.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise TargetError(f"{path}: not a readable TOML file: {error}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"])) or "(top level)"
+        raise TargetError(f"{path}: key {key}: {first['msg']}") from error

@@ -1,0 +1,122 @@
+/* The program around one model: program [--stats FILE] INPUT... OUTPUT...
+ *
+ * Files hold raw little-endian arrays, inputs then outputs in the model's order. The instructions that count
+ * as the inference are marked (region.h). With --stats, memory use is written as JSON; the stack is painted
+ * before the inference and its high-water mark read after it, since a simulator cannot tell. */
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "host.h"
+#include "region.h"
+
+#define PAINT_BYTES (1u << 20)
+#define PAINT 0xa5u
+/* The paint starts this far below the frame of paint_stack: whatever lies between counts as used. */
+#define PAINT_MARGIN_BYTES 128u
+
+void lrf_fail(int code, const char *format, ...) {
+  va_list arguments;
+  va_start(arguments, format);
+  fputs("error: ", stderr);
+  vfprintf(stderr, format, arguments);
+  fputc('\n', stderr);
+  va_end(arguments);
+  exit(code);
+}
+
+static sigjmp_buf no_vector_unit;
+static void on_illegal_instruction(int signal_number) {
+  (void)signal_number;
+  siglongjmp(no_vector_unit, 1);
+}
+
+/* Bytes of a vector register; 0 without a vector unit (the register's number is used: no V in the host's ISA needed). */
+static unsigned long vector_bytes(void) {
+  unsigned long bytes = 0;
+  void (*before)(int) = signal(SIGILL, on_illegal_instruction);
+  if (sigsetjmp(no_vector_unit, 1) == 0) __asm__ volatile("csrr %0, 0xc22" : "=r"(bytes)); /* vlenb */
+  signal(SIGILL, before);
+  return bytes;
+}
+
+/* A module compiled for a longer vector silently computes half its outputs on a shorter one: refuse first. */
+static unsigned long require_vectors(void) {
+  unsigned long bytes = vector_bytes();
+  if (bytes * 8 < lrf_required_vlen_bits)
+    lrf_fail(LRF_EXIT_MACHINE, "this program needs vector registers of %u bits, this machine has %lu",
+             lrf_required_vlen_bits, bytes * 8);
+  return bytes;
+}
+
+static void read_file(const char *path, const lrf_port *port) {
+  FILE *file = fopen(path, "rb");
+  if (!file) lrf_fail(LRF_EXIT_FILES, "cannot open input %s", path);
+  char beyond;
+  if (fread(port->data, 1, port->bytes, file) != port->bytes || fread(&beyond, 1, 1, file) != 0)
+    lrf_fail(LRF_EXIT_FILES, "input %s must be %zu bytes", path, port->bytes);
+  fclose(file);
+}
+
+static void write_file(const char *path, const lrf_port *port) {
+  FILE *file = fopen(path, "wb");
+  if (!file || fwrite(port->data, 1, port->bytes, file) != port->bytes || fclose(file) != 0)
+    lrf_fail(LRF_EXIT_FILES, "cannot write output %s", path);
+}
+
+/* Downwards, as the kernel grows a stack. */
+__attribute__((noinline)) static volatile unsigned char *paint_stack(void) {
+  volatile unsigned char *top = (volatile unsigned char *)__builtin_frame_address(0) - PAINT_MARGIN_BYTES;
+  for (size_t i = 1; i <= PAINT_BYTES; i++) top[-(ptrdiff_t)i] = PAINT;
+  return top;
+}
+
+__attribute__((noinline)) static size_t stack_used(volatile unsigned char *top) {
+  volatile unsigned char *lowest = top - PAINT_BYTES;
+  while (lowest < top && *lowest == PAINT) lowest++;
+  return (size_t)(top - lowest) + PAINT_MARGIN_BYTES;
+}
+
+__attribute__((noinline)) static void infer(void) {
+  LRF_REGION_BEGIN;
+  lrf_model_run();
+  LRF_REGION_END;
+}
+
+static void write_stats(const char *path, size_t stack_bytes, unsigned long vlenb) {
+  size_t io_bytes = 0;
+  for (size_t i = 0; i < lrf_input_count; i++) io_bytes += lrf_inputs[i].bytes;
+  for (size_t i = 0; i < lrf_output_count; i++) io_bytes += lrf_outputs[i].bytes;
+  FILE *file = fopen(path, "w");
+  if (!file || fprintf(file,
+                       "{\"stack_bytes\": %zu, \"transient_bytes\": %zu, \"io_bytes\": %zu, \"image_bytes\": %zu, "
+                       "\"state_bytes\": %zu, \"local_bytes\": %zu, \"vlenb\": %lu}\n",
+                       stack_bytes, lrf_transient_bytes, io_bytes, lrf_image_bytes, lrf_state_bytes, lrf_local_bytes,
+                       vlenb) < 0 || fclose(file) != 0)
+    lrf_fail(LRF_EXIT_FILES, "cannot write %s", path);
+}
+
+int main(int count, char **arguments) {
+  const char *stats = NULL;
+  if (count > 2 && strcmp(arguments[1], "--stats") == 0) {
+    stats = arguments[2];
+    arguments += 2;
+    count -= 2;
+  }
+  if ((size_t)count != 1 + lrf_input_count + lrf_output_count)
+    lrf_fail(LRF_EXIT_FILES, "usage: program [--stats FILE] INPUT... OUTPUT... (%zu inputs, %zu outputs)",
+             lrf_input_count, lrf_output_count);
+  unsigned long vlenb = require_vectors();
+  char **paths = arguments + 1;
+  for (size_t i = 0; i < lrf_input_count; i++) read_file(paths[i], &lrf_inputs[i]);
+  lrf_model_load();
+  volatile unsigned char *top = stats ? paint_stack() : NULL;
+  infer();
+  size_t stack_bytes = stats ? stack_used(top) : 0;
+  for (size_t i = 0; i < lrf_output_count; i++) write_file(paths[lrf_input_count + i], &lrf_outputs[i]);
+  if (stats) write_stats(stats, stack_bytes, vlenb);
+  return 0;
+}

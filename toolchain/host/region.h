@@ -1,0 +1,31 @@
+/* The two instructions that mark the measured region of a program.
+ *
+ * They are HINTs of the RISC-V base ISA: `sltiu x0, x0, imm` writes to x0 and so does nothing on any
+ * core. This part of the HINT space is for custom use (unprivileged ISA, "HINT instructions"), no
+ * compiler emits it, and no compressed form of sltiu exists: the encoding is always these 4 bytes.
+ *
+ * One file for both sides: the program puts the markers around what is measured, the QEMU plugins
+ * (toolchain/plugin/) look for the encodings. The markers themselves are outside the region.
+ */
+#ifndef LRF_REGION_H
+#define LRF_REGION_H
+
+#define LRF_REGION_BEGIN_IMM 0x5a1
+#define LRF_REGION_END_IMM 0x5a2
+
+/* imm[31:20] rs1=x0 funct3=011 rd=x0 opcode=0010011, as the plugin reads it: 0x5a103013 and 0x5a203013. */
+#define LRF_SLTIU_X0(imm) (((imm) << 20) | 0x3013u)
+#define LRF_REGION_BEGIN_CODE LRF_SLTIU_X0(LRF_REGION_BEGIN_IMM)
+#define LRF_REGION_END_CODE LRF_SLTIU_X0(LRF_REGION_END_IMM)
+
+/* As text, for use inside a larger asm statement. */
+#define LRF_TEXT_OF(value) #value
+#define LRF_SLTIU_X0_TEXT(imm) "sltiu x0, x0, " LRF_TEXT_OF(imm) "\n"
+#define LRF_REGION_BEGIN_TEXT LRF_SLTIU_X0_TEXT(LRF_REGION_BEGIN_IMM)
+#define LRF_REGION_END_TEXT LRF_SLTIU_X0_TEXT(LRF_REGION_END_IMM)
+
+/* As statements. The clobber keeps every load and store on its own side of the marker. */
+#define LRF_REGION_BEGIN __asm__ volatile(LRF_REGION_BEGIN_TEXT ::: "memory")
+#define LRF_REGION_END __asm__ volatile(LRF_REGION_END_TEXT ::: "memory")
+
+#endif
