@@ -1,1 +1,90 @@
-"""lrf-dse: explore tensor-train factorisations of a network's fully connected layers for one RISC-V chip."""
+"""lrf-dse: explore tensor-train factorisations of a network's fully connected layers for one RISC-V chip.
+
+The public API:
+
+    run = lrf_dse.explore("model.onnx", target="spacemit-k1", data="calib.npz", max_drop=1.0)
+    run.records                     every measurement as a pandas DataFrame
+    run.info.plans                  the whole-model plans, run.plan("knee") one of them
+    lrf_dse.export(run, "knee", "out/")
+
+The rooms of the house, each importing only what stands above it:
+
+    errors, resources, schema, target
+    tt          shapes, decompositions and contraction of one layer's weights
+    cost        exact counts, closed-form latency, pruning
+    models      model files: read, find FC layers, rewrite, evaluate
+    store       the records of a run
+    builders    compilers: model -> .vmfb and riscv64 program
+    runners     run, verify, measure
+    plan        fronts and whole-model selection
+    deploy      bundles for a board
+    report      numbers decided once, then rendered
+    pipeline    the exploration, stage by stage
+    doctor, cli the command line
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lrf_dse.errors import LrfDseError
+
+if TYPE_CHECKING:
+    from lrf_dse.pipeline.context import Progress
+    from lrf_dse.pipeline.run import Run
+
+__all__ = ["LrfDseError", "explore", "export", "open_run"]
+
+
+def explore(
+    model: str | Path,
+    *,
+    target: str,
+    data: str | Path | None = None,
+    out: str | Path | None = None,
+    batch: int | None = None,
+    max_drop: float | None = None,
+    max_flash_bytes: int | None = None,
+    max_ram_bytes: int | None = None,
+    top: int | None = None,
+    seed: int = 0,
+    jobs: int = 2,
+    progress: Progress | None = None,
+) -> Run:
+    """Explore `model` for `target` and return the finished Run; a run that was interrupted goes on.
+
+    `data` is an .npz with x and labels y; without it the accuracy is unknown. `max_drop` is in percentage
+    points of accuracy. `out` is the run folder, by default reports/MODEL-TARGET. Raises an LrfDseError.
+    """
+    from lrf_dse.pipeline.context import silent
+    from lrf_dse.pipeline.explore import explore_with
+    from lrf_dse.pipeline.settings import DEFAULT_TOP, ExploreSettings, default_out
+    from lrf_dse.plan.select import Budgets
+
+    settings = ExploreSettings(
+        model=Path(model),
+        target=target,
+        data=None if data is None else Path(data),
+        out=default_out(Path(model), target) if out is None else Path(out),
+        batch=batch,
+        top=DEFAULT_TOP if top is None else top,
+        seed=seed,
+        jobs=jobs,
+        budgets=Budgets(max_drop, max_flash_bytes, max_ram_bytes),
+    )
+    return explore_with(settings, progress=progress or silent)
+
+
+def open_run(folder: str | Path) -> Run:
+    """The run in `folder`, finished or not."""
+    from lrf_dse.pipeline.run import Run
+
+    return Run(Path(folder))
+
+
+def export(run: Run, pick: str, out: str | Path) -> dict[str, Any]:
+    """Write the bundle of one plan ("fastest", "smallest", "knee" or an id) into `out`; its manifest."""
+    from lrf_dse.pipeline.export import export as export_plan
+
+    return export_plan(run, pick, Path(out))

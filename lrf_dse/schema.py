@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
 from math import prod
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 Order = Literal["last_first", "first_first"]
 """Contraction order: which end of the tensor train meets the input first."""
@@ -223,34 +224,24 @@ class Plan:
 
 def to_json(value: Any) -> Any:
     """The JSON form of a core value: plain dicts, lists and scalars."""
-    return json.loads(json.dumps(asdict(value), sort_keys=True))
+    return _adapter(cast(Hashable, type(value))).dump_python(value, mode="json")
 
 
-def shape_from_json(data: Mapping[str, Any]) -> TTShape:
-    """Inverse of `to_json` for a TTShape."""
-    return TTShape(tuple(data["out_dims"]), tuple(data["in_dims"]), tuple(data["ranks"]))
+@cache
+def _adapter(kind: Hashable) -> Any:
+    from pydantic import TypeAdapter  # heavier than all of this module: only where records are read
+
+    return TypeAdapter(cast(Any, kind))
 
 
-def candidate_from_json(data: Mapping[str, Any]) -> Candidate:
-    """Inverse of `to_json` for a Candidate."""
-    shape = data["tt_shape"]
-    rest = {k: data[k] for k in ("order", "decomposer", "kernel", "threads")}
-    return Candidate(FcLayer(**data["layer"]), None if shape is None else shape_from_json(shape), **rest)
+def from_json(kind: Any, data: Any) -> Any:
+    """Inverse of `to_json`: a value of `kind` (a dataclass, or a union of dataclasses). Raises ValueError.
 
-
-def plan_from_json(data: Mapping[str, Any]) -> Plan:
-    """Inverse of `to_json` for a Plan."""
-    return Plan(**{**data, "choices": tuple(candidate_from_json(c) for c in data["choices"])})
-
-
-def measurement_from_json(data: Mapping[str, Any]) -> Measurement:
-    """Inverse of `to_json` for a Measurement."""
-    return Measurement(**data)
-
-
-def failure_from_json(data: Mapping[str, Any]) -> Failure:
-    """Inverse of `to_json` for a Failure."""
-    return Failure(data["stage"], data["reason"], tuple(data["kept_files"]))
+    >>> shape = TTShape((20, 15), (28, 28), (1, 8, 1))
+    >>> from_json(TTShape, to_json(shape)) == shape
+    True
+    """
+    return _adapter(kind).validate_python(data)
 
 
 def content_key(kind: str, **facts: Any) -> str:

@@ -1,0 +1,96 @@
+"""Exact integer counts of one layer: parameters, FLOPs (2 per multiply-add), and the stages of a contraction.
+
+Everything else that speaks of parameters or FLOPs takes them from here. Formulas: DESIGN.md section 2.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+
+from lrf_dse.schema import FcLayer, Order, TTShape
+
+FP32_BYTES = 4
+
+
+@dataclass(frozen=True)
+class StageCount:
+    """One stage S'[l] = A S[l] of a contraction: A [rows, k], S [batches, k, columns], for every l < batches."""
+
+    batches: int
+    rows: int
+    k: int
+    columns: int
+
+    @property
+    def flops(self) -> int:
+        """2 per multiply-add."""
+        return 2 * self.batches * self.rows * self.k * self.columns
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of A."""
+        return FP32_BYTES * self.rows * self.k
+
+    @property
+    def state_in_bytes(self) -> int:
+        """Bytes of S."""
+        return FP32_BYTES * self.batches * self.k * self.columns
+
+    @property
+    def state_out_bytes(self) -> int:
+        """Bytes of S'."""
+        return FP32_BYTES * self.batches * self.rows * self.columns
+
+
+def parameters(shape: TTShape, *, bias: bool = False) -> int:
+    """sum_k r_{k-1} m_k n_k r_k, plus M for a bias.
+
+    >>> parameters(TTShape((20, 15), (28, 28), (1, 8, 1)), bias=True)
+    8140
+    """
+    return sum(prod(core) for core in shape.core_shapes) + (shape.out_features if bias else 0)
+
+
+def flops(shape: TTShape, order: Order = "last_first", *, batch: int = 1, bias: bool = False) -> int:
+    """FLOPs of `batch` rows through the cores in `order`, plus M per row for a bias.
+
+    Last first: 2 sum_k r_{k-1} r_k prod_{t<=k} n_t prod_{t>=k} m_t; first first: with m and n exchanged.
+
+    >>> flops(TTShape((20, 15), (28, 28), (1, 8, 1)))
+    322560
+    """
+    per_row = sum(stage.flops for stage in stage_counts(shape, order, batch=1))
+    return batch * (per_row + (shape.out_features if bias else 0))
+
+
+def stage_counts(shape: TTShape, order: Order = "last_first", *, batch: int = 1) -> tuple[StageCount, ...]:
+    """The stages of the transpose-free contraction, in the order they are executed."""
+    m, n, d = shape.out_dims, shape.in_dims, shape.d
+    stages = []
+    for k, (left, m_k, n_k, right) in enumerate(shape.core_shapes):
+        if order == "last_first":
+            stages.append(StageCount(batch * prod(n[:k]), left * m_k, n_k * right, prod(m[k + 1 : d])))
+        else:
+            stages.append(StageCount(batch * prod(m[:k]), m_k * right, left * n_k, prod(n[k + 1 : d])))
+    return tuple(stages if order == "first_first" else reversed(stages))
+
+
+def peak_state_bytes(shape: TTShape, order: Order = "last_first", *, batch: int = 1) -> int:
+    """The most bytes of input and output state that one stage holds at a time (the layer's own input included)."""
+    return max(stage.state_in_bytes + stage.state_out_bytes for stage in stage_counts(shape, order, batch=batch))
+
+
+def dense_parameters(layer: FcLayer) -> int:
+    """M N, plus M for a bias."""
+    return layer.out_features * (layer.in_features + layer.has_bias)
+
+
+def dense_flops(layer: FcLayer) -> int:
+    """FLOPs of the layer's `batch` rows: 2 M N a row, plus M for a bias."""
+    return layer.batch * layer.out_features * (2 * layer.in_features + layer.has_bias)
+
+
+def dense_stage(layer: FcLayer) -> StageCount:
+    """The dense layer as the one stage it is, A = W [out, in]: each element of W is read once for all rows."""
+    return StageCount(1, layer.out_features, layer.in_features, layer.batch)

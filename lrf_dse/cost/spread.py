@@ -1,0 +1,54 @@
+"""A few points that stand for a whole front: spread over its sizes, the fastest and the most exact of each."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+IntArray = NDArray[np.int64]
+FloatArray = NDArray[np.float64]
+
+_ERROR_FLOOR = 1e-3  # errors below are equally good: without it, one near-zero error would stretch the log scale
+
+
+def spread(params: IntArray, flops: IntArray, errors: FloatArray, top: int) -> IntArray:
+    """Indices of at most `top` points, by ascending parameters.
+
+    The log scale of parameters is cut into top // 2 equal size levels; each level gives its smallest error and its
+    fewest FLOPs. What is left of `top` goes to the points farthest from all chosen ones (in normalised log parameters,
+    FLOPs and error), one after another. Ties go to the point with fewer parameters, then to the first: the same input
+    gives the same points.
+    """
+    by_size = np.lexsort((np.arange(params.size), errors, flops, params))
+    if by_size.size <= top:
+        return by_size
+    log_params = np.log(params[by_size])
+    levels = np.minimum((_unit(log_params) * max(1, top // 2)).astype(np.int64), max(1, top // 2) - 1)
+    chosen: list[int] = []
+    for level in np.unique(levels):
+        members = np.flatnonzero(levels == level)
+        for loss in (errors, flops):
+            best = int(members[np.argmin(loss[by_size[members]])])
+            if best not in chosen and len(chosen) < top:
+                chosen.append(best)
+    logs = (log_params, np.log(flops[by_size]), np.log(np.maximum(errors[by_size], _ERROR_FLOOR)))
+    return by_size[np.sort(_fill(np.stack([_unit(log) for log in logs], axis=1), chosen, top))]
+
+
+def _fill(positions: FloatArray, chosen: list[int], top: int) -> IntArray:
+    """`chosen`, then farthest points until there are `top`."""
+    picked = list(chosen)
+    distance = np.min([((positions - positions[i]) ** 2).sum(axis=1) for i in picked], axis=0)
+    distance[picked] = -1.0  # never again, even where points coincide
+    while len(picked) < top:
+        farthest = int(np.argmax(distance))
+        picked.append(farthest)
+        distance = np.minimum(distance, ((positions - positions[farthest]) ** 2).sum(axis=1))
+        distance[picked] = -1.0
+    return np.array(picked, dtype=np.int64)
+
+
+def _unit(values: FloatArray) -> FloatArray:
+    """`values` scaled to 0..1; all 0 where they are equal."""
+    low, high = float(values.min()), float(values.max())
+    return (values - low) / (high - low) if high > low else np.zeros_like(values)

@@ -1,0 +1,4 @@
+"""Turn a chosen plan into files that run on a board.
+
+bundle     model.onnx, model.vmfb, the static program, golden data, manifest and instructions
+"""

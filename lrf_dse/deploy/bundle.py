@@ -1,0 +1,149 @@
+"""The bundle of a plan: everything that a board needs, verified before it is put in place.
+
+Owns the files of a bundle and their manifest. The program is built, run under QEMU and compared with
+onnxruntime on a golden input; only then do the files appear in the output folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lrf_dse.builders.program import BUILDERS, BuiltProgram
+from lrf_dse.deploy.instructions import bundle_readme
+from lrf_dse.errors import RunError, StoreError
+from lrf_dse.models.evaluate import run_once
+from lrf_dse.runners.job import Array, Job, write_raw
+from lrf_dse.runners.runner import get_runner
+from lrf_dse.schema import Failure, Measurement, Plan
+from lrf_dse.target import Target
+
+if TYPE_CHECKING:
+    import onnx
+
+PROGRAM, MODULE, MODEL, MANIFEST, README = "model-riscv64", "model.vmfb", "model.onnx", "manifest.json", "README"
+
+
+@dataclass(frozen=True, eq=False)
+class BundleRequest:
+    """What to ship: a plan, its model, one golden input (whole tensors in the model's order), and where it came from.
+
+    `accuracy` holds what is known of it, by part of the data; `run_facts` are copied into the manifest.
+    """
+
+    plan: Plan
+    model: onnx.ModelProto
+    inputs: Sequence[Array]
+    target: Target
+    accuracy: Mapping[str, Any]
+    run_facts: Mapping[str, Any]
+
+
+def write_bundle(request: BundleRequest, out: Path) -> dict[str, Any]:
+    """Build, verify and write the bundle into `out`; its manifest. Raises BuildError, RunError or StoreError.
+
+    Files are made in a folder beside `out` and moved into place at the end: an existing bundle is replaced
+    only by a whole one.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=out, prefix=".building-") as scratch:
+            return _write(request, out, Path(scratch))
+    except OSError as error:
+        raise StoreError(f"{out}: cannot write the bundle: {error.strerror or error}; choose another -o") from error
+
+
+def _write(request: BundleRequest, out: Path, scratch: Path) -> dict[str, Any]:
+    import onnx
+
+    work, staged = scratch / "work", scratch / "staged"
+    work.mkdir()
+    (staged / "golden").mkdir(parents=True)
+    built = BUILDERS["iree"](request.model, request.target, work)
+    expected = run_once(request.model, request.inputs)
+    measured = _verify(built, request, expected, scratch / "run")
+    onnx.save(request.model, staged / MODEL)
+    shutil.copy(built.vmfb.path, staged / MODULE)
+    shutil.copy(built.program.path, staged / PROGRAM)
+    for kind, arrays in (("input", request.inputs), ("output", expected)):
+        for index, array in enumerate(arrays):
+            write_raw(staged / "golden" / f"{kind}{index}.bin", array)
+    manifest = _manifest(request, built, measured, staged)
+    (staged / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+    (staged / README).write_text(bundle_readme(manifest), encoding="utf-8")
+    _move_into_place(staged, out)
+    return manifest
+
+
+def _verify(built: BuiltProgram, request: BundleRequest, expected: tuple[Array, ...], work: Path) -> Measurement:
+    job = Job(Path(built.program.path), request.target, tuple(request.inputs), expected, work)
+    outcome = get_runner("qemu").run(job)
+    if isinstance(outcome, Failure):
+        raise RunError(f"plan {request.plan.id} is not shipped: it fails at stage {outcome.stage}: {outcome.reason}")
+    return outcome
+
+
+def _manifest(request: BundleRequest, built: BuiltProgram, measured: Measurement, staged: Path) -> dict[str, Any]:
+    plan, isa = request.plan, request.target.isa
+    files = sorted(path for path in staged.rglob("*") if path.is_file())
+    return {
+        "plan": plan.id,
+        "choices": {choice.layer.name: choice.label for choice in plan.choices},
+        "target": {"name": request.target.name, "isa": isa.march, "vlen_bits": isa.vlen_bits},
+        "inputs": _ports(request.model.graph.input),
+        "outputs": _ports(request.model.graph.output),
+        "accuracy": dict(request.accuracy),
+        "latency": {"cycles": plan.cycles, "source": plan.latency_source, "instructions": measured.instructions},
+        "flash_bytes": measured.flash_bytes,
+        "ram_bytes": measured.ram_bytes,
+        "ram_parts": dict(measured.ram_parts),
+        "verified": {
+            "against": "onnxruntime on golden/",
+            "by": measured.source,
+            "max_abs_error": measured.max_abs_error,
+            "max_rel_error": measured.max_rel_error,
+        },
+        "tool_versions": dict(built.program.tool_versions),
+        "run": dict(request.run_facts),
+        "files": {
+            str(path.relative_to(staged)): {"bytes": path.stat().st_size, "sha256": _sha256(path)} for path in files
+        },
+    }
+
+
+def _ports(values: Any) -> list[dict[str, Any]]:
+    from onnx import helper
+
+    return [
+        {
+            "name": value.name,
+            "dtype": str(helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)),
+            "shape": [dim.dim_value for dim in value.type.tensor_type.shape.dim],
+        }
+        for value in values
+    ]
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _move_into_place(staged: Path, out: Path) -> None:
+    """Every file by a rename; the manifest last, so that one that is there speaks of files that are there."""
+    names = sorted((path.relative_to(staged) for path in staged.rglob("*") if path.is_file()), key=_manifest_last)
+    (out / "golden").mkdir(exist_ok=True)
+    for stale in (out / "golden").iterdir():
+        stale.unlink()
+    for name in names:
+        (staged / name).replace(out / name)
+
+
+def _manifest_last(name: Path) -> tuple[bool, str]:
+    return name.name == MANIFEST, str(name)

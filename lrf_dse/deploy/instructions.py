@@ -1,0 +1,41 @@
+"""The README of a bundle: what is in it and the commands that run it. Pure text from the manifest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def bundle_readme(manifest: Mapping[str, Any]) -> str:
+    """Instructions for one bundle, with its own input and output files in the commands."""
+    target = manifest["target"]
+    inputs = " ".join(f"golden/input{i}.bin" for i in range(len(manifest["inputs"])))
+    outputs = " ".join(f"output{i}.bin" for i in range(len(manifest["outputs"])))
+    vector = f"a vector unit with VLEN >= {target['vlen_bits']}" if target["vlen_bits"] else "no vector unit needed"
+    files = "\n".join(f"  {name:<22} {facts['bytes']:>10,} bytes" for name, facts in manifest["files"].items())
+    accuracy = ", ".join(f"{part} {value}" for part, value in manifest["accuracy"].items()) or "unknown"
+    return f"""This folder runs one compressed model on riscv64 Linux ({target["isa"]}; {vector}).
+
+On the board, after copying this folder there:
+
+  1. chmod +x model-riscv64
+  2. ./model-riscv64 {inputs} {outputs}
+  3. cmp output0.bin golden/output0.bin || echo "differs: last bits may, see below"
+
+The program reads and writes raw little-endian arrays, inputs then outputs in this order:
+{_port_lines("input ", manifest["inputs"])}
+{_port_lines("output", manifest["outputs"])}
+
+golden/ holds an input and onnxruntime's output for it. Floating-point sums in another order differ in their
+last bits: QEMU's output differed by {manifest["verified"]["max_rel_error"]:.1e} of max |y|, 1e-4 is the limit.
+The program refuses to run (exit code 3) where the vector registers are too short.
+
+model.vmfb is the same network for the stock IREE runtime; model.onnx for any ONNX runtime.
+Expected accuracy: {accuracy}.
+
+{files}
+"""
+
+
+def _port_lines(kind: str, ports: list[Mapping[str, Any]]) -> str:
+    return "\n".join(f"  {kind} {port['name']}: {port['dtype']} {port['shape']}" for port in ports)

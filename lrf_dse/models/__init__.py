@@ -1,0 +1,11 @@
+"""Model files in and out: read, find FC layers, rewrite, evaluate, and the data that belongs to a model.
+
+    reader     a model file -> Model (one reader per suffix)
+    model      Model: the graph as ONNX IR, its FC layers and totals
+    discover   which nodes are FC layers, and which are not, with the reason
+    rewrite    chosen layers -> transpose-free chains of Reshape and MatMul
+    data       calibration and validation arrays, checked against the model
+    evaluate   outputs and accuracy with onnxruntime
+
+This room knows ONNX; it knows no target, compiler or record. Heavy imports happen inside functions.
+"""

@@ -1,0 +1,75 @@
+"""A TT layer as a chain of Reshape and MatMul steps with constants: no transpose, no broadcast weight.
+
+Owns the choice of the form of each stage (DESIGN.md section 2). It knows shapes and arrays, no ONNX.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lrf_dse.schema import Order
+from lrf_dse.tt.contraction import Core, shape_of, stage_matrices
+
+
+@dataclass(frozen=True)
+class Step:
+    """One node: Reshape to `constant` (int64), or MatMul with the float32 `constant` on the side named by `form`.
+
+    `form` is "right" for state x constant, "left" for constant x state. `shape` is the shape that comes out.
+    """
+
+    op: Literal["Reshape", "MatMul"]
+    form: Literal["left", "right"]
+    constant: NDArray[Any]
+    shape: tuple[int, ...]
+
+
+def reshape_step(shape: Sequence[int]) -> Step:
+    """The step that gives the state `shape`."""
+    return Step("Reshape", "right", np.array(shape, np.int64), tuple(shape))
+
+
+def chain(
+    cores: Sequence[Core], order: Order, *, in_shape: tuple[int, ...], out_shape: tuple[int, ...]
+) -> tuple[Step, ...]:
+    """The steps that take x of `in_shape` (rows of N, row-major) to y = x W^T of `out_shape`.
+
+    Stage k is S'[l] = A_k S[l] with S [L, K, D]. It is written [L, K] x A_k^T where D = 1, A_k x [K, D] where
+    L = 1, and as a batched MatMul only between: compilers turn a broadcast batched MatMul into gathers. A
+    Reshape stands only where the shape changes, so plain low rank on rows [L, N] is two MatMuls. Raises
+    ValueError if the cores do not fit each other or the shapes.
+    """
+    tt = shape_of(cores)
+    batch = prod(in_shape) // tt.in_features
+    if prod(in_shape) != batch * tt.in_features or prod(out_shape) != batch * tt.out_features:
+        raise ValueError(f"TT shape {tt} does not take {in_shape} to {out_shape}")
+    steps: list[Step] = []
+    shape = in_shape
+    indices = range(tt.d) if order == "first_first" else range(tt.d - 1, -1, -1)
+    for k, matrix in zip(indices, stage_matrices(cores, order), strict=True):
+        before, after = (tt.out_dims, tt.in_dims) if order == "first_first" else (tt.in_dims, tt.out_dims)
+        stage = _stage(matrix, batch * prod(before[:k]), prod(after[k + 1 :]), shape)
+        steps += stage
+        shape = stage[-1].shape
+    return (*steps, reshape_step(out_shape)) if shape != out_shape else tuple(steps)
+
+
+def _stage(matrix: Core, outer: int, columns: int, shape: tuple[int, ...]) -> list[Step]:
+    """One stage: A [R, K] applied to every one of the `outer` slices [K, columns] of a state of `shape`."""
+    rows, inner = matrix.shape
+    if columns == 1:
+        wanted: tuple[int, ...] = (outer, inner)
+        step = Step("MatMul", "right", np.ascontiguousarray(matrix.T), (outer, rows))
+    elif outer == 1:
+        wanted = (inner, columns)
+        step = Step("MatMul", "left", matrix, (rows, columns))
+    else:
+        wanted = (outer, inner, columns)
+        step = Step("MatMul", "left", matrix, (outer, rows, columns))
+    return [step] if shape == wanted else [reshape_step(wanted), step]

@@ -1,0 +1,223 @@
+"""Calibration and validation data of a model: an .npz file, checked against the model's inputs and classes.
+
+    x   samples along axis 0, each of the shape of one sample of the model's input (several inputs: one array
+        per input name instead; the input's name may also replace x)
+    y   integer labels, one per sample; optional
+
+Owns what is refused and the words for it. Nothing is rescaled or reshaped: a silent guess would only show as
+bad accuracy. float64 and float16 become float32, integers the integer type of the model, labels int64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from hashlib import file_digest
+from math import prod
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+from zlib import error as ZlibError
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lrf_dse.errors import DataError
+from lrf_dse.models.model import Model, TensorSpec
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Samples for each model input (axis 0 is the sample), labels [samples] or None, and where they come from.
+
+    `part` names the piece of the file this is: "all", or a key of `split`. `sha256` is of the whole file.
+    """
+
+    path: Path
+    x: Mapping[str, NDArray[Any]]
+    y: NDArray[np.int64] | None
+    sha256: str
+    part: str = "all"
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def samples(self) -> int:
+        """The number of samples."""
+        return len(next(iter(self.x.values())))
+
+
+def load_data(path: Path, model: Model) -> Dataset:
+    """The data in `path`, as `model` wants it; doubts that do not stop the work are in `warnings`.
+
+    Raises DataError naming the file, the array and what to do.
+    """
+    path = Path(path)
+    arrays = _read(path)
+    names = _input_keys(arrays, model, path)
+    x = {
+        spec.name: _inputs(arrays[names[spec.name]], spec, model, f"{path}: {names[spec.name]}")
+        for spec in model.inputs
+    }
+    counts = {names[name]: len(values) for name, values in x.items()}
+    if len(set(counts.values())) > 1:
+        raise DataError(f"{path}: the arrays have different numbers of samples: {counts}")
+    samples = next(iter(counts.values()))
+    if samples == 0:
+        raise DataError(f"{path}: holds no samples")
+    y = _labels(arrays["y"], samples, model, path) if "y" in arrays else None
+    with path.open("rb") as stream:
+        digest = file_digest(stream, "sha256").hexdigest()
+    return Dataset(path, x, y, digest, warnings=_few_samples(samples, model, path))
+
+
+def split(dataset: Dataset, seed: int) -> dict[str, Dataset]:
+    """Two halves of `dataset`, drawn with `seed`: "validation" to select with, "test" that selection never sees."""
+    if dataset.samples < 2:
+        raise DataError(f"{dataset.path}: one sample cannot be split into validation and test; give more")
+    order = np.random.default_rng(seed).permutation(dataset.samples)
+    half = (dataset.samples + 1) // 2
+    parts = {"validation": np.sort(order[:half]), "test": np.sort(order[half:])}
+    return {
+        name: replace(
+            dataset,
+            x={key: values[rows] for key, values in dataset.x.items()},
+            y=None if dataset.y is None else dataset.y[rows],
+            part=name,
+        )
+        for name, rows in parts.items()
+    }
+
+
+def class_scores(output: NDArray[Any]) -> NDArray[Any] | None:
+    """`output` [samples, ...] as [samples, classes] if only one axis after the first is longer than 1, else None."""
+    if sum(size > 1 for size in output.shape[1:]) != 1:
+        return None
+    return output.reshape(len(output), -1)
+
+
+def sample_shape(spec: TensorSpec, batch: int | None) -> tuple[int, ...]:
+    """The shape of one sample of an input or output of a model of that batch."""
+    return spec.shape if batch is None else spec.shape[1:]
+
+
+def _read(path: Path) -> dict[str, NDArray[Any]]:
+    if not path.exists():
+        raise DataError(f"{path}: no such file; check the path of the data")
+    damaged = (BadZipFile, ZlibError, ValueError, EOFError, NotImplementedError, RuntimeError, MemoryError, KeyError)
+    try:
+        # numpy forgets to close a file that turns out not to be a zip archive: open it here.
+        with path.open("rb") as stream:
+            archive = np.load(stream, allow_pickle=False)
+            if isinstance(archive, np.ndarray):
+                raise DataError(f"{path}: is a single .npy array; save x and y together with numpy.savez")
+            with archive:
+                return {key: archive[key] for key in archive.files}
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except damaged as error:
+        if "Object arrays" in str(error):
+            raise DataError(
+                f"{path}: holds pickled Python objects, which could run code; refused: save plain numeric arrays"
+            ) from error
+        raise DataError(f"{path}: is not a valid .npz file, or is damaged; write it with numpy.savez") from error
+
+
+def _input_keys(arrays: Mapping[str, NDArray[Any]], model: Model, path: Path) -> dict[str, str]:
+    """Which array feeds which model input. Raises DataError for a missing or unknown key."""
+    names = [spec.name for spec in model.inputs]
+    if len(names) == 1:
+        keys = {names[0]: "x" if "x" in arrays or names[0] not in arrays or names[0] == "y" else names[0]}
+    else:
+        keys = {name: name for name in names}
+        if "y" in names:
+            raise DataError(
+                f"{path}: the model has an input named 'y', which is the key of the labels; rename the input"
+            )
+    wanted = ", ".join(keys.values())
+    missing = [key for key in keys.values() if key not in arrays]
+    unknown = sorted(set(arrays) - set(keys.values()) - {"y"})
+    if missing or unknown:
+        found = ", ".join(sorted(arrays)) or "none"
+        raise DataError(f"{path}: has the arrays {found}; wanted are {wanted}, and y for labels, and no others")
+    return keys
+
+
+def _inputs(values: NDArray[Any], spec: TensorSpec, model: Model, where: str) -> NDArray[Any]:
+    """`values` in the type and shape of the model's input, checked."""
+    shape = sample_shape(spec, model.batch)
+    if values.ndim == 0 or values.shape[1:] != shape:
+        raise DataError(
+            f"{where}: has shape {list(values.shape)}, the model's input {spec.name!r} wants {['n', *shape]}; "
+            "reshape the array".replace("'n'", "n")
+        )
+    wanted = np.dtype(spec.dtype)
+    safe = {"f": "f", "i": "iu", "u": "iu", "b": "b"}.get(wanted.kind, "")
+    if values.dtype.kind not in safe:
+        hint = (
+            "scale it as in training, for instance x.astype('float32') / 255"
+            if values.dtype.kind in "iu"
+            else "convert it"
+        )
+        raise DataError(f"{where}: is {values.dtype}, the model's input {spec.name!r} is {wanted}; {hint}")
+    if wanted.kind == "f":
+        return _finite(values, wanted, where)
+    if wanted.kind in "iu" and values.size:
+        limits = np.iinfo(wanted)
+        if values.min() < limits.min or values.max() > limits.max:
+            raise DataError(f"{where}: holds values that do not fit the model's {wanted}")
+    return values.astype(wanted, copy=False)
+
+
+def _finite(values: NDArray[Any], wanted: np.dtype[Any], where: str) -> NDArray[Any]:
+    with np.errstate(over="ignore"):
+        converted = values.astype(wanted, copy=False)
+    bad = np.unique(np.nonzero(~np.isfinite(converted))[0])
+    if len(bad):
+        raise DataError(f"{where}: NaN or Inf in {len(bad)} of {len(converted)} samples, first in sample {bad[0]}")
+    return converted
+
+
+def _labels(y: NDArray[Any], samples: int, model: Model, path: Path) -> NDArray[np.int64]:
+    """Labels [samples] as int64, checked against the classes of the model's first output."""
+    if y.ndim == 2 and y.shape[1] == 1:
+        y = y[:, 0]
+    if y.ndim != 1:
+        raise DataError(
+            f"{path}: y has shape {list(y.shape)}; wanted is one label per sample, [{samples}] "
+            "(one-hot labels: y.argmax(axis=1))"
+        )
+    if len(y) != samples:
+        raise DataError(f"{path}: y has {len(y)} labels for {samples} samples")
+    if y.dtype.kind == "f" and bool(np.all(np.isfinite(y) & (y == np.floor(y)))):
+        y = y.astype(np.int64)
+    if y.dtype.kind not in "iu":
+        raise DataError(f"{path}: y is {y.dtype}; labels must be whole numbers")
+    shape = sample_shape(model.outputs[0], model.batch)
+    if sum(size > 1 for size in shape) != 1:
+        raise DataError(
+            f"{path}: has labels y, but the model's first output {model.outputs[0].name!r} has shape {list(shape)} per "
+            "sample, not one score per class; leave y out"
+        )
+    classes = prod(shape)
+    bad = np.flatnonzero((y < 0) | (y >= classes))
+    if len(bad):
+        raise DataError(
+            f"{path}: label {y[bad[0]]} of sample {bad[0]} is out of range; the model has classes 0 to {classes - 1}"
+        )
+    if len(np.unique(y)) == 1:
+        raise DataError(
+            f"{path}: all labels are {y[0]}; accuracy on one class says nothing: give data of several classes"
+        )
+    return y.astype(np.int64)
+
+
+def _few_samples(samples: int, model: Model, path: Path) -> tuple[str, ...]:
+    per_inference = model.batch or 1
+    short = [layer for layer in model.fc_layers if samples * layer.batch // per_inference < layer.in_features]
+    if not short:
+        return ()
+    widest = max(short, key=lambda layer: layer.in_features)
+    return (
+        f"{path}: {samples} samples are fewer than the inputs of {len(short)} of {len(model.fc_layers)} FC layers "
+        f"({widest.name} has {widest.in_features}); figures from so little data are uncertain",
+    )

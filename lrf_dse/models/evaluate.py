@@ -1,0 +1,112 @@
+"""Run a model with onnxruntime: its outputs, and its accuracy on labelled data.
+
+Owns how samples become inferences (slices of the model's batch) and what top-1 means. It reads no file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lrf_dse.errors import DataError, ModelError
+from lrf_dse.models.data import Dataset, class_scores
+from lrf_dse.models.model import TensorSpec, batch_of
+from lrf_dse.schema import Accuracy
+
+if TYPE_CHECKING:
+    import onnx
+    import onnxruntime
+
+
+FATAL = 4
+"""onnxruntime logs nothing below this to stderr; what matters comes as an exception."""
+
+
+def outputs(model: onnx.ModelProto, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Every output of `model` for all samples in `inputs`, by name.
+
+    `inputs` holds one array per model input, samples along axis 0. A model of batch B runs on slices of B
+    samples, the last one padded with copies of its last sample and cut afterwards; a model without a batch
+    dimension runs once per sample. Outputs have samples along axis 0 too. Raises ModelError if onnxruntime
+    refuses the model.
+    """
+    session = _session(model)
+    batch = batch_of(*_specs(session))
+    samples = len(next(iter(inputs.values())))
+    step = batch or 1
+    parts: list[list[NDArray[Any]]] = []
+    for start in range(0, samples, step):
+        feed = {name: _slice(values, start, batch) for name, values in inputs.items()}
+        parts.append(_run(session, feed, start))
+    join = np.stack if batch is None else np.concatenate
+    names = [output.name for output in session.get_outputs()]
+    return {name: join([part[k] for part in parts])[:samples] for k, name in enumerate(names)}
+
+
+def run_once(model: onnx.ModelProto, inputs: Sequence[NDArray[Any]]) -> tuple[NDArray[Any], ...]:
+    """The outputs of one inference, in the model's order: the reference that compiled programs are checked against.
+
+    `inputs` are whole tensors in the model's order. Raises ModelError if onnxruntime refuses the model.
+    """
+    session = _session(model)
+    feed = {spec.name: values for spec, values in zip(session.get_inputs(), inputs, strict=True)}
+    return tuple(np.asarray(value) for value in session.run(None, feed))
+
+
+def top1(model: onnx.ModelProto, dataset: Dataset) -> Accuracy:
+    """The share of samples, in percent, whose largest score in the first output is at the label.
+
+    Raises DataError if `dataset` has no labels, or the model does not give one score per class.
+    """
+    if dataset.y is None:
+        raise DataError(f"{dataset.path}: has no labels y, so there is no accuracy to measure; add them")
+    first = next(iter(outputs(model, dataset.x).values()))
+    scores = class_scores(first)
+    if scores is None:
+        raise DataError(f"the first output has shape {list(first.shape[1:])} per sample; accuracy needs one per class")
+    correct = int(np.count_nonzero(scores.argmax(axis=1) == dataset.y))
+    return Accuracy(100.0 * correct / dataset.samples, dataset.samples, dataset.part)
+
+
+def _run(session: onnxruntime.InferenceSession, feed: dict[str, NDArray[Any]], start: int) -> list[NDArray[Any]]:
+    try:
+        return [np.asarray(value) for value in session.run(None, feed)]
+    except _refusals() as error:
+        raise DataError(f"the model cannot run on sample {start}: {' '.join(str(error).split())}") from error
+
+
+def _slice(values: NDArray[Any], start: int, batch: int | None) -> NDArray[Any]:
+    if batch is None:
+        sample: NDArray[Any] = values[start]
+        return sample
+    part = values[start : start + batch]
+    missing = batch - len(part)
+    return np.concatenate([part, np.repeat(part[-1:], missing, axis=0)]) if missing else part
+
+
+def _session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = FATAL
+    try:
+        return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    except _refusals() as error:
+        raise ModelError(f"onnxruntime refuses the model: {' '.join(str(error).split())}") from error
+
+
+def _refusals() -> tuple[type[Exception], ...]:
+    """What onnxruntime raises; its exceptions have no common base of their own."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    return (state.Fail, state.InvalidGraph, state.NotImplemented, state.InvalidArgument, state.RuntimeException)
+
+
+def _specs(session: onnxruntime.InferenceSession) -> tuple[list[TensorSpec], list[TensorSpec]]:
+    def spec(value: onnxruntime.NodeArg) -> TensorSpec:
+        return TensorSpec(value.name, tuple(size if isinstance(size, int) else -1 for size in value.shape), value.type)
+
+    return [spec(value) for value in session.get_inputs()], [spec(value) for value in session.get_outputs()]

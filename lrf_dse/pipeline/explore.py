@@ -1,0 +1,129 @@
+"""The stages of an exploration in order: spaces, layers, plans, choice, report.
+
+model + target -> survivors of each layer's space   (cost.prune)
+survivors      -> measured and judged layer options (timing, quality)
+options        -> finalists                         (plan.select)
+finalists      -> measured plans, the chosen one    (timing, quality, plan.select)
+everything     -> one ReportInfo, recorded, and rendered into the run folder
+"""
+
+from __future__ import annotations
+
+import platform
+from datetime import UTC, datetime
+from importlib.metadata import version
+
+from lrf_dse.errors import ModelError, UsageError
+from lrf_dse.models.compress import Compressor
+from lrf_dse.models.data import Dataset, load_data, split
+from lrf_dse.models.model import Model, to_onnx
+from lrf_dse.models.reader import read_model
+from lrf_dse.pipeline.context import Exploration, Progress, silent
+from lrf_dse.pipeline.facts import data_facts, layer_funnels, model_facts
+from lrf_dse.pipeline.layers import measure_layers, narrow_spaces
+from lrf_dse.pipeline.plans import choose_plan, measure_plans, select_finalists
+from lrf_dse.pipeline.quality import Judge
+from lrf_dse.pipeline.run import MODEL_FILE, RESULT_KEY, RUN_KEY, Run
+from lrf_dse.pipeline.settings import ExploreSettings
+from lrf_dse.pipeline.timing import measuring_tools
+from lrf_dse.report.info import ReportInfo
+from lrf_dse.report.write import write_report
+from lrf_dse.schema import to_json
+from lrf_dse.store import Store
+from lrf_dse.target import Target, load_target
+
+
+def explore_with(settings: ExploreSettings, *, progress: Progress = silent) -> Run:
+    """Run the exploration, or go on with one that was interrupted; the finished run.
+
+    Raises an LrfDseError for anything the user can mend; what was measured by then stays in the records.
+    """
+    target = load_target(settings.target)
+    model = read_model(settings.model, batch=settings.batch)
+    if not model.fc_layers:
+        reasons = "; ".join(f"{s.name}: {s.reason}" for s in model.skipped)
+        raise ModelError(f"{settings.model}: no FC layer to factorise{f' ({reasons})' if reasons else ''}")
+    data = None if settings.data is None else load_data(settings.data, model)
+    parts = {} if data is None or data.y is None else split(data, settings.seed)
+    if settings.budgets.max_drop is not None and not parts:
+        raise UsageError(f"--max-drop needs labels: {settings.data} has no array y, so the accuracy is unknown")
+    tools = measuring_tools()
+    with Store(settings.out) as store:
+        _claim_folder(store, settings, model, target)
+        judge = Judge(Compressor(model, seed=settings.seed), store, parts)
+        x = Exploration(settings, model, target, store, judge, data, tools, progress)
+        x.warnings.extend(_warnings(model, data, parts))
+        info = _explore(x)
+        store.put(RESULT_KEY, "result", to_json(info), context={"settings": to_json(settings)})
+    write_report(info, settings.out)
+    return Run(settings.out)
+
+
+def _explore(x: Exploration) -> ReportInfo:
+    spaces = narrow_spaces(x)
+    results = measure_layers(x, spaces)
+    combinations = select_finalists(x, results)
+    plans, failed = measure_plans(x, combinations)
+    chosen, reason = choose_plan(x, plans)
+    return ReportInfo(
+        title=f"{x.model.path.name} on {x.target.title}",
+        created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        command=_command(x.settings),
+        seed=x.settings.seed,
+        model=model_facts(x.model),
+        target=x.target,
+        data=None if x.data is None else data_facts(x.data, x.judge.parts),
+        funnel=layer_funnels(spaces),
+        candidates=results,
+        plans=plans,
+        chosen=chosen,
+        chosen_reason=reason,
+        instructions_source=f"instructions counted by qemu-riscv64 {x.tools['qemu-riscv64']} with our plugin",
+        budgets=x.settings.budgets,
+        failed_plans=failed,
+        warnings=tuple(x.warnings),
+        environment={"python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}"},
+        tool_versions=x.tools | {name: version(name) for name in ("onnxruntime", "numpy", "lrf-dse")},
+    )
+
+
+def _warnings(model: Model, data: Dataset | None, parts: dict[str, Dataset]) -> list[str]:
+    found = [f"layer {skipped.name} is left as it is: {skipped.reason}" for skipped in model.skipped]
+    if data is not None:
+        found += data.warnings
+    if not parts:
+        found.append("no labelled data: the accuracy is unknown, and plans are ranked by weight error")
+    return found
+
+
+def _claim_folder(store: Store, settings: ExploreSettings, model: Model, target: Target) -> None:
+    """Make the run folder this exploration's, with a copy of the model; refuse one that belongs to another."""
+    import onnx
+
+    identity = {"model_sha256": model.sha256, "batch": model.batch, "target": target.name}
+    known = store.get(RUN_KEY)
+    if known is not None and {key: known[key] for key in identity} != identity:
+        raise UsageError(
+            f"{settings.out} holds an exploration of {known['model']} for {known['target']}; choose another -o"
+        )
+    copy = settings.out / MODEL_FILE
+    if known is None or not copy.exists():
+        onnx.save(to_onnx(model), copy)
+    store.put(RUN_KEY, "run", identity | {"model": model.path.name}, context={"settings": to_json(settings)})
+
+
+def _command(settings: ExploreSettings) -> str:
+    """The command line that would do this again."""
+    words = ["lrf-dse explore", str(settings.model), "--target", settings.target]
+    budgets = settings.budgets
+    options = {
+        "--data": settings.data,
+        "--batch": settings.batch,
+        "--max-drop": budgets.max_drop,
+        "--max-bytes": budgets.max_flash_bytes,
+        "--max-ram": budgets.max_ram_bytes,
+        "--top": settings.top,
+        "--seed": settings.seed,
+        "-o": settings.out,
+    }
+    return " ".join([*words, *(f"{name} {value}" for name, value in options.items() if value is not None)])

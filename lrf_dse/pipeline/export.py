@@ -1,0 +1,45 @@
+"""Export a plan of a finished run: make its model again from the run's own copy, and bundle it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from lrf_dse.deploy.bundle import BundleRequest, write_bundle
+from lrf_dse.errors import StoreError
+from lrf_dse.models.compress import Compressor
+from lrf_dse.models.reader import read_model
+from lrf_dse.pipeline.plans import example_inputs
+from lrf_dse.pipeline.run import Run
+from lrf_dse.report.info import ReportInfo
+from lrf_dse.schema import Plan
+
+
+def export(run: Run, pick: str, out: Path) -> dict[str, Any]:
+    """Write the bundle of the plan that `pick` names into `out`; its manifest. Raises an LrfDseError."""
+    info, plan = run.info, run.plan(pick)
+    if not run.model_path.exists():
+        raise StoreError(f"{run.model_path}: the run's copy of the model is gone; run `lrf-dse explore` again")
+    model = read_model(run.model_path)
+    request = BundleRequest(
+        plan=plan,
+        model=Compressor(model, seed=info.seed).apply(plan.choices),
+        inputs=example_inputs(model, None, seed=info.seed),
+        target=info.target,
+        accuracy=_accuracy(info, plan),
+        run_facts={"model": info.model.name, "model_sha256": info.model.sha256, "seed": info.seed},
+    )
+    return write_bundle(request, out)
+
+
+def _accuracy(info: ReportInfo, plan: Plan) -> dict[str, Any]:
+    """Percent top-1 by part of the data; empty when unknown."""
+    if plan.accuracy is None or info.data is None:
+        return {}
+    return {
+        "validation": round(plan.accuracy, 4),
+        "test": plan.test_accuracy,
+        "validation_samples": info.data.validation_samples,
+        "test_samples": info.data.test_samples,
+        "drop_points": plan.drop_points,
+    }

@@ -1,0 +1,45 @@
+"""Facts about model, data and spaces in the words of the report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from lrf_dse.cost.counts import dense_flops, dense_parameters
+from lrf_dse.cost.prune import PruneResult
+from lrf_dse.models.data import Dataset
+from lrf_dse.models.model import Model, TensorSpec
+from lrf_dse.report.info import DataFacts, LayerFacts, LayerFunnel, ModelFacts, TensorFacts
+from lrf_dse.schema import FcLayer
+
+
+def model_facts(model: Model) -> ModelFacts:
+    """The model file and its layers; a multiply-accumulate is two FLOPs, a bias addition none."""
+    return ModelFacts(
+        name=model.path.name,
+        sha256=model.sha256,
+        inputs=_tensors(model.inputs),
+        outputs=_tensors(model.outputs),
+        layers=tuple(_layer(layer) for layer in model.fc_layers),
+        params=model.total_params,
+        macs=model.total_macs,
+        skipped=tuple((skipped.name, skipped.reason) for skipped in model.skipped),
+    )
+
+
+def _layer(layer: FcLayer) -> LayerFacts:
+    return LayerFacts(layer, params=dense_parameters(layer), macs=dense_flops(layer) // 2)
+
+
+def _tensors(specs: tuple[TensorSpec, ...]) -> tuple[TensorFacts, ...]:
+    return tuple(TensorFacts(spec.name, spec.shape, spec.dtype) for spec in specs)
+
+
+def data_facts(data: Dataset, parts: Mapping[str, Dataset]) -> DataFacts:
+    """The data file and the sizes of its parts; no parts where there are no labels."""
+    sizes = {name: part.samples for name, part in parts.items()}
+    return DataFacts(data.path.name, data.sha256, sizes.get("validation", 0), sizes.get("test", 0), bool(parts))
+
+
+def layer_funnels(spaces: Mapping[FcLayer, PruneResult]) -> tuple[LayerFunnel, ...]:
+    """The funnel of every layer."""
+    return tuple(LayerFunnel(layer.name, space.funnel) for layer, space in spaces.items())

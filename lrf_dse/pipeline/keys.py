@@ -1,0 +1,75 @@
+"""Content keys of a run's records: what a figure depends on, and nothing else.
+
+A timing depends on shapes, order, target and tools, never on weights. An accuracy or a weight error depends on
+the model, the decomposition with its seed and every choice made in the model, never on target or tools.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from lrf_dse.models.data import Dataset
+from lrf_dse.models.model import Model
+from lrf_dse.schema import Candidate, content_key, to_json
+from lrf_dse.target import Target
+
+
+def timing_key(candidate: Candidate, target: Target, tools: Mapping[str, str]) -> str:
+    """Key of the measurement of one layer by itself."""
+    layer = candidate.layer
+    return content_key(
+        "timing",
+        sizes=[layer.out_features, layer.in_features, layer.batch, layer.has_bias],
+        computation=_computation(candidate),
+        dtype="float32",
+        **_machine(target, tools),
+    )
+
+
+def plan_timing_key(model: Model, choices: Iterable[Candidate], target: Target, tools: Mapping[str, str]) -> str:
+    """Key of the measurement of a whole model. The graph around the layers is known by the model's hash."""
+    return content_key(
+        "plan-timing",
+        model=model.sha256,
+        batch=model.batch,
+        choices={c.layer.name: _computation(c) for c in choices},
+        **_machine(target, tools),
+    )
+
+
+def accuracy_key(model: Model, data: Dataset, choices: Iterable[Candidate], *, seed: int) -> str:
+    """Key of an accuracy on one part of the data."""
+    return content_key(
+        "accuracy",
+        model=model.sha256,
+        batch=model.batch,
+        data=data.sha256,
+        part=data.part,
+        seed=seed,
+        choices={c.layer.name: _weights(c) for c in choices},
+    )
+
+
+def weight_error_key(model: Model, candidate: Candidate, *, seed: int) -> str:
+    """Key of the error that a decomposition makes in one layer's weights."""
+    return content_key(
+        "weight-error", model=model.sha256, layer=candidate.layer.name, choice=_weights(candidate), seed=seed
+    )
+
+
+def _computation(candidate: Candidate) -> dict[str, Any]:
+    shape = None if candidate.tt_shape is None else to_json(candidate.tt_shape)
+    return {"shape": shape, "order": candidate.order, "kernel": candidate.kernel, "threads": candidate.threads}
+
+
+def _weights(candidate: Candidate) -> dict[str, Any] | None:
+    if candidate.tt_shape is None:
+        return None
+    return {"shape": to_json(candidate.tt_shape), "order": candidate.order, "decomposer": candidate.decomposer}
+
+
+def _machine(target: Target, tools: Mapping[str, str]) -> dict[str, Any]:
+    """What compilers and runners see of the target; its titles and timing figures do not change a measurement."""
+    seen = target.model_dump(mode="json", include={"isa", "iree", "cc", "qemu"})
+    return {"target": seen, "tools": dict(tools)}

@@ -1,0 +1,65 @@
+"""The layer stages: narrow every layer's space, then measure and judge what survives and the dense layers."""
+
+from __future__ import annotations
+
+from math import sqrt
+
+from lrf_dse.cost.latency import roofline
+from lrf_dse.cost.prune import PruneResult, prune
+from lrf_dse.pipeline.context import Exploration
+from lrf_dse.pipeline.keys import timing_key
+from lrf_dse.pipeline.timing import Task, layer_program
+from lrf_dse.report.info import CandidateResult
+from lrf_dse.schema import Candidate, Failure, FcLayer, Measurement, dense_candidate, to_json
+from lrf_dse.tt.spectra import layer_spectra
+
+
+def narrow_spaces(x: Exploration) -> dict[FcLayer, PruneResult]:
+    """The survivors of every layer's space, with the funnel that led to them."""
+    spaces: dict[FcLayer, PruneResult] = {}
+    for done, layer in enumerate(x.model.fc_layers):
+        x.progress("narrow the spaces", done, len(x.model.fc_layers))
+        weight, _ = x.model.weights(layer.name)
+        spectra = layer_spectra(weight, seed=x.settings.seed)
+        found = prune(layer, spectra, x.target, top=x.settings.top, decomposer=x.settings.decomposer)
+        spaces[layer] = found
+    x.progress("narrow the spaces", len(spaces), len(spaces))
+    return spaces
+
+
+def measure_layers(x: Exploration, spaces: dict[FcLayer, PruneResult]) -> tuple[CandidateResult, ...]:
+    """Every survivor and every dense layer: measured, with what replacing it alone costs."""
+    candidates = [
+        candidate
+        for layer, space in spaces.items()
+        for candidate in (dense_candidate(layer), *(ranked.candidate for ranked in space.survivors))
+    ]
+    tasks = {candidate: _layer_task(x, candidate) for candidate in dict.fromkeys(candidates)}
+    outcomes = x.measure("measure layers", list(tasks.values()))
+    results = []
+    for done, (candidate, task) in enumerate(tasks.items()):
+        x.progress("judge layers", done, len(tasks))
+        outcome = outcomes[task.key]
+        measured = outcome if isinstance(outcome, Measurement) else None
+        results.append(
+            CandidateResult(
+                candidate,
+                roofline(candidate, x.target),
+                measurement=measured,
+                failure=outcome if isinstance(outcome, Failure) else None,
+                weight_error=_relative_error(x, candidate) if measured else None,
+                drop_points=x.judge.drop_points([candidate]) if measured else None,
+            )
+        )
+    x.progress("judge layers", len(tasks), len(tasks))
+    return tuple(results)
+
+
+def _layer_task(x: Exploration, candidate: Candidate) -> Task:
+    key = timing_key(candidate, x.target, x.tools)
+    return Task(key, "timing", to_json(candidate), lambda: layer_program(candidate, seed=x.settings.seed))
+
+
+def _relative_error(x: Exploration, candidate: Candidate) -> float:
+    norm = x.judge.compressor.squared_norm(candidate.layer.name)
+    return sqrt(x.judge.squared_error(candidate) / norm) if norm else 0.0

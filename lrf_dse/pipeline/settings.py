@@ -1,0 +1,52 @@
+"""What the user asked of an exploration: one frozen value, checked before any work."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lrf_dse.errors import UsageError
+from lrf_dse.plan.select import Budgets
+
+DEFAULT_TOP = 8
+
+
+@dataclass(frozen=True)
+class ExploreSettings:
+    """`model` is explored for `target` with `data` (None: accuracy stays unknown) into the run folder `out`.
+
+    `top` TT candidates a layer are compiled and measured; `finalists` whole models are. `seed` decides the
+    split of the data and every random choice. `jobs` programs are built and run at a time.
+    """
+
+    model: Path
+    target: str
+    data: Path | None
+    out: Path
+    batch: int | None = None
+    top: int = DEFAULT_TOP
+    seed: int = 0
+    decomposer: str = "tt_svd"
+    jobs: int = 2
+    budgets: Budgets = field(default_factory=Budgets)
+
+    def __post_init__(self) -> None:
+        limits = (self.budgets.max_drop, self.budgets.max_flash_bytes, self.budgets.max_ram_bytes)
+        if any(limit is not None and limit < 0 for limit in limits):
+            raise UsageError("budgets must not be negative")
+        if self.top < 1 or self.jobs < 1:
+            raise UsageError(f"--top and --jobs must be at least 1, got {self.top} and {self.jobs}")
+        if self.seed < 0:
+            raise UsageError(f"--seed must not be negative, got {self.seed}")
+        if self.data is None and self.budgets.max_drop is not None:
+            raise UsageError("--max-drop needs --data with labels: without data the accuracy is unknown")
+
+    @property
+    def finalists(self) -> int:
+        """Whole models that are built and measured."""
+        return self.top + 4
+
+
+def default_out(model: Path, target: str) -> Path:
+    """The run folder where none was named."""
+    return Path("reports") / f"{model.stem}-{Path(target).stem}"

@@ -1,0 +1,121 @@
+"""Build, verify and measure programs: single layers and whole models, each once, a few at a time.
+
+Owns the path from an ONNX model to a Measurement or a Failure record. A candidate that fails is data.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lrf_dse.builders.program import BUILDERS, tool_versions
+from lrf_dse.errors import BuildError
+from lrf_dse.models.evaluate import run_once
+from lrf_dse.models.rewrite import single_layer_model
+from lrf_dse.runners.job import Array, Job
+from lrf_dse.runners.qemu import tool_versions as qemu_versions
+from lrf_dse.runners.runner import get_runner
+from lrf_dse.schema import Candidate, Failure, Measurement, from_json, to_json
+from lrf_dse.store import Store
+from lrf_dse.target import Target
+
+if TYPE_CHECKING:
+    import onnx
+
+Outcome = Measurement | Failure
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """A program to be measured under `key`. `make` gives the model and the inputs of one inference."""
+
+    key: str
+    kind: str
+    context: object
+    make: Callable[[], tuple[onnx.ModelProto, Sequence[Array]]]
+
+
+def measuring_tools() -> dict[str, str]:
+    """Versions of everything that decides a measurement. Raises ToolError if one is missing."""
+    return tool_versions() | qemu_versions()
+
+
+def measure_all(
+    tasks: Sequence[Task],
+    store: Store,
+    *,
+    target: Target,
+    folder: Path,
+    jobs: int,
+    progress: Callable[[int, int], None],
+) -> dict[str, Outcome]:
+    """The outcome of every task by key: from the records, or measured now and recorded at once.
+
+    Compilers and simulator are processes of their own, so threads are enough. The first error that is not a
+    Failure stops the rest and is raised; what was measured is in the store by then.
+    """
+    known = {task.key: store.get(task.key) for task in tasks}
+    outcomes: dict[str, Outcome] = {k: from_json(Outcome, value) for k, value in known.items() if value is not None}
+    missing = list({task.key: task for task in tasks if task.key not in outcomes}.values())
+    progress(len(outcomes), len(known))
+
+    def work(task: Task) -> Outcome:
+        outcome = _measure(task, target, folder / "work" / task.key)
+        store.put(task.key, task.kind, to_json(outcome), context=task.context)
+        return outcome
+
+    with ThreadPoolExecutor(jobs) as pool:
+        futures = {pool.submit(work, task): task.key for task in missing}
+        try:
+            for future in as_completed(futures):
+                outcomes[futures[future]] = future.result()
+                progress(len(outcomes), len(known))
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+    return outcomes
+
+
+def _measure(task: Task, target: Target, work_dir: Path) -> Outcome:
+    shutil.rmtree(work_dir, ignore_errors=True)
+    work_dir.mkdir(parents=True)
+    model, inputs = task.make()
+    outcome = build_and_run(model, inputs, target, work_dir)
+    if isinstance(outcome, Measurement):
+        shutil.rmtree(work_dir, ignore_errors=True)
+    return outcome
+
+
+def build_and_run(model: onnx.ModelProto, inputs: Sequence[Array], target: Target, work_dir: Path) -> Outcome:
+    """Compile `model` in `work_dir`, run it, and compare with onnxruntime before anything counts."""
+    try:
+        built = BUILDERS["iree"](model, target, work_dir)
+    except BuildError as error:
+        return Failure("build", str(error), (str(work_dir),))
+    expected = run_once(model, inputs)
+    job = Job(Path(built.program.path), target, tuple(inputs), expected, work_dir / "run")
+    return get_runner("qemu").run(job)
+
+
+def layer_program(candidate: Candidate, *, seed: int) -> tuple[onnx.ModelProto, Sequence[Array]]:
+    """A model of one layer with random weights, and a random input: a timing does not depend on their values."""
+    layer, random = candidate.layer, np.random.default_rng(seed)
+
+    def normal(*shape: int, scale: float) -> Array:
+        return (random.standard_normal(shape, dtype=np.float32) * np.float32(scale)).astype(np.float32)
+
+    bias = normal(layer.out_features, scale=1.0) if layer.has_bias else None
+    x = normal(layer.batch, layer.in_features, scale=1.0)
+    if candidate.tt_shape is None:
+        weight = normal(layer.out_features, layer.in_features, scale=layer.in_features**-0.5)
+        return single_layer_model(layer, None, weight=weight, bias=bias), [x]
+    # Each core keeps the size of its input on average, so that no stage overflows or vanishes.
+    shapes = candidate.tt_shape.core_shapes
+    cores = [normal(*shape, scale=(shape[2] * shape[3]) ** -0.5) for shape in shapes]
+    return single_layer_model(layer, cores, bias=bias, order=candidate.order), [x]

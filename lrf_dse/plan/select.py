@@ -1,0 +1,335 @@
+"""Whole-model plans from per-layer options, and the choice of one plan under budgets.
+
+Predictions go in as `LayerOption`s and come out as `Combination`s worth measuring; measured `schema.Plan`s go in and
+one comes out. Everything is minimised. Nothing here measures, estimates or reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import inf
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from lrf_dse.errors import BudgetError, UsageError
+from lrf_dse.plan.front import FloatArray, front_mask, knee, spread
+from lrf_dse.schema import Candidate, Plan
+
+BEAM_CAP = 1000
+"""Combinations kept after each layer: exact below it, and 100 layers of 10 options stay within seconds."""
+
+LatencyUnit = Literal["cycles", "instructions"]
+LossKind = Literal["drop_points", "weight_error"]
+PICKS = ("fastest", "smallest", "knee")
+
+_LATENCY, _FLASH, _RAM, _LOSS = range(4)
+
+
+@dataclass(frozen=True)
+class LayerOption:
+    """One way to compute one layer, with what it is predicted to cost.
+
+    `latency` in cycles or instructions (the same unit everywhere), `flash_bytes` and `loss` add up over the layers;
+    of `ram_bytes` the largest counts, since layers run one after the other. `loss` is the predicted accuracy drop in
+    points, or the relative weight error when accuracy is unknown.
+    """
+
+    candidate: Candidate
+    latency: float
+    flash_bytes: int
+    ram_bytes: int
+    loss: float
+
+
+@dataclass(frozen=True)
+class Combination:
+    """One option per layer, in the model's order, with the predicted numbers of the whole."""
+
+    options: tuple[LayerOption, ...]
+
+    @property
+    def choices(self) -> tuple[Candidate, ...]:
+        """What `schema.Plan.choices` will hold."""
+        return tuple(option.candidate for option in self.options)
+
+    @property
+    def latency(self) -> float:
+        """Sum over the layers."""
+        return sum(option.latency for option in self.options)
+
+    @property
+    def flash_bytes(self) -> int:
+        """Sum over the layers."""
+        return sum(option.flash_bytes for option in self.options)
+
+    @property
+    def ram_bytes(self) -> int:
+        """Largest of the layers."""
+        return max(option.ram_bytes for option in self.options)
+
+    @property
+    def loss(self) -> float:
+        """Sum over the layers: the first-order prediction, to be replaced by a measured accuracy."""
+        return sum(option.loss for option in self.options)
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether every layer is kept as it is."""
+        return all(option.candidate.is_dense for option in self.options)
+
+
+@dataclass(frozen=True)
+class Budgets:
+    """Upper limits a plan must keep; None is no limit. `max_drop` is in percentage points of accuracy."""
+
+    max_drop: float | None = None
+    max_flash_bytes: int | None = None
+    max_ram_bytes: int | None = None
+
+    def admits(self, plan: Plan) -> bool:
+        """Whether `plan` keeps every limit; an unknown accuracy keeps no `max_drop`."""
+        return all(excess <= 0.0 for _, _, _, excess in _excesses(plan, self))
+
+
+def compose(layers: Sequence[Sequence[LayerOption]], *, cap: int = BEAM_CAP) -> tuple[Combination, ...]:
+    """The whole-model front over (latency, flash, ram, loss), sorted by them, fastest first.
+
+    Merges layer after layer and drops dominated partial combinations, which loses nothing: sum and max are monotone,
+    so a dominated part can be replaced in any whole. Of combinations equal in all four, the one with the earlier
+    options is kept. While no merge exceeds `cap` points the result is the exact front. Beyond it, the objective space
+    is cut into equal boxes, as fine as `cap` allows, and one point per box is kept, besides the best point of every
+    objective: a lost combination has a kept one within one box in every objective, and with several such merges those
+    distances add up. The ends of the front are always exact.
+    """
+    if cap < 8:
+        raise ValueError(f"cap must be at least 8 to keep the extremes, got {cap}")
+    if not layers or not all(layers):
+        raise ValueError("every layer needs at least one option")
+    values = np.zeros((1, 4))
+    paths = np.zeros((1, 0), dtype=np.int32)
+    for options in layers:
+        values, paths = _merge(values, paths, options, cap)
+    order = np.lexsort(values.T[::-1])
+    return tuple(
+        Combination(tuple(options[i] for options, i in zip(layers, path, strict=True))) for path in paths[order]
+    )
+
+
+def _merge(
+    values: FloatArray, paths: npt.NDArray[np.int32], options: Sequence[LayerOption], cap: int
+) -> tuple[FloatArray, npt.NDArray[np.int32]]:
+    """Extend every partial combination by every option of the next layer and keep the front, at most `cap` points."""
+    added = np.array([(o.latency, o.flash_bytes, o.ram_bytes, o.loss) for o in options], dtype=np.float64)
+    if not np.isfinite(added).all():
+        raise ValueError("the numbers of a layer option must be finite")
+    useful = np.flatnonzero(_first_of_equal_front(added))
+    added = added[useful]
+    grown = values[:, None, :] + added[None, :, :]
+    grown[:, :, _RAM] = np.maximum(values[:, None, _RAM], added[None, :, _RAM])
+    flat = grown.reshape(-1, 4)
+    kept = np.flatnonzero(_first_of_equal_front(flat))
+    if len(kept) > cap:
+        kept = kept[_thin(flat[kept], cap)]
+    parents, chosen = np.divmod(kept, len(useful))
+    return flat[kept], np.concatenate([paths[parents], useful[chosen, None].astype(np.int32)], axis=1)
+
+
+def _first_of_equal_front(values: FloatArray) -> npt.NDArray[np.bool_]:
+    mask = front_mask(values)
+    members = np.flatnonzero(mask)
+    _, first = np.unique(values[members], axis=0, return_index=True)
+    result = np.zeros(len(values), dtype=np.bool_)
+    result[members[first]] = True
+    return result
+
+
+def _thin(values: FloatArray, cap: int) -> npt.NDArray[np.intp]:
+    """Indices, ascending, of at most `cap` rows: the lexicographically best of every objective, and one per box."""
+    ends = {int(np.lexsort((*np.delete(values, k, axis=1).T[::-1], values[:, k]))[0]) for k in range(4)}
+    low, span = values.min(axis=0), np.ptp(values, axis=0)
+    unit = (values - low) / np.where(span > 0, span, 1.0)
+    # The row nearest to its box's best corner first, so np.unique(return_index) keeps it. Sums order it well enough.
+    order = np.argsort(unit.sum(axis=1), kind="stable")
+    fewest, most, best = 1, cap + 1, np.array([], dtype=np.intp)
+    while most - fewest > 1 or not best.size:  # bisect for the finest grid with few enough boxes in use
+        grid = (fewest + most) // 2
+        boxes = np.minimum((unit[order] * grid).astype(np.int64), grid - 1)
+        _, first = np.unique(boxes @ (grid ** np.arange(4)), return_index=True)
+        if len(first) <= cap - len(ends):
+            fewest, best = grid, order[first]
+        else:
+            most = grid
+    return np.array(sorted(ends | {int(i) for i in best}), dtype=np.intp)
+
+
+def finalists(
+    layers: Sequence[Sequence[LayerOption]], count: int, *, max_loss: float | None = None, cap: int = BEAM_CAP
+) -> tuple[Combination, ...]:
+    """`count` combinations worth building as whole models: first the all-dense reference, then the rest by latency.
+
+    Always included, even beyond `count`: the all-dense one, the fastest, the smallest in flash, and the compressed
+    one with the smallest loss. The others are spread along the front in (latency, flash, loss). With `max_loss` the
+    spread stays within that predicted loss, and its fastest and smallest members come first: finalists are not wasted
+    on plans that no accuracy budget will admit. Every layer needs a dense option, else ValueError.
+    """
+    dense = _dense_combination(layers)
+    front = [member for member in compose(layers, cap=cap) if not member.is_dense]
+    gentle = _least_loss_compressed(layers)
+    pool = _distinct([dense, *front, *([gentle] if gentle else [])])
+    admitted = [i for i, member in enumerate(pool) if max_loss is None or member.loss <= max_loss]
+    seeds = [0]
+    for members in (range(len(pool)), admitted):
+        if compressed := [i for i in members if not pool[i].is_dense]:
+            seeds += [min(compressed, key=lambda i: (pool[i].latency, pool[i].flash_bytes, pool[i].loss))]
+            seeds += [min(compressed, key=lambda i: (pool[i].flash_bytes, pool[i].latency, pool[i].loss))]
+    if gentle:
+        seeds += [[_numbers(member) for member in pool].index(_numbers(gentle))]
+    allowed = sorted({*seeds, *admitted})
+    array = np.array([(pool[i].latency, pool[i].flash_bytes, pool[i].loss) for i in allowed])
+    taken = [allowed[i] for i in spread(array, count, seeds=[allowed.index(i) for i in seeds])]
+    return tuple(pool[i] for i in sorted(taken, key=lambda i: (i != 0, pool[i].latency, pool[i].flash_bytes, i)))
+
+
+def _numbers(member: Combination) -> tuple[float, ...]:
+    return member.latency, member.flash_bytes, member.ram_bytes, member.loss, member.is_dense
+
+
+def _distinct(members: Sequence[Combination]) -> list[Combination]:
+    """Without the later of two members with the same numbers: measuring both would waste a finalist."""
+    first: dict[tuple[float, ...], Combination] = {}
+    for member in members:
+        first.setdefault(_numbers(member), member)
+    return list(first.values())
+
+
+def _dense_combination(layers: Sequence[Sequence[LayerOption]]) -> Combination:
+    dense = [[option for option in options if option.candidate.is_dense] for options in layers]
+    if not layers or not all(dense):
+        raise ValueError("every layer needs its dense option: it is the reference")
+    return Combination(tuple(options[0] for options in dense))
+
+
+def _least_loss_compressed(layers: Sequence[Sequence[LayerOption]]) -> Combination | None:
+    """The combination of smallest loss that compresses at least one layer; None if no layer has such an option."""
+
+    def cost(option: LayerOption) -> tuple[float, float, int]:
+        return option.loss, option.latency, option.flash_bytes
+
+    best = [min(options, key=cost) for options in layers]
+    if not all(option.candidate.is_dense for option in best):
+        return Combination(tuple(best))
+    # Losses add up, so compressing exactly the one layer where it costs least is optimal.
+    switches = [
+        (
+            option.loss - best[k].loss,
+            option.latency - best[k].latency,
+            option.flash_bytes - best[k].flash_bytes,
+            k,
+            option,
+        )
+        for k, options in enumerate(layers)
+        for option in options
+        if not option.candidate.is_dense
+    ]
+    if not switches:
+        return None
+    *_, k, option = min(switches, key=lambda switch: switch[:4])
+    return Combination((*best[:k], option, *best[k + 1 :]))
+
+
+def latency_unit(plans: Sequence[Plan]) -> LatencyUnit:
+    """ "cycles" if every plan has them, else "instructions": what may be compared across these plans."""
+    return "cycles" if all(plan.cycles is not None for plan in plans) else "instructions"
+
+
+def latency_of(plan: Plan, unit: LatencyUnit) -> float | None:
+    """The plan's latency in `unit`."""
+    return plan.cycles if unit == "cycles" else plan.instructions
+
+
+def loss_kind(plans: Sequence[Plan]) -> LossKind:
+    """ "drop_points" if every plan's accuracy is known, else "weight_error"."""
+    return "drop_points" if all(plan.drop_points is not None for plan in plans) else "weight_error"
+
+
+def loss_of(plan: Plan, kind: LossKind) -> float | None:
+    """The plan's loss of that kind."""
+    return plan.drop_points if kind == "drop_points" else plan.weight_error
+
+
+def plan_objectives(plans: Sequence[Plan]) -> list[tuple[float | None, ...]]:
+    """(latency, flash_bytes, ram_bytes, loss) of every plan, in units common to all of them: input of `front`."""
+    unit, kind = latency_unit(plans), loss_kind(plans)
+    return [(latency_of(plan, unit), plan.flash_bytes, plan.ram_bytes, loss_of(plan, kind)) for plan in plans]
+
+
+def choose(plans: Sequence[Plan], pick: str, budgets: Budgets) -> Plan:
+    """The plan that `pick` ("fastest", "smallest", "knee" or a plan's id) names among those within `budgets`.
+
+    Ties go to the plan better in latency, flash, loss and ram, then to the lower id; of equal knees to the lower id.
+    The knee is that of the admitted plans' front, where a loss counts against `max_drop`, or one point, if it is
+    smaller than that. Raises UsageError for an unknown pick, BudgetError when no plan (or not the named one) is
+    admitted.
+    """
+    by_id = {plan.id: plan for plan in plans}
+    if pick not in PICKS and pick not in by_id:
+        raise UsageError(f"unknown pick {pick!r}: use one of {', '.join(PICKS)}, or a plan: {', '.join(by_id)}")
+    admitted = [plan for plan in plans if budgets.admits(plan)]
+    if pick in by_id and pick not in PICKS:
+        if not budgets.admits(by_id[pick]):
+            raise BudgetError(f"plan {pick} is over budget: {_worst(by_id[pick], budgets)[1]}")
+        return by_id[pick]
+    if not admitted:
+        raise BudgetError(_no_plan_message(plans, budgets))
+    if pick == "knee":
+        floor = 1.0 if budgets.max_drop is None else budgets.max_drop
+        ordered = sorted(admitted, key=lambda plan: plan.id)
+        return ordered[knee(plan_objectives(ordered), floors=(0.0, 0.0, 0.0, floor))]
+    return min(admitted, key=_cost(pick, latency_unit(plans), loss_kind(plans)))
+
+
+def _cost(pick: str, unit: LatencyUnit, kind: LossKind) -> Callable[[Plan], tuple[float | str, ...]]:
+    def known(value: float | None) -> float:
+        return inf if value is None else value
+
+    def cost(plan: Plan) -> tuple[float | str, ...]:
+        latency, loss = known(latency_of(plan, unit)), known(loss_of(plan, kind))
+        first = latency if pick == "fastest" else plan.flash_bytes
+        return first, latency, plan.flash_bytes, loss, plan.ram_bytes, plan.id
+
+    return cost
+
+
+Excess = tuple[str, float | None, float, float]
+"""(budget's name, the plan's value, the limit, relative excess: positive when over, infinite when unknown)."""
+
+
+def _excesses(plan: Plan, budgets: Budgets) -> list[Excess]:
+    values: list[tuple[str, float | None, float | None]] = [
+        ("max_drop", plan.drop_points, budgets.max_drop),
+        ("max_flash_bytes", plan.flash_bytes, budgets.max_flash_bytes),
+        ("max_ram_bytes", plan.ram_bytes, budgets.max_ram_bytes),
+    ]
+    return [
+        # A limit of 0 (no drop at all) has no relative excess; one point, or one byte, is its unit.
+        (name, value, limit, inf if value is None else (value - limit) / max(abs(limit), 1.0))
+        for name, value, limit in values
+        if limit is not None
+    ]
+
+
+def _worst(plan: Plan, budgets: Budgets) -> tuple[float, str]:
+    """The largest relative excess of a plan, and its sentence."""
+    name, value, limit, excess = max(_excesses(plan, budgets), key=lambda item: item[3])
+    found = "unknown: give labelled data" if value is None else f"{value:,.10g}"
+    return excess, f"{name} is {limit:,.10g}, the plan has {found}"
+
+
+def _no_plan_message(plans: Sequence[Plan], budgets: Budgets) -> str:
+    if not plans:
+        return "no plan satisfies the budgets: there are no plans"
+    closest = min(plans, key=lambda plan: (_worst(plan, budgets)[0], plan.id))
+    return f"no plan satisfies the budgets; closest is plan {closest.id}: {_worst(closest, budgets)[1]}; relax it"

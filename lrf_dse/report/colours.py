@@ -1,0 +1,17 @@
+"""The report's colours, one table for both renderers: after Okabe and Ito, safe for colour-blind readers."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+
+COLOURS = MappingProxyType(
+    {
+        "front": "#0072b2",
+        "dominated": "#a9c4d6",
+        "dense": "#4b5563",
+        "chosen": "#d55e00",
+        "budget": "#b3446c",
+        "grid": "#e5e7eb",
+        "muted": "#6b7280",
+    }
+)

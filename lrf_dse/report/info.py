@@ -1,0 +1,275 @@
+"""Every number and sentence of a report, decided once: what the renderers (html, plots, tables) then only show.
+
+Owns comparisons with the dense reference, which plans are on the front, the units used and where each number comes
+from. Measures nothing, formats nothing for one medium, reads and writes no file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from math import sqrt
+
+from lrf_dse.cost.prune import FunnelStep
+from lrf_dse.plan.front import non_dominated
+from lrf_dse.plan.select import (
+    Budgets,
+    LatencyUnit,
+    LossKind,
+    latency_of,
+    latency_unit,
+    loss_kind,
+    loss_of,
+    plan_objectives,
+)
+from lrf_dse.schema import Candidate, Estimate, Failure, FcLayer, Measurement, Plan
+from lrf_dse.target import Figure, Target
+
+
+@dataclass(frozen=True)
+class TensorFacts:
+    """An input or output of the model."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclass(frozen=True)
+class LayerFacts:
+    """A layer and what it holds and computes when dense: parameters, and multiply-accumulates per inference."""
+
+    layer: FcLayer
+    params: int
+    macs: int
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """The model file: its name without folders, its content hash, and the totals that layer shares refer to.
+
+    `skipped` are (name, reason) of layers that could not be used.
+    """
+
+    name: str
+    sha256: str
+    inputs: tuple[TensorFacts, ...]
+    outputs: tuple[TensorFacts, ...]
+    layers: tuple[LayerFacts, ...]
+    params: int
+    macs: int
+    skipped: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class LayerFunnel:
+    """The steps that narrowed one layer's design space, widest first; the first one introduces the space."""
+
+    layer: str
+    steps: tuple[FunnelStep, ...]
+
+
+@dataclass(frozen=True)
+class CandidateResult:
+    """What became of one candidate: its estimate, and a measurement or a failure (neither: not measured).
+
+    `weight_error` is relative (Frobenius); `drop_points` is with only this layer replaced, None where unknown.
+    """
+
+    candidate: Candidate
+    estimate: Estimate
+    measurement: Measurement | None = None
+    failure: Failure | None = None
+    weight_error: float | None = None
+    drop_points: float | None = None
+
+    @property
+    def status(self) -> str:
+        """ "measured", "failed" or "estimated"."""
+        return "failed" if self.failure else "measured" if self.measurement else "estimated"
+
+
+@dataclass(frozen=True)
+class FailedPlan:
+    """A finalist that could not be built, run or verified."""
+
+    id: str
+    choices: tuple[Candidate, ...]
+    failure: Failure
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """The data file, its hash, and how many samples each part has after the seeded split; labels may be missing."""
+
+    name: str
+    sha256: str
+    validation_samples: int
+    test_samples: int
+    labelled: bool
+
+
+@dataclass(frozen=True)
+class PlanRow:
+    """One plan with everything that is derived from it; ratios are dense / plan, so above 1 is better."""
+
+    plan: Plan
+    latency: float | None
+    loss: float | None
+    speedup: float | None
+    flash_ratio: float
+    on_front: bool
+    is_chosen: bool
+    over_budget: bool
+
+    @property
+    def role(self) -> str:
+        """ "dense", "chosen", "front" or "dominated": how it is drawn. A chosen dense plan is drawn as chosen."""
+        if self.is_chosen:
+            return "chosen"
+        return "dense" if self.plan.is_dense else "front" if self.on_front else "dominated"
+
+
+@dataclass(frozen=True)
+class ReportInfo:
+    """One run, ready to be shown. `created` and `command` are texts that the caller gives, since it owns the clock.
+
+    `plans` hold exactly one dense plan, the reference. `chosen` is a plan's id, or None with the reason why not.
+    `instructions_source` and `sizes_source` name the tool that counted them. ValueError for plans that do not fit.
+    """
+
+    title: str
+    created: str
+    command: str
+    seed: int
+    model: ModelFacts
+    target: Target
+    data: DataFacts | None
+    funnel: tuple[LayerFunnel, ...]
+    candidates: tuple[CandidateResult, ...]
+    plans: tuple[Plan, ...]
+    chosen: str | None
+    chosen_reason: str
+    instructions_source: str
+    budgets: Budgets = field(default_factory=Budgets)
+    failed_plans: tuple[FailedPlan, ...] = ()
+    warnings: tuple[str, ...] = ()
+    sizes_source: str = "weights and code of the linked riscv64 program; buffers and painted stack of its run"
+    environment: Mapping[str, str] = field(default_factory=dict)
+    tool_versions: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        ids = [plan.id for plan in self.plans]
+        if len(set(ids)) < len(ids):
+            raise ValueError(f"plan ids must be unique, got {ids}")
+        if sum(plan.is_dense for plan in self.plans) != 1:
+            raise ValueError("a report needs exactly one dense plan, the reference")
+        if self.chosen is not None and self.chosen not in ids:
+            raise ValueError(f"the chosen plan {self.chosen!r} is not among {ids}")
+
+    @cached_property
+    def dense(self) -> Plan:
+        """The reference."""
+        return next(plan for plan in self.plans if plan.is_dense)
+
+    @property
+    def latency_unit(self) -> LatencyUnit:
+        """The unit that all plans have."""
+        return latency_unit(self.plans)
+
+    @property
+    def loss_kind(self) -> LossKind:
+        """What stands for quality: the accuracy drop, or the weight error where accuracy is unknown."""
+        return loss_kind(self.plans)
+
+    @property
+    def accuracy_known(self) -> bool:
+        """Whether every plan has an accuracy."""
+        return self.loss_kind == "drop_points" and all(plan.accuracy is not None for plan in self.plans)
+
+    @cached_property
+    def rows(self) -> tuple[PlanRow, ...]:
+        """All plans: the dense one first, then fastest first."""
+        front = set(non_dominated(plan_objectives(self.plans)))
+        dense_latency = latency_of(self.dense, self.latency_unit)
+        rows = [
+            PlanRow(
+                plan=plan,
+                latency=(latency := latency_of(plan, self.latency_unit)),
+                loss=loss_of(plan, self.loss_kind),
+                speedup=dense_latency / latency if dense_latency and latency else None,
+                flash_ratio=self.dense.flash_bytes / max(plan.flash_bytes, 1),
+                on_front=i in front,
+                is_chosen=plan.id == self.chosen,
+                over_budget=not self.budgets.admits(plan),
+            )
+            for i, plan in enumerate(self.plans)
+        ]
+        return tuple(sorted(rows, key=lambda r: (not r.plan.is_dense, r.latency or 0, r.plan.flash_bytes, r.plan.id)))
+
+    @cached_property
+    def chosen_row(self) -> PlanRow | None:
+        """The chosen plan's row."""
+        return next((row for row in self.rows if row.is_chosen), None)
+
+    def result_of(self, candidate: Candidate) -> CandidateResult | None:
+        """What became of a candidate, None if it is not in the report."""
+        return self._results.get(candidate)
+
+    @cached_property
+    def _results(self) -> dict[Candidate, CandidateResult]:
+        return {result.candidate: result for result in self.candidates}
+
+    def seconds(self, cycles: float | None) -> float | None:
+        """Cycles as seconds at the target's clock; None where either is unknown."""
+        clock = self.target.core.freq_hz
+        return None if cycles is None or clock is None else cycles / clock.value
+
+    @property
+    def noise_points(self) -> float | None:
+        """95% half width, in points, of the dense accuracy (normal approximation): smaller differences are noise."""
+        if not self.accuracy_known or self.data is None or not self.data.validation_samples:
+            return None
+        share = (self.dense.accuracy or 0.0) / 100.0
+        return 196.0 * sqrt(share * (1.0 - share) / self.data.validation_samples)
+
+    @cached_property
+    def origins(self) -> tuple[tuple[str, str], ...]:
+        """(what, sentence) for every kind of number shown: how it came to be."""
+        return (
+            ("Latency", self._latency_origin()),
+            ("Instructions", f"{self.instructions_source}; the inference only, start-up excluded."),
+            ("Flash and RAM", f"{self.sizes_source}."),
+            ("Accuracy", self._accuracy_origin()),
+            ("Weight error", "Frobenius norm of the change of all replaced weights, relative to their norm."),
+            ("Estimates", "; ".join(sorted({result.estimate.source for result in self.candidates})) or "none."),
+            ("Seed", f"{self.seed}: splits and every random choice follow from it."),
+        )
+
+    def _latency_origin(self) -> str:
+        if self.latency_unit == "instructions":
+            return (
+                f"{self.target.title} has no timing model, so latency is the number of executed instructions. "
+                "It orders programs roughly; it is not time."
+            )
+        sources = "; ".join(sorted({plan.latency_source for plan in self.plans}))
+        clock = self.target.core.freq_hz
+        at = f" Times assume {clock.value / 1e9:g} GHz ({clock.basis})." if clock else ""
+        return f"{sources}. Cycles of one inference, not measured on a chip.{at}"
+
+    def _accuracy_origin(self) -> str:
+        if self.data is None or not self.data.labelled or not self.accuracy_known:
+            return "unknown: no labelled data was given. The relative weight error stands in its place."
+        noise = f" At this sample size, differences below about {self.noise_points:.2f} points are noise (95%)."
+        return (
+            f"top-1 of the rewritten model by onnxruntime on {self.data.validation_samples:,} validation samples, "
+            f"which selection uses; test accuracy on {self.data.test_samples:,} samples that it never sees.{noise}"
+        )
+
+
+def target_figures(target: Target) -> tuple[tuple[str, Figure], ...]:
+    """(name, figure) of everything that is known of the target's timing."""
+    core = {name: getattr(target.core, name) for name in ("freq_hz", "issue_width", "fma_per_cycle")}
+    levels = {f"{level.level} read bytes per cycle": level.read_bytes_per_cycle for level in target.memory}
+    return tuple((name, figure) for name, figure in {**core, **levels}.items() if figure is not None)

@@ -1,0 +1,128 @@
+"""The charts as PNG and SVG by matplotlib: same run, same bytes. Decides nothing; see `charts`.
+
+Uses the Figure class directly, never pyplot: no global figure list, no display, no state left behind.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Literal
+
+from lrf_dse.report.axis import Axis
+from lrf_dse.report.charts import BudgetLine, Chart, ChartPoint
+from lrf_dse.report.colours import COLOURS
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+SIZE_INCHES = (8.0, 5.0)
+DPI = 200
+
+_MARKS = {  # role: marker, size, order, legend text; the shapes tell roles apart without colour
+    "dominated": ("o", 34.0, 2, "other plan"),
+    "front": ("o", 52.0, 3, "on the front"),
+    "dense": ("D", 74.0, 4, "dense (reference)"),
+    "chosen": ("*", 250.0, 5, "chosen"),
+}
+_STYLE = {
+    "svg.hashsalt": "lrf-dse",  # else element ids are random
+    "svg.fonttype": "path",  # the same picture on a machine with other fonts
+    "font.family": "DejaVu Sans",  # ships with matplotlib
+    "font.size": 10.0,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+}
+
+
+def draw(chart: Chart, form: Literal["png", "svg"]) -> bytes:
+    """The chart as a file's content; a PNG is SIZE_INCHES times DPI pixels."""
+    import matplotlib as mpl
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=SIZE_INCHES, dpi=DPI, layout="constrained")
+        FigureCanvasAgg(figure)
+        _draw(figure, chart)
+        buffer = io.BytesIO()
+        # Dates and versions in the metadata would make equal runs differ.
+        metadata = {"Date": None} if form == "svg" else {"Software": None}
+        figure.savefig(buffer, format=form, metadata=metadata)
+    return buffer.getvalue()
+
+
+def _draw(figure: Figure, chart: Chart) -> None:
+    axes = figure.add_subplot()
+    axes.set_title(chart.title, loc="left", fontweight="bold")
+    axes.grid(visible=True, color=COLOURS["grid"], linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.plot([p.x for p in chart.front], [p.y for p in chart.front], color=COLOURS["front"], linewidth=1.4, zorder=1)
+    for role, (marker, size, order, text) in _MARKS.items():
+        if members := [point for point in chart.points if point.row.role == role]:
+            axes.scatter(
+                [point.x for point in members],
+                [point.y for point in members],
+                s=size,
+                marker=marker,
+                color=COLOURS[role],
+                edgecolors="white",
+                linewidths=0.8,
+                zorder=order,
+                label=text,
+            )
+    _scale(axes, "x", chart.x)
+    _scale(axes, "y", chart.y)
+    for line in chart.budgets:
+        _budget(axes, line)
+    for point in chart.points:
+        _label(axes, point)
+    axes.legend(frameon=False, fontsize=9, loc="best")
+    figure.supxlabel(chart.note, fontsize=7.5, color=COLOURS["muted"], x=0.01, ha="left", wrap=True)
+
+
+def _scale(axes: Axes, which: Literal["x", "y"], axis: Axis) -> None:
+    from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
+
+    side = axes.xaxis if which == "x" else axes.yaxis
+    side.set_label_text(axis.label)
+    if axis.log:
+        (axes.set_xscale if which == "x" else axes.set_yscale)("log")
+    side.set_major_locator(FixedLocator([position for position, _ in axis.ticks]))
+    side.set_major_formatter(FixedFormatter([text for _, text in axis.ticks]))
+    side.set_minor_locator(NullLocator())
+    ends = (axis.high, axis.low) if axis.inverted else (axis.low, axis.high)
+    (axes.set_xlim if which == "x" else axes.set_ylim)(*ends)
+
+
+def _label(axes: Axes, point: ChartPoint) -> None:
+    if point.corner is None:
+        return
+    right, top = point.corner.endswith("right"), point.corner.startswith("top")
+    axes.annotate(
+        point.row.plan.id,
+        (point.x, point.y),
+        xytext=(6 if right else -6, 3 if top else -3),
+        textcoords="offset points",
+        ha="left" if right else "right",
+        va="bottom" if top else "top",
+        fontsize=8.5,
+        zorder=6,
+    )
+
+
+def _budget(axes: Axes, line: BudgetLine) -> None:
+    draw_line = axes.axvline if line.axis == "x" else axes.axhline
+    draw_line(line.position, color=COLOURS["budget"], linewidth=1.2, linestyle=(0, (5, 3)), zorder=1)
+    across = line.axis == "y"
+    axes.annotate(
+        line.label,
+        (0.01, line.position) if across else (line.position, 0.02),
+        xycoords=("axes fraction", "data") if across else ("data", "axes fraction"),
+        xytext=(0, 3) if across else (-4 if line.label_low else 4, 0),
+        textcoords="offset points",
+        ha="right" if line.label_low else "left",
+        va="bottom",
+        fontsize=8.5,
+        color=COLOURS["budget"],
+    )

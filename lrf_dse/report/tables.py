@@ -1,0 +1,193 @@
+"""The numbers of a report as text for programs: plans.csv, candidates.csv and summary.json.
+
+Every value is written as it is (no rounding, no units in cells); an unknown is an empty cell, or null in JSON.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from lrf_dse.report.info import CandidateResult, PlanRow, ReportInfo, target_figures
+
+SUMMARY_VERSION = 1
+
+
+def plans_csv(info: ReportInfo) -> str:
+    """One row a plan, the dense reference first; one `choice <layer>` column a layer."""
+    return _csv([_plan_cells(info, row) for row in info.rows])
+
+
+def candidates_csv(info: ReportInfo) -> str:
+    """One row a candidate, dense layers and failures included; one `count <class>` column an instruction class."""
+    classes = sorted({name for r in info.candidates if r.measurement for name in r.measurement.counts})
+    return _csv([_candidate_cells(result, classes) for result in info.candidates])
+
+
+def summary_json(info: ReportInfo) -> str:
+    """The run in one JSON object, for scripts; keys in a fixed order, strict JSON."""
+    return json.dumps(_summary(info), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    buffer = io.StringIO(newline="")
+    if rows:
+        writer = csv.DictWriter(buffer, fieldnames=list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    return buffer.getvalue()
+
+
+def _plan_cells(info: ReportInfo, row: PlanRow) -> dict[str, Any]:
+    plan = row.plan
+    return {
+        "id": plan.id,
+        "is_dense": plan.is_dense,
+        "is_chosen": row.is_chosen,
+        "on_front": row.on_front,
+        "over_budget": row.over_budget,
+        "latency": row.latency,
+        "latency_unit": info.latency_unit,
+        "cycles": plan.cycles,
+        "latency_source": plan.latency_source,
+        "instructions": plan.instructions,
+        "instructions_source": info.instructions_source,
+        "flash_bytes": plan.flash_bytes,
+        "ram_bytes": plan.ram_bytes,
+        "weight_error": plan.weight_error,
+        "accuracy": plan.accuracy,
+        "drop_points": plan.drop_points,
+        "test_accuracy": plan.test_accuracy,
+        "speedup": row.speedup,
+        "flash_ratio": row.flash_ratio,
+        **{f"choice {choice.layer.name}": choice.label for choice in plan.choices},
+    }
+
+
+def _candidate_cells(result: CandidateResult, classes: Sequence[str]) -> dict[str, Any]:
+    candidate, estimate, measurement, failure = result.candidate, result.estimate, result.measurement, result.failure
+    shape = candidate.tt_shape
+    return {
+        "layer": candidate.layer.name,
+        "choice": candidate.label,
+        "out_dims": "x".join(map(str, shape.out_dims)) if shape else None,
+        "in_dims": "x".join(map(str, shape.in_dims)) if shape else None,
+        "ranks": "x".join(map(str, shape.ranks)) if shape else None,
+        "order": candidate.order,
+        "decomposer": candidate.decomposer,
+        "kernel": candidate.kernel,
+        "threads": candidate.threads,
+        "params": estimate.params,
+        "flops": estimate.flops,
+        "bytes_moved": estimate.bytes_moved,
+        "estimate_cycles": estimate.cycles,
+        "estimate_source": estimate.source,
+        "status": result.status,
+        "source": measurement and measurement.source,
+        "cycles": measurement and measurement.cycles,
+        "seconds": measurement and measurement.seconds,
+        "instructions": measurement and measurement.instructions,
+        **{f"count {name}": measurement and measurement.counts.get(name, 0) for name in classes},
+        "flash_bytes": measurement and measurement.flash_bytes,
+        "ram_bytes": measurement and measurement.ram_bytes,
+        "max_abs_error": measurement and measurement.max_abs_error,
+        "max_rel_error": measurement and measurement.max_rel_error,
+        "weight_error": result.weight_error,
+        "drop_points": result.drop_points,
+        "failure_stage": failure and failure.stage,
+        "failure_reason": failure and failure.reason,
+    }
+
+
+def _summary(info: ReportInfo) -> dict[str, Any]:
+    plans = [_plan_object(info, row) for row in info.rows]
+    return {
+        "version": SUMMARY_VERSION,
+        "title": info.title,
+        "created": info.created,
+        "command": info.command,
+        "seed": info.seed,
+        "model": {
+            "name": info.model.name,
+            "sha256": info.model.sha256,
+            "params": info.model.params,
+            "macs": info.model.macs,
+            "inputs": [asdict(tensor) for tensor in info.model.inputs],
+            "outputs": [asdict(tensor) for tensor in info.model.outputs],
+            "layers": [{**asdict(f.layer), "params": f.params, "macs": f.macs} for f in info.model.layers],
+            "skipped": [{"name": name, "reason": reason} for name, reason in info.model.skipped],
+        },
+        "target": _target_object(info),
+        "data": None if info.data is None else asdict(info.data),
+        "budgets": asdict(info.budgets),
+        "latency_unit": info.latency_unit,
+        "instructions_source": info.instructions_source,
+        "loss_kind": info.loss_kind,
+        "funnel": [asdict(funnel) for funnel in info.funnel],
+        "dense": plans[0],
+        "plans": plans,
+        "failed_plans": [
+            {"id": f.id, "stage": f.failure.stage, "reason": f.failure.reason} for f in info.failed_plans
+        ],
+        "chosen": info.chosen,
+        "chosen_reason": info.chosen_reason,
+        "warnings": list(info.warnings),
+        "origins": dict(info.origins),
+        "environment": dict(info.environment),
+        "tool_versions": dict(info.tool_versions),
+    }
+
+
+def _target_object(info: ReportInfo) -> dict[str, Any]:
+    target = info.target
+    return {
+        "name": target.name,
+        "title": target.title,
+        "march": target.isa.march,
+        "vlen_bits": target.isa.vlen_bits,
+        "has_timing": target.has_timing,
+        "figures": {name: figure.model_dump() for name, figure in target_figures(target)},
+    }
+
+
+def _plan_object(info: ReportInfo, row: PlanRow) -> dict[str, Any]:
+    plan, data = row.plan, info.data
+    known = data is not None and plan.accuracy is not None
+    return {
+        "id": plan.id,
+        "is_dense": plan.is_dense,
+        "is_chosen": row.is_chosen,
+        "on_front": row.on_front,
+        "over_budget": row.over_budget,
+        "latency": row.latency,
+        "cycles": plan.cycles,
+        "latency_source": plan.latency_source,
+        "instructions": plan.instructions,
+        "flash_bytes": plan.flash_bytes,
+        "ram_bytes": plan.ram_bytes,
+        "weight_error": plan.weight_error,
+        "accuracy": plan.accuracy,
+        "accuracy_samples": data.validation_samples if data is not None and known else None,
+        "drop_points": plan.drop_points,
+        "test_accuracy": plan.test_accuracy,
+        "test_samples": data.test_samples if data is not None and plan.test_accuracy is not None else None,
+        "speedup": row.speedup,
+        "flash_ratio": row.flash_ratio,
+        "choices": {
+            choice.layer.name: {
+                "label": choice.label,
+                "out_dims": list(choice.tt_shape.out_dims) if choice.tt_shape else None,
+                "in_dims": list(choice.tt_shape.in_dims) if choice.tt_shape else None,
+                "ranks": list(choice.tt_shape.ranks) if choice.tt_shape else None,
+                "order": choice.order,
+                "decomposer": choice.decomposer,
+                "kernel": choice.kernel,
+                "threads": choice.threads,
+            }
+            for choice in plan.choices
+        },
+    }

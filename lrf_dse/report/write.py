@@ -1,0 +1,52 @@
+"""Put a report into a folder, each file whole or not at all. Knows the file names; renders nothing itself."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from lrf_dse.errors import StoreError
+from lrf_dse.report.charts import charts
+from lrf_dse.report.html import render_html
+from lrf_dse.report.info import ReportInfo
+from lrf_dse.report.plots import draw
+from lrf_dse.report.tables import candidates_csv, plans_csv, summary_json
+
+
+def write_report(info: ReportInfo, folder: Path) -> tuple[Path, ...]:
+    """Write report.html, both plots as PNG and SVG, plans.csv, candidates.csv and summary.json; return their paths.
+
+    The folder is created. Everything is rendered before anything is written. Raises StoreError (folder that cannot be
+    written, disk full); a file that existed then keeps its old content.
+    """
+    drawn = [(chart, draw(chart, "svg")) for chart in charts(info)]
+    contents: dict[str, bytes] = {
+        "report.html": render_html(info, stills={chart.name: svg for chart, svg in drawn}).encode(),
+        "plans.csv": plans_csv(info).encode(),
+        "candidates.csv": candidates_csv(info).encode(),
+        "summary.json": summary_json(info).encode(),
+    }
+    for chart, svg in drawn:
+        contents[f"{chart.name}.svg"] = svg
+        contents[f"{chart.name}.png"] = draw(chart, "png")
+    for name, content in contents.items():
+        write_atomic(folder / name, content)
+    return tuple(folder / name for name in contents)
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all: beside it, then renamed over it. Creates the folder. Raises StoreError."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError as error:
+        raise StoreError(f"{path}: cannot write: {error.strerror}; free space or choose another folder") from error
+    finally:
+        with suppress(OSError):  # already renamed, or never made
+            part.unlink()

@@ -1,0 +1,49 @@
+"""What a runner is asked to do: one program, its inputs, and what it must answer. A value, no behaviour."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lrf_dse.target import Target
+
+Array: TypeAlias = NDArray[Any]
+
+DEFAULT_TOLERANCE = 1e-4
+DEFAULT_TIMEOUT_S = 300.0
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """A program that follows the contract `program [--stats PATH] INPUT.bin... OUTPUT.bin...`.
+
+    `inputs` and `expected` are in the model's order; `expected` comes from an independent reference
+    and fixes the dtype and shape of every output. `tolerance` bounds max |error| relative to max |y|
+    over all floating-point outputs; other outputs must be equal. `work` is a folder of the caller: the
+    runner creates it, writes its files there and leaves them.
+    """
+
+    program: Path
+    target: Target
+    inputs: tuple[Array, ...]
+    expected: tuple[Array, ...]
+    work: Path
+    tolerance: float = DEFAULT_TOLERANCE
+    timeout_s: float = DEFAULT_TIMEOUT_S
+
+
+def write_raw(path: Path, array: Array) -> None:
+    """Write `array` as raw little-endian values in C order."""
+    path.write_bytes(np.asarray(array, dtype=array.dtype.newbyteorder("<"), order="C").tobytes())
+
+
+def read_raw(path: Path, like: Array) -> Array | None:
+    """The file as an array of the dtype and shape of `like`; None if its size is not the one of `like`."""
+    data = path.read_bytes()
+    if len(data) != like.nbytes:
+        return None
+    return np.frombuffer(data, dtype=like.dtype.newbyteorder("<")).reshape(like.shape)

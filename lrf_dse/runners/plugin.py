@@ -1,0 +1,85 @@
+"""QEMU plugins: built from toolchain/plugin/ on first use and kept in the cache under a content key.
+
+Owns the build and the table of instruction classes (toolchain/plugin/classes.def). Runs nothing.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import platform
+import re
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from lrf_dse.builders.zig import cache_dir, zig_cc, zig_version
+from lrf_dse.errors import ToolError
+from lrf_dse.resources import data_dir
+
+UNKNOWN_CLASS = "unknown"
+
+# -mcpu=baseline: a cache folder may be shared by machines, so not this machine's own instruction set.
+_FLAGS = (
+    "-mcpu=baseline",
+    "-std=c11",
+    "-Wall",
+    "-Wextra",
+    "-Werror",
+    "-O2",
+    "-fPIC",
+    "-fvisibility=hidden",
+    "-shared",
+    "-s",
+)
+_CLASS_LINE = re.compile(r'^LRF_CLASS\((\w+), "(.*)"\)$', re.MULTILINE)
+
+
+@functools.cache
+def instruction_classes() -> Mapping[str, str]:
+    """Class name -> what it holds, in the order of the table; the last one is `unknown`."""
+    table = data_dir("toolchain") / "plugin" / "classes.def"
+    return dict(_CLASS_LINE.findall(table.read_text(encoding="utf-8")))
+
+
+def plugin_key(name: str = "count", *, toolchain: Path | None = None) -> str:
+    """Content key of the plugin `name`: its sources, the compiler, its flags and the host."""
+    digest = hashlib.sha256("\n".join((zig_version(), _host(), *_FLAGS)).encode())
+    for path in _sources(name, toolchain or data_dir("toolchain")):
+        digest.update(f"\n{path.name}\n".encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def plugin_path(name: str = "count", *, toolchain: Path | None = None) -> Path:
+    """The shared object of the plugin `name`, built now if the cache does not hold it.
+
+    The file name carries the content key, and a finished file is renamed into place: two processes may
+    build at once, and a changed source never meets an old plugin. Raises BuildError, ToolError.
+    """
+    toolchain = toolchain or data_dir("toolchain")
+    folder = cache_dir() / "plugins"
+    built = folder / f"{name}-{plugin_key(name, toolchain=toolchain)}.so"
+    if built.is_file():
+        return built
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=f"{name}-") as scratch:
+            fresh = Path(scratch) / built.name
+            source = toolchain / "plugin" / f"{name}.c"
+            zig_cc(["-target", _host(), *_FLAGS, str(source.resolve()), "-o", str(fresh)], cwd=Path(scratch))
+            fresh.replace(built)
+    except OSError as error:
+        raise ToolError(f"cannot write the QEMU plugin to {folder}: {error.strerror}; set LRF_DSE_CACHE") from error
+    return built
+
+
+def _sources(name: str, toolchain: Path) -> list[Path]:
+    """Every file that the plugin `name` is made of: its own .c and whatever it may include."""
+    folder = toolchain / "plugin"
+    shared = sorted([*folder.glob("*.h"), *folder.glob("*.def"), toolchain / "host" / "region.h"])
+    return [folder / f"{name}.c", *shared]
+
+
+def _host() -> str:
+    """This machine as zig names it; QEMU packages are built for glibc."""
+    return f"{platform.machine()}-linux-gnu"

@@ -1,0 +1,84 @@
+"""The numpy oracle of a TT layer: cores to the matrix they stand for, and cores applied to rows without a transpose.
+
+Owns the meaning of the core layout and of the two contraction orders (DESIGN.md section 2). It is written for
+clarity: kernels and graphs are checked against it, nothing is timed on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lrf_dse.schema import Order, TTShape
+
+Core = NDArray[np.float32]
+"""One TT core G_k [r_{k-1}, m_k, n_k, r_k], t3f's axis order."""
+
+Cores = list[Core]
+"""The cores of one TT matrix, first core first."""
+
+
+def shape_of(cores: Sequence[Core]) -> TTShape:
+    """The TT shape of `cores`. Raises ValueError where neighbouring ranks differ or the outer ones are not 1."""
+    inner = [core.shape[3] for core in cores]
+    if [core.shape[0] for core in cores[1:]] != inner[:-1]:
+        raise ValueError(f"neighbouring cores have different ranks: {[core.shape for core in cores]}")
+    return TTShape(
+        tuple(core.shape[1] for core in cores), tuple(core.shape[2] for core in cores), (cores[0].shape[0], *inner)
+    )
+
+
+def to_matrix(cores: Sequence[Core]) -> Core:
+    """The matrix W [prod m, prod n] that `cores` stand for, in their own precision."""
+    matrix = cores[0][0]
+    for core in cores[1:]:
+        joined = np.tensordot(matrix, core, axes=1).transpose(0, 2, 1, 3, 4)
+        matrix = joined.reshape(matrix.shape[0] * core.shape[1], matrix.shape[1] * core.shape[2], core.shape[3])
+    return np.ascontiguousarray(matrix[..., 0])
+
+
+def stage_matrices(cores: Sequence[Core], order: Order) -> list[Core]:
+    """The constant matrices A_k [rows, K] of the transpose-free contraction, in the order they are executed.
+
+    `last_first`: A_k = G_k as [(r_{k-1} m_k), (n_k r_k)], k = d..1. `first_first`: A_k = G_k permuted to
+    [(m_k r_k), (r_{k-1} n_k)], k = 1..d.
+    """
+    matrices = []
+    for core in cores if order == "first_first" else reversed(cores):
+        left, m, n, right = core.shape
+        if order == "last_first":
+            matrices.append(np.ascontiguousarray(core.reshape(left * m, n * right)))
+        else:
+            matrices.append(np.ascontiguousarray(core.transpose(1, 3, 0, 2).reshape(m * right, left * n)))
+    return matrices
+
+
+def apply(cores: Sequence[Core], x: NDArray[np.floating], *, order: Order = "last_first") -> NDArray[np.floating]:
+    """The rows y [batch, M] = x [batch, N] W^T, by the transpose-free contraction in `order`.
+
+    Each stage is S'[l] = A_k S[l] for every l, with S [L, K, D] a plain reshape of the stage before it: the batch
+    stays outermost and no axis ever moves.
+    """
+    batch = x.shape[0]
+    state, columns = x, 1
+    outer = batch
+    for k, matrix in _stages(cores, order):
+        m = cores[k].shape[1]
+        if order == "last_first":
+            # L = batch n_1..n_{k-1}; D = m_{k+1}..m_d grows by this stage's m.
+            state = np.matmul(matrix, state.reshape(-1, matrix.shape[1], columns))
+            columns *= m
+        else:
+            # L = batch m_1..m_{k-1} grows by this stage's m; D = n_{k+1}..n_d is what remains.
+            state = np.matmul(matrix, state.reshape(outer, matrix.shape[1], -1))
+            outer *= m
+    return state.reshape(batch, -1)
+
+
+def _stages(cores: Sequence[Core], order: Order) -> list[tuple[int, Core]]:
+    """The (core index, stage matrix) pairs in execution order."""
+    d = len(cores)
+    indices = range(d) if order == "first_first" else range(d - 1, -1, -1)
+    return list(zip(indices, stage_matrices(cores, order), strict=True))

@@ -1,0 +1,145 @@
+import time
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lrf_dse.cost import counts
+from lrf_dse.cost.prune import non_dominated, prune
+from lrf_dse.cost.spread import spread
+from lrf_dse.schema import FcLayer
+from lrf_dse.target import load_target
+from lrf_dse.tt.shapes import enumerate_shapes, low_rank_dims, ordered_space_size, uniform_rank_cap
+from lrf_dse.tt.spectra import error_bound, layer_spectra
+from tests import strategies
+
+K1 = load_target("spacemit-k1")
+
+
+def columns(points):
+    return [np.array(column, dtype=dtype) for column, dtype in zip(points.T, (np.int64, np.int64, float), strict=True)]
+
+
+def at_least_as_good(points):
+    """[i, j]: point i is no worse than point j in every column; each point is so with itself."""
+    return (points[:, None, :] <= points[None, :, :]).all(axis=2)
+
+
+@given(st.lists(st.tuples(*[st.integers(0, 6)] * 3), max_size=40))
+def test_the_front_by_brute_force(rows):
+    points = np.array(rows).reshape(-1, 3)
+    kept = non_dominated(*columns(points))
+    good = at_least_as_good(points)
+    assert np.array_equal(good[np.ix_(kept, kept)], np.eye(len(kept), dtype=bool))  # mutually non-dominated
+    assert good[kept].any(axis=0).all()  # every point is kept, or no better than a kept one
+
+
+def test_a_hundred_thousand_points_take_a_second_or_two():
+    rng = np.random.default_rng(0)
+    # A thick shell around the origin: a long front, and many points just behind it.
+    shell = np.abs(rng.standard_normal((100_000, 3)))
+    shell *= rng.uniform(1.0, 1.01, (100_000, 1)) / np.linalg.norm(shell, axis=1, keepdims=True)
+    points = (shell * 1e9).astype(np.int64)
+    started = time.perf_counter()
+    kept = non_dominated(*columns(points))
+    assert time.perf_counter() - started < 10  # 0.1 s when the machine is idle; comparing all pairs takes minutes
+    assert 1000 < kept.size < 99_000
+
+
+@settings(deadline=None, max_examples=60)
+@given(strategies.fc_layers(max_features=48), st.integers(1, 8), st.data())
+def test_the_funnel_by_brute_force(layer, multiple, data):
+    weight = data.draw(strategies.weights(layer.out_features, layer.in_features))
+    spectra = layer_spectra(weight)
+    result = prune(layer, spectra, K1, rank_multiple=multiple, top=10_000)
+    size = (layer.out_features, layer.in_features)
+    shapes = list(enumerate_shapes(*size, rank_multiple=multiple))
+    below = [s for s in shapes if counts.parameters(s, bias=layer.has_bias) < counts.dense_parameters(layer)]
+    rows = [
+        (
+            counts.flops(s, batch=layer.batch, bias=layer.has_bias),
+            counts.parameters(s, bias=layer.has_bias),
+            error_bound(spectra, s),
+        )
+        for s in below
+    ]
+    bounded = [row for row in rows if row[2] < 1]
+    remaining = [step.remaining for step in result.funnel]
+    assert remaining[0] == ordered_space_size(*size) + uniform_rank_cap(*low_rank_dims(*size))
+    assert remaining[1] == sum(1 for _ in enumerate_shapes(*size))
+    assert remaining[2:5] == [len(shapes), len(below), len(bounded)]
+    assert remaining[-1] == remaining[-2] == len(result.survivors)
+    assert [s.removed for s in result.funnel] == [0, *(a - b for a, b in pairwise(remaining))]
+    survivors = {(c.flops, c.params, round(c.error_bound, 12)) for c in result.survivors}
+    exact = {(f, p, round(e, 12)) for f, p, e in bounded}
+    assert survivors <= exact
+    for flops, params, error in exact:
+        assert any(f <= flops and p <= params and e <= error for f, p, e in survivors)
+    assert result.dense.params == counts.dense_parameters(layer)
+    assert result.dense.flops == counts.dense_flops(layer)
+
+
+def _trained_like(m, n):
+    rng = np.random.default_rng(1)
+    decay = 1 / np.arange(1, min(m, n) + 1)
+    return ((rng.standard_normal((m, min(m, n))) * decay) @ rng.standard_normal((min(m, n), n))).astype(np.float32)
+
+
+def test_both_families_and_the_default_rank_multiple():
+    layer = FcLayer("fc1", 784, 300, 1, True)
+    # Two Kronecker terms: TT of rank 2 is exact, while plain low rank needs far more.
+    rng = np.random.default_rng(2)
+    kronecker = sum(np.kron(rng.standard_normal((25, 4)), rng.standard_normal((12, 196))) for _ in range(2))
+    weight = (kronecker + 0.3 * _trained_like(300, 784) * np.abs(kronecker).max()).astype(np.float32)
+    result = prune(layer, layer_spectra(weight), K1, top=24)
+    shapes = [c.candidate.tt_shape for c in result.survivors]
+    assert any(s.is_low_rank for s in shapes)
+    assert any(not s.is_low_rank for s in shapes)
+    assert all(s.ranks[1] % 8 == 0 for s in shapes)
+    assert len(shapes) == 24
+    assert [c.params for c in result.survivors] == sorted(c.params for c in result.survivors)
+    assert prune(layer, layer_spectra(weight), K1, top=24) == result
+
+
+@pytest.mark.parametrize("size", [(7, 13), (1, 40), (40, 1), (1, 1), (3, 2)])
+def test_nothing_below_dense_is_a_legal_result(size):
+    layer = FcLayer("fc", size[1], size[0], 1, False)
+    weight = np.ones(size, dtype=np.float32)
+    result = prune(layer, layer_spectra(weight), K1)
+    assert result.survivors == ()
+    assert result.funnel[-1].remaining == 0
+    assert result.dense.candidate.is_dense
+
+
+def test_zero_weights_survive():
+    layer = FcLayer("fc", 48, 48, 1, False)
+    result = prune(layer, layer_spectra(np.zeros((48, 48), np.float32)), K1)
+    assert result.survivors
+    assert {c.error_bound for c in result.survivors} == {0.0}
+
+
+def test_wrong_arguments_are_refused():
+    layer = FcLayer("fc", 12, 12, 1, False)
+    spectra = layer_spectra(np.ones((12, 12), np.float32))
+    with pytest.raises(ValueError, match="top"):
+        prune(layer, spectra, K1, top=0)
+    with pytest.raises(ValueError, match="its spectra"):
+        prune(FcLayer("fc", 12, 24, 1, False), spectra, K1)
+
+
+@given(st.lists(st.tuples(*[st.integers(1, 10**6)] * 3), min_size=1, max_size=60, unique=True), st.integers(1, 20))
+def test_spread_takes_the_best_of_every_size_level(rows, top):
+    flops, params, errors = columns(np.array(rows))
+    errors = errors / 10**6
+    picked = spread(params, flops, errors, top)
+    assert len(picked) == len(set(picked.tolist())) == min(top, len(rows))
+    assert (np.diff(params[picked]) >= 0).all()
+    if top >= 2 and len(rows) > top:
+        log = np.log(params)
+        level = np.zeros_like(params) if log.max() == log.min() else (log - log.min()) / (log.max() - log.min())
+        level = np.minimum((level * (top // 2)).astype(int), top // 2 - 1)
+        for members in (np.flatnonzero(level == value) for value in np.unique(level)):
+            assert errors[members].min() in errors[np.intersect1d(members, picked)]
+            assert flops[members].min() in flops[np.intersect1d(members, picked)]

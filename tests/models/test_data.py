@@ -1,0 +1,249 @@
+"""Data files: what fits is taken as it is, and everything else is one clear line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from models.graphs import matmul_model, model, node, saved, values
+from numpy.typing import NDArray
+from onnx import TensorProto
+
+from lrf_dse.errors import DataError
+from lrf_dse.models.data import load_data, split
+from lrf_dse.models.model import Model
+from lrf_dse.models.reader import read_model
+
+LABELS = np.array([0, 1, 2, 3, 0, 1, 2, 3])
+
+
+@pytest.fixture
+def fc(tmp_path: Path) -> Model:
+    """x [1, 6] -> y [1, 4]."""
+    return read_model(saved(matmul_model(), tmp_path))
+
+
+def written(folder: Path, **arrays: Any) -> Path:
+    path = folder / "data.npz"
+    np.savez(path, **arrays)
+    return path
+
+
+def refusal(path: Path, read: Model) -> str:
+    with pytest.raises(DataError) as caught:
+        load_data(path, read)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert str(path) in message
+    return message
+
+
+def test_x_and_y(tmp_path: Path, fc: Model) -> None:
+    path = written(tmp_path, x=values(8, 6), y=LABELS)
+    data = load_data(path, fc)
+    np.testing.assert_array_equal(data.x["x"], values(8, 6))
+    assert data.y is not None
+    assert data.y.dtype == np.int64
+    assert data.y.tolist() == LABELS.tolist()
+    assert (data.samples, data.part, data.warnings) == (8, "all", ())
+    assert data.sha256 == load_data(path, fc).sha256
+    written(tmp_path, x=values(8, 6, seed=1), y=LABELS)
+    assert load_data(path, fc).sha256 != data.sha256
+
+
+def test_labels_are_optional(tmp_path: Path, fc: Model) -> None:
+    assert load_data(written(tmp_path, x=values(8, 6)), fc).y is None
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float16])
+def test_floats_become_float32(tmp_path: Path, fc: Model, dtype: Any) -> None:
+    x = values(8, 6).astype(dtype)
+    data = load_data(written(tmp_path, x=x, y=LABELS), fc)
+    np.testing.assert_array_equal(data.x["x"], x.astype(np.float32))
+
+
+@pytest.mark.parametrize("y", [LABELS.astype(np.uint8), LABELS.astype(np.float32), LABELS[:, None]])
+def test_labels_in_other_forms(tmp_path: Path, fc: Model, y: NDArray[Any]) -> None:
+    data = load_data(written(tmp_path, x=values(8, 6), y=y), fc)
+    assert data.y is not None
+    assert data.y.tolist() == LABELS.tolist()
+
+
+def with_value(value: float) -> NDArray[np.float32]:
+    x = values(8, 6)
+    x[5, 2] = value
+    return x
+
+
+BAD: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
+    "other keys": ({"images": values(8, 6), "labels": LABELS}, ("images, labels", "wanted are x")),
+    "an unknown key beside": ({"x": values(8, 6), "y": LABELS, "z": LABELS}, ("x, y, z", "no others")),
+    "no arrays": ({}, ("none",)),
+    "no x": ({"y": LABELS}, ("wanted are x",)),
+    "flat where not": ({"x": values(48)}, ("[48]", "[n, 6]")),
+    "too wide": ({"x": values(8, 7)}, ("[8, 7]", "[n, 6]")),
+    "images": ({"x": values(8, 2, 3)}, ("[8, 2, 3]", "[n, 6]")),
+    "a number": ({"x": np.float32(1)}, ("[]", "[n, 6]")),
+    "empty": ({"x": values(0, 6)}, ("no samples",)),
+    "empty with labels": ({"x": values(0, 6), "y": LABELS[:0]}, ("no samples",)),
+    "bytes": ({"x": np.ones((8, 6), np.uint8)}, ("uint8", "float32", "/ 255")),
+    "integers": ({"x": np.ones((8, 6), np.int64)}, ("int64", "float32")),
+    "complex": ({"x": np.ones((8, 6), complex)}, ("complex128",)),
+    "text": ({"x": np.full((8, 6), "a")}, ("<U1",)),
+    "NaN": ({"x": with_value(np.nan)}, ("NaN or Inf in 1 of 8", "sample 5")),
+    "Inf": ({"x": with_value(np.inf)}, ("NaN or Inf", "sample 5")),
+    "too large for float32": ({"x": values(8, 6).astype(np.float64) * 1e300}, ("NaN or Inf",)),
+    "fewer labels": ({"x": values(8, 6), "y": LABELS[:7]}, ("7 labels for 8 samples",)),
+    "more labels": ({"x": values(7, 6), "y": LABELS}, ("8 labels for 7 samples",)),
+    "label too large": ({"x": values(8, 6), "y": LABELS + 1}, ("label 4 of sample 3", "0 to 3")),
+    "label below 0": ({"x": values(8, 6), "y": LABELS - 1}, ("label -1 of sample 0",)),
+    "huge unsigned label": ({"x": values(8, 6), "y": LABELS.astype(np.uint64) + 2**63}, ("out of range",)),
+    "one class": ({"x": values(8, 6), "y": np.full(8, 2)}, ("all labels are 2",)),
+    "one-hot": ({"x": values(8, 6), "y": np.eye(8, 4)}, ("[8, 4]", "argmax")),
+    "fractions": ({"x": values(8, 6), "y": LABELS + 0.5}, ("float64", "whole")),
+    "NaN label": ({"x": values(8, 6), "y": np.where(LABELS == 1, np.nan, LABELS)}, ("float64", "whole")),
+    "text labels": ({"x": values(8, 6), "y": LABELS.astype(str)}, ("whole",)),
+    "a label of no shape": ({"x": values(8, 6), "y": np.int64(1)}, ("[]",)),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_arrays(tmp_path: Path, fc: Model, case: str) -> None:
+    arrays, words = BAD[case]
+    message = refusal(written(tmp_path, **arrays), fc)
+    for word in words:
+        assert word in message
+
+
+def test_bad_files(tmp_path: Path, fc: Model) -> None:
+    path = tmp_path / "data.npz"
+    assert "no such file" in refusal(path, fc)
+    for content in (b"", b"no zip", b"PK\x03\x04" + bytes(100), b"\x80\x04K\x01."):
+        path.write_bytes(content)
+        assert "not a valid .npz" in refusal(path, fc)
+    folder = tmp_path / "folder.npz"
+    folder.mkdir()
+    assert "cannot be read" in refusal(folder, fc)
+    np.save(tmp_path / "x.npy", values(8, 6))
+    assert "single .npy" in refusal(tmp_path / "x.npy", fc)
+
+
+def test_damage_is_refused(tmp_path: Path, fc: Model) -> None:
+    path = tmp_path / "data.npz"
+    np.savez_compressed(path, x=values(8, 6), y=LABELS)
+    whole = path.read_bytes()
+    rng = np.random.default_rng(0)
+    for length in range(0, len(whole) - 1, 11):
+        path.write_bytes(whole[:length])
+        refusal(path, fc)
+    for _ in range(300):
+        damaged = bytearray(whole)
+        damaged[rng.integers(0, len(whole))] = rng.integers(0, 256)
+        path.write_bytes(damaged)
+        try:
+            load_data(path, fc)
+        except DataError:
+            continue
+
+
+def test_pickled_arrays_are_refused_and_not_run(tmp_path: Path, fc: Model) -> None:
+    class Trap:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return (Path.touch, (tmp_path / "it_ran",))
+
+    path = written(tmp_path, x=np.array([Trap()], dtype=object))
+    assert "pickled" in refusal(path, fc)
+    assert not (tmp_path / "it_ran").exists()
+
+
+def test_the_key_may_be_the_name_of_the_input(tmp_path: Path) -> None:
+    proto = model(
+        [node("MatMul", ["pixels", "w"], ["y"], "fc")],
+        inputs={"pixels": (1, 6)},
+        outputs={"y": (1, 4)},
+        constants={"w": values(6, 4)},
+    )
+    read = read_model(saved(proto, tmp_path))
+    for key in ("x", "pixels"):
+        assert list(load_data(written(tmp_path, **{key: values(8, 6)}), read).x) == ["pixels"]
+    assert "wanted are x" in refusal(written(tmp_path, pixel=values(8, 6)), read)
+    assert "no others" in refusal(written(tmp_path, x=values(8, 6), pixels=values(8, 6)), read)
+
+
+def two_inputs(folder: Path, names: tuple[str, str] = ("a", "b")) -> Model:
+    proto = model(
+        [node("Add", list(names), ["s"]), node("MatMul", ["s", "w"], ["out"], "fc")],
+        inputs=dict.fromkeys(names, (2, 6)),
+        outputs={"out": (2, 4)},
+        constants={"w": values(6, 4)},
+    )
+    return read_model(saved(proto, folder))
+
+
+def test_several_inputs(tmp_path: Path) -> None:
+    read = two_inputs(tmp_path)
+    data = load_data(written(tmp_path, a=values(8, 6), b=values(8, 6), y=LABELS), read)
+    assert sorted(data.x) == ["a", "b"]
+    assert "wanted are a, b" in refusal(written(tmp_path, x=values(8, 6), y=LABELS), read)
+    message = refusal(written(tmp_path, a=values(8, 6), b=values(7, 6)), read)
+    assert "'a': 8" in message
+    assert "'b': 7" in message
+
+
+def test_an_input_named_y_among_several_is_refused(tmp_path: Path) -> None:
+    read = two_inputs(tmp_path, ("x", "y"))
+    assert "'y'" in refusal(written(tmp_path, x=values(8, 6), y=values(8, 6)), read)
+
+
+def test_integer_inputs(tmp_path: Path) -> None:
+    nodes = [node("Gather", ["table", "ids"], ["h"]), node("MatMul", ["h", "w"], ["y"], "fc")]
+    proto = model(
+        nodes,
+        inputs={"ids": (1, 3)},
+        outputs={"y": (1, 3, 4)},
+        constants={"table": values(5, 6), "w": values(6, 4)},
+        input_type=TensorProto.INT32,
+    )
+    read = read_model(saved(proto, tmp_path))
+    data = load_data(written(tmp_path, x=np.array([[0, 1, 2], [2, 3, 4]])), read)
+    assert data.x["ids"].dtype == np.int32
+    assert "do not fit" in refusal(written(tmp_path, x=np.full((2, 3), 2**40)), read)
+    assert "float32" in refusal(written(tmp_path, x=values(2, 3)), read)
+    message = refusal(written(tmp_path, x=np.zeros((2, 3), int), y=np.array([0, 1])), read)
+    assert "[3, 4]" in message, "no accuracy without one score per class"
+
+
+def test_a_model_without_a_batch_dimension(tmp_path: Path) -> None:
+    read = read_model(saved(matmul_model(in_shape=(6,), out_shape=(4,)), tmp_path))
+    assert read.batch is None
+    data = load_data(written(tmp_path, x=values(8, 6), y=LABELS), read)
+    assert data.samples == 8
+
+
+def test_few_samples_are_a_warning(tmp_path: Path, fc: Model) -> None:
+    (warning,) = load_data(written(tmp_path, x=values(5, 6)), fc).warnings
+    assert "5 samples" in warning
+    assert "fc has 6" in warning
+    tokens = read_model(saved(matmul_model(in_shape=(1, 3, 6), out_shape=(1, 3, 4)), tmp_path, "tokens.onnx"))
+    assert load_data(written(tmp_path, x=values(2, 3, 6)), tokens).warnings == (), "three rows a sample are six rows"
+
+
+def test_split_is_seeded_complete_and_disjoint(tmp_path: Path, fc: Model) -> None:
+    x = np.arange(54, dtype=np.float32).reshape(9, 6)
+    data = load_data(written(tmp_path, x=x, y=np.arange(9) % 4), fc)
+    parts = split(data, seed=1)
+    assert {name: part.samples for name, part in parts.items()} == {"validation": 5, "test": 4}
+    assert {name: part.part for name, part in parts.items()} == {"validation": "validation", "test": "test"}
+    rows = np.concatenate([part.x["x"][:, 0] for part in parts.values()])
+    assert sorted(rows.tolist()) == x[:, 0].tolist()
+    for part in parts.values():
+        assert part.y is not None
+        np.testing.assert_array_equal(part.y, (part.x["x"][:, 0] / 6) % 4)
+    again = split(data, seed=1)["test"]
+    np.testing.assert_array_equal(again.x["x"], parts["test"].x["x"])
+    assert split(data, seed=2)["test"].x["x"].tolist() != again.x["x"].tolist()
+    one = load_data(written(tmp_path, x=values(1, 6)), fc)
+    with pytest.raises(DataError, match="one sample cannot be split"):
+        split(one, seed=0)
