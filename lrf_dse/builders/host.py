@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from lrf_dse.builders.schedule import Command, Copy, Dispatch, Fill, Port, Schedule, Span
 
-FIXED_SOURCES = ("main.c", "loader.c", "dispatch.c")
+FIXED_SOURCES = ("main.c", "board.c", "loader.c", "dispatch.c")
 """The C files of toolchain/host/ that every program shares."""
 
 _ALIGNMENT_BYTES = 64  # IREE's kernels assume it of every buffer

@@ -54,10 +54,8 @@ def import_onnx(model: onnx.ModelProto, out_dir: Path) -> Path:
     onnx_path, mlir_path = out_dir / "model.onnx", out_dir / "model.mlir"
     onnx.save(model, onnx_path)
     iree_version()
-    _run(
-        [sys.executable, "-m", "iree.compiler.tools.import_onnx", str(onnx_path), "-o", str(mlir_path)],
-        "iree-import-onnx",
-    )
+    importer = [sys.executable, "-m", "iree.compiler.tools.import_onnx"]
+    _run([*importer, onnx_path.name, "-o", mlir_path.name], "iree-import-onnx", cwd=out_dir)
     return mlir_path
 
 
@@ -65,7 +63,7 @@ def compile_to_hal(mlir_path: Path, target: Target) -> Path:
     """Compile down to HAL IR with the kernel image inside; the path of the text file. Raises BuildError."""
     hal_path = mlir_path.with_suffix(".hal.mlir")
     flags = ["--compile-to=hal", *target_flags(target)]
-    _run([_iree_compile(), str(mlir_path), *flags, "-o", str(hal_path)], "iree-compile")
+    _run([_iree_compile(), mlir_path.name, *flags, "-o", hal_path.name], "iree-compile", cwd=mlir_path.parent)
     return hal_path
 
 
@@ -73,7 +71,7 @@ def assemble_vmfb(hal_path: Path, target: Target) -> Path:
     """Finish the compilation that `compile_to_hal` began; the path of the .vmfb. Raises BuildError."""
     vmfb_path = hal_path.parent / "model.vmfb"
     flags = ["--compile-from=hal", *target_flags(target)]
-    _run([_iree_compile(), str(hal_path), *flags, "-o", str(vmfb_path)], "iree-compile")
+    _run([_iree_compile(), hal_path.name, *flags, "-o", vmfb_path.name], "iree-compile", cwd=hal_path.parent)
     return vmfb_path
 
 
@@ -87,9 +85,10 @@ def _iree_compile() -> str:
     raise ToolError("the iree-base-compiler wheel holds no iree-compile: reinstall it (see `lrf-dse doctor`)")
 
 
-def _run(command: Sequence[str], name: str) -> None:
+def _run(command: Sequence[str], name: str, *, cwd: Path) -> None:
+    """Run in the folder of the files: IREE keeps the names it is given, and a module must not depend on a folder."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
+        done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
     except subprocess.TimeoutExpired as error:
         raise BuildError(f"{name} did not finish in {_TIMEOUT_S:.0f} s") from error
     if done.returncode != 0:

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 
 _TOOLCHAIN_GLOBS = ("host/*.c", "host/*.h")
 
+_HOST_MCPU = "generic_rv64+m+a+f+d+c"
+"""No vector instructions outside the kernels: the host and its libc must work well enough on a machine with short
+vectors, or none, to refuse it. (With zvl256b, clang's memcpy garbled that very message on VLEN 128.)"""
+
 
 @dataclass(frozen=True)
 class BuiltProgram:
@@ -64,10 +68,10 @@ def link_program(schedule: Schedule, target: Target, work_dir: Path, *, title: s
     for name, data in sources.blobs.items():
         (work_dir / name).write_bytes(data)
     host = data_dir("toolchain") / "host"
-    program = work_dir / "model-riscv64"
+    program = work_dir.resolve() / "model-riscv64"  # the linker runs in work_dir
     zig_cc(
         [
-            *("-target", "riscv64-linux-musl", f"-mcpu={target.cc.mcpu}", "-mcmodel=medany"),
+            *("-target", "riscv64-linux-musl", f"-mcpu={_HOST_MCPU}", "-mcmodel=medany"),
             *("-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-static", "-s", "-ffunction-sections"),
             # Zig's default sanitizers trap on patterns that are legal here and cost code size.
             "-fno-sanitize=all",

@@ -63,8 +63,8 @@ class _Points:
     errors: FloatArray
 
     def __getitem__(self, chosen: NDArray[np.bool_] | IntArray) -> _Points:
-        counts = (column[chosen] for column in (self.dims, self.ranks, self.params, self.flops))
-        return _Points(*counts, errors=self.errors[chosen])
+        dims, ranks, params, flops = (c[chosen] for c in (self.dims, self.ranks, self.params, self.flops))
+        return _Points(dims, ranks, params, flops, self.errors[chosen])
 
 
 def prune(

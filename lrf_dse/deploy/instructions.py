@@ -13,7 +13,6 @@ def bundle_readme(manifest: Mapping[str, Any]) -> str:
     outputs = " ".join(f"output{i}.bin" for i in range(len(manifest["outputs"])))
     vector = f"a vector unit with VLEN >= {target['vlen_bits']}" if target["vlen_bits"] else "no vector unit needed"
     files = "\n".join(f"  {name:<22} {facts['bytes']:>10,} bytes" for name, facts in manifest["files"].items())
-    accuracy = ", ".join(f"{part} {value}" for part, value in manifest["accuracy"].items()) or "unknown"
     return f"""This folder runs one compressed model on riscv64 Linux ({target["isa"]}; {vector}).
 
 On the board, after copying this folder there:
@@ -31,10 +30,19 @@ last bits: QEMU's output differed by {manifest["verified"]["max_rel_error"]:.1e}
 The program refuses to run (exit code 3) where the vector registers are too short.
 
 model.vmfb is the same network for the stock IREE runtime; model.onnx for any ONNX runtime.
-Expected accuracy: {accuracy}.
+Expected accuracy: {_accuracy_text(manifest["accuracy"])}.
 
 {files}
 """
+
+
+def _accuracy_text(accuracy: Mapping[str, Any]) -> str:
+    if not accuracy:
+        return "unknown (no labelled data was given)"
+    return (
+        f"{accuracy['validation']:.2f} % on {accuracy['validation_samples']} validation samples, "
+        f"{accuracy['test']:.2f} % on {accuracy['test_samples']} test samples"
+    )
 
 
 def _port_lines(kind: str, ports: list[Mapping[str, Any]]) -> str:

@@ -44,8 +44,9 @@ def rewrite(model: Model, replacements: Mapping[str, Replacement]) -> onnx.Model
     import onnx_ir as ir
 
     for name, replacement in replacements.items():
+        layer = model.site(name).layer
         if replacement is not None:
-            _check_sizes(model.site(name).layer, replacement[0])
+            _check_sizes(layer, replacement[0])
     copy = model.ir.clone()
     nodes = {node.name: node for node in copy.graph if node.name in replacements}
     taken = _names(copy.graph)

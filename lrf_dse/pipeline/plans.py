@@ -100,7 +100,7 @@ def _plan(x: Exploration, choices: Sequence[Candidate], measured: Measurement) -
 def _latency_source(target: Target) -> str:
     if not target.has_timing:
         return "executed instructions"
-    return f"roofline estimate over the FC layers, at least instructions / issue width, {target.name}"
+    return f"roofline estimate, {target.name}"
 
 
 def choose_plan(x: Exploration, plans: Sequence[Plan]) -> tuple[str | None, str]:

@@ -44,7 +44,7 @@ class ExploreSettings:
     @property
     def finalists(self) -> int:
         """Whole models that are built and measured."""
-        return self.top + 4
+        return 2 * self.top
 
 
 def default_out(model: Path, target: str) -> Path:

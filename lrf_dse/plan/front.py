@@ -87,7 +87,7 @@ def _no_worse(rows: FloatArray, others: FloatArray) -> npt.NDArray[np.bool_]:
 
 
 def _dominated_by_earlier(rows: FloatArray, front: FloatArray) -> npt.NDArray[np.bool_]:
-    return _no_worse(rows, front).any(axis=1)
+    return np.asarray(_no_worse(rows, front).any(axis=1), dtype=np.bool_)
 
 
 def scaled(array: FloatArray, *, floors: Sequence[float] | None = None) -> FloatArray:

@@ -73,9 +73,10 @@ def _log_ticks(low: float, high: float, unit: Unit) -> Ticks:
         first, last = ceil(log2(low)), floor(log2(high))
         step = max(1, ceil((last - first + 1) / _MOST_TICKS))
         return tuple((float(2**k), tick_text(2**k, unit)) for k in range(first, last + 1, step))
-    decades = range(floor(log10(low)), ceil(log10(high)) + 1)
-    for steps in ((1, 2, 5), (1, 3), (1,)):
-        places = [m * 10.0**k for k in decades for m in steps if low <= m * 10.0**k <= high]
+    first, last = floor(log10(low)), ceil(log10(high))
+    sparse = max(1, ceil((last - first) / _MOST_TICKS))  # more decades than ticks: every second one, every third, ...
+    for steps, stride in (((1, 2, 5), 1), ((1, 3), 1), ((1,), sparse)):
+        places = [m * 10.0**k for k in range(first, last + 1, stride) for m in steps if low <= m * 10.0**k <= high]
         if len(places) <= _MOST_TICKS:
             break
     return tuple((place, tick_text(place, unit)) for place in places)
@@ -94,7 +95,8 @@ def _linear_ticks(low: float, high: float, unit: Unit) -> Ticks:
 
 
 def tick_text(value: float, unit: Unit) -> str:
-    """
+    """A value as short as a tick can bear.
+
     >>> tick_text(20000, "count"), tick_text(65536, "bytes"), tick_text(0.25, "plain")
     ('20k', '64 KiB', '0.25')
     """

@@ -63,17 +63,19 @@ def charts(info: ReportInfo) -> tuple[Chart, ...]:
     latency = [(row, row.latency) for row in info.rows if row.latency is not None]
     flash = [(row, float(row.plan.flash_bytes)) for row in info.rows]
     source = info.dense.latency_source if cycles else info.instructions_source
-    x = _horizontal(f"{'cycles' if cycles else 'instructions'} per inference ({source})", latency, None, "count")
+    x = _horizontal(
+        f"{'cycles' if cycles else 'instructions'} per inference ({source})", latency, line=None, unit="count"
+    )
     budget = info.budgets.max_flash_bytes
     line = None if budget is None else BudgetLine("x", budget, f"flash ≤ {budget:,} B")
-    x_flash = _horizontal("flash (weights and code)", flash, budget, "bytes")
+    x_flash = _horizontal("flash (weights and code)", flash, line=budget, unit="bytes")
     return (
-        _chart(info, "latency-accuracy", f"Latency and {quality}", x, latency, None),
-        _chart(info, "bytes-accuracy", f"Flash and {quality}", x_flash, flash, line),
+        _chart(info, "latency-accuracy", title=f"Latency and {quality}", x=x, values=latency, x_line=None),
+        _chart(info, "bytes-accuracy", title=f"Flash and {quality}", x=x_flash, values=flash, x_line=line),
     )
 
 
-def _horizontal(label: str, values: Sequence[tuple[PlanRow, float]], line: float | None, unit: Unit) -> Axis:
+def _horizontal(label: str, values: Sequence[tuple[PlanRow, float]], *, line: float | None, unit: Unit) -> Axis:
     numbers = [value for _, value in values]
     log = bool(numbers) and min(numbers) > 0 and max(numbers) / min(numbers) > LOG_SPAN
     return make_axis(label, numbers, line=line, log=log, unit=unit)
@@ -82,6 +84,7 @@ def _horizontal(label: str, values: Sequence[tuple[PlanRow, float]], line: float
 def _chart(
     info: ReportInfo,
     name: str,
+    *,
     title: str,
     x: Axis,
     values: Sequence[tuple[PlanRow, float]],
@@ -130,8 +133,8 @@ def _vertical(info: ReportInfo, rows: Sequence[PlanRow]) -> tuple[Axis, list[flo
 
 # --- labels -----------------------------------------------------------------------------------------------------------
 
-_LETTER, _LINE, _MARK = 0.013, 0.045, 0.014
-"""Width of a letter, height of a line and half a mark, as shares of the drawing: rough, for 600 to 1400 pixels."""
+_LETTER, _LINE, _MARK = 0.018, 0.05, 0.016
+"""Width of a letter, height of a line and half a mark, as shares of the drawing: rough, for 400 pixels and more."""
 
 _Box = tuple[float, float, float, float]
 
@@ -165,7 +168,7 @@ def _text_box(u: float, v: float, text: str, corner: Corner) -> _Box:
 
 
 def _inside(box: _Box) -> bool:
-    return box[0] >= -0.02 and box[1] >= -0.02 and box[2] <= 1.02 and box[3] <= 1.02
+    return box[0] >= -0.02 and box[1] >= -0.02 and box[2] <= 1.05 and box[3] <= 1.02
 
 
 def _overlap(a: _Box, b: _Box) -> bool:

@@ -75,11 +75,12 @@ def _script_json(value: Any) -> str:
 
 # --- numbers as people read them; an unknown is a dash ---------------------------------------------------------------
 
-DASH = "–"
+DASH, MINUS, TIMES = "\N{EN DASH}", "\N{MINUS SIGN}", "\N{MULTIPLICATION SIGN}"
 
 
 def count(value: float | None) -> str:
-    """
+    """A whole number with separators.
+
     >>> count(1234567.4)
     '1,234,567'
     """
@@ -101,17 +102,16 @@ def size(value: float | None) -> str:
 
 
 def ratio(value: float | None) -> str:
-    """
-    >>> ratio(3.14159), ratio(25.04)
-    ('3.14×', '25.0×')
-    """
+    """Three digits and a times sign: 3.14, 25.0, 250."""
     if value is None:
         return DASH
-    return f"{value:.2f}×" if value < 10 else f"{value:,.1f}×" if value < 100 else f"{value:,.0f}×"
+    digits = 2 if value < 10 else 1 if value < 100 else 0
+    return f"{value:,.{digits}f}{TIMES}"
 
 
 def fixed(value: float | None, digits: int = 2) -> str:
-    """
+    """A number with so many digits after the point.
+
     >>> fixed(97.5512)
     '97.55'
     """
@@ -119,15 +119,11 @@ def fixed(value: float | None, digits: int = 2) -> str:
 
 
 def points(value: float | None) -> str:
-    """A change of accuracy in points, as the reader sees it: a drop is negative.
-
-    >>> points(0.4), points(-0.1), points(0.0)
-    ('−0.40', '+0.10', '0.00')
-    """
+    """A drop in points as a change of accuracy, as the reader sees it: a drop is negative, 0 has no sign."""
     if value is None:
         return DASH
     text = f"{abs(value):.2f}"
-    return text if float(text) == 0 else ("−" if value > 0 else "+") + text
+    return text if float(text) == 0 else (MINUS if value > 0 else "+") + text
 
 
 def duration(value: float | None) -> str:
@@ -169,7 +165,7 @@ def _choice_cell(info: ReportInfo, choice: Candidate, dense_params: int | None) 
 
 
 def _bars(info: ReportInfo) -> dict[str, list[float]]:
-    """Bar lengths of every funnel in percent: the logarithm of what remains, against that of the layer's whole space."""
+    """Bar lengths of every funnel in percent: log(what remains) over log(the layer's whole space)."""
     return {
         funnel.layer: [
             round(100 * log10(1 + step.remaining) / log10(2 + max(s.remaining for s in funnel.steps)), 1)
@@ -266,7 +262,7 @@ def _layout(chart: Chart) -> dict[str, Any]:
         "yaxis": _axis(chart.y),
         "shapes": [_shape(line) for line in chart.budgets],
         "annotations": [_annotation(chart, line) for line in chart.budgets],
-        "margin": {"l": 62, "r": 20, "t": 34, "b": 92},
+        "margin": {"l": 62, "r": 34, "t": 34, "b": 92},
         "legend": {"orientation": "h", "y": -0.22, "yanchor": "top", "x": 0},
         "hovermode": "closest",
     }
@@ -276,7 +272,7 @@ def _axis(axis: Axis) -> dict[str, Any]:
     low, high = (log10(axis.low), log10(axis.high)) if axis.log else (axis.low, axis.high)
     return {
         "type": "log" if axis.log else "linear",
-        "title": {"text": html.escape(axis.label), "standoff": 10},
+        "title": {"text": html.escape(axis.label), "standoff": 10, "font": {"size": 13}},
         "range": [high, low] if axis.inverted else [low, high],
         "tickvals": [position for position, _ in axis.ticks],
         "ticktext": [text for _, text in axis.ticks],

@@ -242,7 +242,10 @@ class ReportInfo:
             ("Instructions", f"{self.instructions_source}; the inference only, start-up excluded."),
             ("Flash and RAM", f"{self.sizes_source}."),
             ("Accuracy", self._accuracy_origin()),
-            ("Weight error", "Frobenius norm of the change of all replaced weights, relative to their norm."),
+            (
+                "Weight error",
+                "Frobenius norm of the change of the FC layers' weights, relative to the norm of them all.",
+            ),
             ("Estimates", "; ".join(sorted({result.estimate.source for result in self.candidates})) or "none."),
             ("Seed", f"{self.seed}: splits and every random choice follow from it."),
         )

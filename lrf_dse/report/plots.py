@@ -32,6 +32,7 @@ _STYLE = {
     "font.size": 10.0,
     "axes.spines.top": False,
     "axes.spines.right": False,
+    "text.parse_math": False,  # a "$" in a name is a dollar
 }
 
 
@@ -77,7 +78,8 @@ def _draw(figure: Figure, chart: Chart) -> None:
         _budget(axes, line)
     for point in chart.points:
         _label(axes, point)
-    axes.legend(frameon=False, fontsize=9, loc="best")
+    if chart.points:
+        axes.legend(frameon=False, fontsize=9, loc="best")
     figure.supxlabel(chart.note, fontsize=7.5, color=COLOURS["muted"], x=0.01, ha="left", wrap=True)
 
 

@@ -29,7 +29,7 @@ function themed(layout, dark) {
   };
 }
 
-function draw(dark = isDark()) {
+function draw(dark = isDark(), size = {}) {
   if (typeof Plotly === "undefined") return;
   const figures = JSON.parse(document.getElementById("figures").textContent);
   for (const [name, figure] of Object.entries(figures)) {
@@ -44,7 +44,7 @@ function draw(dark = isDark()) {
     }
     for (const note of dark ? figure.layout.annotations : []) note.font.color = "#e58ab0";
     for (const line of dark ? figure.layout.shapes : []) line.line.color = "#e58ab0";
-    Plotly.react(place, figure.data, themed(figure.layout, dark), plotConfig);
+    Plotly.react(place, figure.data, {...themed(figure.layout, dark), ...size}, plotConfig);
   }
   drawn = true;
 }
@@ -91,7 +91,7 @@ let closed = [];
 window.addEventListener("beforeprint", () => {
   closed = [...document.querySelectorAll("details:not([open])")];
   for (const details of closed) details.open = true;
-  draw(false);
+  draw(false, {width: 660, height: 350}); // two fit on a sheet
 });
 window.addEventListener("afterprint", () => {
   for (const details of closed) details.open = false;

@@ -130,9 +130,7 @@ def _summary(info: ReportInfo) -> dict[str, Any]:
         "funnel": [asdict(funnel) for funnel in info.funnel],
         "dense": plans[0],
         "plans": plans,
-        "failed_plans": [
-            {"id": f.id, "stage": f.failure.stage, "reason": f.failure.reason} for f in info.failed_plans
-        ],
+        "failed_plans": [{"id": f.id, "stage": f.failure.stage, "reason": f.failure.reason} for f in info.failed_plans],
         "chosen": info.chosen,
         "chosen_reason": info.chosen_reason,
         "warnings": list(info.warnings),

@@ -85,7 +85,7 @@ def unfolding_spectra(
     rank, tight for ranks well below `sketch_size`.
     """
     matrix = np.ascontiguousarray(weight, dtype=np.float32)
-    # Scaled to about 1, so that neither tiny nor huge weights under- or overflow when squared; by a power of two: exact.
+    # Scaled to about 1, so that neither tiny nor huge weights under- or overflow when squared; a power of two is exact.
     matrix = np.ldexp(matrix, -int(np.frexp(np.abs(matrix).max())[1]))
     total = float(np.einsum("ij,ij->", matrix, matrix, dtype=np.float64))
     tails = {}

@@ -139,7 +139,7 @@ def test_rewritten_model_at_every_opset(tmp_path: Path, opset: int, order: Order
     scale=st.tuples(st.sampled_from([1.0, 0.5]), st.sampled_from([1.0, -3.0, 0.0])),
     c_from=st.sampled_from(["initializer", "Constant", "input"]),
     c_shape=st.sampled_from([None, (), (1,), (4,), (1, 4), ("batch", 1), ("batch", 4)]),
-    order=st.sampled_from(ORDERS),
+    order=st.sampled_from([*ORDERS, None]),
 )
 def test_gemm_in_every_form(
     *,
@@ -149,9 +149,9 @@ def test_gemm_in_every_form(
     scale: tuple[float, float],
     c_shape: tuple[Any, ...] | None,
     c_from: str,
-    order: Order,
+    order: Order | None,
 ) -> None:
-    """Cores equal to W exactly (full rank) leave the output as it was, whatever Gemm's attributes are."""
+    """Cores equal to W exactly, or no cores (dense), leave the output as it was, whatever the attributes are."""
     constants = {"w": values(4, 6) if trans[1] else np.ascontiguousarray(values(4, 6).T)}
     inputs: dict[str, Shape] = {"x": (6, batch) if trans[0] else (batch, 6)}
     nodes = []
@@ -171,9 +171,10 @@ def test_gemm_in_every_form(
     w = original.weights("fc")[0]
     # W [4, 6] = U V with U the identity: an exact low-rank pair.
     cores = [np.eye(4, dtype=np.float32).reshape(1, 4, 1, 4), np.ascontiguousarray(w).reshape(4, 1, 6, 1)]
-    rewritten = rewrite(original, {"fc": (cores, order)})
+    rewritten = rewrite(original, {"fc": None if order is None else (cores, order)})
     check(rewritten)
     assert "Gemm" not in ops(rewritten)
+    assert ops(rewritten).count("MatMul") == (1 if order is None else 2)
     assert ("Transpose" in ops(rewritten)) == bool(trans[0] and batch > 1)
     np.testing.assert_allclose(run(rewritten, feed), run(proto, feed), rtol=1e-4, atol=1e-5)
 
@@ -187,17 +188,18 @@ def run(proto: onnx.ModelProto, feed: dict[str, Array]) -> Array:
 
 
 @pytest.mark.parametrize("in_shape", [(12,), (2, 3, 12), (1, 1, 12)])
-@pytest.mark.parametrize("order", ORDERS)
-def test_inputs_that_are_not_a_matrix(tmp_path: Path, in_shape: tuple[int, ...], order: Order) -> None:
+@pytest.mark.parametrize("order", [*ORDERS, None])
+def test_inputs_that_are_not_a_matrix(tmp_path: Path, in_shape: tuple[int, ...], order: Order | None) -> None:
     out_shape = (*in_shape[:-1], 8)
     original = read(matmul_model(values(12, 8), in_shape=in_shape, out_shape=out_shape), tmp_path)
     cores = cores_of((4, 2), (3, 4), (1, 5, 1))
-    rewritten = rewrite(original, {"fc": (cores, order)})
+    rewritten = rewrite(original, {"fc": None if order is None else (cores, order)})
     check(rewritten)
     x = values(*in_shape, seed=3)
     got = run(rewritten, {"x": x})
     assert got.shape == out_shape
-    np.testing.assert_allclose(got, x @ einsum_matrix(cores).T, rtol=1e-3, atol=1e-3)
+    expected = x @ (values(12, 8) if order is None else einsum_matrix(cores).T)
+    np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-3)
 
 
 def test_the_model_that_was_read_is_not_changed(tmp_path: Path) -> None:
@@ -293,8 +295,9 @@ def test_a_rewritten_model_can_be_read_again(tmp_path: Path) -> None:
 
 def test_wrong_names_and_sizes_are_refused(tmp_path: Path) -> None:
     original = read(matmul_model(), tmp_path)
-    with pytest.raises(UsageError, match="no FC layer 'fc2'; the layers are fc"):
-        rewrite(original, {"fc2": (cores_of((4, 1), (1, 6), (1, 2, 1)), "last_first")})
+    for replacement in ((cores_of((4, 1), (1, 6), (1, 2, 1)), ORDERS[0]), None):
+        with pytest.raises(UsageError, match="no FC layer 'fc2'; the layers are fc"):
+            rewrite(original, {"fc2": replacement})
     with pytest.raises(UsageError, match=r"layer fc is \[4, 6\], but the cores given for it multiply to \[6, 4\]"):
         rewrite(original, {"fc": (cores_of((6, 1), (1, 4), (1, 2, 1)), "last_first")})
 

@@ -50,14 +50,16 @@ def result_of(candidate: Candidate, error: float, drop: float | None) -> Candida
     measurement = Measurement(
         source=QEMU,
         instructions=int(params * 0.8) + 900,
-        counts={"scalar": int(params * 0.5) + 900, "vector_arithmetic": int(params * 0.2), "vector_memory": int(params * 0.1)},
+        counts={"scalar": params // 2 + 900, "vector_arithmetic": params // 5, "vector_memory": params // 10},
         flash_bytes=params * 4 + 9_000,
         ram_bytes=12_288,
         ram_parts={"stack": 4_096, "buffers": 8_192},
         max_abs_error=2.1e-6,
         max_rel_error=3.3e-7,
-    )  # fmt: skip
-    return CandidateResult(candidate, Estimate(params, 2 * params, 4 * params, cycles, ROOFLINE), measurement, None, error, drop)
+    )
+    return CandidateResult(
+        candidate, Estimate(params, 2 * params, 4 * params, cycles, ROOFLINE), measurement, None, error, drop
+    )
 
 
 FC1_OPTIONS = [
@@ -152,7 +154,10 @@ def sample_info(**changes: Any) -> ReportInfo:
         ),
         "target": load_target("spacemit-k1"),
         "data": DataFacts("calib.npz", "cd" * 32, 1000, 1000, True),
-        "funnel": (funnel_of(FC1, (292_000, 20_150, 2_530, 1_204, 210, 16)), funnel_of(FC2, (90_500, 8_100, 1_010, 420, 88, 16))),
+        "funnel": (
+            funnel_of(FC1, (292_000, 20_150, 2_530, 1_204, 210, 16)),
+            funnel_of(FC2, (90_500, 8_100, 1_010, 420, 88, 16)),
+        ),
         "candidates": (*FC1_OPTIONS, *FC2_OPTIONS, BROKEN, *FC3_OPTIONS),
         "plans": PLANS,
         "chosen": "p2",
@@ -163,7 +168,7 @@ def sample_info(**changes: Any) -> ReportInfo:
         "warnings": ("Only 1,000 validation samples for a layer with 784 inputs: accuracies are uncertain.",),
         "environment": {"Python": "3.11.7", "System": "Linux 6.1 x86_64", "CPU count": "2"},
         "tool_versions": {"iree": "3.13.0", "zig": "0.17.0", "qemu-riscv64": "7.2.15", "onnxruntime": "1.23.0"},
-    }  # fmt: skip
+    }
     return ReportInfo(**{**facts, **changes})
 
 

@@ -1,8 +1,9 @@
-/* The program around one model: program [--stats FILE] INPUT... OUTPUT...
+/* The program around one model: program [--stats FILE] [--board FILE ...] INPUT... OUTPUT...
  *
  * Files hold raw little-endian arrays, inputs then outputs in the model's order. The instructions that count
  * as the inference are marked (region.h). With --stats, memory use is written as JSON; the stack is painted
- * before the inference and its high-water mark read after it, since a simulator cannot tell. */
+ * before the inference and its high-water mark read after it, since a simulator cannot tell. With --board, the
+ * inference is then repeated and timed on the machine itself (board.c). */
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -10,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "board.h"
 #include "host.h"
 #include "region.h"
 
@@ -106,6 +108,10 @@ int main(int count, char **arguments) {
     arguments += 2;
     count -= 2;
   }
+  lrf_board board = {0};
+  int taken = lrf_board_options(&board, count, arguments);
+  arguments += taken;
+  count -= taken;
   if ((size_t)count != 1 + lrf_input_count + lrf_output_count)
     lrf_fail(LRF_EXIT_FILES, "usage: program [--stats FILE] INPUT... OUTPUT... (%zu inputs, %zu outputs)",
              lrf_input_count, lrf_output_count);
@@ -114,8 +120,11 @@ int main(int count, char **arguments) {
   for (size_t i = 0; i < lrf_input_count; i++) read_file(paths[i], &lrf_inputs[i]);
   lrf_model_load();
   volatile unsigned char *top = stats ? paint_stack() : NULL;
+  board.cold_ns = lrf_board_clock_ns();
   infer();
+  board.cold_ns = lrf_board_clock_ns() - board.cold_ns;
   size_t stack_bytes = stats ? stack_used(top) : 0;
+  if (board.path) lrf_board_measure(&board, infer);
   for (size_t i = 0; i < lrf_output_count; i++) write_file(paths[lrf_input_count + i], &lrf_outputs[i]);
   if (stats) write_stats(stats, stack_bytes, vlenb);
   return 0;

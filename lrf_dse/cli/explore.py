@@ -1,0 +1,108 @@
+"""`lrf-dse explore`: from a model file to measured plans and a report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lrf_dse.cli.show import number, percent, print_json, print_line, print_table, progress_bar, warn
+from lrf_dse.errors import BudgetError
+
+if TYPE_CHECKING:
+    from lrf_dse.report.info import PlanRow, ReportInfo
+
+
+def command(
+    model: Annotated[Path, typer.Argument(help="A model file (.onnx).")],
+    target: Annotated[str, typer.Option(help="A chip: see `lrf-dse targets`.")],
+    data: Annotated[
+        Path | None, typer.Option(help="Samples x and labels y (.npz); without it accuracy is unknown.")
+    ] = None,
+    batch: Annotated[int | None, typer.Option(help="Batch size for a model with a dynamic batch dimension.")] = None,
+    max_drop: Annotated[float | None, typer.Option(help="Accuracy that may be lost, in percentage points.")] = None,
+    max_bytes: Annotated[int | None, typer.Option(help="Flash budget: weights and code, in bytes.")] = None,
+    max_ram: Annotated[int | None, typer.Option(help="RAM budget: buffers and stack, in bytes.")] = None,
+    top: Annotated[int | None, typer.Option(help="Factorised candidates measured for each layer.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the data split and of every random choice.")] = 0,
+    jobs: Annotated[int, typer.Option(help="Programs built and run at a time.")] = 2,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="Run folder; default reports/MODEL-TARGET.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the run's summary.json.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress on standard error.")] = False,
+) -> None:
+    """Explore factorisations of MODEL's layers for one chip; an interrupted run goes on."""
+    import lrf_dse
+
+    with progress_bar(quiet=quiet) as progress:
+        run = lrf_dse.explore(
+            model,
+            target=target,
+            data=data,
+            out=out,
+            batch=batch,
+            max_drop=max_drop,
+            max_flash_bytes=max_bytes,
+            max_ram_bytes=max_ram,
+            top=top,
+            seed=seed,
+            jobs=jobs,
+            progress=progress,
+        )
+    info = run.info
+    if as_json:
+        import json
+
+        from lrf_dse.report.tables import summary_json
+
+        print_json(json.loads(summary_json(info)))
+    else:
+        show_result(info)
+        print_line(f"report: {run.folder / 'report.html'}")
+    for warning in info.warnings:
+        warn(warning)
+    if info.chosen is None:
+        raise BudgetError(info.chosen_reason)
+
+
+def show_result(info: ReportInfo) -> None:
+    """The funnel of every layer, the plans, and the chosen one."""
+    steps = [step.name for step in info.funnel[0].steps] if info.funnel else []
+    rows = [(funnel.layer, *(number(step.remaining) for step in funnel.steps)) for funnel in info.funnel]
+    print_table("Design space: candidates left after each step", ("layer", *(f">{name}" for name in steps)), rows)
+    _print_plans(info)
+    for result in info.candidates:
+        if result.failure is not None:
+            name = f"{result.candidate.layer.name}, {result.candidate.label}"
+            print_line(f"failed: {name}: {result.failure.stage}: {result.failure.reason}")
+    print_line(f"chosen: {info.chosen or 'none'} ({info.chosen_reason})")
+
+
+def _print_plans(info: ReportInfo) -> None:
+    layers = [item.layer.name for item in info.model.layers]
+    columns = ("plan", f">{info.latency_unit}", ">x dense", ">instructions", ">flash B", ">x dense", ">RAM B")
+    quality = (">accuracy %", ">drop", ">test %") if info.accuracy_known else (">weight error",)
+    title = f"Plans: * on the front. Latency: {info.dense.latency_source}. Instructions: counted under QEMU"
+    marked = [index for index, row in enumerate(info.rows) if row.is_chosen]
+    cells = [_plan_cells(info, row) for row in info.rows]
+    print_table(title, (*columns, *quality, *layers), cells, marked=marked)
+
+
+def _plan_cells(info: ReportInfo, row: PlanRow) -> tuple[str, ...]:
+    plan = row.plan
+    quality = (
+        (percent(plan.accuracy), percent(plan.drop_points), percent(plan.test_accuracy))
+        if info.accuracy_known
+        else (f"{plan.weight_error:.4f}",)
+    )
+    return (
+        f"{plan.id}{' *' if row.on_front else ''}",
+        number(row.latency),
+        "-" if row.speedup is None else f"{row.speedup:.2f}",
+        number(plan.instructions),
+        number(plan.flash_bytes),
+        f"{row.flash_ratio:.2f}",
+        number(plan.ram_bytes),
+        *quality,
+        *(choice.label for choice in plan.choices),
+    )

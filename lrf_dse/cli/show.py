@@ -1,0 +1,77 @@
+"""How results appear: rich tables on standard output, JSON on request, progress and warnings on standard error."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+ProgressCallback = Callable[[str, int, int], None]
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on standard output."""
+    print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def print_line(text: str = "") -> None:
+    """One line on standard output, as it is."""
+    print(text)
+
+
+def warn(text: str) -> None:
+    """One warning on standard error."""
+    print(f"warning: {' '.join(text.split())}", file=sys.stderr)
+
+
+def print_table(
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, marked: Sequence[int] = ()
+) -> None:
+    """A table; a column is aligned right if its name starts with '>'; rows of `marked` are bold."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
+    for column in columns:
+        right = column.startswith(">")
+        table.add_column(column.lstrip(">"), justify="right" if right else "left", no_wrap=True)
+    for index, row in enumerate(rows):
+        table.add_row(*(Text(cell) for cell in row), style="bold" if index in marked else None)
+    # Fold nothing and cut nothing, whatever the terminal's width: the numbers are the result.
+    console = Console(width=400, highlight=False)
+    console.print(table, crop=False, soft_wrap=True)
+    console.print()
+
+
+@contextmanager
+def progress_bar(*, quiet: bool) -> Iterator[ProgressCallback]:
+    """A callback (stage, done, total) that draws bars on standard error, or nothing if `quiet`."""
+    if quiet:
+        yield lambda _stage, _done, _total: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description:<20}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bars:
+        tasks: dict[str, Any] = {}
+
+        def advance(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(stage, total=total)
+            bars.update(tasks[stage], completed=done, total=total)
+
+        yield advance
+
+
+def number(value: float | None) -> str:
+    """A count with thousands separators; a dash for an unknown."""
+    return "-" if value is None else f"{value:,.0f}"
+
+
+def percent(value: float | None, *, digits: int = 2) -> str:
+    """A percentage or points; a dash for an unknown."""
+    return "-" if value is None else f"{value:.{digits}f}"
