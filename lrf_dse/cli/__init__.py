@@ -7,11 +7,16 @@ Exit codes: 0 done, 2 something the user can mend (one line on standard error), 
 from __future__ import annotations
 
 import sys
+from typing import Any, NoReturn, cast
 
 import typer
 
 from lrf_dse.cli import doctor, explore, export, layers, report, targets
 from lrf_dse.errors import LrfDseError
+
+_INTERRUPTED = 130
+_USAGE_ERROR = cast(type[Exception], typer.BadParameter.__mro__[1])
+"""UsageError, which typer has from click and does not export."""
 
 app = typer.Typer(
     name="lrf-dse",
@@ -27,18 +32,31 @@ for module in (layers, explore, report, export, targets, doctor):
 def main() -> None:
     """Entry point of the `lrf-dse` command."""
     try:
-        app()
+        # Not standalone: typer would draw a box around a usage error, and swallow the interrupt.
+        code = typer.main.get_command(app).main(prog_name="lrf-dse", standalone_mode=False)
     except LrfDseError as error:
         _stop(str(error), error.exit_code)
+    except _USAGE_ERROR as error:
+        _stop_usage(error)
     except OSError as error:
         # A full disk or a folder that cannot be written may strike anywhere; the records are safe by then.
         where = f"{error.filename}: " if error.filename else ""
         _stop(f"{where}{error.strerror or error}; what was measured is kept", 2)
     except KeyboardInterrupt:
-        _stop("interrupted; what was measured is kept, the same command goes on", 130)
+        code = _INTERRUPTED
+    if code == _INTERRUPTED:
+        _stop("interrupted; what was measured is kept, the same command goes on", _INTERRUPTED)
 
 
-def _stop(message: str, code: int) -> None:
+def _stop_usage(error: Any) -> NoReturn:
+    message = error.format_message().rstrip(".")
+    if not message:  # no arguments at all: the help has been printed
+        raise SystemExit(2)
+    command = error.ctx.command_path if error.ctx else "lrf-dse"
+    _stop(f"{message}; see `{command} --help`", 2)
+
+
+def _stop(message: str, code: int) -> NoReturn:
     line = " ".join(message.split())
     print(f"error: {line}", file=sys.stderr)
     raise SystemExit(code)

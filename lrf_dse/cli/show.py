@@ -48,23 +48,31 @@ def print_table(
 
 @contextmanager
 def progress_bar(*, quiet: bool) -> Iterator[ProgressCallback]:
-    """A callback (stage, done, total) that draws bars on standard error, or nothing if `quiet`."""
-    if quiet:
+    """A callback (stage, done, total) that draws bars on standard error; nothing if `quiet` or where nobody looks on.
+
+    The bars begin with the first stage: bad input that is found before has standard error for itself.
+    """
+    if quiet or not sys.stderr.isatty():
         yield lambda _stage, _done, _total: None
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (TextColumn("{task.description:<20}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bars:
-        tasks: dict[str, Any] = {}
+    bars = Progress(*columns, console=Console(stderr=True))
+    tasks: dict[str, Any] = {}
 
-        def advance(stage: str, done: int, total: int) -> None:
-            if stage not in tasks:
-                tasks[stage] = bars.add_task(stage, total=total)
-            bars.update(tasks[stage], completed=done, total=total)
+    def advance(stage: str, done: int, total: int) -> None:
+        if stage not in tasks:
+            bars.start()
+            tasks[stage] = bars.add_task(stage, total=total)
+        bars.update(tasks[stage], completed=done, total=total)
 
+    try:
         yield advance
+    finally:
+        if tasks:
+            bars.stop()
 
 
 def number(value: float | None) -> str:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import onnx
 
 PROGRAM, MODULE, MODEL, MANIFEST, README = "model-riscv64", "model.vmfb", "model.onnx", "manifest.json", "README"
+_SCRATCH = ".building-"
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,15 +49,26 @@ class BundleRequest:
 def write_bundle(request: BundleRequest, out: Path) -> dict[str, Any]:
     """Build, verify and write the bundle into `out`; its manifest. Raises BuildError, RunError or StoreError.
 
-    Files are made in a folder beside `out` and moved into place at the end: an existing bundle is replaced
-    only by a whole one.
+    Files are made in a folder inside `out` and moved into place at the end: an existing bundle is replaced
+    only by a whole one. A folder that holds anything but a bundle is refused: its model.onnx is somebody's.
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=out, prefix=".building-") as scratch:
+        _check_folder(out)
+        with tempfile.TemporaryDirectory(dir=out, prefix=_SCRATCH) as scratch:
             return _write(request, out, Path(scratch))
     except OSError as error:
         raise StoreError(f"{out}: cannot write the bundle: {error.strerror or error}; choose another -o") from error
+
+
+def _check_folder(out: Path) -> None:
+    """Raise StoreError where a file of the bundle would replace a file that no bundle left."""
+    leftovers = list(out.glob(f"{_SCRATCH}*"))  # of an export that was killed: what is here may be half a bundle
+    taken = [name for name in (PROGRAM, MODULE, MODEL, README, "golden") if (out / name).exists()]
+    if taken and not leftovers and not (out / MANIFEST).is_file():
+        raise StoreError(f"{out}: holds a {taken[0]} that is not of a bundle; choose another -o")
+    for folder in leftovers:
+        shutil.rmtree(folder)
 
 
 def _write(request: BundleRequest, out: Path, scratch: Path) -> dict[str, Any]:
@@ -136,8 +148,9 @@ def _sha256(path: Path) -> str:
 
 
 def _move_into_place(staged: Path, out: Path) -> None:
-    """Every file by a rename; the manifest last, so that one that is there speaks of files that are there."""
+    """Every file by a rename; no manifest until the end, so that one that is there speaks of files that are there."""
     names = sorted((path.relative_to(staged) for path in staged.rglob("*") if path.is_file()), key=_manifest_last)
+    (out / MANIFEST).unlink(missing_ok=True)
     (out / "golden").mkdir(exist_ok=True)
     for stale in (out / "golden").iterdir():
         stale.unlink()

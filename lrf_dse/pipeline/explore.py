@@ -10,10 +10,13 @@ everything     -> one ReportInfo, recorded, and rendered into the run folder
 from __future__ import annotations
 
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
+from pathlib import Path
 
-from lrf_dse.errors import ModelError, UsageError
+from lrf_dse.errors import ModelError, StoreError, UsageError
 from lrf_dse.models.compress import Compressor
 from lrf_dse.models.data import Dataset, load_data, split
 from lrf_dse.models.model import Model, to_onnx
@@ -48,7 +51,7 @@ def explore_with(settings: ExploreSettings, *, progress: Progress = silent) -> R
     if settings.budgets.max_drop is not None and not parts:
         raise UsageError(f"--max-drop needs labels: {settings.data} has no array y, so the accuracy is unknown")
     tools = measuring_tools()
-    with Store(settings.out) as store:
+    with _naming_the_folder(settings.out), Store(settings.out) as store:
         _claim_folder(store, settings, model, target)
         judge = Judge(Compressor(model, seed=settings.seed), store, parts)
         x = Exploration(settings, model, target, store, judge, data, tools, progress)
@@ -57,6 +60,16 @@ def explore_with(settings: ExploreSettings, *, progress: Progress = silent) -> R
         store.put(RESULT_KEY, "result", to_json(info), context={"settings": to_json(settings)})
     write_report(info, settings.out)
     return Run(settings.out)
+
+
+@contextmanager
+def _naming_the_folder(folder: Path) -> Iterator[None]:
+    """A full disk may strike at any write, and the system does not say where: raise it as a StoreError that does."""
+    try:
+        yield
+    except OSError as error:
+        where, what = error.filename or folder, error.strerror or error
+        raise StoreError(f"{where}: {what}; what was measured is kept: mend this and the same command goes on") from error
 
 
 def _explore(x: Exploration) -> ReportInfo:

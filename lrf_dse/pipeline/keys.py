@@ -11,8 +11,11 @@ from typing import Any
 
 from lrf_dse.models.data import Dataset
 from lrf_dse.models.model import Model
-from lrf_dse.schema import Candidate, content_key, to_json
+from lrf_dse.schema import Candidate, FcLayer, content_key, to_json
 from lrf_dse.target import Target
+
+SPACE_VERSION = 1
+"""To be raised whenever enumeration, counts, bounds or pruning change what survives."""
 
 
 def timing_key(candidate: Candidate, target: Target, tools: Mapping[str, str]) -> str:
@@ -48,6 +51,20 @@ def accuracy_key(model: Model, data: Dataset, choices: Iterable[Candidate], *, s
         part=data.part,
         seed=seed,
         choices={c.layer.name: _weights(c) for c in choices},
+    )
+
+
+def space_key(model: Model, layer: FcLayer, target: Target, *, top: int, seed: int, decomposer: str) -> str:
+    """Key of a layer's narrowed space. The weights decide it, and of the target only its lanes."""
+    return content_key(
+        "space",
+        model=model.sha256,
+        layer=to_json(layer),
+        lanes=target.fp32_lanes,
+        top=top,
+        seed=seed,
+        decomposer=decomposer,
+        version=SPACE_VERSION,
     )
 
 

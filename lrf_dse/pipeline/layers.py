@@ -7,10 +7,10 @@ from math import sqrt
 from lrf_dse.cost.latency import roofline
 from lrf_dse.cost.prune import PruneResult, prune
 from lrf_dse.pipeline.context import Exploration
-from lrf_dse.pipeline.keys import timing_key
+from lrf_dse.pipeline.keys import space_key, timing_key
 from lrf_dse.pipeline.timing import Task, layer_program
 from lrf_dse.report.info import CandidateResult
-from lrf_dse.schema import Candidate, Failure, FcLayer, Measurement, dense_candidate, to_json
+from lrf_dse.schema import Candidate, Failure, FcLayer, Measurement, dense_candidate, from_json, to_json
 from lrf_dse.tt.spectra import layer_spectra
 
 
@@ -19,12 +19,23 @@ def narrow_spaces(x: Exploration) -> dict[FcLayer, PruneResult]:
     spaces: dict[FcLayer, PruneResult] = {}
     for done, layer in enumerate(x.model.fc_layers):
         x.progress("narrow the spaces", done, len(x.model.fc_layers))
-        weight, _ = x.model.weights(layer.name)
-        spectra = layer_spectra(weight, seed=x.settings.seed)
-        found = prune(layer, spectra, x.target, top=x.settings.top, decomposer=x.settings.decomposer)
-        spaces[layer] = found
+        spaces[layer] = _narrow(x, layer)
     x.progress("narrow the spaces", len(spaces), len(spaces))
     return spaces
+
+
+def _narrow(x: Exploration, layer: FcLayer) -> PruneResult:
+    """From the records if they have it: the spectra of a large layer take minutes."""
+    settings = x.settings
+    top, decomposer = settings.top, settings.decomposer
+    key = space_key(x.model, layer, x.target, top=top, seed=settings.seed, decomposer=decomposer)
+    known = x.store.get(key)
+    if known is not None:
+        return from_json(PruneResult, known)  # type: ignore[no-any-return]
+    weight, _ = x.model.weights(layer.name)
+    found = prune(layer, layer_spectra(weight, seed=settings.seed), x.target, top=top, decomposer=decomposer)
+    x.store.put(key, "space", to_json(found), context={"layer": layer.name})
+    return found
 
 
 def measure_layers(x: Exploration, spaces: dict[FcLayer, PruneResult]) -> tuple[CandidateResult, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 
 from lrf_dse.errors import UsageError
@@ -32,8 +33,9 @@ class ExploreSettings:
 
     def __post_init__(self) -> None:
         limits = (self.budgets.max_drop, self.budgets.max_flash_bytes, self.budgets.max_ram_bytes)
-        if any(limit is not None and limit < 0 for limit in limits):
-            raise UsageError("budgets must not be negative")
+        for name, limit in zip(("--max-drop", "--max-bytes", "--max-ram"), limits, strict=True):
+            if limit is not None and not 0 <= limit < inf:  # NaN is neither
+                raise UsageError(f"{name} must be a number from 0 on, got {limit}")
         if self.top < 1 or self.jobs < 1:
             raise UsageError(f"--top and --jobs must be at least 1, got {self.top} and {self.jobs}")
         if self.seed < 0:

@@ -6,6 +6,7 @@ Owns the path from an ONNX model to a Measurement or a Failure record. A candida
 from __future__ import annotations
 
 import shutil
+import signal
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -60,26 +61,44 @@ def measure_all(
     Compilers and simulator are processes of their own, so threads are enough. The first error that is not a
     Failure stops the rest and is raised; what was measured is in the store by then.
     """
-    known = {task.key: store.get(task.key) for task in tasks}
-    outcomes: dict[str, Outcome] = {k: from_json(Outcome, value) for k, value in known.items() if value is not None}
-    missing = list({task.key: task for task in tasks if task.key not in outcomes}.values())
-    progress(len(outcomes), len(known))
+    by_key = {task.key: task for task in tasks}
+    recorded = {key: _recorded(key, store) for key in by_key}
+    outcomes = {key: outcome for key, outcome in recorded.items() if outcome is not None}
+    missing = [task for key, task in by_key.items() if key not in outcomes]
+    progress(len(outcomes), len(by_key))
 
     def work(task: Task) -> Outcome:
         outcome = _measure(task, target, folder / "work" / task.key)
         store.put(task.key, task.kind, to_json(outcome), context=task.context)
         return outcome
 
-    with ThreadPoolExecutor(jobs) as pool:
+    with ThreadPoolExecutor(jobs, initializer=_keep_interrupts_out) as pool:
         futures = {pool.submit(work, task): task.key for task in missing}
         try:
             for future in as_completed(futures):
                 outcomes[futures[future]] = future.result()
-                progress(len(outcomes), len(known))
+                progress(len(outcomes), len(by_key))
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
     return outcomes
+
+
+def _recorded(key: str, store: Store) -> Outcome | None:
+    """What the records know; of failures only wrong results, which are the candidate's own.
+
+    A compiler that was killed or a program that could not write may have met a full disk or too little memory:
+    the next run tries again, or the dense layer would fail for ever.
+    """
+    value = store.get(key)
+    outcome: Outcome | None = None if value is None else from_json(Outcome, value)
+    return None if isinstance(outcome, Failure) and outcome.stage != "verify" else outcome
+
+
+def _keep_interrupts_out() -> None:
+    """Ctrl-C reaches every process of the terminal. Children of this thread inherit this: what is being built is
+    finished and recorded, not recorded as a compiler that failed."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
 
 
 def _measure(task: Task, target: Target, work_dir: Path) -> Outcome:

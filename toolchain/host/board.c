@@ -97,7 +97,7 @@ static unsigned long peak_resident_kb(void) {
   unsigned long kb = 0;
   FILE *file = fopen("/proc/self/status", "r");
   while (file && fgets(line, sizeof line, file))
-    if (sscanf(line, "VmHWM: %lu kB", &kb) == 1) break;
+    if (strncmp(line, "VmHWM:", 6) == 0) kb = strtoul(line + 6, NULL, 10);
   if (file) fclose(file);
   return kb;
 }
