@@ -60,7 +60,7 @@ def explore(
     from lrf_dse.pipeline.context import silent
     from lrf_dse.pipeline.explore import explore_with
     from lrf_dse.pipeline.settings import DEFAULT_TOP, ExploreSettings, default_out
-    from lrf_dse.plan.select import Budgets
+    from lrf_dse.plan.choice import Budgets
 
     settings = ExploreSettings(
         model=Path(model),

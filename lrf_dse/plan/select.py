@@ -1,29 +1,22 @@
-"""Whole-model plans from per-layer options, and the choice of one plan under budgets.
+"""Whole-model combinations from per-layer options: predictions go in, what is worth measuring comes out.
 
-Predictions go in as `LayerOption`s and come out as `Combination`s worth measuring; measured `schema.Plan`s go in and
-one comes out. Everything is minimised. Nothing here measures, estimates or reads.
+Everything is minimised. Nothing here measures, estimates or reads; `choice` picks among measured plans.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from math import inf
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from lrf_dse.errors import BudgetError, UsageError
-from lrf_dse.plan.front import FloatArray, front_mask, knee, spread
-from lrf_dse.schema import Candidate, Plan
+from lrf_dse.plan.front import FloatArray, front_mask, spread
+from lrf_dse.schema import Candidate
 
 BEAM_CAP = 1000
 """Combinations kept after each layer: exact below it, and 100 layers of 10 options stay within seconds."""
 
-LatencyUnit = Literal["cycles", "instructions"]
-LossKind = Literal["drop_points", "weight_error"]
-PICKS = ("fastest", "smallest", "knee")
 
 _LATENCY, _FLASH, _RAM, _LOSS = range(4)
 
@@ -79,19 +72,6 @@ class Combination:
     def is_dense(self) -> bool:
         """Whether every layer is kept as it is."""
         return all(option.candidate.is_dense for option in self.options)
-
-
-@dataclass(frozen=True)
-class Budgets:
-    """Upper limits a plan must keep; None is no limit. `max_drop` is in percentage points of accuracy."""
-
-    max_drop: float | None = None
-    max_flash_bytes: int | None = None
-    max_ram_bytes: int | None = None
-
-    def admits(self, plan: Plan) -> bool:
-        """Whether `plan` keeps every limit; an unknown accuracy keeps no `max_drop`."""
-        return all(excess <= 0.0 for _, _, _, excess in _excesses(plan, self))
 
 
 def compose(layers: Sequence[Sequence[LayerOption]], *, cap: int = BEAM_CAP) -> tuple[Combination, ...]:
@@ -238,98 +218,3 @@ def _least_loss_compressed(layers: Sequence[Sequence[LayerOption]]) -> Combinati
         return None
     *_, k, option = min(switches, key=lambda switch: switch[:4])
     return Combination((*best[:k], option, *best[k + 1 :]))
-
-
-def latency_unit(plans: Sequence[Plan]) -> LatencyUnit:
-    """ "cycles" if every plan has them, else "instructions": what may be compared across these plans."""
-    return "cycles" if all(plan.cycles is not None for plan in plans) else "instructions"
-
-
-def latency_of(plan: Plan, unit: LatencyUnit) -> float | None:
-    """The plan's latency in `unit`."""
-    return plan.cycles if unit == "cycles" else plan.instructions
-
-
-def loss_kind(plans: Sequence[Plan]) -> LossKind:
-    """ "drop_points" if every plan's accuracy is known, else "weight_error"."""
-    return "drop_points" if all(plan.drop_points is not None for plan in plans) else "weight_error"
-
-
-def loss_of(plan: Plan, kind: LossKind) -> float | None:
-    """The plan's loss of that kind."""
-    return plan.drop_points if kind == "drop_points" else plan.weight_error
-
-
-def plan_objectives(plans: Sequence[Plan]) -> list[tuple[float | None, ...]]:
-    """(latency, flash_bytes, ram_bytes, loss) of every plan, in units common to all of them: input of `front`."""
-    unit, kind = latency_unit(plans), loss_kind(plans)
-    return [(latency_of(plan, unit), plan.flash_bytes, plan.ram_bytes, loss_of(plan, kind)) for plan in plans]
-
-
-def choose(plans: Sequence[Plan], pick: str, budgets: Budgets) -> Plan:
-    """The plan that `pick` ("fastest", "smallest", "knee" or a plan's id) names among those within `budgets`.
-
-    Ties go to the plan better in latency, flash, loss and ram, then to the lower id; of equal knees to the lower id.
-    The knee is that of the admitted plans' front, where a loss counts against `max_drop`, or one point, if it is
-    smaller than that. Raises UsageError for an unknown pick, BudgetError when no plan (or not the named one) is
-    admitted.
-    """
-    by_id = {plan.id: plan for plan in plans}
-    if pick not in PICKS and pick not in by_id:
-        raise UsageError(f"unknown pick {pick!r}: use one of {', '.join(PICKS)}, or a plan: {', '.join(by_id)}")
-    admitted = [plan for plan in plans if budgets.admits(plan)]
-    if pick in by_id and pick not in PICKS:
-        if not budgets.admits(by_id[pick]):
-            raise BudgetError(f"plan {pick} is over budget: {_worst(by_id[pick], budgets)[1]}")
-        return by_id[pick]
-    if not admitted:
-        raise BudgetError(_no_plan_message(plans, budgets))
-    if pick == "knee":
-        floor = 1.0 if budgets.max_drop is None else budgets.max_drop
-        ordered = sorted(admitted, key=lambda plan: plan.id)
-        return ordered[knee(plan_objectives(ordered), floors=(0.0, 0.0, 0.0, floor))]
-    return min(admitted, key=_cost(pick, latency_unit(plans), loss_kind(plans)))
-
-
-def _cost(pick: str, unit: LatencyUnit, kind: LossKind) -> Callable[[Plan], tuple[float | str, ...]]:
-    def known(value: float | None) -> float:
-        return inf if value is None else value
-
-    def cost(plan: Plan) -> tuple[float | str, ...]:
-        latency, loss = known(latency_of(plan, unit)), known(loss_of(plan, kind))
-        first = latency if pick == "fastest" else plan.flash_bytes
-        return first, latency, plan.flash_bytes, loss, plan.ram_bytes, plan.id
-
-    return cost
-
-
-Excess = tuple[str, float | None, float, float]
-"""(budget's name, the plan's value, the limit, relative excess: positive when over, infinite when unknown)."""
-
-
-def _excesses(plan: Plan, budgets: Budgets) -> list[Excess]:
-    values: list[tuple[str, float | None, float | None]] = [
-        ("max_drop", plan.drop_points, budgets.max_drop),
-        ("max_flash_bytes", plan.flash_bytes, budgets.max_flash_bytes),
-        ("max_ram_bytes", plan.ram_bytes, budgets.max_ram_bytes),
-    ]
-    return [
-        # A limit of 0 (no drop at all) has no relative excess; one point, or one byte, is its unit.
-        (name, value, limit, inf if value is None else (value - limit) / max(abs(limit), 1.0))
-        for name, value, limit in values
-        if limit is not None
-    ]
-
-
-def _worst(plan: Plan, budgets: Budgets) -> tuple[float, str]:
-    """The largest relative excess of a plan, and its sentence."""
-    name, value, limit, excess = max(_excesses(plan, budgets), key=lambda item: item[3])
-    found = "unknown: give labelled data" if value is None else f"{value:,.10g}"
-    return excess, f"{name} is {limit:,.10g}, the plan has {found}"
-
-
-def _no_plan_message(plans: Sequence[Plan], budgets: Budgets) -> str:
-    if not plans:
-        return "no plan satisfies the budgets: there are no plans"
-    closest = min(plans, key=lambda plan: (_worst(plan, budgets)[0], plan.id))
-    return f"no plan satisfies the budgets; closest is plan {closest.id}: {_worst(closest, budgets)[1]}; relax it"

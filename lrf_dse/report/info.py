@@ -12,8 +12,7 @@ from functools import cached_property
 from math import sqrt
 
 from lrf_dse.cost.prune import FunnelStep
-from lrf_dse.plan.front import non_dominated
-from lrf_dse.plan.select import (
+from lrf_dse.plan.choice import (
     Budgets,
     LatencyUnit,
     LossKind,
@@ -23,6 +22,7 @@ from lrf_dse.plan.select import (
     loss_of,
     plan_objectives,
 )
+from lrf_dse.plan.front import non_dominated
 from lrf_dse.schema import Candidate, Estimate, Failure, FcLayer, Measurement, Plan
 from lrf_dse.target import Figure, Target
 

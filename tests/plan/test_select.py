@@ -10,18 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lrf_dse.errors import BudgetError, UsageError
+from lrf_dse.plan.choice import Budgets, choose, latency_unit, loss_kind, plan_objectives
 from lrf_dse.plan.front import non_dominated
-from lrf_dse.plan.select import (
-    Budgets,
-    Combination,
-    LayerOption,
-    choose,
-    compose,
-    finalists,
-    latency_unit,
-    loss_kind,
-    plan_objectives,
-)
+from lrf_dse.plan.select import Combination, LayerOption, compose, finalists
 from lrf_dse.schema import Candidate, FcLayer, Plan, TTShape, dense_candidate
 
 LAYER = FcLayer("fc", 64, 64, 1, True)
