@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from lrf_dse.builders.schedule import Command, Copy, Dispatch, Fill, Port, Schedule, Span
 
-FIXED_SOURCES = ("main.c", "board.c", "loader.c", "dispatch.c")
+FIXED_SOURCES = ("main.c", "board.c", "check.c", "loader.c", "dispatch.c", "pool.c")
 """The C files of toolchain/host/ that every program shares."""
 
 _ALIGNMENT_BYTES = 64  # IREE's kernels assume it of every buffer
@@ -112,7 +112,8 @@ class _ModelC:
         lines = [f"const lrf_port lrf_{name}[] = {{"]
         for port in ports:
             shape = "x".join(map(str, port.shape)) or "scalar"
-            lines.append(f"    {{{_address(port.span)}, {port.span.length}}}, /* {shape} {port.element_type} */")
+            facts = f'{_address(port.span)}, {port.span.length}, "{port.element_type}"'
+            lines.append(f"    {{{facts}}}, /* {shape} */")
         return [*lines, "};", f"const size_t lrf_{name[:-1]}_count = {len(ports)};"]
 
     def _load_kernels(self) -> list[str]:

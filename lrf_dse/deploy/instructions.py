@@ -10,24 +10,25 @@ def bundle_readme(manifest: Mapping[str, Any]) -> str:
     """Instructions for one bundle, with its own input and output files in the commands."""
     target = manifest["target"]
     inputs = " ".join(f"golden/input{i}.bin" for i in range(len(manifest["inputs"])))
+    expected = " ".join(f"golden/output{i}.bin" for i in range(len(manifest["outputs"])))
     outputs = " ".join(f"output{i}.bin" for i in range(len(manifest["outputs"])))
     vector = f"a vector unit with VLEN >= {target['vlen_bits']}" if target["vlen_bits"] else "no vector unit needed"
     files = "\n".join(f"  {name:<22} {facts['bytes']:>10,} bytes" for name, facts in manifest["files"].items())
     return f"""This folder runs one compressed model on riscv64 Linux ({target["isa"]}; {vector}).
 
-On the board, after copying this folder there:
+Copy it to the board, check it there, use it:
 
-  1. chmod +x model-riscv64
-  2. ./model-riscv64 {inputs} {outputs}
-  3. cmp output0.bin golden/output0.bin || echo "differs: last bits may, see below"
+  1. scp -r . user@board:model
+  2. ssh user@board 'cd model && ./model-riscv64 --check {inputs} {expected}'
+  3. ssh user@board 'cd model && ./model-riscv64 {inputs} {outputs}'
 
 The program reads and writes raw little-endian arrays, inputs then outputs in this order:
 {_port_lines("input ", manifest["inputs"])}
 {_port_lines("output", manifest["outputs"])}
 
 golden/ holds an input and onnxruntime's output for it. Floating-point sums in another order differ in their
-last bits: QEMU's output differed by {manifest["verified"]["max_rel_error"]:.1e} of max |y|, 1e-4 is the limit.
-The program refuses to run (exit code 3) where the vector registers are too short.
+last bits: under QEMU by {manifest["verified"]["max_rel_error"]:.1e} of max |y|; --check allows 1e-4, else exit code 5.
+The program refuses to run (exit code 3) where the vector registers are too short. --threads N uses N cores.
 
 model.vmfb is the same network for the stock IREE runtime; model.onnx for any ONNX runtime.
 Expected accuracy: {_accuracy_text(manifest["accuracy"])}.

@@ -12,11 +12,11 @@ extern const unsigned char image_0[], image_0_end[];
 
 const unsigned lrf_required_vlen_bits = 256;
 const lrf_port lrf_inputs[] = {
-    {(void *)(input_0), 16}, /* 2x2 f32 */
+    {(void *)(input_0), 16, "f32"}, /* 2x2 */
 };
 const size_t lrf_input_count = 1;
 const lrf_port lrf_outputs[] = {
-    {(void *)(transient_1), 16}, /* 4 f32 */
+    {(void *)(transient_1), 16, "f32"}, /* 4 */
 };
 const size_t lrf_output_count = 1;
 const size_t lrf_transient_bytes = 32;

@@ -151,3 +151,31 @@ def test_the_registry_and_the_tool_versions() -> None:
 def test_hal_text_is_left_beside_the_module(k1: Target, work: Path) -> None:
     path = compile_to_hal(import_onnx(fully_connected(), work), k1)
     assert "hal.command_buffer.dispatch" in path.read_text()
+
+
+def test_the_check_on_the_machine_itself(fully_connected_program: BuiltProgram, k1: Target, work: Path) -> None:
+    """What a bundle's README tells to do on a board: right and wrong expected outputs, on one and on more threads."""
+    model, program = fully_connected(), fully_connected_program.program.path
+    source, right, wrong = work / "in.bin", work / "right.bin", work / "wrong.bin"
+    source.write_bytes(_inputs(model)[0].tobytes())
+    (expected,) = run_once(model, _inputs(model))
+    right.write_bytes(expected.tobytes())
+    wrong.write_bytes((expected + np.float32(0.01)).tobytes())
+    for options in ([], ["--threads", "3", "--passes", "20"]):
+        passed = _run(program, k1.qemu.cpu, *options, "--check", str(source), str(right))
+        assert (passed.returncode, passed.stdout[:4]) == (0, "ok: ")
+        failed = _run(program, k1.qemu.cpu, *options, "--check", str(source), str(wrong))
+        assert (failed.returncode, failed.stdout[:7]) == (5, "WRONG: ")
+    assert _run(program, k1.qemu.cpu, "--threads", "0", str(source), str(work / "out.bin")).returncode == 1
+
+
+@pytest.mark.parametrize("threads", [2, 5])
+def test_threads_give_the_same_bits(
+    fully_connected_program: BuiltProgram, k1: Target, work: Path, threads: int
+) -> None:
+    model, program = fully_connected(), fully_connected_program.program.path
+    source, one, more = work / "in.bin", work / "one.bin", work / "more.bin"
+    source.write_bytes(_inputs(model)[0].tobytes())
+    assert _run(program, k1.qemu.cpu, str(source), str(one)).returncode == 0
+    assert _run(program, k1.qemu.cpu, "--threads", str(threads), str(source), str(more)).returncode == 0
+    assert one.read_bytes() == more.read_bytes()

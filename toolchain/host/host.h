@@ -7,8 +7,8 @@
 
 #include "library_abi.h"
 
-/* Print one line to standard error and exit. Codes: 1 usage or files, 3 unfit machine, 4 broken program. */
-enum { LRF_EXIT_FILES = 1, LRF_EXIT_MACHINE = 3, LRF_EXIT_BROKEN = 4 };
+/* Print one line to standard error and exit. Codes: 1 usage or files, 3 unfit machine, 4 broken program, 5 wrong output. */
+enum { LRF_EXIT_FILES = 1, LRF_EXIT_MACHINE = 3, LRF_EXIT_BROKEN = 4, LRF_EXIT_WRONG = 5 };
 __attribute__((noreturn, format(printf, 2, 3))) void lrf_fail(int code, const char *format, ...);
 
 /* loader.c: load one embedded ELF image. The image stays loaded until the program ends. */
@@ -31,6 +31,7 @@ extern size_t lrf_local_bytes; /* RAM taken by workgroup-local memory */
 typedef struct {
   void *data;
   size_t bytes;
+  const char *type; /* MLIR's name of the element type, such as f32 */
 } lrf_port;
 extern const unsigned lrf_required_vlen_bits; /* 0: compiled without vector instructions */
 extern const lrf_port lrf_inputs[], lrf_outputs[];

@@ -1,9 +1,10 @@
-/* The program around one model: program [--stats FILE] [--board FILE ...] INPUT... OUTPUT...
+/* The program around one model: program [OPTIONS] INPUT... OUTPUT..., or program --check INPUT... EXPECTED...
  *
  * Files hold raw little-endian arrays, inputs then outputs in the model's order. The instructions that count
  * as the inference are marked (region.h). With --stats, memory use is written as JSON; the stack is painted
- * before the inference and its high-water mark read after it, since a simulator cannot tell. With --board, the
- * inference is then repeated and timed on the machine itself (board.c). */
+ * before the inference and its high-water mark read after it, since a simulator cannot tell. --passes N
+ * repeats the inference (cold and warm caches of a simulator); with --board it is repeated and timed on the machine
+ * itself (board.c). */
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -12,7 +13,9 @@
 #include <string.h>
 
 #include "board.h"
+#include "check.h"
 #include "host.h"
+#include "pool.h"
 #include "region.h"
 
 #define PAINT_BYTES (1u << 20)
@@ -54,7 +57,7 @@ static unsigned long require_vectors(void) {
   return bytes;
 }
 
-static void read_file(const char *path, const lrf_port *port) {
+void lrf_read_port(const char *path, const lrf_port *port) {
   FILE *file = fopen(path, "rb");
   if (!file) lrf_fail(LRF_EXIT_FILES, "cannot open input %s", path);
   char beyond;
@@ -101,31 +104,68 @@ static void write_stats(const char *path, size_t stack_bytes, unsigned long vlen
     lrf_fail(LRF_EXIT_FILES, "cannot write %s", path);
 }
 
-int main(int count, char **arguments) {
-  const char *stats = NULL;
-  if (count > 2 && strcmp(arguments[1], "--stats") == 0) {
-    stats = arguments[2];
-    arguments += 2;
-    count -= 2;
+typedef struct {
+  const char *stats; /* where to write memory use, NULL for nowhere */
+  unsigned long threads, passes;
+  int check; /* the files after the inputs are expected outputs, to compare with */
+  lrf_board board;
+  char **paths; /* inputs, then outputs */
+} options;
+
+static unsigned long count_option(const char *name, const char *text, unsigned long most) {
+  char *end;
+  unsigned long value = strtoul(text, &end, 10);
+  if (*end || value < 1 || value > most) lrf_fail(LRF_EXIT_FILES, "%s must be 1 to %lu, got %s", name, most, text);
+  return value;
+}
+
+/* One option from the front of the arguments; how many of them it took, 0 if there is none. */
+static int take_option(options *chosen, int count, char **arguments) {
+  if (count > 1 && strcmp(arguments[1], "--check") == 0) {
+    chosen->check = 1;
+    return 1;
   }
-  lrf_board board = {0};
-  int taken = lrf_board_options(&board, count, arguments);
-  arguments += taken;
-  count -= taken;
+  if (count > 2 && strcmp(arguments[1], "--stats") == 0) {
+    chosen->stats = arguments[2];
+    return 2;
+  }
+  if (count > 2 && strcmp(arguments[1], "--threads") == 0) {
+    chosen->threads = count_option("--threads", arguments[2], LRF_MAX_THREADS);
+    return 2;
+  }
+  if (count > 2 && strcmp(arguments[1], "--passes") == 0) {
+    chosen->passes = count_option("--passes", arguments[2], 1000000);
+    return 2;
+  }
+  return lrf_board_options(&chosen->board, count, arguments);
+}
+
+static options read_options(int count, char **arguments) {
+  options chosen = {.threads = 1, .passes = 1};
+  for (int taken; (taken = take_option(&chosen, count, arguments)) != 0; count -= taken) arguments += taken;
   if ((size_t)count != 1 + lrf_input_count + lrf_output_count)
-    lrf_fail(LRF_EXIT_FILES, "usage: program [--stats FILE] INPUT... OUTPUT... (%zu inputs, %zu outputs)",
-             lrf_input_count, lrf_output_count);
+    lrf_fail(LRF_EXIT_FILES, "usage: program [--threads N] [--stats FILE] INPUT... OUTPUT..., or program --check "
+             "INPUT... EXPECTED... (%zu inputs, %zu outputs)", lrf_input_count, lrf_output_count);
+  chosen.paths = arguments + 1;
+  return chosen;
+}
+
+int main(int count, char **arguments) {
+  options chosen = read_options(count, arguments);
   unsigned long vlenb = require_vectors();
-  char **paths = arguments + 1;
-  for (size_t i = 0; i < lrf_input_count; i++) read_file(paths[i], &lrf_inputs[i]);
+  lrf_pool_start((unsigned)chosen.threads);
+  for (size_t i = 0; i < lrf_input_count; i++) lrf_read_port(chosen.paths[i], &lrf_inputs[i]);
   lrf_model_load();
-  volatile unsigned char *top = stats ? paint_stack() : NULL;
-  board.cold_ns = lrf_board_clock_ns();
+  volatile unsigned char *top = chosen.stats ? paint_stack() : NULL;
+  chosen.board.cold_ns = lrf_board_clock_ns();
   infer();
-  board.cold_ns = lrf_board_clock_ns() - board.cold_ns;
-  size_t stack_bytes = stats ? stack_used(top) : 0;
-  if (board.path) lrf_board_measure(&board, infer);
-  for (size_t i = 0; i < lrf_output_count; i++) write_file(paths[lrf_input_count + i], &lrf_outputs[i]);
-  if (stats) write_stats(stats, stack_bytes, vlenb);
+  chosen.board.cold_ns = lrf_board_clock_ns() - chosen.board.cold_ns;
+  size_t stack_bytes = chosen.stats ? stack_used(top) + lrf_pool_stack_bytes() : 0;
+  for (unsigned long pass = 1; pass < chosen.passes; pass++) infer();
+  if (chosen.board.path) lrf_board_measure(&chosen.board, infer);
+  if (chosen.stats) write_stats(chosen.stats, stack_bytes, vlenb);
+  char **outputs = chosen.paths + lrf_input_count;
+  if (chosen.check) return lrf_check_outputs(outputs);
+  for (size_t i = 0; i < lrf_output_count; i++) write_file(outputs[i], &lrf_outputs[i]);
   return 0;
 }

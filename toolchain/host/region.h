@@ -28,4 +28,20 @@
 #define LRF_REGION_BEGIN __asm__ volatile(LRF_REGION_BEGIN_TEXT ::: "memory")
 #define LRF_REGION_END __asm__ volatile(LRF_REGION_END_TEXT ::: "memory")
 
+/* Threads (pool.c). Within the region the main thread forks shares of a dispatch and joins them; a worker's share is
+ * measured too. What lies from FORK to FORKED and from JOIN to JOINED is waking and waiting: it is not counted as
+ * instructions, and as time it is the target's barrier cost after the slowest share. */
+#define LRF_SHARE_BEGIN_IMM 0x5a3
+#define LRF_SHARE_END_IMM 0x5a4
+#define LRF_FORK_IMM 0x5a5
+#define LRF_FORKED_IMM 0x5a6
+#define LRF_JOIN_IMM 0x5a7
+#define LRF_JOINED_IMM 0x5a8
+#define LRF_SHARE_BEGIN __asm__ volatile(LRF_SLTIU_X0_TEXT(LRF_SHARE_BEGIN_IMM)::: "memory")
+#define LRF_SHARE_END __asm__ volatile(LRF_SLTIU_X0_TEXT(LRF_SHARE_END_IMM)::: "memory")
+#define LRF_FORK __asm__ volatile(LRF_SLTIU_X0_TEXT(LRF_FORK_IMM)::: "memory")
+#define LRF_FORKED __asm__ volatile(LRF_SLTIU_X0_TEXT(LRF_FORKED_IMM)::: "memory")
+#define LRF_JOIN __asm__ volatile(LRF_SLTIU_X0_TEXT(LRF_JOIN_IMM)::: "memory")
+#define LRF_JOINED __asm__ volatile(LRF_SLTIU_X0_TEXT(LRF_JOINED_IMM)::: "memory")
+
 #endif
