@@ -69,7 +69,9 @@ def _naming_the_folder(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         where, what = error.filename or folder, error.strerror or error
-        raise StoreError(f"{where}: {what}; what was measured is kept: mend this and the same command goes on") from error
+        raise StoreError(
+            f"{where}: {what}; what was measured is kept: mend this and the same command goes on"
+        ) from error
 
 
 def _explore(x: Exploration) -> ReportInfo:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from lrf_dse.cost.counts import dense_flops, dense_parameters
+from lrf_dse.cost.counts import dense_parameters
 from lrf_dse.cost.prune import PruneResult
 from lrf_dse.models.data import Dataset
 from lrf_dse.models.model import Model, TensorSpec
@@ -13,7 +13,7 @@ from lrf_dse.schema import FcLayer
 
 
 def model_facts(model: Model) -> ModelFacts:
-    """The model file and its layers; a multiply-accumulate is two FLOPs, a bias addition none."""
+    """The model file and its layers; a bias addition is no multiply-accumulate."""
     return ModelFacts(
         name=model.path.name,
         sha256=model.sha256,
@@ -27,7 +27,8 @@ def model_facts(model: Model) -> ModelFacts:
 
 
 def _layer(layer: FcLayer) -> LayerFacts:
-    return LayerFacts(layer, params=dense_parameters(layer), macs=dense_flops(layer) // 2)
+    macs = layer.batch * layer.in_features * layer.out_features
+    return LayerFacts(layer, params=dense_parameters(layer), macs=macs)
 
 
 def _tensors(specs: tuple[TensorSpec, ...]) -> tuple[TensorFacts, ...]:

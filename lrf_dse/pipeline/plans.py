@@ -14,7 +14,8 @@ from lrf_dse.models.model import Model
 from lrf_dse.pipeline.context import Exploration
 from lrf_dse.pipeline.keys import plan_timing_key
 from lrf_dse.pipeline.timing import Task
-from lrf_dse.plan.select import Combination, LayerOption, choose, finalists
+from lrf_dse.plan.choice import choose
+from lrf_dse.plan.select import Combination, LayerOption, finalists
 from lrf_dse.report.info import CandidateResult, FailedPlan
 from lrf_dse.runners.job import Array
 from lrf_dse.schema import Candidate, Measurement, Plan

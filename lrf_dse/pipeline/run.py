@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lrf_dse.errors import StoreError
-from lrf_dse.plan.select import Budgets, choose
+from lrf_dse.plan.choice import Budgets, choose
 from lrf_dse.report.info import ReportInfo
 from lrf_dse.report.write import write_report
 from lrf_dse.schema import Plan, from_json

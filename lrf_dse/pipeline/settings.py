@@ -7,7 +7,7 @@ from math import inf
 from pathlib import Path
 
 from lrf_dse.errors import UsageError
-from lrf_dse.plan.select import Budgets
+from lrf_dse.plan.choice import Budgets
 
 DEFAULT_TOP = 8
 

@@ -97,13 +97,14 @@ def _recorded(key: str, store: Store) -> Outcome | None:
 
 def _keep_interrupts_out() -> None:
     """Ctrl-C reaches every process of the terminal. Children of this thread inherit this: what is being built is
-    finished and recorded, not recorded as a compiler that failed."""
+    finished and recorded, not recorded as a compiler that failed.
+    """
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
 
 
 def _measure(task: Task, target: Target, work_dir: Path) -> Outcome:
     shutil.rmtree(work_dir, ignore_errors=True)
-    work_dir.mkdir(parents=True)
+    work_dir.mkdir(parents=True, exist_ok=True)  # the compilers of a killed run may still write here
     model, inputs = task.make()
     outcome = build_and_run(model, inputs, target, work_dir)
     if isinstance(outcome, Measurement):
