@@ -157,11 +157,46 @@ class Artifact:
 
 
 @dataclass(frozen=True)
+class BoardFigures:
+    """What a board's clock and kernel said of one program; the median is `Measurement.seconds`.
+
+    `spread` is the width of the median's 95% confidence interval over the median; `stable` whether it met the policy.
+    `cold_s` is the first inference of a process. Cycles are rdcycle's, None where the kernel does not permit it or an
+    `emulator` ran the program; frequency, temperature and peak resident set are None where they cannot be read.
+    """
+
+    host: str
+    isa: str | None
+    vlen_bits: int
+    kernel: str
+    emulator: str | None
+    cpus: str | None
+    repeats: int
+    min_s: float
+    median_s: float
+    spread: float
+    stable: bool
+    cold_s: float
+    min_cycles: float | None
+    median_cycles: float | None
+    peak_resident_bytes: int | None
+    freq_hz_before: float | None
+    freq_hz_after: float | None
+    celsius_before: float | None
+    celsius_after: float | None
+    load_before: float | None
+
+
+@dataclass(frozen=True)
 class Measurement:
     """What a runner observed of one program, after its outputs were verified.
 
     `counts` are executed instructions by class over the inference region; `instructions` is their sum.
     `max_abs_error` and `max_rel_error` (relative to max |y|) are against the independent reference.
+
+    Modelled `cycles` are those of a warm pass, `cold_cycles` of the first one. cycles = busy_cycles + the sum of
+    `stalls`, which are by cause; `bytes_by_level` are what instructions accessed (l1) and what crossed from each level
+    to the one before it; `untimed` counts instructions whose cost had to be guessed, by what was not known of them.
     """
 
     source: str
@@ -174,6 +209,12 @@ class Measurement:
     max_rel_error: float
     cycles: float | None = None
     seconds: float | None = None
+    board: BoardFigures | None = None
+    cold_cycles: float | None = None
+    busy_cycles: float | None = None
+    stalls: Mapping[str, float] = field(default_factory=dict)
+    bytes_by_level: Mapping[str, int] = field(default_factory=dict)
+    untimed: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lrf_dse.builders.zig import require_room
 from lrf_dse.errors import BuildError, ToolError
 from lrf_dse.target import Target
 
@@ -92,6 +93,7 @@ def _run(command: Sequence[str], name: str, *, cwd: Path) -> None:
     except subprocess.TimeoutExpired as error:
         raise BuildError(f"{name} did not finish in {_TIMEOUT_S:.0f} s") from error
     if done.returncode != 0:
+        require_room(name, done.returncode, done.stderr)
         lines = [line for line in done.stderr.splitlines() if "error" in line.lower()]
         reason = lines[0] if lines else f"exit code {done.returncode}"
         raise BuildError(f"{name} failed: {reason.strip()[:400]}")

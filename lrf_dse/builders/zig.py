@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -58,6 +59,18 @@ def zig_cc(args: Sequence[str], *, cwd: Path) -> None:
     except subprocess.TimeoutExpired as error:
         raise BuildError(f"zig cc did not finish in {_TIMEOUT_S:.0f} s in {cwd}") from error
     if done.returncode != 0:
+        require_room("zig cc", done.returncode, done.stderr)
         lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
         first = next((line for line in lines if "error" in line), lines[0])
         raise BuildError(f"zig cc failed in {cwd}: {first}")
+
+
+def require_room(name: str, return_code: int, stderr: str) -> None:
+    """Raise ToolError if the machine made a compiler fail: it was killed, or the disk is full.
+
+    Neither says anything of its input, so neither may become a candidate's Failure.
+    """
+    if return_code == -signal.SIGKILL:
+        raise ToolError(f"{name} was killed: too little memory? Use fewer --jobs, and run the same command again")
+    if any(words in stderr for words in ("No space left on device", "NoSpaceLeft", "File too large")):
+        raise ToolError(f"{name} could not write: the disk is full; free space and run the same command again")

@@ -150,12 +150,15 @@ def _sha256(path: Path) -> str:
 def _move_into_place(staged: Path, out: Path) -> None:
     """Every file by a rename; no manifest until the end, so that one that is there speaks of files that are there."""
     names = sorted((path.relative_to(staged) for path in staged.rglob("*") if path.is_file()), key=_manifest_last)
+    half_done = out / f"{_SCRATCH}half-done"
+    half_done.mkdir(exist_ok=True)
     (out / MANIFEST).unlink(missing_ok=True)
     (out / "golden").mkdir(exist_ok=True)
     for stale in (out / "golden").iterdir():
         stale.unlink()
     for name in names:
         (staged / name).replace(out / name)
+    half_done.rmdir()
 
 
 def _manifest_last(name: Path) -> tuple[bool, str]:

@@ -50,7 +50,8 @@ def accuracy_key(model: Model, data: Dataset, choices: Iterable[Candidate], *, s
         data=data.sha256,
         part=data.part,
         seed=seed,
-        choices={c.layer.name: _weights(c) for c in choices},
+        # Keeping a layer changes nothing: a plan that replaces one layer is that layer judged alone.
+        choices={c.layer.name: _weights(c) for c in choices if not c.is_dense},
     )
 
 

@@ -96,8 +96,10 @@ def _recorded(key: str, store: Store) -> Outcome | None:
 
 
 def _keep_interrupts_out() -> None:
-    """Ctrl-C reaches every process of the terminal. Children of this thread inherit this: what is being built is
-    finished and recorded, not recorded as a compiler that failed.
+    """Block Ctrl-C in this thread and in the processes that it starts.
+
+    It reaches every process of the terminal: what is being built is finished and recorded, not recorded as a
+    compiler that failed.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
 

@@ -1,0 +1,125 @@
+"""One thing measured: a model as it is, or a bundle, on one target with one runner. Keeps no records."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lrf_dse.builders.program import BUILDERS
+from lrf_dse.deploy.board import read_bundle
+from lrf_dse.deploy.bundle import MANIFEST, PROGRAM
+from lrf_dse.errors import RunError, UsageError
+from lrf_dse.models.compress import Compressor
+from lrf_dse.models.evaluate import run_once
+from lrf_dse.models.reader import read_model
+from lrf_dse.pipeline.plans import example_inputs
+from lrf_dse.runners.job import Array, Job
+from lrf_dse.runners.runner import Means, get_runner
+from lrf_dse.schema import BoardFigures, Failure, Measurement
+from lrf_dse.target import Target
+
+_ELF = b"\x7fELF"
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What was measured of `subject`."""
+
+    subject: str
+    target: str
+    runner: str
+    measurement: Measurement
+
+
+def profile_program(
+    subject: Path,
+    target: Target,
+    *,
+    runner: str = "qemu",
+    means: Means | None = None,
+    batch: int | None = None,
+    seed: int = 0,
+) -> Profile:
+    """Measure a model file (compiled as it is), a bundle's folder, or the program in one.
+
+    Outputs are verified before anything counts: a model's against onnxruntime on a seeded random input, a bundle's
+    against its golden output. Raises RunError where that fails, and the errors of reading, building and running.
+    """
+    measure = get_runner(runner, means)
+    with tempfile.TemporaryDirectory(prefix="lrf-dse-") as scratch:
+        work = Path(scratch)
+        job = _bundle_job(subject, target, work) or _model_job(subject, target, work, batch=batch, seed=seed)
+        outcome = measure.run(job)
+    if isinstance(outcome, Failure):
+        raise RunError(f"{subject}: fails at stage {outcome.stage}: {outcome.reason}")
+    return Profile(str(subject), target.name, runner, outcome)
+
+
+def _bundle_job(subject: Path, target: Target, work: Path) -> Job | None:
+    """The golden run of a bundle's folder or of the program in one; None for any other file."""
+    if not subject.exists() or (subject.is_file() and subject.read_bytes()[:4] != _ELF):
+        return None
+    folder = subject if subject.is_dir() else subject.parent
+    if not (folder / MANIFEST).is_file() or (subject.is_file() and subject.name != PROGRAM):
+        raise UsageError(f"{subject}: a program without a bundle has no golden output to be verified against")
+    bundle = read_bundle(folder)
+    inputs = tuple(
+        _golden_input(bundle.files[name], port["dtype"], port["shape"])
+        for name, port in zip(bundle.inputs, bundle.manifest["inputs"], strict=True)
+    )
+    return Job(bundle.files[PROGRAM], target, inputs, bundle.outputs, work)
+
+
+def _golden_input(path: Path, dtype: str, shape: list[int]) -> Array:
+    return np.frombuffer(path.read_bytes(), np.dtype(dtype).newbyteorder("<")).reshape(shape)
+
+
+def _model_job(subject: Path, target: Target, work: Path, *, batch: int | None, seed: int) -> Job:
+    model = read_model(subject, batch=batch)
+    proto = Compressor(model, seed=seed).apply(())
+    inputs = example_inputs(model, None, seed=seed)
+    built = BUILDERS["iree"](proto, target, work)
+    return Job(Path(built.program.path), target, inputs, run_once(proto, inputs), work / "run")
+
+
+def profile_rows(profile: Profile) -> list[tuple[str, str]]:
+    """The measurement as (name, value with its unit) in the order of a table; what a runner does not tell is absent."""
+    found = profile.measurement
+    rows = [("source", found.source)]
+    if found.seconds is not None:
+        rows.append(("seconds (median)", f"{found.seconds:.6g}"))
+    if found.cycles is not None:
+        rows.append(("cycles", f"{found.cycles:,.0f}"))
+    if found.instructions is not None:
+        rows.append(("instructions", f"{found.instructions:,}"))
+        rows += [(f"  {name}", f"{count:,}") for name, count in found.counts.items() if count]
+    rows += [("flash bytes", f"{found.flash_bytes:,}"), ("RAM bytes", f"{found.ram_bytes:,}")]
+    rows += [(f"  {name.removesuffix('_bytes')}", f"{size:,}") for name, size in found.ram_parts.items() if size]
+    rows.append(("error of max |y|", f"{found.max_rel_error:.1e}"))
+    return rows + ([] if found.board is None else board_rows(found.board))
+
+
+def board_rows(board: BoardFigures) -> list[tuple[str, str]]:
+    """What a board said beside the median; what it does not tell is absent."""
+    stable = "" if board.stable else ", not stable"
+    rows = [
+        ("board", f"{board.host}, Linux {board.kernel}"),
+        ("vector registers", f"{board.vlen_bits} bits"),
+        ("minimum", f"{board.min_s:.6g} s"),
+        ("first inference", f"{board.cold_s:.6g} s"),
+        ("spread of the median", f"{100 * board.spread:.2g}% of it over {board.repeats} repeats{stable}"),
+    ]
+    optional = (
+        ("emulator", board.emulator, "{}"),
+        ("cores", board.cpus, "{}"),
+        ("peak resident bytes", board.peak_resident_bytes, "{:,}"),
+        ("frequency before, Hz", board.freq_hz_before, "{:,.0f}"),
+        ("frequency after, Hz", board.freq_hz_after, "{:,.0f}"),
+        ("temperature before, °C", board.celsius_before, "{:.1f}"),
+        ("temperature after, °C", board.celsius_after, "{:.1f}"),
+        ("load before", board.load_before, "{:.2f}"),
+    )
+    return rows + [(name, form.format(value)) for name, value, form in optional if value is not None]

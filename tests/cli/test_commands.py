@@ -1,0 +1,214 @@
+"""What the commands print when all is well: tables for people, one JSON document for scripts, nothing on stderr."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import onnx
+import pytest
+from explored import SAMPLES, Done, command, explore_arguments, open_run, result, rows, tiny_data
+
+from lrf_dse.builders.program import BUILDERS
+from lrf_dse.target import target_names
+
+
+def json_of(done: Done) -> object:
+    """The one JSON document on standard output of a command that succeeded in silence."""
+    assert (done.code, done.err) == (0, "")
+    return json.loads(done.out)
+
+
+@pytest.fixture
+def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever would compile or judge a model again fails."""
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("this was known")
+
+    monkeypatch.setitem(BUILDERS, "iree", refuse)
+    monkeypatch.setattr("lrf_dse.pipeline.quality.top1", refuse)
+
+
+def test_layers(tiny: Path) -> None:
+    done = command("layers", "tiny.onnx")
+    assert (done.code, done.err) == (0, "")
+    assert "tiny.onnx: 2,344 parameters, 2,304 MACs" in done.out
+    fc0, fc1 = (line.split() for line in done.out.splitlines() if line.startswith("fc"))
+    assert fc0 == ["fc0", "64", "32", "1", "2,080", "88.7", "2,048", "88.9"]
+    assert fc1[:4] == ["fc1", "32", "8", "1"]
+
+
+def test_layers_json(tiny: Path) -> None:
+    found = json_of(command("layers", "tiny.onnx", "--json"))
+    assert isinstance(found, dict)
+    assert found["totals"] == {"parameters": 64 * 32 + 32 + 32 * 8 + 8, "macs": 64 * 32 + 32 * 8}
+    assert [layer["name"] for layer in found["layers"]] == ["fc0", "fc1"]
+    assert sum(layer["macs_share"] for layer in found["layers"]) == pytest.approx(1.0)
+    assert found["skipped"] == []
+
+
+def test_targets_json() -> None:
+    found = json_of(command("targets", "--json"))
+    assert isinstance(found, list)
+    assert [target["name"] for target in found] == target_names()
+    one = json_of(command("targets", "spacemit-k1", "--json"))
+    assert isinstance(one, dict)
+    assert one["core"]["freq_hz"]["basis"] == "published"
+
+
+def test_targets_tell_basis_and_source() -> None:
+    done = command("targets", "spacemit-k1")
+    assert (done.code, done.err) == (0, "")
+    assert "derived" in done.out and "rvv-bench" in done.out
+    assert "no timing model" in command("targets", "qemu-rv64gcv").out
+
+
+def test_doctor_json() -> None:
+    found = json_of(command("doctor", "--json"))
+    assert isinstance(found, list)
+    by_name = {check["name"]: check for check in found}
+    assert by_name["qemu-riscv64"]["found"] and by_name["qemu-riscv64"]["version"]
+
+
+def test_doctor_names_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    done = command("doctor")
+    assert done.code == 2
+    assert done.err.startswith("error: missing: qemu-riscv64") and done.err.count("\n") == 1
+    assert "qemu-user" in done.out
+
+
+def test_explore_prints_funnel_plans_and_report(finished: Path) -> None:
+    out = (finished / "stdout.txt").read_text(encoding="utf-8")
+    assert (finished / "stderr.txt").read_text(encoding="utf-8") == ""
+    plans = open_run(finished / "run").info.plans
+    lines = [line.split()[0] for line in out.splitlines() if line.strip()]
+    assert lines.count("fc0") == lines.count("fc1") == 1, "one funnel each"
+    assert {plan.id for plan in plans} <= set(lines)
+    assert "whole space" in out
+    assert out.splitlines()[-1] == f"report: {finished / 'run' / 'report.html'}"
+
+
+@pytest.mark.usefixtures("no_work")
+def test_a_second_explore_measures_nothing(mine: Path) -> None:
+    before = rows(mine / "run")
+    found = json_of(command(*explore_arguments(mine), "--json"))
+    assert found == json.loads((mine / "run" / "summary.json").read_text(encoding="utf-8"))
+    added = rows(mine / "run")[len(before) :]
+    assert [kind for _, kind, _, _ in added] == ["run", "result"]
+    assert rows(mine / "run")[: len(before)] == before
+
+
+@pytest.mark.usefixtures("no_work")
+def test_report_again_from_the_records_alone(mine: Path) -> None:
+    run = mine / "run"
+    expected = result(run)
+    for path in run.iterdir():
+        if path.name not in {"records.sqlite", "model.onnx", "work"}:
+            path.unlink()
+    shutil.rmtree(run / "work", ignore_errors=True)
+    found = json_of(command("report", run, "--json"))
+    assert isinstance(found, dict)
+    assert {Path(file).name for file in found["files"]} >= {
+        "report.html",
+        "plans.csv",
+        "candidates.csv",
+        "summary.json",
+    }
+    assert all(Path(file).stat().st_size > 0 for file in found["files"])
+    assert result(run) == expected
+    with (run / "plans.csv").open(encoding="utf-8", newline="") as stream:
+        assert [row["id"] for row in csv.DictReader(stream)] == [plan["id"] for plan in expected["plans"]]
+
+
+@pytest.mark.usefixtures("no_work")
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        ("--max-bytes", 10, "max_flash_bytes is 10"),
+        ("--max-ram", 1, "max_ram_bytes is 1"),
+    ],
+)
+def test_impossible_budget(mine: Path, option: str, value: int, words: str) -> None:
+    (mine / "run" / "report.html").unlink()
+    done = command(*explore_arguments(mine), option, value)
+    assert done.code == 2
+    assert done.err.startswith("error: no plan satisfies the budgets; closest is plan ")
+    assert words in done.err and done.err.endswith("relax it\n") and done.err.count("\n") == 1
+    closest = done.err.split("closest is plan ")[1].split(":")[0]
+    assert closest in {plan.id for plan in open_run(mine / "run").info.plans}
+    assert (mine / "run" / "report.html").stat().st_size > 0
+    assert result(mine / "run")["chosen"] is None
+    refused = command("export", mine / "run", "--pick", "fastest", "-o", mine / "bundle")
+    assert refused.code == 2 and "closest is plan" in refused.err and refused.err.count("\n") == 1
+    assert not (mine / "bundle").exists()
+
+
+@pytest.mark.usefixtures("no_work")
+def test_a_budget_that_only_some_plans_keep(mine: Path) -> None:
+    plans = sorted(open_run(mine / "run").info.plans, key=lambda plan: plan.flash_bytes)
+    assert plans[0].flash_bytes < plans[-1].flash_bytes
+    limit = plans[0].flash_bytes
+    done = command(*explore_arguments(mine), "--max-bytes", limit)
+    assert (done.code, done.err) == (0, "")
+    summary = result(mine / "run")
+    allowed = [plan for plan in summary["plans"] if plan["flash_bytes"] <= limit]
+    assert summary["chosen"] == min(allowed, key=lambda plan: plan["latency"])["id"]
+
+
+def test_few_samples_are_a_warning(mine: Path) -> None:
+    tiny_data(mine, samples=40)
+    done = command(*explore_arguments(mine))
+    assert done.code == 0
+    assert done.err.startswith("warning: ") and done.err.count("\n") == 1
+    assert "40 samples" in done.err and "fc0 has 64" in done.err
+    assert result(mine / "run")["warnings"][0] in done.err
+
+
+def test_without_data_plans_are_ranked_by_weight_error(mine: Path) -> None:
+    done = command("explore", mine / "tiny.onnx", "--target", "spacemit-k1", "--top", 2, "-o", mine / "run")
+    assert done.code == 0
+    assert done.err.startswith("warning: no labelled data") and done.err.count("\n") == 1
+    summary = result(mine / "run")
+    assert summary["loss_kind"] == "weight_error"
+    assert all(plan["accuracy"] is None and plan["drop_points"] is None for plan in summary["plans"])
+    assert summary["dense"]["weight_error"] == 0
+    assert all(plan["weight_error"] > 0 for plan in summary["plans"][1:])
+
+
+def test_a_run_folder_of_another_model_is_refused(mine: Path) -> None:
+    before = rows(mine / "run")
+    proto = onnx.load(mine / "tiny.onnx")
+    proto.graph.node[0].name = "renamed"
+    onnx.save(proto, mine / "tiny.onnx")
+    done = command(*explore_arguments(mine))
+    assert done.code == 2 and done.err.count("\n") == 1
+    assert "choose another -o" in done.err
+    assert rows(mine / "run") == before
+
+
+def test_an_unfinished_run_says_so(mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lrf_dse.pipeline.explore.measure_layers", stop)
+    arguments = [*explore_arguments(mine, run="other")]
+    done = command(*arguments)
+    assert done.code == 130
+    assert done.err == "error: interrupted; what was measured is kept, the same command goes on\n"
+    for name in ("report", "export"):
+        refused = command(name, mine / "other")
+        assert refused.code == 2 and refused.err.count("\n") == 1
+        assert "has not finished; run `lrf-dse explore` again" in refused.err
+
+
+def test_the_summary_has_what_scripts_need(finished: Path) -> None:
+    summary = json.loads((finished / "run" / "summary.json").read_text(encoding="utf-8"))
+    assert {"model", "target", "funnel", "dense", "plans", "chosen"} <= summary.keys()
+    keys = {"id", "cycles", "latency_source", "flash_bytes", "ram_bytes", "accuracy", "drop_points"}
+    assert all(keys <= plan.keys() for plan in [summary["dense"], *summary["plans"]])
+    assert summary["chosen"] in {plan["id"] for plan in summary["plans"]}
+    assert summary["data"]["validation_samples"] + summary["data"]["test_samples"] == SAMPLES

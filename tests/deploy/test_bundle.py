@@ -1,0 +1,375 @@
+"""A bundle of the tiny exploration: whole, true to its manifest, and running as its README says."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shlex
+import shutil
+import struct
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from explored import SIZES, command, copy_of, open_run, tiny_data, tiny_model, tiny_run
+from numpy.typing import NDArray
+
+from lrf_dse.builders.elf import R_RISCV_RELATIVE, parse_elf, read_elf
+from lrf_dse.deploy.bundle import BundleRequest
+from lrf_dse.models.data import load_data, split
+from lrf_dse.models.evaluate import outputs, run_once, top1
+from lrf_dse.models.reader import read_model
+from lrf_dse.schema import Failure, Plan
+from lrf_dse.target import load_target
+
+FILES = {"model.onnx", "model.vmfb", "model-riscv64", "manifest.json", "README", "golden"}
+QEMU = ["qemu-riscv64", "-cpu"]
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """An exported bundle with what the run says of its plan."""
+
+    folder: Path
+    plan: Plan
+    manifest: Mapping[str, Any]
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The finished exploration for spacemit-k1; not to be changed."""
+    return tiny_run(tmp_path_factory)
+
+
+@pytest.fixture(scope="session", params=["spacemit-k1", "qemu-rv64gcv"])
+def bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The bundle of a compressed plan, exported by the command with a relative -o; not to be changed."""
+    run = tiny_run(tmp_path_factory, request.param) / "run"
+    folder = tmp_path_factory.mktemp("exported") / "bundle"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder.parent)
+        done = command("export", run, "--pick", "p1", "-o", "bundle", "--json")
+    assert (done.code, done.err) == (0, "")
+    return Bundle(folder, open_run(run).plan("p1"), json.loads(done.out))
+
+
+def qemu(folder: Path, *words: str | Path, cpu: str | None = None) -> subprocess.CompletedProcess[str]:
+    """Run a program under plain QEMU, without our plugin."""
+    chip = cpu or load_target(json.loads((folder / "manifest.json").read_text())["target"]["name"]).qemu.cpu
+    line = [*QEMU, chip, *map(str, words)]
+    return subprocess.run(line, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
+
+
+def ort(model: onnx.ModelProto, x: NDArray[np.float32]) -> NDArray[np.float32]:
+    """onnxruntime's answer for one inference."""
+    (y,) = run_once(model, [x])
+    return np.asarray(y, np.float32)
+
+
+def assert_close(got: NDArray[np.float32], want: NDArray[np.float32]) -> None:
+    """Within 1e-4 of max |y|."""
+    assert np.abs(want).max() > 0
+    assert np.abs(got.reshape(want.shape) - want).max() <= 1e-4 * np.abs(want).max()
+
+
+def image_in(module: bytes) -> bytes:
+    """The one ELF file inside a .vmfb, to the end of its section headers, which lld writes last."""
+    starts = [found.start() for found in re.finditer(b"\x7fELF\x02\x01", module)]
+    assert len(starts) == 1
+    data = module[starts[0] :]
+    (section_table,) = struct.unpack_from("<Q", data, 40)
+    entry_size, count = struct.unpack_from("<HH", data, 58)
+    return data[: section_table + entry_size * count]
+
+
+def test_files_and_manifest(bundle: Bundle) -> None:
+    assert {path.name for path in bundle.folder.iterdir()} == FILES, "and no scratch folder"
+    manifest = json.loads((bundle.folder / "manifest.json").read_text(encoding="utf-8"))
+    assert manifest == bundle.manifest
+    assert set(manifest["files"]) == FILES - {"manifest.json", "README", "golden"} | {
+        "golden/input0.bin",
+        "golden/output0.bin",
+    }
+    for name, facts in manifest["files"].items():
+        content = (bundle.folder / name).read_bytes()
+        assert facts == {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    target = load_target(manifest["target"]["name"])
+    assert (manifest["target"]["isa"], manifest["target"]["vlen_bits"]) == (target.isa.march, target.isa.vlen_bits)
+    assert manifest["inputs"] == [{"name": "x", "dtype": "float32", "shape": [1, SIZES[0]]}]
+    assert manifest["outputs"] == [{"name": "y", "dtype": "float32", "shape": [1, SIZES[-1]]}]
+    assert manifest["tool_versions"].keys() >= {"iree", "zig"}
+
+
+def test_the_manifest_says_what_the_run_said(bundle: Bundle) -> None:
+    plan, manifest = bundle.plan, bundle.manifest
+    assert manifest["plan"] == plan.id == "p1"
+    assert manifest["choices"] == {choice.layer.name: choice.label for choice in plan.choices}
+    assert (manifest["flash_bytes"], manifest["ram_bytes"]) == (plan.flash_bytes, plan.ram_bytes)
+    latency = manifest["latency"]
+    assert latency == {
+        "cycles": plan.cycles,
+        "source": plan.latency_source,
+        "instructions": plan.instructions,
+    }
+    assert manifest["accuracy"]["validation"] == plan.accuracy
+    assert manifest["accuracy"]["test"] == plan.test_accuracy
+    assert 0 <= manifest["verified"]["max_rel_error"] < 1e-4
+
+
+def test_model_onnx_is_valid_and_as_accurate_as_it_says(bundle: Bundle, finished: Path) -> None:
+    proto = onnx.load(bundle.folder / "model.onnx")
+    onnx.checker.check_model(proto, full_check=True)
+    dense = onnx.load(finished / "tiny.onnx")
+    weights = [sum(tensor.ByteSize() for tensor in each.graph.initializer) for each in (proto, dense)]
+    assert weights[0] < weights[1], "it is compressed"
+    x = np.fromfile(bundle.folder / "golden/input0.bin", "<f4").reshape(1, -1)
+    want = np.fromfile(bundle.folder / "golden/output0.bin", "<f4").reshape(1, -1)
+    np.testing.assert_array_equal(ort(proto, x), want)
+    parts = split(load_data(finished / "tiny.npz", read_model(finished / "tiny.onnx")), 0)
+    assert top1(proto, parts["validation"]).value == bundle.plan.accuracy
+    assert top1(proto, parts["test"]).value == bundle.plan.test_accuracy
+
+
+def test_the_readme_s_own_commands_give_onnxruntime_s_answer(bundle: Bundle, tmp_path: Path) -> None:
+    """Those that run the program; copying it to a board and logging in there are left out."""
+    board = tmp_path / "board"
+    shutil.copytree(bundle.folder, board)
+    text = (board / "README").read_text(encoding="utf-8")
+    commands = re.findall(r"\./model-riscv64 [^'\n]+", text)
+    assert len(commands) == 2
+    for line in commands:
+        done = qemu(board, *shlex.split(line))
+        assert (done.returncode, done.stderr) == (0, "")
+    x = np.fromfile(board / "golden/input0.bin", "<f4").reshape(1, -1)
+    assert_close(np.fromfile(board / "output0.bin", "<f4"), ort(onnx.load(board / "model.onnx"), x))
+    assert f"{bundle.plan.accuracy:.2f} %" in text
+    assert str(bundle.manifest["target"]["vlen_bits"]) in text
+
+
+def test_the_readme_s_check_can_fail(bundle: Bundle, tmp_path: Path) -> None:
+    expected = np.fromfile(bundle.folder / "golden/output0.bin", "<f4")
+    expected[3] += 3e-4 * np.abs(expected).max()
+    expected.tofile(tmp_path / "wrong.bin")
+    done = qemu(bundle.folder, "./model-riscv64", "--check", "golden/input0.bin", tmp_path / "wrong.bin")
+    assert done.returncode == 5
+
+
+def test_the_program_is_right_on_other_inputs(bundle: Bundle, tmp_path: Path) -> None:
+    proto = onnx.load(bundle.folder / "model.onnx")
+    random = np.random.default_rng(5)
+    cases = [np.zeros((1, SIZES[0])), 1e3 * random.normal(size=(1, SIZES[0])), np.eye(1, SIZES[0], 63)]
+    for case in cases:
+        x = case.astype("<f4")
+        x.tofile(tmp_path / "in.bin")
+        done = qemu(bundle.folder, "./model-riscv64", tmp_path / "in.bin", tmp_path / "out.bin")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert_close(np.fromfile(tmp_path / "out.bin", "<f4"), ort(proto, x))
+
+
+def test_program_and_module_hold_the_same_kernel_image(bundle: Bundle) -> None:
+    image = image_in((bundle.folder / "model.vmfb").read_bytes())
+    assert image in (bundle.folder / "model-riscv64").read_bytes()
+    elf = parse_elf(image)
+    assert elf.machine == 243
+    assert set(elf.relocation_types) <= {R_RISCV_RELATIVE}
+    assert elf.relocation_types, "a table of functions needs some"
+    assert elf.undefined_symbols == ()
+    program = read_elf(bundle.folder / "model-riscv64")
+    assert (program.undefined_symbols, program.relocation_types) == ((), ()), "static"
+    assert program.flash_bytes == bundle.manifest["flash_bytes"]
+
+
+@pytest.mark.parametrize(
+    "cpu",
+    ["rv64,v=true,vlen=128,elen=64,vext_spec=v1.0", "rv64"],
+    ids=["VLEN 128", "no vector unit"],
+)
+def test_short_vectors_are_refused(bundle: Bundle, tmp_path: Path, cpu: str) -> None:
+    done = qemu(bundle.folder, "./model-riscv64", "golden/input0.bin", tmp_path / "out.bin", cpu=cpu)
+    has_bits = 128 if "vlen=128" in cpu else 0
+    if has_bits >= bundle.manifest["target"]["vlen_bits"]:
+        assert done.returncode == 0
+        return
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr.count("\n") == 1 and done.stderr.startswith("error: ")
+    assert str(bundle.manifest["target"]["vlen_bits"]) in done.stderr and f" {has_bits}" in done.stderr
+    assert not (tmp_path / "out.bin").exists()
+
+
+@pytest.mark.parametrize("change", ["short", "long", "empty", "missing", "no output", "unwritable"])
+def test_wrong_files_are_refused(bundle: Bundle, tmp_path: Path, change: str) -> None:
+    data = (bundle.folder / "golden/input0.bin").read_bytes()
+    content = {"short": data[:-1], "long": data + b"\0", "empty": b""}.get(change, data)
+    (tmp_path / "in.bin").write_bytes(content)
+    source = tmp_path / ("none.bin" if change == "missing" else "in.bin")
+    out = tmp_path / ("none/out.bin" if change == "unwritable" else "out.bin")
+    done = qemu(bundle.folder, "./model-riscv64", source, *([] if change == "no output" else [out]))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.count("\n") == 1 and done.stderr.startswith("error: ")
+    named = {"no output": "1 inputs, 1 outputs", "unwritable": str(out)}.get(change, str(source))
+    assert named in done.stderr
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("pick", ["fastest", "smallest", "knee", "dense", "p2"])
+def test_every_pick_ships_the_plan_it_names(
+    finished: Path, tmp_path: Path, pick: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[BundleRequest] = []
+
+    def remember(request: BundleRequest, out: Path) -> dict[str, Any]:
+        asked.append(request)
+        return {"plan": request.plan.id}
+
+    monkeypatch.setattr("lrf_dse.pipeline.export.write_bundle", remember)
+    done = command("export", finished / "run", "--pick", pick, "-o", tmp_path / "bundle", "--json")
+    assert (done.code, done.err) == (0, "")
+    run = open_run(finished / "run")
+    (request,) = asked
+    assert request.plan == run.plan(pick)
+    validation = split(load_data(finished / "tiny.npz", read_model(finished / "tiny.onnx")), 0)["validation"]
+    assert top1(request.model, validation).value == request.plan.accuracy
+
+
+def test_an_unknown_pick_names_the_known_ones(finished: Path, tmp_path: Path) -> None:
+    done = command("export", finished / "run", "--pick", "p99", "-o", tmp_path / "bundle")
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith("error: unknown pick 'p99'") and done.err.count("\n") == 1
+    assert "fastest, smallest, knee" in done.err and "dense, p1" in done.err
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_exporting_again_replaces_the_whole_bundle(bundle: Bundle, finished: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "bundle"
+    shutil.copytree(bundle.folder, mine)
+    (mine / "golden" / "input7.bin").write_bytes(b"of another model")
+    (mine / ".building-killed").mkdir()
+    (mine / "notes.txt").write_text("the user's own")
+    done = command("export", finished / "run", "--pick", "dense", "-o", mine)
+    assert (done.code, done.err) == (0, "")
+    assert done.out.startswith("plan dense (fc0: dense, fc1: dense)\n")
+    assert done.out.endswith(f"bundle: {mine}\n")
+    assert {path.name for path in mine.iterdir()} == FILES | {"notes.txt"}
+    assert {path.name for path in (mine / "golden").iterdir()} == {"input0.bin", "output0.bin"}
+    manifest = json.loads((mine / "manifest.json").read_text(encoding="utf-8"))
+    assert manifest["plan"] == "dense"
+    for name, facts in manifest["files"].items():
+        assert hashlib.sha256((mine / name).read_bytes()).hexdigest() == facts["sha256"]
+    assert manifest["files"]["model.onnx"] != bundle.manifest["files"]["model.onnx"]
+
+
+def test_a_plan_that_fails_leaves_the_old_bundle_alone(
+    bundle: Bundle, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Broken:
+        def run(self, _: object) -> Failure:
+            return Failure("verify", "output 0 differs")
+
+    mine = tmp_path / "bundle"
+    shutil.copytree(bundle.folder, mine)
+    before = {path: path.read_bytes() for path in mine.rglob("*") if path.is_file()}
+    monkeypatch.setattr("lrf_dse.deploy.bundle.get_runner", lambda _: Broken())
+    done = command("export", finished / "run", "--pick", "p1", "-o", mine)
+    assert (done.code, done.out) == (2, "")
+    assert done.err == "error: plan p1 is not shipped: it fails at stage verify: output 0 differs\n"
+    assert {path: path.read_bytes() for path in mine.rglob("*") if path.is_file()} == before
+
+
+def test_an_export_that_breaks_off_is_no_bundle_until_it_is_repeated(
+    bundle: Bundle, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = tmp_path / "bundle"
+    shutil.copytree(bundle.folder, mine)
+    move = Path.replace
+
+    def break_off(source: Path, target: Path) -> Path:
+        if target == mine / "model.vmfb":
+            raise OSError(5, "Input/output error")
+        return move(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", break_off)
+        done = command("export", finished / "run", "--pick", "dense", "-o", mine)
+    assert (done.code, done.out) == (2, "")
+    assert f"{mine}: cannot write the bundle: Input/output error" in done.err and done.err.count("\n") == 1
+    assert not (mine / "manifest.json").exists(), "no manifest speaks of files of two plans"
+    assert command("export", finished / "run", "--pick", "dense", "-o", mine).code == 0
+    assert {path.name for path in mine.iterdir()} == FILES
+
+
+def test_other_files_are_not_overwritten(mine: Path) -> None:
+    """The run's own folder has a model.onnx: exporting over it would be the end of the run."""
+    before = (mine / "run" / "model.onnx").read_bytes()
+    done = command("export", mine / "run", "--pick", "p1", "-o", mine / "run")
+    assert (done.code, done.out) == (2, "")
+    assert str(mine / "run") in done.err and "choose another -o" in done.err and done.err.count("\n") == 1
+    assert (mine / "run" / "model.onnx").read_bytes() == before
+
+
+@pytest.mark.parametrize("where", ["tiny.npz", "tiny.npz/below", "/proc/lrf-dse"])
+def test_a_folder_that_cannot_be_written(mine: Path, where: str) -> None:
+    out = mine / where
+    done = command("export", mine / "run", "--pick", "p1", "-o", out)
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith(f"error: {out}: cannot write the bundle: ") and done.err.count("\n") == 1
+    assert "choose another -o" in done.err
+
+
+def test_the_run_s_model_is_gone(mine: Path) -> None:
+    (mine / "run" / "model.onnx").unlink()
+    done = command("export", mine / "run", "-o", mine / "bundle")
+    assert (done.code, done.out) == (2, "")
+    assert "model.onnx" in done.err and "lrf-dse explore" in done.err and done.err.count("\n") == 1
+
+
+@pytest.fixture
+def mine(finished: Path, tmp_path: Path) -> Path:
+    """A copy of the finished exploration that may be changed."""
+    return copy_of(finished, tmp_path)
+
+
+def test_a_batch_goes_through_to_the_program(tmp_path: Path) -> None:
+    """A model of dynamic batch, explored for two rows without data: the bundle takes two rows."""
+    tiny_model(tmp_path, batch="N")
+    arguments = ["explore", tmp_path / "tiny.onnx", "--target", "spacemit-k1", "--batch", 2, "--top", 1]
+    assert command(*arguments, "-o", tmp_path / "run").code == 0
+    done = command("export", tmp_path / "run", "--pick", "p1", "--json")
+    assert (done.code, done.err) == (0, "")
+    manifest = json.loads(done.out)
+    assert manifest["inputs"][0]["shape"] == [2, SIZES[0]]
+    assert manifest["accuracy"] == {}
+    folder = tmp_path / "run" / "bundle"
+    assert "unknown" in (folder / "README").read_text(encoding="utf-8")
+    assert qemu(folder, "./model-riscv64", "golden/input0.bin", tmp_path / "out.bin").returncode == 0
+    x = np.fromfile(folder / "golden/input0.bin", "<f4").reshape(2, -1)
+    proto = onnx.load(folder / "model.onnx")
+    assert_close(np.fromfile(tmp_path / "out.bin", "<f4"), ort(proto, x))
+    data = tiny_data(tmp_path)
+    with np.load(data) as arrays:
+        assert outputs(proto, {"x": arrays["x"]})["y"].shape == (len(arrays["x"]), SIZES[-1])
+
+
+def test_model_onnx_runs_on_this_machine_by_the_stock_iree_runtime(bundle: Bundle, tmp_path: Path) -> None:
+    from iree import compiler, runtime
+
+    importer = [sys.executable, "-m", "iree.compiler.tools.import_onnx", str(bundle.folder / "model.onnx")]
+    subprocess.run([*importer, "-o", "model.mlir"], cwd=tmp_path, check=True, timeout=120)
+    module = compiler.tools.compile_file(
+        str(tmp_path / "model.mlir"),
+        target_backends=["llvm-cpu"],
+        extra_args=["--iree-llvmcpu-target-cpu=host"],
+    )
+    config = runtime.Config("local-sync")
+    context = runtime.SystemContext(config=config)
+    context.add_vm_module(runtime.VmModule.copy_buffer(context.instance, module))
+    proto = onnx.load(bundle.folder / "model.onnx")
+    entry = context.modules["module"][proto.graph.name]
+    x = np.random.default_rng(11).normal(size=(1, SIZES[0])).astype(np.float32)
+    assert_close(np.asarray(entry(x).to_host()), ort(proto, x))

@@ -1,0 +1,128 @@
+"""A real exploration of the tiny model, for a target with timing and one without: what the run holds, and whether."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from explored import SAMPLES, SIZES, TOP, figures, keys_written_twice, open_run
+
+import lrf_dse
+from lrf_dse.errors import LrfDseError, UsageError
+from lrf_dse.pipeline.run import Run
+from lrf_dse.schema import Failure, Measurement, from_json
+
+
+@pytest.fixture
+def run(of_each_target: Path) -> Run:
+    return open_run(of_each_target / "run")
+
+
+def test_the_funnel_only_narrows_and_adds_up(run: Run) -> None:
+    assert [funnel.layer for funnel in run.info.funnel] == ["fc0", "fc1"]
+    for funnel in run.info.funnel:
+        first, *others = funnel.steps
+        assert first.removed == 0
+        remaining = first.remaining
+        for step in others:
+            assert step.remaining == remaining - step.removed >= 0
+            remaining = step.remaining
+        assert remaining <= TOP
+    assert run.info.funnel[0].steps[0].remaining > 100, "the whole space, counted"
+
+
+def test_every_candidate_was_verified_and_measured(run: Run) -> None:
+    assert [result.failure for result in run.info.candidates if result.failure] == []
+    layers = {result.candidate.layer.name for result in run.info.candidates if result.candidate.is_dense}
+    assert layers == {"fc0", "fc1"}, "the dense layers are measured in the same way"
+    assert any(not result.candidate.is_dense for result in run.info.candidates)
+    for result in run.info.candidates:
+        measured = result.measurement
+        assert measured is not None
+        assert 0 <= measured.max_rel_error < 1e-4
+        assert measured.instructions == sum(measured.counts.values()) > 0
+        assert measured.counts["vector_arithmetic"] > 0
+        assert measured.ram_bytes == sum(measured.ram_parts.values()) > 0
+        shape = result.candidate.tt_shape
+        weights = 4 * (result.estimate.params if shape else result.candidate.layer.in_features)
+        assert measured.flash_bytes > weights, "the weights are in the program"
+
+
+def test_the_dense_model_is_the_reference(run: Run) -> None:
+    plans = run.info.plans
+    assert [plan.id for plan in plans] == ["dense", *(f"p{n}" for n in range(1, len(plans)))]
+    assert len(plans) > 1
+    dense = plans[0]
+    assert dense.is_dense and dense.drop_points == 0 and dense.weight_error == 0
+    assert all(plan.weight_error > 0 for plan in plans[1:])
+    assert len({plan.choices for plan in plans}) == len(plans)
+
+
+def test_accuracies_are_those_of_the_data(run: Run) -> None:
+    info = run.info
+    assert info.data is not None
+    sizes = info.data.validation_samples, info.data.test_samples
+    assert sizes == (SAMPLES // 2, SAMPLES // 2)
+    for plan in info.plans:
+        assert plan.accuracy is not None and plan.test_accuracy is not None
+        assert plan.drop_points == pytest.approx((info.dense.accuracy or 0) - plan.accuracy)
+    both_halves = ((info.dense.accuracy or 0) + (info.dense.test_accuracy or 0)) / 2
+    assert both_halves == pytest.approx(90.0), "the data has a wrong label in ten"
+
+
+def test_latency_says_what_it_is(run: Run) -> None:
+    info = run.info
+    if not info.target.has_timing:
+        assert info.latency_unit == "instructions"
+        assert all(plan.cycles is None and plan.latency_source == "executed instructions" for plan in info.plans)
+        return
+    issue = info.target.core.issue_width
+    assert issue is not None
+    for plan in info.plans:
+        assert "roofline estimate" in plan.latency_source
+        assert plan.cycles is not None and plan.instructions is not None
+        assert plan.cycles >= plan.instructions / issue.value, "no program is faster than its instructions"
+
+
+def test_records_are_one_table(run: Run) -> None:
+    table = run.records
+    assert set(table["kind"]) == {"timing", "plan_timing", "accuracy", "weight_error"}
+    assert table["key"].is_unique
+    timings = table[table["kind"] == "timing"]
+    assert len(timings) == len({(c.candidate.layer, c.candidate.tt_shape) for c in run.info.candidates})
+    assert (timings["instructions"] > 0).all()
+
+
+def test_nothing_was_measured_twice(run: Run) -> None:
+    assert keys_written_twice(run.folder) == []
+    timed = [json.loads(value) for _, kind, _, value in figures(run.folder) if kind in {"timing", "plan_timing"}]
+    assert all(isinstance(from_json(Measurement | Failure, value), Measurement) for value in timed)
+    assert list((run.folder / "work").iterdir()) == [], "work folders of what succeeded are gone"
+
+
+def test_the_python_api_raises_what_the_command_prints(tmp_path: Path) -> None:
+    with pytest.raises(LrfDseError, match="no such file"):
+        lrf_dse.explore(tmp_path / "no.onnx", target="spacemit-k1")
+    with pytest.raises(UsageError, match="--top"):
+        lrf_dse.explore(tmp_path / "no.onnx", target="spacemit-k1", top=0)
+    with pytest.raises(LrfDseError, match="not a run folder"):
+        lrf_dse.open_run(tmp_path)
+
+
+def test_picks(run: Run) -> None:
+    plans = run.info.plans
+    assert run.plan("smallest").flash_bytes == min(plan.flash_bytes for plan in plans)
+    assert (run.plan("fastest").cycles or 0) == min(plan.cycles or 0 for plan in plans)
+    assert run.plan("knee") in plans
+    assert run.plan(plans[-1].id) == plans[-1]
+    assert run.info.chosen == run.plan("knee").id
+    with pytest.raises(UsageError, match="unknown pick 'p99'.*fastest, smallest, knee.*dense"):
+        run.plan("p99")
+
+
+def test_sizes_of_the_model(run: Run) -> None:
+    facts = run.info.model
+    assert (facts.macs, facts.params) == (64 * 32 + 32 * 8, 64 * 32 + 32 + 32 * 8 + 8)
+    assert sum(layer.macs for layer in facts.layers) == facts.macs
+    assert [tensor.shape for tensor in (*facts.inputs, *facts.outputs)] == [(1, SIZES[0]), (1, SIZES[-1])]

@@ -1,0 +1,139 @@
+"""What a record depends on: a timing never on weights, an accuracy on the data, the seed and every choice."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from explored import command, copy_of, explore_arguments, figures, open_run, tiny_data, tiny_model, tiny_run
+
+from lrf_dse.builders.program import BUILDERS
+from lrf_dse.models.data import Dataset, load_data, split
+from lrf_dse.models.model import Model
+from lrf_dse.models.reader import read_model
+from lrf_dse.pipeline.keys import accuracy_key, plan_timing_key, timing_key, weight_error_key
+from lrf_dse.schema import Candidate, FcLayer, TTShape, dense_candidate
+from lrf_dse.target import Target, load_target
+
+LAYER = FcLayer("fc0", 64, 32, 1, has_bias=True)
+LOW_RANK = Candidate(LAYER, TTShape((32, 1), (1, 64), (1, 8, 1)))
+TOOLS = {"iree": "3.13.0", "zig": "0.15"}
+TARGET = load_target("spacemit-k1")
+
+
+def of_layer(**changes: object) -> Candidate:
+    return replace(LOW_RANK, layer=replace(LAYER, **changes))  # type: ignore[arg-type]
+
+
+def other_machine(section: str, **changes: object) -> Target:
+    part = getattr(TARGET, section).model_copy(update=changes)
+    return TARGET.model_copy(update={section: part})
+
+
+SAME_TIMING: dict[str, Callable[[], str]] = {
+    "layer's name": lambda: timing_key(of_layer(name="other"), TARGET, TOOLS),
+    "layer's operation": lambda: timing_key(of_layer(op="MatMul"), TARGET, TOOLS),
+    "decomposer": lambda: timing_key(replace(LOW_RANK, decomposer="t3f"), TARGET, TOOLS),
+    "target's name": lambda: timing_key(LOW_RANK, TARGET.model_copy(update={"name": "k1", "title": "K1"}), TOOLS),
+    "number of cores": lambda: timing_key(LOW_RANK, other_machine("core", count=1), TOOLS),
+    "order of the tools": lambda: timing_key(LOW_RANK, TARGET, dict(reversed(TOOLS.items()))),
+}
+OTHER_TIMING: dict[str, Callable[[], str]] = {
+    "dense": lambda: timing_key(dense_candidate(LAYER), TARGET, TOOLS),
+    "rank": lambda: timing_key(replace(LOW_RANK, tt_shape=TTShape((32, 1), (1, 64), (1, 16, 1))), TARGET, TOOLS),
+    "dims": lambda: timing_key(replace(LOW_RANK, tt_shape=TTShape((8, 4), (8, 8), (1, 8, 1))), TARGET, TOOLS),
+    "order": lambda: timing_key(replace(LOW_RANK, order="first_first"), TARGET, TOOLS),
+    "threads": lambda: timing_key(replace(LOW_RANK, threads=2), TARGET, TOOLS),
+    "batch": lambda: timing_key(of_layer(batch=2), TARGET, TOOLS),
+    "bias": lambda: timing_key(of_layer(has_bias=False), TARGET, TOOLS),
+    "target": lambda: timing_key(LOW_RANK, load_target("qemu-rv64gcv"), TOOLS),
+    "vector length": lambda: timing_key(LOW_RANK, other_machine("isa", vlen_bits=512), TOOLS),
+    "compiler's flags": lambda: timing_key(LOW_RANK, other_machine("iree", cpu_features="+m"), TOOLS),
+    "simulator's flags": lambda: timing_key(LOW_RANK, other_machine("qemu", cpu="rv64"), TOOLS),
+    "a tool's version": lambda: timing_key(LOW_RANK, TARGET, TOOLS | {"zig": "0.16"}),
+    "another tool": lambda: timing_key(LOW_RANK, TARGET, TOOLS | {"plugin": "1"}),
+}
+
+
+@pytest.mark.parametrize("what", SAME_TIMING)
+def test_a_timing_does_not_depend_on(what: str) -> None:
+    assert SAME_TIMING[what]() == timing_key(LOW_RANK, TARGET, TOOLS)
+
+
+@pytest.mark.parametrize("what", OTHER_TIMING)
+def test_a_timing_depends_on(what: str) -> None:
+    assert OTHER_TIMING[what]() != timing_key(LOW_RANK, TARGET, TOOLS)
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Model:
+    return read_model(tiny_model(tmp_path))
+
+
+@pytest.fixture
+def validation(tmp_path: Path, model: Model) -> Dataset:
+    return split(load_data(tiny_data(tmp_path), model), 0)["validation"]
+
+
+def test_an_accuracy_depends_on_data_part_seed_and_choices(tmp_path: Path, model: Model, validation: Dataset) -> None:
+    data = load_data(validation.path, model)
+    other_data = split(load_data(tiny_data(tmp_path, name="other.npz", seed=1), model), 0)["validation"]
+    other_weights = read_model(tiny_model(tmp_path, name="other.onnx", seed=1))
+    keys = [
+        accuracy_key(model, validation, [LOW_RANK], seed=0),
+        accuracy_key(model, validation, [LOW_RANK], seed=1),
+        accuracy_key(model, split(data, 0)["test"], [LOW_RANK], seed=0),
+        accuracy_key(model, other_data, [LOW_RANK], seed=0),
+        accuracy_key(other_weights, validation, [LOW_RANK], seed=0),
+        accuracy_key(model, validation, [], seed=0),
+        accuracy_key(model, validation, [LOW_RANK, replace(LOW_RANK, layer=replace(LAYER, name="fc1"))], seed=0),
+        accuracy_key(model, validation, [replace(LOW_RANK, decomposer="t3f")], seed=0),
+        accuracy_key(model, validation, [replace(LOW_RANK, order="first_first")], seed=0),
+        weight_error_key(model, LOW_RANK, seed=0),
+        weight_error_key(other_weights, LOW_RANK, seed=0),
+        plan_timing_key(model, [LOW_RANK], TARGET, TOOLS),
+        plan_timing_key(other_weights, [LOW_RANK], TARGET, TOOLS),
+    ]
+    assert len(set(keys)) == len(keys)
+
+
+def test_keeping_a_layer_is_not_choosing_it(model: Model, validation: Dataset) -> None:
+    """No choice for a layer and the choice to keep it are one model: judged once."""
+    keep = [dense_candidate(layer) for layer in model.fc_layers]
+    assert accuracy_key(model, validation, keep, seed=0) == accuracy_key(model, validation, [], seed=0)
+
+
+def test_other_weights_do_not_measure_a_layer_again(
+    mine: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Weights times two have the same spectra, so the same candidates survive: only whole models are built."""
+    run = mine / "run"
+    with closing(sqlite3.connect(run / "records.sqlite")) as database:
+        database.execute("DELETE FROM record WHERE kind != 'timing'")
+        database.commit()
+    before = figures(run)
+    tiny_model(mine, scale=2.0)
+    built: list[str] = []
+    build = BUILDERS["iree"]
+    monkeypatch.setitem(BUILDERS, "iree", lambda proto, *rest: (built.append(proto.graph.name), build(proto, *rest))[1])
+    done = command(*explore_arguments(mine))
+    assert (done.code, done.err) == (0, "")
+    assert [row for row in figures(run) if row[1] == "timing"] == before
+    assert len(built) == len(open_run(run).info.plans)
+    first = open_run(tiny_run(tmp_path_factory) / "run").info
+    assert {c.candidate for c in open_run(run).info.candidates} == {c.candidate for c in first.candidates}
+
+
+def test_another_seed_judges_again_and_times_nothing(finished: Path, tmp_path: Path) -> None:
+    mine = copy_of(finished, tmp_path)
+    before = figures(mine / "run")
+    done = command(*explore_arguments(mine), "--seed", 1)
+    assert (done.code, done.err) == (0, "")
+    added = figures(mine / "run")[len(before) :]
+    kinds = {kind for _, kind, _, _ in added}
+    assert {"accuracy"} <= kinds <= {"accuracy", "weight_error", "space"}
+    assert open_run(mine / "run").info.seed == 1
