@@ -33,6 +33,7 @@ from lrf_dse.errors import LrfDseError
 if TYPE_CHECKING:
     from lrf_dse.pipeline.context import Progress
     from lrf_dse.pipeline.run import Run
+    from lrf_dse.runners.board import Board
 
 __all__ = ["LrfDseError", "explore", "export", "open_run"]
 
@@ -50,12 +51,15 @@ def explore(
     top: int | None = None,
     seed: int = 0,
     jobs: int = 2,
+    board: Board | None = None,
+    threads: tuple[int, ...] = (1,),
     progress: Progress | None = None,
 ) -> Run:
     """Explore `model` for `target` and return the finished Run; a run that was interrupted goes on.
 
     `data` is an .npz with x and labels y; without it the accuracy is unknown. `max_drop` is in percentage
-    points of accuracy. `out` is the run folder, by default reports/MODEL-TARGET. Raises an LrfDseError.
+    points of accuracy. With a `board` programs are measured there over SSH, else under QEMU; whole models
+    on each number of `threads`. `out` is the run folder, by default reports/MODEL-TARGET. Raises an LrfDseError.
     """
     from lrf_dse.pipeline.context import silent
     from lrf_dse.pipeline.explore import explore_with
@@ -71,6 +75,8 @@ def explore(
         top=DEFAULT_TOP if top is None else top,
         seed=seed,
         jobs=jobs,
+        board=board,
+        threads=threads,
         budgets=Budgets(max_drop, max_flash_bytes, max_ram_bytes),
     )
     return explore_with(settings, progress=progress or silent)

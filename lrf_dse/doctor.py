@@ -83,6 +83,7 @@ TOOLS: tuple[Tool, ...] = (
         checked_with=SUPPORTED_VERSION,
     ),
     Tool("onnxruntime", "reference outputs and accuracy", "pip install onnxruntime", wheel="onnxruntime"),
+    Tool("rvsim", "a second opinion on cycles", "pip install rvsim", wheel="rvsim", checked_with="2.1"),
     Tool("t3f", "the t3f decomposer", "pip install t3f", wheel="t3f"),
     Tool("tensorflow", "the t3f decomposer", "pip install tensorflow-cpu", wheel="tensorflow-cpu"),
     Tool("chromium", "tests only: drawing report.html", "apt-get install chromium", command=("chromium", "--version")),

@@ -196,7 +196,9 @@ class Measurement:
 
     Modelled `cycles` are those of a warm pass, `cold_cycles` of the first one. cycles = busy_cycles + the sum of
     `stalls`, which are by cause; `bytes_by_level` are what instructions accessed (l1) and what crossed from each level
-    to the one before it; `untimed` counts instructions whose cost had to be guessed, by what was not known of them.
+    to the one before it; `sweep` are cycles under the switches of the timing model, by name; `untimed` counts
+    instructions whose cost had to be guessed, by what was not known of them. `builder` is the one whose program was
+    the fastest.
     """
 
     source: str
@@ -215,6 +217,8 @@ class Measurement:
     stalls: Mapping[str, float] = field(default_factory=dict)
     bytes_by_level: Mapping[str, int] = field(default_factory=dict)
     untimed: Mapping[str, int] = field(default_factory=dict)
+    sweep: Mapping[str, float] = field(default_factory=dict)
+    builder: str = ""
 
 
 @dataclass(frozen=True)
@@ -240,7 +244,8 @@ class Accuracy:
 class Plan:
     """One choice per FC layer, measured as a whole model.
 
-    `cycles` carries its origin in `latency_source`. `accuracy` is measured on the validation part,
+    `cycles` or board `seconds` carry their origin in `latency_source`; `sweep` holds the cycles under every switch of
+    the timing model that means something for the target. `accuracy` is measured on the validation part,
     `test_accuracy` on the part that selection never sees; `drop_points` is dense minus plan accuracy,
     in percentage points. They are None where no labelled data was given.
     """
@@ -256,11 +261,29 @@ class Plan:
     accuracy: float | None = None
     drop_points: float | None = None
     test_accuracy: float | None = None
+    seconds: float | None = None
+    sweep: Mapping[str, float] = field(default_factory=dict)
+    builder: str = "iree"
+
+    @property
+    def cycles_span(self) -> tuple[float, float] | None:
+        """The least and the most cycles over the model's switches; None where nothing was swept."""
+        return (min(self.sweep.values()), max(self.sweep.values())) if self.sweep else None
 
     @property
     def is_dense(self) -> bool:
-        """Whether this is the reference: every layer kept."""
+        """Whether every layer is kept."""
         return all(choice.is_dense for choice in self.choices)
+
+    @property
+    def threads(self) -> int:
+        """Threads that the whole model runs on."""
+        return max(choice.threads for choice in self.choices)
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether everything is compared with this plan: dense, on one thread."""
+        return self.is_dense and self.threads == 1
 
 
 def to_json(value: Any) -> Any:

@@ -6,6 +6,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from lrf_dse.schema import Candidate, FcLayer, TTShape, dense_candidate
+from lrf_dse.tt.moment import moment_of
 from lrf_dse.tt.shapes import rank_caps
 
 orders = st.sampled_from(["last_first", "first_first"])
@@ -46,6 +47,25 @@ def cores(draw, shape):
     """Random float32 cores of `shape`."""
     rng = np.random.default_rng(draw(st.integers(0, 2**16)))
     return [rng.standard_normal(core).astype(np.float32) for core in shape.core_shapes]
+
+
+@st.composite
+def moments(draw, in_features):
+    """Moments of layer inputs: plenty of rows or fewer than inputs, correlated, constant, partly or wholly zero."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**16)))
+    samples, held = draw(st.sampled_from([1, 3, 4 * in_features])), draw(st.sampled_from([0, 1, 12]))
+    rows = rng.standard_normal((samples + held, in_features))
+    kind = draw(st.sampled_from(["noise", "low rank", "positive", "dead inputs", "constant", "zero", "tiny", "huge"]))
+    if kind == "low rank":
+        rows = np.outer(rows[:, 0], rows[0])
+    elif kind == "positive":
+        rows = np.maximum(rows + 1.0, 0.0)
+    elif kind == "dead inputs":
+        rows[:, ::2] = 0.0
+    elif kind == "constant":
+        rows = np.repeat(rows[:1], len(rows), axis=0)
+    rows *= {"zero": 0.0, "tiny": 1e-20, "huge": 1e15}.get(kind, 1.0)
+    return moment_of(rows[:samples], held_out=rows[samples:])
 
 
 @st.composite

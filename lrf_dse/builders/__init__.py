@@ -1,9 +1,12 @@
-"""Compilers and linkers: from a model to files that run on the target.
+"""Compilers and linkers: from a model to files that run on the target. Below, what each module owns.
 
-zig       the C compiler for targets and host (clang from a wheel)
-elf       what a runner and a test must know of an ELF file
-iree      ONNX -> HAL IR -> .vmfb, by iree-compile
-schedule  HAL IR -> Schedule: what one inference does, as plain values
-host      Schedule -> C program text
-program   model -> .vmfb and static riscv64 program, cached by content
+zig         the C compiler for targets and host (clang from a wheel)
+elf         what a runner and a test must know of an ELF file
+iree        ONNX -> HAL IR -> .vmfb, by iree-compile
+hal         HAL IR -> Schedule, by evaluation; constants, hal_operations: its parts
+schedule    what one inference does, as plain values
+packing     what a schedule does once at load, done at build time
+host        Schedule -> C program text
+linking     C program text -> static riscv64 Linux program; bare: a program without an operating system
+program     model -> .vmfb and program: the role Builder and its registry
 """

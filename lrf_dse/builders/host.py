@@ -7,13 +7,10 @@ hash, because zig's object cache does not look into files named by `.incbin` (it
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from lrf_dse.builders.schedule import Command, Copy, Dispatch, Fill, Port, Schedule, Span
-
-FIXED_SOURCES = ("main.c", "board.c", "check.c", "loader.c", "dispatch.c", "pool.c")
-"""The C files of toolchain/host/ that every program shares."""
 
 _ALIGNMENT_BYTES = 64  # IREE's kernels assume it of every buffer
 
@@ -32,18 +29,20 @@ def emit_host(schedule: Schedule, *, title: str, required_vlen_bits: int) -> Hos
     images = {name: f"image_{index}" for index, name in enumerate(schedule.executables)}
     contents = {s.symbol: s.data for s in schedule.of_kind("constant") if s.data is not None}
     contents |= {symbol: schedule.executables[name] for name, symbol in images.items()}
-    file_names = {symbol: f"{symbol}-{hashlib.sha256(data).hexdigest()[:24]}.bin" for symbol, data in contents.items()}
     body = _ModelC(schedule, title, required_vlen_bits, images).text()
-    blobs = {file_names[symbol]: data for symbol, data in contents.items()}
-    return HostSources(body, _blobs_s(file_names), blobs)
+    return HostSources(body, *emit_blobs(contents))
 
 
-def _blobs_s(file_names: Mapping[str, str]) -> str:
-    lines = ["# Generated: weights and kernel images, in read-only memory.", ".section .rodata"]
-    for symbol, file_name in file_names.items():
+def emit_blobs(contents: Mapping[str, bytes]) -> tuple[str, dict[str, bytes]]:
+    """Assembly that defines each symbol as its bytes (and SYMBOL_end), and the files it includes, by name."""
+    lines = ["# Generated: weights, kernel images and other data, in read-only memory.", ".section .rodata"]
+    files = {}
+    for symbol, data in contents.items():
+        name = f"{symbol}-{hashlib.sha256(data).hexdigest()[:24]}.bin"
         lines += [f".balign {_ALIGNMENT_BYTES}", f".globl {symbol}", f".globl {symbol}_end"]
-        lines += [f"{symbol}:", f'  .incbin "{file_name}"', f"{symbol}_end:"]
-    return "\n".join([*lines, ".section .note.GNU-stack", ""])
+        lines += [f"{symbol}:", f'  .incbin "{name}"', f"{symbol}_end:"]
+        files[name] = data
+    return "\n".join([*lines, ".section .note.GNU-stack", ""]), files
 
 
 class _ModelC:
@@ -58,6 +57,7 @@ class _ModelC:
         self.tables: list[str] = []
 
     def text(self) -> str:
+        states = self.schedule.of_kind("state")
         load = self._steps(self.schedule.at_load)
         run = self._steps(self.schedule.commands)
         parts = [
@@ -71,8 +71,9 @@ class _ModelC:
             f"const unsigned lrf_required_vlen_bits = {self.vlen};",
             *self._ports("inputs", self.schedule.inputs),
             *self._ports("outputs", self.schedule.outputs),
+            *self._ports("states", [Port(Span(s, 0, s.size_bytes), (s.size_bytes,), "i8") for s in states]),
             f"const size_t lrf_transient_bytes = {self._transient_bytes()};",
-            f"const size_t lrf_state_bytes = {sum(s.size_bytes for s in self.schedule.of_kind('state'))};",
+            f"const size_t lrf_state_bytes = {sum(s.size_bytes for s in states)};",
             "",
             f"static lrf_kernel kernels[{max(1, len(self.kernels))}];",
             *self.tables,
@@ -108,7 +109,7 @@ class _ModelC:
         outputs = {port.span.storage.symbol for port in self.schedule.outputs}
         return sum(s.size_bytes for s in self.schedule.of_kind("transient") if s.symbol not in outputs)
 
-    def _ports(self, name: str, ports: tuple[Port, ...]) -> list[str]:
+    def _ports(self, name: str, ports: Sequence[Port]) -> list[str]:
         lines = [f"const lrf_port lrf_{name}[] = {{"]
         for port in ports:
             shape = "x".join(map(str, port.shape)) or "scalar"

@@ -60,11 +60,11 @@ def import_onnx(model: onnx.ModelProto, out_dir: Path) -> Path:
     return mlir_path
 
 
-def compile_to_hal(mlir_path: Path, target: Target) -> Path:
+def compile_to_hal(mlir_path: Path, target: Target, *, flags: Sequence[str] = ()) -> Path:
     """Compile down to HAL IR with the kernel image inside; the path of the text file. Raises BuildError."""
     hal_path = mlir_path.with_suffix(".hal.mlir")
-    flags = ["--compile-to=hal", *target_flags(target)]
-    _run([_iree_compile(), mlir_path.name, *flags, "-o", hal_path.name], "iree-compile", cwd=mlir_path.parent)
+    options = ["--compile-to=hal", *target_flags(target), *flags]
+    _run([_iree_compile(), mlir_path.name, *options, "-o", hal_path.name], "iree-compile", cwd=mlir_path.parent)
     return hal_path
 
 

@@ -11,7 +11,7 @@ from typing import Any, NoReturn, cast
 
 import typer
 
-from lrf_dse.cli import doctor, explore, export, layers, report, targets
+from lrf_dse.cli import deploy, doctor, explore, export, layers, profile, report, targets
 from lrf_dse.errors import LrfDseError
 
 _INTERRUPTED = 130
@@ -25,7 +25,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for module in (layers, explore, report, export, targets, doctor):
+for module in (layers, explore, report, export, deploy, profile, targets, doctor):
     app.command(module.__name__.rpartition(".")[2])(module.command)
 
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lrf_dse.cli.boards import OptionalHost, SshConfig, SshOption, SshPort, board_of
 from lrf_dse.cli.show import number, percent, print_json, print_line, print_table, progress_bar, warn
-from lrf_dse.errors import BudgetError
+from lrf_dse.errors import BudgetError, UsageError
 
 if TYPE_CHECKING:
     from lrf_dse.report.info import PlanRow, ReportInfo
@@ -27,6 +28,11 @@ def command(
     top: Annotated[int | None, typer.Option(help="Factorised candidates measured for each layer.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the data split and of every random choice.")] = 0,
     jobs: Annotated[int, typer.Option(help="Programs built and run at a time.")] = 2,
+    threads: Annotated[str, typer.Option(help="Numbers of threads to measure whole models on, such as 1,2,4.")] = "1",
+    board: OptionalHost = None,
+    ssh_config: SshConfig = None,
+    ssh_port: SshPort = None,
+    ssh_option: SshOption = None,
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Run folder; default reports/MODEL-TARGET.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the run's summary.json.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress on standard error.")] = False,
@@ -34,6 +40,7 @@ def command(
     """Explore factorisations of MODEL's layers for one chip; an interrupted run goes on."""
     import lrf_dse
 
+    where = board_of(board, target, config=ssh_config, port=ssh_port, options=ssh_option)
     with progress_bar(quiet=quiet) as progress:
         run = lrf_dse.explore(
             model,
@@ -47,6 +54,8 @@ def command(
             top=top,
             seed=seed,
             jobs=jobs,
+            board=where,
+            threads=_numbers(threads),
             progress=progress,
         )
     info = run.info
@@ -65,12 +74,20 @@ def command(
         raise BudgetError(info.chosen_reason)
 
 
+def _numbers(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise UsageError(f"--threads must be numbers such as 1,2,4, got {text!r}") from error
+
+
 def show_result(info: ReportInfo) -> None:
     """The funnel of every layer, the plans, and the chosen one."""
     steps = [step.name for step in info.funnel[0].steps] if info.funnel else []
     rows = [(funnel.layer, *(number(step.remaining) for step in funnel.steps)) for funnel in info.funnel]
     print_table("Design space: candidates left after each step", ("layer", *(f">{name}" for name in steps)), rows)
     _print_plans(info)
+    _print_spans(info)
     for result in info.candidates:
         if result.failure is not None:
             name = f"{result.candidate.layer.name}, {result.candidate.label}"
@@ -85,7 +102,18 @@ def _print_plans(info: ReportInfo) -> None:
     title = f"Plans: * on the front. Latency: {info.dense.latency_source}. Instructions: counted under QEMU"
     marked = [index for index, row in enumerate(info.rows) if row.is_chosen]
     cells = [_plan_cells(info, row) for row in info.rows]
-    print_table(title, (*columns, *quality, *layers), cells, marked=marked)
+    print_table(title, (*columns, *quality, *([">threads"] if _threaded(info) else []), *layers), cells, marked=marked)
+
+
+def _print_spans(info: ReportInfo) -> None:
+    """What nobody has published of a chip is a switch of its model: the figures under all of them."""
+    for row in info.rows:
+        span = row.plan.cycles_span
+        if span and (row.is_chosen or row.plan.is_reference):
+            spans = ", ".join(f"{name} {number(cycles)}" for name, cycles in row.plan.sweep.items())
+            print_line(
+                f"{row.plan.id}: {number(span[0])} to {number(span[1])} cycles under the model's switches ({spans})"
+            )
 
 
 def _plan_cells(info: ReportInfo, row: PlanRow) -> tuple[str, ...]:
@@ -104,5 +132,10 @@ def _plan_cells(info: ReportInfo, row: PlanRow) -> tuple[str, ...]:
         f"{row.flash_ratio:.2f}",
         number(plan.ram_bytes),
         *quality,
+        *([str(plan.threads)] if _threaded(info) else []),
         *(choice.label for choice in plan.choices),
     )
+
+
+def _threaded(info: ReportInfo) -> bool:
+    return any(plan.threads > 1 for plan in info.plans)

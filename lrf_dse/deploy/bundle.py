@@ -77,7 +77,7 @@ def _write(request: BundleRequest, out: Path, scratch: Path) -> dict[str, Any]:
     work, staged = scratch / "work", scratch / "staged"
     work.mkdir()
     (staged / "golden").mkdir(parents=True)
-    built = BUILDERS["iree"](request.model, request.target, work)
+    built = BUILDERS[request.plan.builder](request.model, request.target, work)
     expected = run_once(request.model, request.inputs)
     measured = _verify(built, request, expected, scratch / "run")
     onnx.save(request.model, staged / MODEL)

@@ -5,6 +5,7 @@
     discover   which nodes are FC layers, and which are not, with the reason
     rewrite    chosen layers -> transpose-free chains of Reshape and MatMul
     data       calibration and validation arrays, checked against the model
+    calibrate  the second moment of every FC layer's input
     evaluate   outputs and accuracy with onnxruntime
 
 This room knows ONNX; it knows no target, compiler or record. Heavy imports happen inside functions.

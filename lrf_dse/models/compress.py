@@ -6,7 +6,7 @@ seed and weights give the same model, so a plan can be made again from its recor
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import sqrt
 from typing import TYPE_CHECKING
@@ -17,6 +17,7 @@ from lrf_dse.models.model import Model
 from lrf_dse.models.rewrite import Replacement, rewrite
 from lrf_dse.schema import Candidate, TTShape
 from lrf_dse.tt.contraction import Cores, to_matrix
+from lrf_dse.tt.moment import Moment
 from lrf_dse.tt.svd import get_decomposer
 
 if TYPE_CHECKING:
@@ -38,21 +39,30 @@ class LayerCores:
 
 
 class Compressor:
-    """Decomposes layers of one model, each (layer, shape, decomposer) once: finalists share most of their choices."""
+    """Decomposes layers of one model, each (layer, shape, decomposer) once: finalists share most of their choices.
 
-    def __init__(self, model: Model, *, seed: int) -> None:
+    `moments` are the statistics of the layers' inputs by layer name (`lrf_dse.models.calibrate`), for decomposers that
+    need them.
+    """
+
+    def __init__(self, model: Model, *, seed: int, moments: Mapping[str, Moment] | None = None) -> None:
         self.model = model
         self.seed = seed
+        self.moments: Mapping[str, Moment] = {} if moments is None else moments
         self._known: dict[tuple[str, TTShape, str], LayerCores] = {}
 
     def cores(self, candidate: Candidate) -> LayerCores:
-        """The cores of a candidate that has a TT shape."""
+        """The cores of a candidate that has a TT shape.
+
+        Raises UsageError for a data-aware decomposer of a layer without a moment.
+        """
         if candidate.tt_shape is None:
             raise ValueError(f"layer {candidate.layer.name} stays dense: it has no cores")
         key = (candidate.layer.name, candidate.tt_shape, candidate.decomposer)
         if key not in self._known:
             weight, _ = self.model.weights(candidate.layer.name)
-            cores = get_decomposer(candidate.decomposer, seed=self.seed).decompose(weight, candidate.tt_shape)
+            moment = self.moments.get(candidate.layer.name)
+            cores = get_decomposer(candidate.decomposer, seed=self.seed).decompose(weight, candidate.tt_shape, moment)
             error = np.linalg.norm(weight - to_matrix(cores)) ** 2
             self._known[key] = LayerCores(cores, float(error), float(np.linalg.norm(weight) ** 2))
         return self._known[key]

@@ -33,14 +33,14 @@ def outputs(model: onnx.ModelProto, inputs: Mapping[str, NDArray[Any]]) -> dict[
     dimension runs once per sample. Outputs have samples along axis 0 too. Raises ModelError if onnxruntime
     refuses the model.
     """
-    session = _session(model)
+    session = session_of(model)
     batch = batch_of(*_specs(session))
     samples = len(next(iter(inputs.values())))
     step = batch or 1
     parts: list[list[NDArray[Any]]] = []
     for start in range(0, samples, step):
         feed = {name: _slice(values, start, batch) for name, values in inputs.items()}
-        parts.append(_run(session, feed, start))
+        parts.append(run_slice(session, feed, start))
     join = np.stack if batch is None else np.concatenate
     names = [output.name for output in session.get_outputs()]
     return {name: join([part[k] for part in parts])[:samples] for k, name in enumerate(names)}
@@ -51,7 +51,7 @@ def run_once(model: onnx.ModelProto, inputs: Sequence[NDArray[Any]]) -> tuple[ND
 
     `inputs` are whole tensors in the model's order. Raises ModelError if onnxruntime refuses the model.
     """
-    session = _session(model)
+    session = session_of(model)
     feed = {spec.name: values for spec, values in zip(session.get_inputs(), inputs, strict=True)}
     return tuple(np.asarray(value) for value in session.run(None, feed))
 
@@ -71,7 +71,8 @@ def top1(model: onnx.ModelProto, dataset: Dataset) -> Accuracy:
     return Accuracy(100.0 * correct / dataset.samples, dataset.samples, dataset.part)
 
 
-def _run(session: onnxruntime.InferenceSession, feed: dict[str, NDArray[Any]], start: int) -> list[NDArray[Any]]:
+def run_slice(session: onnxruntime.InferenceSession, feed: dict[str, NDArray[Any]], start: int) -> list[NDArray[Any]]:
+    """All outputs of one inference. Raises DataError, naming sample `start`, if the model cannot run on it."""
     try:
         return [np.asarray(value) for value in session.run(None, feed)]
     except _refusals() as error:
@@ -87,7 +88,8 @@ def _slice(values: NDArray[Any], start: int, batch: int | None) -> NDArray[Any]:
     return np.concatenate([part, np.repeat(part[-1:], missing, axis=0)]) if missing else part
 
 
-def _session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
+def session_of(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
+    """`model` ready to run, silent. Raises ModelError if onnxruntime refuses it."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

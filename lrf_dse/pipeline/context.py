@@ -9,7 +9,7 @@ from lrf_dse.models.data import Dataset
 from lrf_dse.models.model import Model
 from lrf_dse.pipeline.quality import Judge
 from lrf_dse.pipeline.settings import ExploreSettings
-from lrf_dse.pipeline.timing import Outcome, Task, measure_all
+from lrf_dse.pipeline.timing import Bench, Outcome, Task, measure_all
 from lrf_dse.store import Store
 from lrf_dse.target import Target
 
@@ -27,7 +27,7 @@ class Exploration:
 
     settings: ExploreSettings
     model: Model
-    target: Target
+    bench: Bench
     store: Store
     judge: Judge
     data: Dataset | None
@@ -35,12 +35,17 @@ class Exploration:
     progress: Progress
     warnings: list[str] = field(default_factory=list)
 
+    @property
+    def target(self) -> Target:
+        """The chip that is explored for."""
+        return self.bench.target
+
     def measure(self, stage: str, tasks: Sequence[Task]) -> dict[str, Outcome]:
         """The outcome of every task by key, with progress shown under `stage`."""
         return measure_all(
             tasks,
             self.store,
-            target=self.target,
+            bench=self.bench,
             folder=self.settings.out,
             jobs=self.settings.jobs,
             progress=lambda done, total: self.progress(stage, done, total),

@@ -28,7 +28,7 @@ from lrf_dse.pipeline.plans import choose_plan, measure_plans, select_finalists
 from lrf_dse.pipeline.quality import Judge
 from lrf_dse.pipeline.run import MODEL_FILE, RESULT_KEY, RUN_KEY, Run
 from lrf_dse.pipeline.settings import ExploreSettings
-from lrf_dse.pipeline.timing import measuring_tools
+from lrf_dse.pipeline.timing import Bench
 from lrf_dse.report.info import ReportInfo
 from lrf_dse.report.write import write_report
 from lrf_dse.schema import to_json
@@ -50,11 +50,12 @@ def explore_with(settings: ExploreSettings, *, progress: Progress = silent) -> R
     parts = {} if data is None or data.y is None else split(data, settings.seed)
     if settings.budgets.max_drop is not None and not parts:
         raise UsageError(f"--max-drop needs labels: {settings.data} has no array y, so the accuracy is unknown")
-    tools = measuring_tools()
+    bench = Bench(target, settings.board)
+    tools = bench.tools  # a missing one is told before a folder is made
     with _naming_the_folder(settings.out), Store(settings.out) as store:
         _claim_folder(store, settings, model, target)
         judge = Judge(Compressor(model, seed=settings.seed), store, parts)
-        x = Exploration(settings, model, target, store, judge, data, tools, progress)
+        x = Exploration(settings, model, bench, store, judge, data, tools, progress)
         x.warnings.extend(_warnings(model, data, parts))
         info = _explore(x)
         store.put(RESULT_KEY, "result", to_json(info), context={"settings": to_json(settings)})
@@ -93,13 +94,18 @@ def _explore(x: Exploration) -> ReportInfo:
         plans=plans,
         chosen=chosen,
         chosen_reason=reason,
-        instructions_source=f"instructions counted by qemu-riscv64 {x.tools['qemu-riscv64']} with our plugin",
+        instructions_source=_instructions_source(x.tools),
         budgets=x.settings.budgets,
         failed_plans=failed,
         warnings=tuple(x.warnings),
         environment={"python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}"},
         tool_versions=x.tools | {name: version(name) for name in ("onnxruntime", "numpy", "lrf-dse")},
     )
+
+
+def _instructions_source(tools: dict[str, str]) -> str:
+    qemu = tools.get("qemu-riscv64")
+    return "not counted on a board" if qemu is None else f"instructions counted by qemu-riscv64 {qemu} with our plugin"
 
 
 def _warnings(model: Model, data: Dataset | None, parts: dict[str, Dataset]) -> list[str]:
@@ -115,9 +121,10 @@ def _claim_folder(store: Store, settings: ExploreSettings, model: Model, target:
     """Make the run folder this exploration's, with a copy of the model; refuse one that belongs to another."""
     import onnx
 
-    identity = {"model_sha256": model.sha256, "batch": model.batch, "target": target.name}
+    board = None if settings.board is None else settings.board.host
+    identity = {"model_sha256": model.sha256, "batch": model.batch, "target": target.name, "board": board}
     known = store.get(RUN_KEY)
-    if known is not None and {key: known[key] for key in identity} != identity:
+    if known is not None and {key: known.get(key) for key in identity} != identity:
         raise UsageError(
             f"{settings.out} holds an exploration of {known['model']} for {known['target']}; choose another -o"
         )
@@ -134,6 +141,7 @@ def _command(settings: ExploreSettings) -> str:
     options = {
         "--data": settings.data,
         "--batch": settings.batch,
+        "--board": settings.board and settings.board.host,
         "--max-drop": budgets.max_drop,
         "--max-bytes": budgets.max_flash_bytes,
         "--max-ram": budgets.max_ram_bytes,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from os.path import relpath
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,8 @@ def export(run: Run, pick: str, out: Path) -> dict[str, Any]:
         inputs=example_inputs(model, None, seed=info.seed),
         target=info.target,
         accuracy=_accuracy(info, plan),
-        run_facts={"model": info.model.name, "model_sha256": info.model.sha256, "seed": info.seed},
+        run_facts={"model": info.model.name, "model_sha256": info.model.sha256, "seed": info.seed}
+        | {"folder": relpath(run.folder, out)},
     )
     return write_bundle(request, out)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from math import inf
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,12 +16,15 @@ from lrf_dse.models.model import Model
 from lrf_dse.pipeline.context import Exploration
 from lrf_dse.pipeline.keys import plan_timing_key
 from lrf_dse.pipeline.timing import Task
-from lrf_dse.plan.choice import choose
+from lrf_dse.plan.choice import choose, latency_of, latency_unit
 from lrf_dse.plan.select import Combination, LayerOption, finalists
 from lrf_dse.report.info import CandidateResult, FailedPlan
 from lrf_dse.runners.job import Array
 from lrf_dse.schema import Candidate, Measurement, Plan
 from lrf_dse.target import Target
+
+if TYPE_CHECKING:
+    import onnx
 
 
 def select_finalists(x: Exploration, results: Sequence[CandidateResult]) -> tuple[Combination, ...]:
@@ -39,13 +44,22 @@ def select_finalists(x: Exploration, results: Sequence[CandidateResult]) -> tupl
 
 
 def _option(x: Exploration, result: CandidateResult, measured: Measurement) -> LayerOption:
-    cycles = combine(result.estimate.cycles, measured.instructions, x.target)
-    latency = cycles if x.target.has_timing else measured.instructions
+    latency = _latency(measured, result.estimate.cycles, x.target)
     if x.judge.knows_accuracy:
         loss = max(0.0, result.drop_points or 0.0)  # a gain on one half of the data is noise
     else:
         loss = x.judge.weight_error([result.candidate]) ** 2  # squared errors of layers add up
-    return LayerOption(result.candidate, float(latency or 0), measured.flash_bytes, measured.ram_bytes, loss)
+    return LayerOption(result.candidate, latency, measured.flash_bytes, measured.ram_bytes, loss)
+
+
+def _latency(measured: Measurement, estimate_cycles: float | None, target: Target) -> float:
+    """The best that is known: board seconds, modelled cycles, the closed form, instructions; one kind within a run."""
+    if measured.seconds is not None:
+        return measured.seconds
+    if measured.cycles is not None:
+        return measured.cycles
+    bound = combine(estimate_cycles, measured.instructions, target)
+    return float(measured.instructions or 0) if bound is None else bound
 
 
 def measure_plans(
@@ -53,41 +67,66 @@ def measure_plans(
 ) -> tuple[tuple[Plan, ...], tuple[FailedPlan, ...]]:
     """The finalists as whole models: measured under the runner and judged on both parts of the data."""
     inputs = example_inputs(x.model, x.data, seed=x.settings.seed)
-    tasks = [_plan_task(x, combination.choices, inputs) for combination in combinations]
+    variants = [choices for combination in combinations for choices in _on_threads(x, combination)]
+    tasks = [_plan_task(x, choices, inputs) for choices in variants]
     outcomes = x.measure("measure plans", tasks)
     plans: list[Plan] = []
     failed: list[FailedPlan] = []
-    for done, (combination, task) in enumerate(zip(combinations, tasks, strict=True)):
+    for done, (choices, task) in enumerate(zip(variants, tasks, strict=True)):
         x.progress("judge plans", done, len(tasks))
         outcome = outcomes[task.key]
         if isinstance(outcome, Measurement):
-            plans.append(_plan(x, combination.choices, outcome))
-        elif combination.is_dense:
+            plans.append(_plan(x, choices, outcome))
+        elif all(choice.is_dense for choice in choices):
             raise RunError(f"the dense model fails at stage {outcome.stage}: {outcome.reason}")
         else:
-            failed.append(FailedPlan(f"failed-{len(failed) + 1}", combination.choices, outcome))
+            failed.append(FailedPlan(f"failed-{len(failed) + 1}", choices, outcome))
     x.progress("judge plans", len(tasks), len(tasks))
-    plans.sort(key=lambda plan: (not plan.is_dense, plan.cycles or plan.instructions or 0, plan.flash_bytes))
-    named = [replace(plan, id="dense" if plan.is_dense else f"p{n}") for n, plan in enumerate(plans)]
+    unit = latency_unit(plans)
+    plans.sort(key=lambda plan: (not plan.is_reference, latency_of(plan, unit) or 0.0, plan.flash_bytes))
+    named = [replace(plan, id="dense" if plan.is_reference else f"p{n}") for n, plan in enumerate(plans)]
     return tuple(named), tuple(failed)
+
+
+def _on_threads(x: Exploration, combination: Combination) -> list[tuple[Candidate, ...]]:
+    """The choices on every number of threads that may gain: where barriers eat the predicted gain, it is left out."""
+    chosen: list[tuple[Candidate, ...]] = []
+    best = inf
+    for threads in sorted(set(x.settings.threads)):
+        predicted = combination.latency / threads + (_barrier_cycles(x.target, combination) if threads > 1 else 0.0)
+        if predicted < best:
+            best = predicted
+            chosen.append(tuple(replace(choice, threads=threads) for choice in combination.choices))
+    return chosen
+
+
+def _barrier_cycles(target: Target, combination: Combination) -> float:
+    """What joining costs: one barrier a stage. 0 where latency is not in cycles, so that nothing is left out."""
+    if target.timing is None:
+        return 0.0
+    stages = sum(1 if choice.tt_shape is None else choice.tt_shape.d for choice in combination.choices)
+    return target.timing.barrier_cycles.value * stages
 
 
 def _plan_task(x: Exploration, choices: Sequence[Candidate], inputs: Sequence[Array]) -> Task:
     key = plan_timing_key(x.model, choices, x.target, x.tools)
     context = {choice.layer.name: choice.label for choice in choices}
-    return Task(key, "plan_timing", context, lambda: (x.judge.compressor.apply(choices), inputs))
+    threads = choices[0].threads
+
+    def make() -> tuple[onnx.ModelProto, Sequence[Array]]:
+        return x.judge.compressor.apply(choices), inputs
+
+    return Task(key, "plan_timing", context, make, sweep=True, threads=threads)
 
 
 def _plan(x: Exploration, choices: Sequence[Candidate], measured: Measurement) -> Plan:
-    layers = [roofline(choice, x.target).cycles for choice in choices]
-    bound = sum(cycles for cycles in layers if cycles is not None) if x.target.has_timing else None
     drop = x.judge.drop_points(choices)
     known = x.judge.knows_accuracy
     return Plan(
         id="",
         choices=tuple(choices),
-        cycles=combine(bound, measured.instructions, x.target),
-        latency_source=_latency_source(x.target),
+        cycles=_plan_cycles(choices, measured, x.target),
+        latency_source=_latency_source(measured, x.target),
         instructions=measured.instructions,
         flash_bytes=measured.flash_bytes,
         ram_bytes=measured.ram_bytes,
@@ -95,13 +134,24 @@ def _plan(x: Exploration, choices: Sequence[Candidate], measured: Measurement) -
         accuracy=x.judge.accuracy(choices, "validation").value if known else None,
         drop_points=drop,
         test_accuracy=x.judge.accuracy(choices, "test").value if known else None,
+        seconds=measured.seconds,
+        sweep=measured.sweep,
+        builder=measured.builder,
     )
 
 
-def _latency_source(target: Target) -> str:
-    if not target.has_timing:
-        return "executed instructions"
-    return f"roofline estimate, {target.name}"
+def _plan_cycles(choices: Sequence[Candidate], measured: Measurement, target: Target) -> float | None:
+    """Modelled cycles; the closed form over the FC layers where the target has no model of its pipeline."""
+    if measured.cycles is not None or measured.seconds is not None or not target.has_timing:
+        return measured.cycles
+    layers = [roofline(choice, target).cycles for choice in choices]
+    return combine(sum(cycles for cycles in layers if cycles is not None), measured.instructions, target)
+
+
+def _latency_source(measured: Measurement, target: Target) -> str:
+    if measured.seconds is not None or measured.cycles is not None:
+        return measured.source
+    return f"roofline estimate, {target.name}" if target.has_timing else "executed instructions"
 
 
 def choose_plan(x: Exploration, plans: Sequence[Plan]) -> tuple[str | None, str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lrf_dse.builders.program import BUILDERS
+from lrf_dse.builders.program import build_with_iree
 from lrf_dse.deploy.board import read_bundle
 from lrf_dse.deploy.bundle import MANIFEST, PROGRAM
 from lrf_dse.errors import RunError, UsageError
@@ -51,11 +51,15 @@ def profile_program(
     measure = get_runner(runner, means)
     with tempfile.TemporaryDirectory(prefix="lrf-dse-") as scratch:
         work = Path(scratch)
-        job = _bundle_job(subject, target, work) or _model_job(subject, target, work, batch=batch, seed=seed)
-        outcome = measure.run(job)
+        outcome = measure.run(make_job(subject, target, work, batch=batch, seed=seed))
     if isinstance(outcome, Failure):
         raise RunError(f"{subject}: fails at stage {outcome.stage}: {outcome.reason}")
     return Profile(str(subject), target.name, runner, outcome)
+
+
+def make_job(subject: Path, target: Target, work: Path, *, batch: int | None, seed: int) -> Job:
+    """What is to be run for `subject`, with files in `work`: see `profile_program`."""
+    return _bundle_job(subject, target, work) or _model_job(subject, target, work, batch=batch, seed=seed)
 
 
 def _bundle_job(subject: Path, target: Target, work: Path) -> Job | None:
@@ -81,7 +85,7 @@ def _model_job(subject: Path, target: Target, work: Path, *, batch: int | None, 
     model = read_model(subject, batch=batch)
     proto = Compressor(model, seed=seed).apply(())
     inputs = example_inputs(model, None, seed=seed)
-    built = BUILDERS["iree"](proto, target, work)
+    built = build_with_iree(proto, target, work)
     return Job(Path(built.program.path), target, inputs, run_once(proto, inputs), work / "run")
 
 

@@ -20,7 +20,7 @@ RESULT_KEY = "result"
 MODEL_FILE = "model.onnx"
 """A copy of the model that was explored, batch fixed: export needs its weights."""
 
-_RECORD_KINDS = ("timing", "plan_timing", "accuracy", "weight_error")
+_RECORD_KINDS = ("timing", "plan_timing", "accuracy", "weight_error", "board")
 
 
 class Run:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lrf_dse.errors import UsageError
 from lrf_dse.plan.choice import Budgets
+from lrf_dse.runners.board import Board
 
 DEFAULT_TOP = 8
 
@@ -17,7 +18,8 @@ class ExploreSettings:
     """`model` is explored for `target` with `data` (None: accuracy stays unknown) into the run folder `out`.
 
     `top` TT candidates a layer are compiled and measured; `finalists` whole models are. `seed` decides the
-    split of the data and every random choice. `jobs` programs are built and run at a time.
+    split of the data and every random choice. `jobs` programs are built and run at a time. With a `board`, programs
+    are measured there; else under QEMU. Whole models are measured on each number of `threads`.
     """
 
     model: Path
@@ -29,6 +31,8 @@ class ExploreSettings:
     seed: int = 0
     decomposer: str = "tt_svd"
     jobs: int = 2
+    board: Board | None = None
+    threads: tuple[int, ...] = (1,)
     budgets: Budgets = field(default_factory=Budgets)
 
     def __post_init__(self) -> None:
@@ -38,6 +42,8 @@ class ExploreSettings:
                 raise UsageError(f"{name} must be a number from 0 on, got {limit}")
         if self.top < 1 or self.jobs < 1:
             raise UsageError(f"--top and --jobs must be at least 1, got {self.top} and {self.jobs}")
+        if not self.threads or min(self.threads) < 1 or 1 not in self.threads:
+            raise UsageError(f"--threads must be numbers from 1 on, 1 among them (the reference), got {self.threads}")
         if self.seed < 0:
             raise UsageError(f"--seed must not be negative, got {self.seed}")
         if self.data is None and self.budgets.max_drop is not None:

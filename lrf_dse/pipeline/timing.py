@@ -9,7 +9,7 @@ import shutil
 import signal
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,9 +19,12 @@ from lrf_dse.builders.program import BUILDERS, tool_versions
 from lrf_dse.errors import BuildError
 from lrf_dse.models.evaluate import run_once
 from lrf_dse.models.rewrite import single_layer_model
+from lrf_dse.runners.board import Board
 from lrf_dse.runners.job import Array, Job
+from lrf_dse.runners.qemu import model_sweep
 from lrf_dse.runners.qemu import tool_versions as qemu_versions
-from lrf_dse.runners.runner import get_runner
+from lrf_dse.runners.runner import Means, get_runner
+from lrf_dse.runners.ssh import tool_versions as board_versions
 from lrf_dse.schema import Candidate, Failure, Measurement, from_json, to_json
 from lrf_dse.store import Store
 from lrf_dse.target import Target
@@ -40,18 +43,37 @@ class Task:
     kind: str
     context: object
     make: Callable[[], tuple[onnx.ModelProto, Sequence[Array]]]
+    sweep: bool = False
+    threads: int = 1
 
 
-def measuring_tools() -> dict[str, str]:
-    """Versions of everything that decides a measurement. Raises ToolError if one is missing."""
-    return tool_versions() | qemu_versions()
+@dataclass(frozen=True)
+class Bench:
+    """Where programs are measured: under QEMU with the target's model, or on a board."""
+
+    target: Target
+    board: Board | None = None
+
+    @property
+    def tools(self) -> dict[str, str]:
+        """Versions of everything that decides a measurement. Raises ToolError if one is missing."""
+        return tool_versions() | (qemu_versions() if self.board is None else board_versions(self.board))
+
+    def run(self, job: Job) -> Outcome:
+        """The outcome of one program."""
+        return get_runner("qemu" if self.board is None else "ssh", Means(board=self.board)).run(job)
+
+    def sweep(self, job: Job) -> dict[str, float]:
+        """Cycles under every switch of the timing model, by name; empty on a board and without a model."""
+        outcomes = {} if self.board is not None else model_sweep(job)
+        return {n: m.cycles for n, m in outcomes.items() if isinstance(m, Measurement) and m.cycles is not None}
 
 
 def measure_all(
     tasks: Sequence[Task],
     store: Store,
     *,
-    target: Target,
+    bench: Bench,
     folder: Path,
     jobs: int,
     progress: Callable[[int, int], None],
@@ -68,7 +90,7 @@ def measure_all(
     progress(len(outcomes), len(by_key))
 
     def work(task: Task) -> Outcome:
-        outcome = _measure(task, target, folder / "work" / task.key)
+        outcome = _measure(task, bench, folder / "work" / task.key)
         store.put(task.key, task.kind, to_json(outcome), context=task.context)
         return outcome
 
@@ -104,25 +126,53 @@ def _keep_interrupts_out() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
 
 
-def _measure(task: Task, target: Target, work_dir: Path) -> Outcome:
+def _measure(task: Task, bench: Bench, work_dir: Path) -> Outcome:
     shutil.rmtree(work_dir, ignore_errors=True)
     work_dir.mkdir(parents=True, exist_ok=True)  # the compilers of a killed run may still write here
     model, inputs = task.make()
-    outcome = build_and_run(model, inputs, target, work_dir)
+    outcome = build_and_run(model, inputs, bench, work_dir, threads=task.threads, sweep=task.sweep)
     if isinstance(outcome, Measurement):
         shutil.rmtree(work_dir, ignore_errors=True)
     return outcome
 
 
-def build_and_run(model: onnx.ModelProto, inputs: Sequence[Array], target: Target, work_dir: Path) -> Outcome:
-    """Compile `model` in `work_dir`, run it, and compare with onnxruntime before anything counts."""
-    try:
-        built = BUILDERS["iree"](model, target, work_dir)
-    except BuildError as error:
-        return Failure("build", str(error), (str(work_dir),))
+def build_and_run(
+    model: onnx.ModelProto,
+    inputs: Sequence[Array],
+    bench: Bench,
+    work_dir: Path,
+    *,
+    threads: int = 1,
+    sweep: bool = False,
+) -> Outcome:
+    """Compile `model` in `work_dir` with every builder, run each program, and keep the fastest that is right.
+
+    Outputs are compared with onnxruntime before anything counts. A Failure only if no builder's program is right.
+    """
     expected = run_once(model, inputs)
-    job = Job(Path(built.program.path), target, tuple(inputs), expected, work_dir / "run")
-    return get_runner("qemu").run(job)
+    jobs: dict[str, Job] = {}
+    outcomes: dict[str, Outcome] = {}
+    for name, build in BUILDERS.items():
+        folder = work_dir / name
+        folder.mkdir()
+        try:
+            program = Path(build(model, bench.target, folder).program.path)
+        except BuildError as error:
+            outcomes[name] = Failure("build", f"{name}: {error}", (str(folder),))
+            continue
+        jobs[name] = Job(program, bench.target, tuple(inputs), expected, folder / "run", threads=threads)
+        outcomes[name] = bench.run(jobs[name])
+    right = {name: outcome for name, outcome in outcomes.items() if isinstance(outcome, Measurement)}
+    if not right:
+        return next(iter(outcomes.values()))
+    best = min(right, key=lambda name: _time(right[name]))
+    return replace(right[best], builder=best, sweep=bench.sweep(jobs[best]) if sweep else {})
+
+
+def _time(measured: Measurement) -> float:
+    """What programs for one target are compared by: the best that its runner gives."""
+    known = (measured.seconds, measured.cycles, measured.instructions)
+    return float(next((value for value in known if value is not None), 0.0))
 
 
 def layer_program(candidate: Candidate, *, seed: int) -> tuple[onnx.ModelProto, Sequence[Array]]:

@@ -14,7 +14,7 @@ from lrf_dse.errors import BudgetError, UsageError
 from lrf_dse.plan.front import knee
 from lrf_dse.schema import Plan
 
-LatencyUnit = Literal["cycles", "instructions"]
+LatencyUnit = Literal["microseconds", "cycles", "instructions"]
 LossKind = Literal["drop_points", "weight_error"]
 PICKS = ("fastest", "smallest", "knee")
 
@@ -33,12 +33,16 @@ class Budgets:
 
 
 def latency_unit(plans: Sequence[Plan]) -> LatencyUnit:
-    """ "cycles" if every plan has them, else "instructions": what may be compared across these plans."""
+    """The best that every plan has, board time before cycles before instructions: what may be compared."""
+    if all(plan.seconds is not None for plan in plans):
+        return "microseconds"
     return "cycles" if all(plan.cycles is not None for plan in plans) else "instructions"
 
 
 def latency_of(plan: Plan, unit: LatencyUnit) -> float | None:
     """The plan's latency in `unit`."""
+    if unit == "microseconds":
+        return None if plan.seconds is None else 1e6 * plan.seconds
     return plan.cycles if unit == "cycles" else plan.instructions
 
 

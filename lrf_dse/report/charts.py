@@ -59,13 +59,10 @@ class Chart:
 def charts(info: ReportInfo) -> tuple[Chart, ...]:
     """The latency plot and the bytes plot; plans without the number an axis needs are left out of that plot."""
     quality = "accuracy" if info.accuracy_known else "weight error"
-    cycles = info.latency_unit == "cycles"
     latency = [(row, row.latency) for row in info.rows if row.latency is not None]
     flash = [(row, float(row.plan.flash_bytes)) for row in info.rows]
-    source = info.dense.latency_source if cycles else info.instructions_source
-    x = _horizontal(
-        f"{'cycles' if cycles else 'instructions'} per inference ({source})", latency, line=None, unit="count"
-    )
+    source = info.instructions_source if info.latency_unit == "instructions" else info.dense.latency_source
+    x = _horizontal(f"{info.latency_unit} per inference ({source})", latency, line=None, unit="count")
     budget = info.budgets.max_flash_bytes
     line = None if budget is None else BudgetLine("x", budget, f"flash ≤ {budget:,} B")
     x_flash = _horizontal("flash (weights and code)", flash, line=budget, unit="bytes")

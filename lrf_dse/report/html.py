@@ -240,7 +240,9 @@ def hover(info: ReportInfo, row: PlanRow) -> str:
     plan = row.plan
     seconds = info.seconds(plan.cycles)
     lines = [
-        f"<b>{html.escape(plan.id)}</b>" + (" (dense, reference)" if plan.is_dense else ""),
+        f"<b>{html.escape(plan.id)}</b>"
+        + (" (dense, reference)" if plan.is_reference else "")
+        + (f" on {plan.threads} threads" if plan.threads > 1 else ""),
         f"{count(row.latency)} {info.latency_unit}"
         + (f" = {duration(seconds)}" if seconds is not None else "")
         + f", {ratio(row.speedup)}",

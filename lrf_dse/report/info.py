@@ -128,7 +128,7 @@ class PlanRow:
         """ "dense", "chosen", "front" or "dominated": how it is drawn. A chosen dense plan is drawn as chosen."""
         if self.is_chosen:
             return "chosen"
-        return "dense" if self.plan.is_dense else "front" if self.on_front else "dominated"
+        return "dense" if self.plan.is_reference else "front" if self.on_front else "dominated"
 
 
 @dataclass(frozen=True)
@@ -163,15 +163,15 @@ class ReportInfo:
         ids = [plan.id for plan in self.plans]
         if len(set(ids)) < len(ids):
             raise ValueError(f"plan ids must be unique, got {ids}")
-        if sum(plan.is_dense for plan in self.plans) != 1:
-            raise ValueError("a report needs exactly one dense plan, the reference")
+        if sum(plan.is_reference for plan in self.plans) != 1:
+            raise ValueError("a report needs exactly one dense plan on one thread, the reference")
         if self.chosen is not None and self.chosen not in ids:
             raise ValueError(f"the chosen plan {self.chosen!r} is not among {ids}")
 
     @cached_property
     def dense(self) -> Plan:
         """The reference."""
-        return next(plan for plan in self.plans if plan.is_dense)
+        return next(plan for plan in self.plans if plan.is_reference)
 
     @property
     def latency_unit(self) -> LatencyUnit:
@@ -206,7 +206,9 @@ class ReportInfo:
             )
             for i, plan in enumerate(self.plans)
         ]
-        return tuple(sorted(rows, key=lambda r: (not r.plan.is_dense, r.latency or 0, r.plan.flash_bytes, r.plan.id)))
+        return tuple(
+            sorted(rows, key=lambda r: (not r.plan.is_reference, r.latency or 0, r.plan.flash_bytes, r.plan.id))
+        )
 
     @cached_property
     def chosen_row(self) -> PlanRow | None:
@@ -257,6 +259,8 @@ class ReportInfo:
                 "It orders programs roughly; it is not time."
             )
         sources = "; ".join(sorted({plan.latency_source for plan in self.plans}))
+        if self.latency_unit == "microseconds":
+            return f"{sources}: wall time of one inference, the median of repeats."
         clock = self.target.core.freq_hz
         at = f" Times assume {clock.value / 1e9:g} GHz ({clock.basis})." if clock else ""
         return f"{sources}. Cycles of one inference, not measured on a chip.{at}"

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from lrf_dse.builders.schedule import Schedule
 from lrf_dse.target import Target
 
 Array: TypeAlias = NDArray[Any]
@@ -19,12 +20,13 @@ DEFAULT_TIMEOUT_S = 300.0
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """A program that follows the contract `program [--stats PATH] INPUT.bin... OUTPUT.bin...`.
+    """A program of the contract `program [--stats PATH] [--threads N] [--passes N] INPUT.bin... OUTPUT.bin...`.
 
     `inputs` and `expected` are in the model's order; `expected` comes from an independent reference
     and fixes the dtype and shape of every output. `tolerance` bounds max |error| relative to max |y|
     over all floating-point outputs; other outputs must be equal. `work` is a folder of the caller: the
-    runner creates it, writes its files there and leaves them.
+    runner creates it, writes its files there and leaves them. `schedule` is what the program replays, for a runner
+    that needs it in another form than a Linux program (rvsim).
     """
 
     program: Path
@@ -34,11 +36,18 @@ class Job:
     work: Path
     tolerance: float = DEFAULT_TOLERANCE
     timeout_s: float = DEFAULT_TIMEOUT_S
+    threads: int = 1
+    schedule: Schedule | None = None
+
+
+def raw_bytes(array: Array) -> bytes:
+    """`array` as raw little-endian values in C order."""
+    return np.asarray(array, dtype=array.dtype.newbyteorder("<"), order="C").tobytes()
 
 
 def write_raw(path: Path, array: Array) -> None:
     """Write `array` as raw little-endian values in C order."""
-    path.write_bytes(np.asarray(array, dtype=array.dtype.newbyteorder("<"), order="C").tobytes())
+    path.write_bytes(raw_bytes(array))
 
 
 def read_raw(path: Path, like: Array) -> Array | None:

@@ -65,19 +65,25 @@ def plugin_path(name: str = "count", *, toolchain: Path | None = None) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix=f"{name}-") as scratch:
             fresh = Path(scratch) / built.name
-            source = toolchain / "plugin" / f"{name}.c"
-            zig_cc(["-target", _host(), *_FLAGS, str(source.resolve()), "-o", str(fresh)], cwd=Path(scratch))
+            units = [str(unit.resolve()) for unit in _units(name, toolchain)]
+            zig_cc(["-target", _host(), *_FLAGS, *units, "-o", str(fresh)], cwd=Path(scratch))
             fresh.replace(built)
     except OSError as error:
         raise ToolError(f"cannot write the QEMU plugin to {folder}: {error.strerror}; set LRF_DSE_CACHE") from error
     return built
 
 
+def _units(name: str, toolchain: Path) -> list[Path]:
+    """The C files of the plugin `name`: NAME.c and every NAME_*.c."""
+    folder = toolchain / "plugin"
+    return [folder / f"{name}.c", *sorted(folder.glob(f"{name}_*.c"))]
+
+
 def _sources(name: str, toolchain: Path) -> list[Path]:
-    """Every file that the plugin `name` is made of: its own .c and whatever it may include."""
+    """Every file that the plugin `name` is made of: its C files and whatever they may include."""
     folder = toolchain / "plugin"
     shared = sorted([*folder.glob("*.h"), *folder.glob("*.def"), toolchain / "host" / "region.h"])
-    return [folder / f"{name}.c", *shared]
+    return [*_units(name, toolchain), *shared]
 
 
 def _host() -> str:

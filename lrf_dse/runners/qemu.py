@@ -1,51 +1,56 @@
-"""Run a program under qemu-riscv64, check its outputs, and count the instructions of its inference region.
+"""Run a program under qemu-riscv64, check its outputs, and count or time its inference region.
 
-Gives correctness, executed instructions by class (toolchain/plugin/count.c), flash_bytes from the ELF
-and ram_bytes as the program reports them. Never gives a time: QEMU's clock and VmHWM say nothing of a chip.
+Gives correctness, executed instructions by class, flash_bytes from the ELF and ram_bytes as the program reports them;
+for a target with [timing], modelled cycles (toolchain/plugin/timing.c), else counts only (count.c). Never gives a
+time of its own: QEMU's clock and VmHWM say nothing of a chip.
 """
 
 from __future__ import annotations
 
-import functools
-import json
-import os
-import re
-import shutil
-import signal
-import subprocess
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from lrf_dse.builders.elf import read_elf
 from lrf_dse.errors import ToolError
-from lrf_dse.runners.job import Array, Job, read_raw, write_raw
+from lrf_dse.runners.answers import Rejected, output_names, read_object, read_outputs, read_ram_parts
+from lrf_dse.runners.emulator import QEMU, SAID, qemu_version, run_qemu
+from lrf_dse.runners.job import Job, write_raw
 from lrf_dse.runners.plugin import UNKNOWN_CLASS, plugin_key, plugin_path
+from lrf_dse.runners.timing import DEFAULT_SWITCHES, PassFigures, TimingSwitches, model_text, read_passes, sweep_of
 from lrf_dse.runners.verify import compare
 from lrf_dse.schema import Failure, Measurement
+from lrf_dse.target import Target
 
-QEMU = "qemu-riscv64"
-_VERSION_TIMEOUT_S = 30.0
-_COUNTS, _STATS, _STDOUT, _STDERR = "counts.json", "stats.json", "stdout.txt", "stderr.txt"
+_FIGURES, _MODEL, _STATS = "figures.json", "model.txt", "stats.json"
+TIMED_PASSES = 2  # the model is deterministic: the second pass has caches and branch predictor as the first left them
 
 
+@dataclass(frozen=True)
 class QemuRunner:
-    """Counts instructions under qemu-riscv64. Raises ToolError if QEMU is missing or refuses its command line."""
+    """Counts or times under qemu-riscv64. Raises ToolError if QEMU is missing or refuses its command line.
+
+    `switches` are set against the timing model of the job's target.
+    """
+
+    switches: TimingSwitches = DEFAULT_SWITCHES
 
     def run(self, job: Job) -> Measurement | Failure:
         """The measurement of `job`, or at which stage ("run" or "verify") and why there is none."""
         version = qemu_version()
-        files = _prepare(job)
+        files = _prepare(job, self.switches)
         try:
-            _execute(job, files)
-            errors = compare(_read_outputs(files, job.expected), job.expected, tolerance=job.tolerance)
+            run_qemu(_command(job, files), job.target, job.work, writes=files.figures, timeout_s=job.timeout_s)
+            errors = compare(read_outputs(job.work, job.expected), job.expected, tolerance=job.tolerance)
             if isinstance(errors, str):
-                raise _Rejected("verify", errors)
-            counts, ram_parts = _read_counts(files.counts), _read_stats(files.stats)
-        except _Rejected as rejected:
+                raise Rejected("verify", errors)
+            passes = _read_passes(files.figures) if files.timed else None
+            counts = passes[-1].counts if passes else _read_counts(files.figures)
+            ram_parts = read_ram_parts(files.stats)
+        except Rejected as rejected:
             kept = [path for path in (job.program, *files.inputs, *files.written) if path.exists()]
             return Failure(rejected.stage, rejected.reason, tuple(map(str, kept)))
-        return Measurement(
+        measured = Measurement(
             source=f"{QEMU} {version}, cpu of {job.target.name}: executed instructions",
             instructions=sum(counts.values()),
             counts=counts,
@@ -55,171 +60,136 @@ class QemuRunner:
             max_abs_error=errors.max_abs,
             max_rel_error=errors.max_rel,
         )
+        return _with_cycles(measured, passes, job) if passes else measured
 
 
-class _Rejected(Exception):
-    """Why a program gives no measurement; becomes a Failure in `QemuRunner.run` and never leaves it."""
+def model_sweep(job: Job) -> Mapping[str, Measurement | Failure]:
+    """What QemuRunner says of `job` under every model of MODEL_SWEEP that means something for its target, by name.
 
-    def __init__(self, stage: str, reason: str) -> None:
-        super().__init__(reason)
-        self.stage = stage
-        self.reason = reason
+    The program runs once for each: what is unpublished of a chip is a span, not a figure. Empty without [timing].
+    """
+    return {
+        name: QemuRunner(switches).run(replace(job, work=job.work / name.replace(" ", "-")))
+        for name, switches in sweep_of(job.target).items()
+    }
+
+
+def _with_cycles(measured: Measurement, passes: tuple[PassFigures, ...], job: Job) -> Measurement:
+    """`measured` with the cycles of the last pass, and those of the first one as cold."""
+    warm = passes[-1]
+    return replace(
+        measured,
+        source=f"modelled cycles, {job.target.name}",
+        cycles=float(warm.cycles),
+        cold_cycles=float(passes[0].cycles),
+        busy_cycles=float(warm.busy_cycles),
+        stalls={cause: float(cycles) for cause, cycles in warm.stalls.items()},
+        bytes_by_level=warm.bytes_by_level,
+        untimed={"operation": warm.unknown_operations, "vtype": warm.unknown_vtype},
+    )
 
 
 def tool_versions() -> dict[str, str]:
-    """What the counts depend on besides program and target. Raises ToolError if QEMU is missing."""
-    return {QEMU: qemu_version(), "count plugin": plugin_key()}
-
-
-def qemu_version() -> str:
-    """The version of qemu-riscv64, such as "7.2.22"; read once. Raises ToolError."""
-    return _version_of(_qemu())
-
-
-def _qemu() -> str:
-    path = shutil.which(QEMU)
-    if path is None:
-        raise ToolError(f"{QEMU} not found: install the Debian package qemu-user (apt-get install qemu-user)")
-    return path
-
-
-@functools.cache
-def _version_of(path: str) -> str:
-    try:
-        done = subprocess.run(
-            [path, "--version"], capture_output=True, text=True, timeout=_VERSION_TIMEOUT_S, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise ToolError(f"{path} --version did not answer: {error}") from error
-    found = re.search(r"version (\d+(?:\.\d+)+)", done.stdout)
-    if found is None:
-        raise ToolError(f"{path} --version did not name a version: {(done.stdout or done.stderr).strip()[:200]!r}")
-    return found.group(1)
+    """What the figures depend on besides program and target. Raises ToolError if QEMU is missing."""
+    return {QEMU: qemu_version(), "count plugin": plugin_key(), "timing plugin": plugin_key("timing")}
 
 
 @dataclass(frozen=True)
 class _Files:
-    """The files of one run, all in the work folder."""
+    """The files of one run, all in the work folder. `timed` is whether the timing plugin runs, or the counting one."""
 
     work: Path
     inputs: tuple[Path, ...]
     outputs: tuple[Path, ...]
+    timed: bool
 
     @property
-    def counts(self) -> Path:
-        return self.work / _COUNTS
+    def figures(self) -> Path:
+        return self.work / _FIGURES
 
     @property
     def stats(self) -> Path:
         return self.work / _STATS
 
     @property
-    def stderr(self) -> Path:
-        return self.work / _STDERR
-
-    @property
     def written(self) -> tuple[Path, ...]:
         """What the run writes; none of it may be left from an earlier run."""
-        return (*self.outputs, self.counts, self.stats, self.work / _STDOUT, self.stderr)
+        return (*self.outputs, self.figures, self.stats, *(self.work / name for name in SAID))
 
 
-def _prepare(job: Job) -> _Files:
-    """Write the inputs, remove what an earlier run left."""
+def _prepare(job: Job, switches: TimingSwitches) -> _Files:
+    """Write the inputs and the timing model, remove what an earlier run left."""
     job.work.mkdir(parents=True, exist_ok=True)
     files = _Files(
         job.work,
         tuple(job.work / f"input{i}.bin" for i in range(len(job.inputs))),
-        tuple(job.work / f"output{i}.bin" for i in range(len(job.expected))),
+        tuple(job.work / name for name in output_names(len(job.expected))),
+        job.target.timing is not None,
     )
     for path, array in zip(files.inputs, job.inputs, strict=True):
         write_raw(path, array)
     for path in files.written:
         path.unlink(missing_ok=True)
+    if files.timed:
+        text = model_text(job.target, switches=switches, threads=job.threads)
+        (job.work / _MODEL).write_text(text, encoding="utf-8")
     return files
 
 
 def _command(job: Job, files: _Files) -> list[str]:
-    """Names are relative to the work folder and the seed is fixed, so that the guest's stack is the same everywhere."""
-    plugin = str(plugin_path()).replace(",", ",,")  # QEMU's escape in option values
-    options = ["-cpu", job.target.qemu.cpu, "-seed", "1", "-0", "program", "-plugin", f"{plugin},out={_COUNTS}"]
+    """Names are relative to the work folder, so that the guest's stack is the same everywhere."""
+    path = plugin_path("timing") if files.timed else plugin_path()
+    plugin = str(path).replace(",", ",,") + f",out={_FIGURES}"  # QEMU's escape in option values
+    options = ["-0", "program", "-plugin", f"{plugin},model={_MODEL}" if files.timed else plugin]
+    asked = ["--stats", _STATS]
+    asked += ["--threads", str(job.threads)] if job.threads > 1 else []
+    asked += ["--passes", str(TIMED_PASSES)] if files.timed else []
     names = [path.name for path in (*files.inputs, *files.outputs)]
-    return [_qemu(), *options, str(job.program.resolve()), "--stats", _STATS, *names]
+    return [*options, str(job.program.resolve()), *asked, *names]
 
 
-def _execute(job: Job, files: _Files) -> None:
-    """Run the program under QEMU until it exits with 0, else raise _Rejected. Raises ToolError if QEMU never ran it.
+def run_timed(
+    program: Path,
+    target: Target,
+    work: Path,
+    *,
+    switches: TimingSwitches = DEFAULT_SWITCHES,
+    threads: int = 1,
+    timeout_s: float = 600.0,
+) -> tuple[PassFigures, ...]:
+    """Every pass through the region of a bare `program` (no arguments, no outputs), under the model of `target`.
 
-    Output goes to files: a pipe held open by a grandchild would outlive the timeout. The guest gets an
-    empty environment (it lies on its stack), which also keeps QEMU_* variables of the user out.
+    Files go to the folder `work`. Raises ToolError where the program does not run to its end.
     """
-    with (job.work / _STDOUT).open("wb") as stdout, files.stderr.open("wb") as stderr:
-        process = subprocess.Popen(
-            _command(job, files),
-            cwd=job.work,
-            env={},
-            stdin=subprocess.DEVNULL,
-            stdout=stdout,
-            stderr=stderr,
-            start_new_session=True,
-        )
-        try:
-            code = process.wait(job.timeout_s)
-        except subprocess.TimeoutExpired as error:
-            raise _Rejected("run", f"did not finish in {job.timeout_s:g} s") from error
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-    said = files.stderr.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    if not files.counts.exists() or (code != 0 and said and said[0].startswith(f"{QEMU}: ")):
-        detail = said[-1] if said else f"exit code {code}"
-        raise ToolError(f"{QEMU} -cpu {job.target.qemu.cpu} (target {job.target.name}) did not start: {detail}")
-    if code < 0:
-        raise _Rejected("run", f"killed by {signal.Signals(-code).name}")
-    if code != 0:
-        raise _Rejected("run", f"exit code {code}: {said[-1] if said else 'nothing on stderr'}")
-
-
-def _read_outputs(files: _Files, expected: tuple[Array, ...]) -> list[Array]:
-    outputs = []
-    for path, want in zip(files.outputs, expected, strict=True):
-        if not path.exists():
-            raise _Rejected("verify", f"the program did not write {path.name}")
-        output = read_raw(path, want)
-        if output is None:
-            size = f"{path.name} has {path.stat().st_size} bytes, expected {want.nbytes}"
-            raise _Rejected("verify", f"{size} ({want.dtype} {want.shape})")
-        outputs.append(output)
-    return outputs
+    figures, said = work / _FIGURES, work / SAID[-1]
+    figures.unlink(missing_ok=True)
+    (work / _MODEL).write_text(model_text(target, switches=switches, threads=threads), encoding="utf-8")
+    plugin = str(plugin_path("timing")).replace(",", ",,")
+    command = ["-plugin", f"{plugin},out={_FIGURES},model={_MODEL}", str(program.resolve())]
+    try:
+        run_qemu(command, target, work, writes=figures, timeout_s=timeout_s)
+        return read_passes(read_object(figures, "the timing plugin"))
+    except Rejected as rejected:
+        raise ToolError(f"{program.name} under {QEMU}: {rejected.reason} (see {said})") from rejected
 
 
 def _read_counts(path: Path) -> dict[str, int]:
     """Executed instructions by class, `unknown` included, of exactly one complete pass through the region."""
-    data = _json_object(path, "the counting plugin")
-    if data["open"]:
-        raise _Rejected("run", "the program ended inside its inference region: LRF_REGION_END was not reached")
-    if data["regions"] != 1:
-        entered = "never entered" if data["regions"] == 0 else f"entered {data['regions']} times, expected once"
-        raise _Rejected("run", f"the inference region (LRF_REGION_BEGIN) was {entered}")
+    data = read_object(path, "the counting plugin")
+    _require_passes(data["open"], data["regions"], 1)
     return {**data["counts"], UNKNOWN_CLASS: data["unknown"]}
 
 
-def _read_stats(path: Path) -> dict[str, int]:
-    """The RAM parts that the program reports: every entry named *_bytes."""
-    parts = {name: value for name, value in _json_object(path, "the program").items() if name.endswith("_bytes")}
-    if not parts:
-        raise _Rejected("run", f"{path.name} holds no entry named *_bytes")
-    for name, value in parts.items():
-        if type(value) is not int or value < 0:
-            raise _Rejected("run", f"{path.name}: {name} must be a number of bytes, got {value!r}")
-    return parts
+def _read_passes(path: Path) -> tuple[PassFigures, ...]:
+    """The passes through the region: all those that were asked for, complete."""
+    data = read_object(path, "the timing plugin")
+    _require_passes(data["open"], len(data["passes"]), TIMED_PASSES)
+    return read_passes(data)
 
 
-def _json_object(path: Path, writer: str) -> dict[str, Any]:
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, UnicodeDecodeError, json.JSONDecodeError):
-        data = None
-    if not isinstance(data, dict):
-        raise _Rejected("run", f"{writer} wrote no complete {path.name}")
-    return data
+def _require_passes(left_open: int, entered: int, wanted: int) -> None:
+    if left_open:
+        raise Rejected("run", "the program ended inside its inference region: LRF_REGION_END was not reached")
+    if entered != wanted:
+        times = "never entered" if entered == 0 else f"entered {entered} times, expected {wanted}"
+        raise Rejected("run", f"the inference region (LRF_REGION_BEGIN) was {times}")

@@ -1,36 +1,22 @@
-"""Read and validate target files: one TOML per chip or board.
-
-A target is data. Every figure says whether it is published, derived or assumed, and where it comes
-from. An unknown key or a bad value raises TargetError naming the file and the key.
-"""
+"""A chip: its instruction set, cores and memory, how to compile for it and reach it; and the file that says so."""
 
 from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from lrf_dse.errors import TargetError
 from lrf_dse.resources import data_dir
+from lrf_dse.target.figure import Figure, Section
+from lrf_dse.target.timing import Timing, missing_costs
 
 FP32_BITS = 32
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Figure(_Section):
-    """A number, with how it is known."""
-
-    value: float = Field(gt=0)
-    basis: Literal["published", "derived", "assumed"]
-    source: str = Field(min_length=1)
-
-
-class Isa(_Section):
+class Isa(Section):
     """The instruction set; `vlen_bits` is None for a core without a vector unit."""
 
     march: str = Field(pattern=r"^rv64")
@@ -43,7 +29,7 @@ class Isa(_Section):
         return self
 
 
-class Core(_Section):
+class Core(Section):
     """One core. Figures are None for a target without a timing model."""
 
     count: int = Field(ge=1)
@@ -52,7 +38,7 @@ class Core(_Section):
     fma_per_cycle: Figure | None = None
 
 
-class MemoryLevel(_Section):
+class MemoryLevel(Section):
     """One level of the memory hierarchy as one core sees it; the last one has no size."""
 
     level: str
@@ -60,26 +46,33 @@ class MemoryLevel(_Section):
     read_bytes_per_cycle: Figure
 
 
-class IreeFlags(_Section):
+class IreeFlags(Section):
     """What iree-compile must know."""
 
     cpu_features: str
     abi: str
 
 
-class CompilerFlags(_Section):
+class CompilerFlags(Section):
     """What zig cc must know."""
 
     mcpu: str
 
 
-class QemuFlags(_Section):
+class QemuFlags(Section):
     """What qemu-riscv64 must know."""
 
     cpu: str
 
 
-class Target(_Section):
+class BoardFlags(Section):
+    """How programs run on this target's boards: what stands before them, and the cores to measure on ("3", "4-7")."""
+
+    runner_prefix: tuple[str, ...] = ()
+    cpus: str | None = Field(default=None, pattern=r"^\d+(-\d+)?(,\d+(-\d+)?)*$")
+
+
+class Target(Section):
     """A chip and how to compile for it and reach it."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
@@ -90,6 +83,8 @@ class Target(_Section):
     iree: IreeFlags
     cc: CompilerFlags
     qemu: QemuFlags
+    board: BoardFlags = BoardFlags()
+    timing: Timing | None = None
 
     @model_validator(mode="after")
     def _timing_is_whole(self) -> Target:
@@ -100,6 +95,11 @@ class Target(_Section):
             self.memory and self.memory[-1].size_bytes is not None
         ):
             raise ValueError("every [[memory]] level but the last needs size_bytes; the last must not have it")
+        if self.timing is not None:
+            if not self.has_timing:
+                raise ValueError("[timing] needs the figures of [core] and [[memory]]")
+            if missing := missing_costs(self.timing, vector=self.isa.vlen_bits is not None):
+                raise ValueError(f"timing.costs has no cost of {', '.join(missing)}")
         return self
 
     @property
@@ -125,10 +125,27 @@ def load_target(name: str, folder: Path | None = None) -> Target:
         known = ", ".join(target_names(folder))
         raise TargetError(f"unknown target {name!r}: use one of {known}, or a path to a .toml file")
     try:
-        return Target.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        return Target.model_validate(_with_costs(_read_toml(path), path))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise TargetError(f"{path}: not a readable TOML file: {error}") from error
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"])) or "(top level)"
         raise TargetError(f"{path}: key {key}: {first['msg']}") from error
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    return tomllib.loads(path.read_text(encoding="utf-8"))
+
+
+def _with_costs(data: dict[str, Any], path: Path) -> dict[str, Any]:
+    """`data` with the cost table that it names: costs/NAME.toml beside the file, else beside our own targets."""
+    timing = data.get("timing")
+    if not isinstance(timing, dict) or not isinstance(timing.get("costs"), str):
+        return data
+    beside = path.parent / "costs" / f"{timing['costs']}.toml"
+    table = beside if beside.is_file() else data_dir("targets") / "costs" / beside.name
+    if not table.is_file():
+        known = ", ".join(sorted(known.stem for known in table.parent.glob("*.toml")))
+        raise TargetError(f"{path}: key timing.costs: no cost table {timing['costs']!r}: use one of {known}")
+    return data | {"timing": timing | {"costs": _read_toml(table)}}

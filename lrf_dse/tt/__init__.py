@@ -1,8 +1,11 @@
 """Tensor-train mathematics of one layer: which shapes exist, how to decompose, how well, and how to apply.
 
     shapes        which TT shapes a layer has (counted or enumerated)
-    svd           the Decomposer protocol and its registry; TT-SVD in numpy
-    t3f_svd       TT-SVD by the t3f library
+    svd           the Decomposer protocol and its registry
+    numpy_svd     TT-SVD in numpy; t3f_svd: by the t3f library
+    moment        second moments of a layer's inputs, and the metric they make
+    data_aware    whitened SVD, and TT-ALS with a ridge chosen on held-out rows
+    als           the sweeps of TT-ALS; als_core: the least-squares problem of one core
     spectra       the singular spectra that bound the error of every rank, without decomposing
     contraction   the numpy oracle: cores to matrix, cores applied to rows
 

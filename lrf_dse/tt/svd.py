@@ -1,62 +1,37 @@
-"""The decomposers: W and a TT shape to cores. TT-SVD in numpy, and the registry of all of them.
+"""The decomposers: W and a TT shape to cores. Their Protocol, and the registry of all of them.
 
 Every decomposer returns cores of exactly the shape it was asked for.
+
+    tt_svd     TT-SVD in numpy: the least weight error, fast (`numpy_svd`)
+    t3f        the same by the t3f library: the reference, slow (`t3f_svd`)
+    whitened   SVD of W C^1/2, C the second moment of the layer's inputs (`data_aware`)
+    als        TT-ALS: the least output error on calibration data (`data_aware`, `als`, `als_core`)
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
-
-import numpy as np
 
 from lrf_dse.errors import UsageError
 from lrf_dse.schema import TTShape
 from lrf_dse.tt.contraction import Core, Cores
-from lrf_dse.tt.shapes import require_decomposable
-from lrf_dse.tt.subspace import EXACT_SIDE, dominant_basis, unfold
+from lrf_dse.tt.data_aware import TtAls, WhitenedSvd
+from lrf_dse.tt.moment import Moment
+from lrf_dse.tt.numpy_svd import NumpyTtSvd
 from lrf_dse.tt.t3f_svd import T3fTtSvd
 
 
 class Decomposer(Protocol):
     """W [out, in] to TT cores."""
 
-    def decompose(self, weight: Core, shape: TTShape) -> Cores:
-        """The cores [r_{k-1}, m_k, n_k, r_k], float32, of W in `shape`."""
-        ...
+    def decompose(self, weight: Core, shape: TTShape, moment: Moment | None = None) -> Cores:
+        """The cores [r_{k-1}, m_k, n_k, r_k], float32, of W in `shape`.
 
-
-@dataclass(frozen=True)
-class NumpyTtSvd:
-    """TT-SVD (Oseledets, SIAM J. Sci. Comput. 33, 2011, algorithm 1), left to right, each step by a fast subspace.
-
-    Steps whose smaller side is at most `exact_side` are exact to float32 rounding; larger ones with a small rank are
-    randomised from `seed` (see `lrf_dse.tt.subspace`). All cores but the last are left-orthonormal.
-    """
-
-    seed: int = 0
-    exact_side: int = EXACT_SIDE
-
-    def decompose(self, weight: Core, shape: TTShape) -> Cores:
-        """The cores of W [out, in]; the squared error is at most the sum of the discarded squared singular values.
-
-        Raises ValueError where the shape does not fit W, or a rank is above what any decomposition can fill.
+        `moment` describes the layer's inputs. A decomposer that needs it raises UsageError where it is None; the others
+        do not look at it.
         """
-        require_decomposable(weight.shape, shape)
-        # All modes interleaved, [m_1, n_1, m_2, n_2, ...], so that every unfolding is a plain reshape.
-        modes = np.asarray(weight, dtype=np.float32).reshape(shape.out_dims + shape.in_dims)
-        remainder = modes.transpose([axis for k in range(shape.d) for axis in (k, shape.d + k)])
-        if shape.d == 2:  # one blocked copy instead of a generic one: the large case
-            remainder = unfold(np.asarray(weight, dtype=np.float32), shape.out_dims[0], shape.in_dims[0])
-        cores = []
-        for left, m, n, right in shape.core_shapes[:-1]:
-            matrix = np.ascontiguousarray(remainder).reshape(left * m * n, -1)
-            basis = dominant_basis(matrix, right, seed=self.seed, exact_side=self.exact_side)
-            cores.append(basis.reshape(left, m, n, right))
-            remainder = basis.T @ matrix
-        cores.append(np.ascontiguousarray(remainder).reshape(shape.core_shapes[-1]))
-        return cores
+        ...
 
 
 def get_decomposer(name: str, *, seed: int = 0) -> Decomposer:
@@ -66,5 +41,13 @@ def get_decomposer(name: str, *, seed: int = 0) -> Decomposer:
     return DECOMPOSERS[name](seed)
 
 
-DECOMPOSERS: dict[str, Callable[[int], Decomposer]] = {"tt_svd": NumpyTtSvd, "t3f": T3fTtSvd}
+DECOMPOSERS: dict[str, Callable[[int], Decomposer]] = {
+    "tt_svd": NumpyTtSvd,
+    "t3f": T3fTtSvd,
+    "whitened": WhitenedSvd,
+    "als": TtAls,
+}
 """Name to decomposer, made from a seed."""
+
+NEED_MOMENT = frozenset({"whitened", "als"})
+"""The decomposers that need calibration data."""

@@ -15,6 +15,7 @@ import numpy as np
 
 from lrf_dse.schema import TTShape
 from lrf_dse.tt.contraction import Core, Cores
+from lrf_dse.tt.moment import Moment
 from lrf_dse.tt.shapes import require_decomposable
 
 
@@ -24,8 +25,8 @@ class T3fTtSvd:
 
     seed: int = 0
 
-    def decompose(self, weight: Core, shape: TTShape) -> Cores:
-        """The cores of W [out, in] in `shape`.
+    def decompose(self, weight: Core, shape: TTShape, moment: Moment | None = None) -> Cores:
+        """The cores of W [out, in] in `shape`; `moment` is not used.
 
         Raises ValueError where the shape does not fit W or a rank cannot be filled (t3f would return a smaller one
         without a word), ImportError where t3f or TensorFlow is not installed.

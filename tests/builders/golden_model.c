@@ -19,6 +19,10 @@ const lrf_port lrf_outputs[] = {
     {(void *)(transient_1), 16, "f32"}, /* 4 */
 };
 const size_t lrf_output_count = 1;
+const lrf_port lrf_states[] = {
+    {(void *)(state_0), 64, "i8"}, /* 64 */
+};
+const size_t lrf_state_count = 1;
 const size_t lrf_transient_bytes = 32;
 const size_t lrf_state_bytes = 64;
 

@@ -6,7 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from builders.zoo import ZOO, Maker, attention, convolution_with_padding, outputs_that_no_kernel_computes
+from builders.zoo import (
+    ZOO,
+    Maker,
+    attention,
+    convolution_with_padding,
+    fully_connected,
+    outputs_that_no_kernel_computes,
+)
 
 from lrf_dse.builders import iree
 from lrf_dse.builders.constants import buffer_constant_bytes
@@ -65,11 +72,10 @@ def test_outputs_that_are_inputs_or_constants(k1: Target, work: Path) -> None:
     assert len(kinds) == 3
 
 
-def test_commands_of_initializers_run_at_load(k1: Target, work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_commands_of_initializers_run_at_load(k1: Target, work: Path) -> None:
     """With data tiling IREE packs the weights once, at load, into a buffer of its own."""
-    flags = iree.target_flags(k1)
-    monkeypatch.setattr(iree, "target_flags", lambda _target: [*flags, "--iree-opt-data-tiling"])
-    schedule = _schedule(ZOO[0], k1, work)
+    mlir = iree.import_onnx(fully_connected(), work)
+    schedule = read_schedule(iree.compile_to_hal(mlir, k1, flags=["--iree-opt-data-tiling"]).read_text())
     assert schedule.at_load
     assert schedule.of_kind("state")
     first = schedule.at_load[0]

@@ -144,7 +144,7 @@ def test_same_model_same_bytes(k1: Target, tmp_path: Path) -> None:
 
 
 def test_the_registry_and_the_tool_versions() -> None:
-    assert set(BUILDERS) == {"iree"}
+    assert set(BUILDERS) == {"iree", "iree-tiled"}
     assert set(tool_versions()) == {"iree", "zig", "host"}
 
 
@@ -179,3 +179,17 @@ def test_threads_give_the_same_bits(
     assert _run(program, k1.qemu.cpu, str(source), str(one)).returncode == 0
     assert _run(program, k1.qemu.cpu, "--threads", str(threads), str(source), str(more)).returncode == 0
     assert one.read_bytes() == more.read_bytes()
+
+
+@pytest.mark.parametrize("maker", [fully_connected, ZOO[1]], ids=lambda maker: maker.__name__)
+def test_tiled_programs_are_right_and_pack_nothing_at_load(maker: Maker, k1: Target, work: Path) -> None:
+    """Weights are packed while building: constants of the program, no second copy in RAM."""
+    model = maker()
+    inputs = _inputs(model)
+    built = BUILDERS["iree-tiled"](model, k1, work)
+    assert built.schedule.at_load == ()
+    assert built.schedule.of_kind("state") == ()
+    job = Job(Path(built.program.path), k1, tuple(inputs), run_once(model, inputs), work / "run", tolerance=1e-5)
+    outcome = QemuRunner().run(job)
+    assert isinstance(outcome, Measurement), outcome
+    assert outcome.ram_parts["state_bytes"] == 0

@@ -97,6 +97,17 @@ def attention() -> onnx.ModelProto:
     )
 
 
+def tt_layer_as_einsums() -> onnx.ModelProto:
+    """The t3f form of a TT layer: IREE transposes it in registers, with vrgatherei16.vv."""
+    nodes = [
+        _node("Reshape", ["x", "s"], ["a"]),
+        _node("Einsum", ["a", "g2"], ["b"], equation="pq,kmq->pkm"),
+        _node("Einsum", ["b", "g1"], ["y"], equation="pkm,npk->nm"),
+    ]
+    constants = [_weights("g2", 5, 10, 20), _weights("g1", 12, 20, 5), _ints("s", 20, 20)]
+    return _model(nodes, [_port("x", 1, 400)], [_port("y", 12, 10)], constants)
+
+
 ZOO: tuple[Maker, ...] = (
     fully_connected,
     convolution_with_padding,

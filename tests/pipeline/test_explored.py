@@ -80,8 +80,11 @@ def test_latency_says_what_it_is(run: Run) -> None:
     issue = info.target.core.issue_width
     assert issue is not None
     for plan in info.plans:
-        assert "roofline estimate" in plan.latency_source
+        assert plan.latency_source == f"modelled cycles, {info.target.name}"
         assert plan.cycles is not None and plan.instructions is not None
+        assert plan.cycles_span is not None
+        assert plan.cycles_span[0] <= plan.cycles <= plan.cycles_span[1]
+        assert plan.sweep["default"] == plan.cycles, "the model is deterministic"
         assert plan.cycles >= plan.instructions / issue.value, "no program is faster than its instructions"
 
 

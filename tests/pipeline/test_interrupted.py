@@ -146,11 +146,11 @@ def test_qemu_vanishes_half_way(begun: Path, finished: Path, monkeypatch: pytest
 
 
 def test_no_room_for_programs(begun: Path, finished: Path) -> None:
-    """Every build fails. That is recorded, and tried again when there is room: it was not the candidates' fault."""
+    """The first build that meets the full disk ends the command: that is never a candidate's failure."""
     process = start(explore_arguments(begun), file_size=45_000)
     out, err = process.communicate(timeout=120)
     assert (process.returncode, out) == (2, "")
-    assert err.startswith("error: the dense layer fc0 fails at stage build") and err.count("\n") == 1
+    assert err.startswith("error: ") and "the disk is full" in err and err.count("\n") == 1
     assert_goes_on(begun, figures(begun / "run"), finished)
 
 

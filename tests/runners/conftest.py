@@ -1,4 +1,4 @@
-"""The probe program, compiled once, and a way to run one of its cases."""
+"""The probe program, compiled once, and a way to run one of its cases; the fixtures of boards."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from runners.boards import board_job, bundle_of, own_sshd, session_sshd, sshd, tiny_model
 
 from lrf_dse.builders.zig import zig_cc
 from lrf_dse.resources import data_dir
@@ -14,6 +15,8 @@ from lrf_dse.runners.job import Job
 from lrf_dse.runners.qemu import QemuRunner
 from lrf_dse.schema import Failure, Measurement
 from lrf_dse.target import load_target
+
+__all__ = ["board_job", "bundle_of", "own_sshd", "session_sshd", "sshd", "tiny_model"]
 
 PROGRAMS = Path(__file__).resolve().parent / "programs"
 X = np.array([1.0, -2.0, 3.5, 100.0], np.float32)

@@ -6,8 +6,9 @@ from hypothesis import strategies as st
 from lrf_dse.errors import UsageError
 from lrf_dse.schema import TTShape
 from lrf_dse.tt.contraction import to_matrix
+from lrf_dse.tt.numpy_svd import NumpyTtSvd
 from lrf_dse.tt.spectra import error_bound, layer_spectra, unfolding_spectra, unfoldings_of
-from lrf_dse.tt.svd import NumpyTtSvd, get_decomposer
+from lrf_dse.tt.svd import get_decomposer
 from tests import strategies
 
 ROUNDING = 2e-6
@@ -100,7 +101,7 @@ def test_spectra_that_do_not_cover_a_shape_are_refused():
 
 
 def test_unknown_decomposer_names_the_valid_ones():
-    with pytest.raises(UsageError, match="use one of t3f, tt_svd"):
+    with pytest.raises(UsageError, match="use one of als, t3f, tt_svd, whitened"):
         get_decomposer("svd")
     assert get_decomposer("tt_svd", seed=3) == NumpyTtSvd(seed=3)
 

@@ -7,7 +7,7 @@
 
 #include "library_abi.h"
 
-/* Print one line to standard error and exit. Codes: 1 usage or files, 3 unfit machine, 4 broken program, 5 wrong output. */
+/* fail.c: print one line to standard error and exit. Codes: 1 usage or files, 3 unfit machine, 4 broken program, 5 wrong output. */
 enum { LRF_EXIT_FILES = 1, LRF_EXIT_MACHINE = 3, LRF_EXIT_BROKEN = 4, LRF_EXIT_WRONG = 5 };
 __attribute__((noreturn, format(printf, 2, 3))) void lrf_fail(int code, const char *format, ...);
 
@@ -37,6 +37,8 @@ extern const unsigned lrf_required_vlen_bits; /* 0: compiled without vector inst
 extern const lrf_port lrf_inputs[], lrf_outputs[];
 extern const size_t lrf_input_count, lrf_output_count;
 extern const size_t lrf_transient_bytes, lrf_state_bytes;
+extern const lrf_port lrf_states[]; /* buffers that are filled once at load */
+extern const size_t lrf_state_count;
 void lrf_model_load(void);
 void lrf_model_run(void);
 

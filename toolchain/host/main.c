@@ -7,7 +7,6 @@
  * itself (board.c). */
 #include <setjmp.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,16 +21,6 @@
 #define PAINT 0xa5u
 /* The paint starts this far below the frame of paint_stack: whatever lies between counts as used. */
 #define PAINT_MARGIN_BYTES 128u
-
-void lrf_fail(int code, const char *format, ...) {
-  va_list arguments;
-  va_start(arguments, format);
-  fputs("error: ", stderr);
-  vfprintf(stderr, format, arguments);
-  fputc('\n', stderr);
-  va_end(arguments);
-  exit(code);
-}
 
 static sigjmp_buf no_vector_unit;
 static void on_illegal_instruction(int signal_number) {

@@ -1,4 +1,4 @@
-/* The two instructions that mark the measured region of a program.
+/* The instructions that mark the measured region of a program.
  *
  * They are HINTs of the RISC-V base ISA: `sltiu x0, x0, imm` writes to x0 and so does nothing on any
  * core. This part of the HINT space is for custom use (unprivileged ISA, "HINT instructions"), no
@@ -37,6 +37,12 @@
 #define LRF_FORKED_IMM 0x5a6
 #define LRF_JOIN_IMM 0x5a7
 #define LRF_JOINED_IMM 0x5a8
+#define LRF_SHARE_BEGIN_CODE LRF_SLTIU_X0(LRF_SHARE_BEGIN_IMM)
+#define LRF_SHARE_END_CODE LRF_SLTIU_X0(LRF_SHARE_END_IMM)
+#define LRF_FORK_CODE LRF_SLTIU_X0(LRF_FORK_IMM)
+#define LRF_FORKED_CODE LRF_SLTIU_X0(LRF_FORKED_IMM)
+#define LRF_JOIN_CODE LRF_SLTIU_X0(LRF_JOIN_IMM)
+#define LRF_JOINED_CODE LRF_SLTIU_X0(LRF_JOINED_IMM)
 #define LRF_SHARE_BEGIN __asm__ volatile(LRF_SLTIU_X0_TEXT(LRF_SHARE_BEGIN_IMM)::: "memory")
 #define LRF_SHARE_END __asm__ volatile(LRF_SLTIU_X0_TEXT(LRF_SHARE_END_IMM)::: "memory")
 #define LRF_FORK __asm__ volatile(LRF_SLTIU_X0_TEXT(LRF_FORK_IMM)::: "memory")

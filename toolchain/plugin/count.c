@@ -34,7 +34,7 @@ struct counts {
 
 /* What one vCPU did. Only its own thread writes it; aligned so that vCPUs do not share cache lines. */
 struct vcpu {
-    bool in_region;
+    bool in_region, counting; /* a thread that waits for others is in its region and does not count */
     uint64_t regions;
     struct counts counts;
 } __attribute__((aligned(CACHE_LINE)));
@@ -54,26 +54,35 @@ static void on_vcpu_init(qemu_plugin_id_t id, unsigned vcpu_index)
 static void on_segment(unsigned vcpu_index, void *segment)
 {
     struct vcpu *vcpu = &vcpus[vcpu_index];
-    if (!vcpu->in_region)
+    if (!vcpu->counting)
         return;
     const struct counts *add = segment;
     for (int c = 0; c < LRF_CLASSES; c++)
         vcpu->counts.of[c] += add->of[c];
 }
 
-/* A second begin inside a region and an end outside of one change nothing. */
-static void on_begin(unsigned vcpu_index, void *unused)
-{
-    (void)unused;
-    vcpus[vcpu_index].in_region = true;
-}
+/* Whether the thread that forked the shares under way is in its region. It stays there until they have ended. */
+static bool team_counts;
 
-static void on_end(unsigned vcpu_index, void *unused)
+/* A second begin inside a region and an end outside of one change nothing. */
+static void on_marker(unsigned vcpu_index, void *code)
 {
-    (void)unused;
     struct vcpu *vcpu = &vcpus[vcpu_index];
-    vcpu->regions += vcpu->in_region;
-    vcpu->in_region = false;
+    switch ((uint32_t)(uintptr_t)code) {
+    case LRF_REGION_BEGIN_CODE: vcpu->in_region = vcpu->counting = true; break;
+    case LRF_REGION_END_CODE:
+        vcpu->regions += vcpu->in_region;
+        vcpu->in_region = vcpu->counting = false;
+        break;
+    case LRF_FORK_CODE:
+        __atomic_store_n(&team_counts, vcpu->in_region, __ATOMIC_RELEASE);
+        vcpu->counting = false;
+        break;
+    case LRF_SHARE_BEGIN_CODE: vcpu->counting = __atomic_load_n(&team_counts, __ATOMIC_ACQUIRE); break;
+    case LRF_SHARE_END_CODE:
+    case LRF_JOIN_CODE: vcpu->counting = false; break;
+    default: vcpu->counting = vcpu->in_region; /* FORKED, JOINED */
+    }
 }
 
 /* Segments live as long as the process: QEMU may run a block any time until it exits, and translated
@@ -97,9 +106,8 @@ static void on_translate(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
     for (size_t i = 0; i < n; i++) {
         struct qemu_plugin_insn *insn = qemu_plugin_tb_get_insn(tb, i);
         const uint32_t code = lrf_fetch(qemu_plugin_insn_data(insn), qemu_plugin_insn_size(insn));
-        if (code == LRF_REGION_BEGIN_CODE || code == LRF_REGION_END_CODE) {
-            qemu_plugin_register_vcpu_insn_exec_cb(insn, code == LRF_REGION_BEGIN_CODE ? on_begin : on_end,
-                                                   QEMU_PLUGIN_CB_NO_REGS, NULL);
+        if (lrf_is_marker(code)) {
+            qemu_plugin_register_vcpu_insn_exec_cb(insn, on_marker, QEMU_PLUGIN_CB_NO_REGS, (void *)(uintptr_t)code);
             segment = NULL;
             continue;
         }

@@ -9,9 +9,12 @@
 #ifndef LRF_DECODE_H
 #define LRF_DECODE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+
+#include "../host/region.h"
 
 enum lrf_class {
 #define LRF_CLASS(name, meaning) LRF_##name,
@@ -38,6 +41,13 @@ static inline uint32_t lrf_fetch(const void *data, size_t size)
         return 0;
     memcpy(&code, data, 4);
     return code;
+}
+
+/* Whether this is one of the markers of region.h, which are outside of what is measured. */
+static inline bool lrf_is_marker(uint32_t code)
+{
+    const uint32_t number = lrf_bits(code, 20, 12);
+    return LRF_SLTIU_X0(number) == code && number >= LRF_REGION_BEGIN_IMM && number <= LRF_JOINED_IMM;
 }
 
 static inline enum lrf_class lrf_classify_compressed(uint32_t code)

@@ -1,4 +1,4 @@
-/* A hand-written model for the real host program (toolchain/host/main.c and board.c): y = 2 x + 1.
+/* A hand-written model for the real host program (toolchain/host/): y = 2 x + 1.
  *
  * Inputs: CASE, 16 bytes that name what goes wrong; x, 4 float32. REQUIRED_VLEN_BITS is set by the compiler's command line. */
 #include <stdlib.h>
@@ -14,9 +14,8 @@ static float x[N], y[N];
 static unsigned long runs;
 
 const unsigned lrf_required_vlen_bits = REQUIRED_VLEN_BITS;
-const lrf_port lrf_inputs[] = {{name, sizeof name}, {x, sizeof x}}, lrf_outputs[] = {{y, sizeof y}};
+const lrf_port lrf_inputs[] = {{name, sizeof name, "i8"}, {x, sizeof x, "f32"}}, lrf_outputs[] = {{y, sizeof y, "f32"}};
 const size_t lrf_input_count = 2, lrf_output_count = 1, lrf_transient_bytes = 200, lrf_state_bytes = 0;
-size_t lrf_image_bytes = 40, lrf_local_bytes = 0;
 
 void lrf_model_load(void) {}
 

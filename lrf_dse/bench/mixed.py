@@ -1,0 +1,161 @@
+"""Loops of more than one instruction: through memory, mixes of loads and arithmetic, jumps. Pure text, as micro.py."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from lrf_dse.bench.micro import Micro, lines_of, vector_setup
+
+FP32_BYTES = 4
+VLEN_BYTES = 32
+"""Of the chips whose rates are known: these loops are written for VLEN 256."""
+
+# Where loops that need more than some zeros find it in the buffer, in MiB: what is in memory only is touched once.
+_LINKED, _COLD_LINKED, _COLD_COPY, _COLD_READ = 8, 16, 32, 48
+# Sizes of one side of a copy that live at a level of K1, and how far the other side lies, in another set of the cache.
+_SIZES = {"L1": 8 << 10, "L2": 128 << 10, "DRAM": 4 << 20}
+_GAP_BYTES = 1 << 10
+
+
+def chases() -> tuple[Micro, Micro, Micro]:
+    """Loads each of which needs the last one's result, in L1, in L2 and in memory."""
+    chase = lines_of(["ld a0, 0(a0)"] * 8)
+    return (
+        Micro("ld to ld, L1", chase, 8, setup=chase_setup(64, _LINKED)),
+        Micro("ld to ld, L2", chase, 8, setup=chase_setup(4096, _LINKED), iterations=512),
+        Micro("ld to ld, DRAM", chase, 8, setup=chase_setup(65536, _COLD_LINKED), iterations=512, passes=1),
+    )
+
+
+def chase_setup(lines: int, offset_mib: int) -> str:
+    """Link `lines` (a power of two) lines of the buffer in an order that no stride predictor follows; a0 is the first.
+
+    The successor of line i is (5 i + 12345) mod lines: a full cycle, since the factor is 1 mod 4 and the summand odd.
+    """
+    return f"""li t1, {offset_mib << 20}
+        add a0, a0, t1
+        li t2, 0
+        li t3, {lines}
+        addi t1, t3, -1
+        li a5, 12345
+    7:  slli t4, t2, 2
+        add t4, t4, t2
+        add t4, t4, a5
+        and t4, t4, t1
+        slli t4, t4, 6
+        add t4, t4, a0
+        slli t0, t2, 6
+        add t0, t0, a0
+        sd t4, 0(t0)
+        addi t2, t2, 1
+        bne t2, t3, 7b"""
+
+
+def copies(levels: Iterable[str]) -> Iterator[Micro]:
+    """Vector copies as a memcpy has them, at M1 to M8 in L1 and at M8 further out; cold in DRAM."""
+    for level in levels:
+        for lmul in (1, 2, 4, 8) if level == "L1" else (8,):
+            body = f"""{vector_setup(lmul, sew=8)}
+        vle8.v v8, (a2)
+        add a2, a2, a4
+        vse8.v v8, (a3)
+        add a3, a3, a4"""
+            yield _streaming(f"{level} copy m{lmul}", level, lmul, body, cold_mib=_COLD_COPY)
+
+
+def reads(levels: Iterable[str]) -> Iterator[Micro]:
+    """Vector loads alone, at M8."""
+    for level in levels:
+        body = "vle8.v v8, (a2)\nadd a2, a2, a4"
+        yield _streaming(f"{level} read m8", level, 8, body, cold_mib=_COLD_READ)
+
+
+def _streaming(name: str, level: str, lmul: int, body: str, *, cold_mib: int) -> Micro:
+    """`body` steps a2 and a3 by one group from the start of two arrays; a pass is one sweep over them."""
+    size, step = _SIZES[level], lmul * VLEN_BYTES
+    offset = cold_mib << 20 if level == "DRAM" else 0
+    setup = f"{vector_setup(lmul, sew=8)}\n li t1, {offset}\n add a0, a0, t1\n li a4, {step}"
+    start = f"mv a2, a0\n li a3, {size + _GAP_BYTES}\n add a3, a3, a0"
+    passes = 1 if level == "DRAM" else 3
+    return Micro(name, body, step, "bytes per cycle", setup, size // step, passes, start=start)
+
+
+def _rows(count: int, lmul: int, first: int, source: str, floats: str = "fa") -> list[str]:
+    return [f"vfmacc.vf v{first + lmul * row}, {floats}{row}, {source}" for row in range(count)]
+
+
+def mixed_loops() -> tuple[Micro, ...]:
+    """Inner loops of matrix products: loads before FMAs, or between them; y += a x; a dot product."""
+    loads = [f"flw fa{row}, {FP32_BYTES * row}(a0)" for row in range(8)]
+    first_m2 = ["vle32.v v0, (a0)", *loads, *_rows(8, 2, 8, "v0")]
+    first_m4 = ["vle32.v v0, (a0)", *loads[:7], *_rows(7, 4, 4, "v0")]
+    between: list[str] = []
+    for half, (source, spare) in enumerate((("v0", "v2"), ("v2", "v0"))):
+        now, later = ("fa", "ft") if half == 0 else ("ft", "fa")
+        for row in range(4):
+            between.append(f"vfmacc.vf v{8 + 8 * half + 2 * row}, {now}{row}, {source}")
+            between += [f"vle32.v {spare}, (a0)"] if row == 0 else []
+            between.append(f"flw {later}{row}, {16 * half + FP32_BYTES * row}(a0)")
+    axpy = ["vle32.v v0, (a0)", "vle32.v v4, (a2)", "vfmacc.vf v4, fa0, v0", "vse32.v v4, (a2)"]
+    dot: list[str] = []
+    for accumulator, x, y in (("v8", "v0", "v2"), ("v10", "v4", "v6")):
+        dot += [f"vle32.v {x}, (a0)", f"vle32.v {y}, (a2)", f"vfmacc.vv {accumulator}, {x}, {y}"]
+    loops = {
+        "8 x m2 FMAs, loads first": (2, first_m2),
+        "7 x m4 FMAs, loads first": (4, first_m4),
+        "8 x m2 FMAs, loads between": (2, between),
+        "y += a x, m4": (4, axpy),
+        "dot product, 2 x m2": (2, dot),
+    }
+    return tuple(_unrolled(name, body, lmul) for name, (lmul, body) in loops.items())
+
+
+def _unrolled(name: str, body: list[str], lmul: int) -> Micro:
+    """`body` four times an iteration: compared with straight-line models, which have no loop around it."""
+    return Micro(name, lines_of(body * 4), 4, setup=f"{vector_setup(lmul)}\n addi a2, a0, 1024")
+
+
+def chains() -> tuple[Micro, ...]:
+    """Addresses that depend on what was loaded: vle32 to an integer register and back, flw likewise."""
+    through = ["vle32.v v8, (a0)", "vmv.x.s t1, v8", "add a0, a0, t1"]
+    floats = ["flw fa0, 0(a0)", "fmv.x.w t1, fa0", "add a0, a0, t1"]
+    vector = [_unrolled(f"vle32 m{lmul} to address", through, lmul) for lmul in (1, 4)]
+    return (*vector, _unrolled("flw to address", floats, 1))
+
+
+def gemm(*, freq_hz: float) -> Micro:
+    """A register tile of 12 rows and M2 columns over packed panels in L1, K = 256: as a tuned GEMM has it.
+
+    Loads of the next step stand between the FMAs of this one. The figure is GFLOP/s at `freq_hz`.
+    """
+    columns, rows, k = 2 * VLEN_BYTES // FP32_BYTES, 12, 256
+    body = []
+    for source, spare in (("v24", "v26"), ("v26", "v24")):
+        for row in range(rows):
+            body.append(f"vfmacc.vf v{2 * row}, f{row}, {source}")
+            body += [f"vle32.v {spare}, (a3)", f"addi a3, a3, {columns * FP32_BYTES}"] if row == 0 else []
+            body.append(f"flw f{row}, {FP32_BYTES * row}(a2)")
+        body.append(f"addi a2, a2, {rows * FP32_BYTES}")
+    start = "mv a2, a0\n li a3, 131072\n add a3, a3, a0"
+    flop = 2 * rows * columns * 2
+    setup = vector_setup(2)
+    return Micro("GEMM tile 12 x m2", lines_of(body), flop * freq_hz / 1e9, "GFLOP/s", setup, k // 2, 3, start=start)
+
+
+def mispredicted_jump() -> Micro:
+    """Cycles that an indirect jump to two places in turn takes beyond one that goes to the same place.
+
+    The jump depends on what issues a cycle before it, and pairs with an instruction before it: what follows would
+    issue in the next cycle.
+    """
+    body = """auipc a2, 0
+        xor a5, a5, {toggle}
+        add a2, a2, a5
+        addi t1, t1, 1
+        addi t1, t1, 1
+        jr 24(a2)
+        j 3f
+        j 3f
+    3:"""
+    setup = "li a4, 4\n li a5, 0"
+    return Micro("mispredicted jump", body.format(toggle="a4"), 1, setup=setup, baseline=body.format(toggle="x0"))

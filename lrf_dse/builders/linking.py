@@ -1,0 +1,54 @@
+"""Link generated host sources and the fixed part in toolchain/host/ into a static riscv64 Linux program."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from lrf_dse.builders.host import emit_host
+from lrf_dse.builders.schedule import Schedule
+from lrf_dse.builders.zig import zig_cc
+from lrf_dse.resources import data_dir
+from lrf_dse.target import Target
+
+SCALAR_MCPU = "generic_rv64+m+a+f+d+c"
+"""No vector instructions outside the kernels: the host and its libc must work well enough on a machine with short
+vectors, or none, to refuse it. (With zvl256b, clang's memcpy garbled that very message on VLEN 128.)"""
+
+_CORE_SOURCES = ("fail.c", "image.c", "loader.c", "dispatch.c", "pool.c")
+FIXED_SOURCES = ("main.c", "board.c", "check.c", *_CORE_SOURCES)
+"""The C files of toolchain/host/ that every program shares."""
+PACK_SOURCES = ("pack.c", *_CORE_SOURCES)
+"""The same for the program that runs only what is done at load."""
+
+
+def link_program(
+    schedule: Schedule,
+    target: Target,
+    work_dir: Path,
+    *,
+    title: str,
+    name: str = "model-riscv64",
+    sources: Sequence[str] = FIXED_SOURCES,
+) -> Path:
+    """Write the host sources of `schedule` into `work_dir` and link them statically; the path of the program."""
+    generated = emit_host(schedule, title=title, required_vlen_bits=target.isa.vlen_bits or 0)
+    (work_dir / "model.c").write_text(generated.model_c, encoding="utf-8")
+    (work_dir / "blobs.S").write_text(generated.blobs_s, encoding="utf-8")
+    for blob, data in generated.blobs.items():
+        (work_dir / blob).write_bytes(data)
+    host = data_dir("toolchain") / "host"
+    program = work_dir.resolve() / name  # the linker runs in work_dir
+    zig_cc(
+        [
+            *("-target", "riscv64-linux-musl", f"-mcpu={SCALAR_MCPU}", "-mcmodel=medany"),
+            *("-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-static", "-s"),
+            # Zig's default sanitizers trap on patterns that are legal here and cost code size.
+            "-fno-sanitize=all",
+            *("-ffunction-sections", "-fdata-sections", "-Wl,--gc-sections", f"-I{host}"),
+            *("model.c", "blobs.S", *(str(host / source) for source in sources)),
+            *("-o", str(program)),
+        ],
+        cwd=work_dir,
+    )
+    return program

@@ -1,0 +1,38 @@
+"""The options that name a board, shared by every command that can reach one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from lrf_dse.runners.board import Board
+
+Host = Annotated[str, typer.Option("--board", help="user@host, or a name of your ssh config.")]
+OptionalHost = Annotated[str | None, typer.Option("--board", help="Measure on this board: user@host.")]
+Directory = Annotated[str | None, typer.Option("--dir", help="Folder on the board; default ~/lrf-dse.")]
+SshConfig = Annotated[Path | None, typer.Option("--ssh-config", help="ssh configuration file (ssh -F).")]
+SshPort = Annotated[int | None, typer.Option("--ssh-port", help="Port of the board's sshd.")]
+SshOption = Annotated[list[str] | None, typer.Option("--ssh-option", help="KEY=VALUE of ssh_config; may repeat.")]
+
+
+def board_of(
+    host: str | None,
+    target: str,
+    *,
+    directory: str | None = None,
+    config: Path | None = None,
+    port: int | None = None,
+    options: list[str] | None = None,
+) -> Board | None:
+    """The board that the options name, with what its target says of boards; None without a host."""
+    if host is None:
+        return None
+    from lrf_dse.runners.board import board_for
+    from lrf_dse.target import load_target
+
+    return board_for(
+        host, load_target(target), directory=directory, port=port, config=config, options=tuple(options or ())
+    )

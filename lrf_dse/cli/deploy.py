@@ -1,0 +1,40 @@
+"""`lrf-dse deploy`: a bundle onto a board, verified and measured there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lrf_dse.cli.boards import Directory, Host, SshConfig, SshOption, SshPort, board_of
+from lrf_dse.cli.show import print_json, print_line, print_table
+
+
+def command(
+    bundle: Annotated[Path, typer.Argument(help="A bundle folder, as `lrf-dse export` wrote it.")],
+    board: Host,
+    directory: Directory = None,
+    name: Annotated[str | None, typer.Option(help="Its name on the board; default the folder's name.")] = None,
+    ssh_config: SshConfig = None,
+    ssh_port: SshPort = None,
+    ssh_option: SshOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Copy BUNDLE to a board, check it there, run its golden input, measure, and write the figures back."""
+    from lrf_dse.deploy.board import deploy, read_bundle
+    from lrf_dse.pipeline.profile import board_rows
+    from lrf_dse.schema import to_json
+
+    target = read_bundle(bundle).manifest["target"]["name"]
+    where = board_of(board, target, directory=directory, config=ssh_config, port=ssh_port, options=ssh_option)
+    assert where is not None
+    done = deploy(bundle, where, name=name)
+    if as_json:
+        print_json(to_json(done))
+        return
+    found = done.measurement
+    rows = [("seconds (median)", f"{found.seconds:.6g}"), ("error of max |y|", f"{found.max_rel_error:.1e}")]
+    rows += [] if found.board is None else board_rows(found.board)
+    print_table(f"{done.host}: {done.path}", ("", ">"), rows)
+    print_line(f"written back to {bundle / 'manifest.json'}")

@@ -1,0 +1,73 @@
+"""`lrf-dse profile`: one model or bundle, measured once."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lrf_dse.cli.boards import OptionalHost, SshConfig, SshOption, SshPort, board_of
+from lrf_dse.cli.show import number, print_json, print_table
+from lrf_dse.errors import UsageError
+
+if TYPE_CHECKING:
+    from lrf_dse.target import Target
+
+
+def command(
+    subject: Annotated[Path, typer.Argument(help="A model file, a bundle folder, or the program in one.")],
+    target: Annotated[str, typer.Option(help="A chip: see `lrf-dse targets`.")],
+    runner: Annotated[str | None, typer.Option(help="qemu, rvsim, ssh or replay; default qemu.")] = None,
+    batch: Annotated[int | None, typer.Option(help="Batch size for a model with a dynamic batch dimension.")] = None,
+    model_sweep: Annotated[bool, typer.Option("--model-sweep", help="Cycles under every switch of the model.")] = False,
+    run: Annotated[Path | None, typer.Option(help="Run folder whose records `replay` answers from.")] = None,
+    board: OptionalHost = None,
+    ssh_config: SshConfig = None,
+    ssh_port: SshPort = None,
+    ssh_option: SshOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Compile (if it is a model), verify and measure one thing."""
+    from lrf_dse.pipeline.profile import profile_program, profile_rows
+    from lrf_dse.runners.runner import Means
+    from lrf_dse.schema import to_json
+    from lrf_dse.store import Store
+    from lrf_dse.target import load_target
+
+    chip = load_target(target)
+    if model_sweep:
+        if runner not in (None, "qemu") or board is not None:
+            raise UsageError("--model-sweep is of the timing model: it goes with the runner qemu")
+        _show_sweep(subject, chip, batch=batch, as_json=as_json)
+        return
+    where = board_of(board, target, config=ssh_config, port=ssh_port, options=ssh_option)
+    store = None if run is None else Store(run, read_only=True)
+    name = runner or ("qemu" if where is None else "ssh")
+    found = profile_program(subject, chip, runner=name, means=Means(board=where, store=store), batch=batch)
+    if as_json:
+        print_json(to_json(found))
+    else:
+        print_table(f"{subject} on {chip.title}, {name}", ("", ">"), profile_rows(found))
+
+
+def _show_sweep(subject: Path, target: Target, *, batch: int | None, as_json: bool) -> None:
+    from lrf_dse.pipeline.profile import make_job
+    from lrf_dse.runners.qemu import model_sweep
+    from lrf_dse.schema import Measurement
+
+    with tempfile.TemporaryDirectory(prefix="lrf-dse-") as scratch:
+        outcomes = model_sweep(make_job(subject, target, Path(scratch), batch=batch, seed=0))
+    if not outcomes:
+        raise UsageError(f"target {target.name} has no timing model: there is nothing to sweep")
+    cycles: dict[str, Any] = {
+        name: outcome.cycles if isinstance(outcome, Measurement) else outcome.reason
+        for name, outcome in outcomes.items()
+    }
+    if as_json:
+        print_json({"subject": str(subject), "target": target.name, "cycles": cycles})
+        return
+    default = cycles["default"]
+    rows = [(name, number(value), f"{value / default:.2f}") for name, value in cycles.items()]
+    print_table(f"{subject}: modelled cycles, {target.name}", ("model", ">cycles", ">of default"), rows)

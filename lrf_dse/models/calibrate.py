@@ -1,0 +1,113 @@
+"""What the FC layers of a model get to see: the moment of every layer's input, by onnxruntime.
+
+Owns how a layer's input becomes rows, and which rows are held out. Activations are streamed: those of one inference at
+a time, and a block of rows per layer. It reads no file and fits nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from math import ceil
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lrf_dse.errors import DataError
+from lrf_dse.models.discover import FcSite, is_set
+from lrf_dse.models.evaluate import run_slice, session_of
+from lrf_dse.models.model import Model, to_onnx
+from lrf_dse.tt.moment import Moment, MomentSum
+
+if TYPE_CHECKING:
+    import onnx
+
+HELD_OUT = 0.2
+"""Share of the inferences that moments do not count in, kept to choose how far to trust them."""
+
+FEWEST = 5
+"""Fewer inferences than this are too coarse to hold one out: rows are held out instead."""
+
+Source = tuple[str, bool]
+"""The value a layer reads, and whether it holds rows as columns (Gemm's transA). Layers may share one."""
+
+
+def layer_moments(
+    model: Model, inputs: Mapping[str, NDArray[Any]], *, seed: int, layers: Collection[str] | None = None
+) -> dict[str, Moment]:
+    """The moment of the input of every FC layer, or of those in `layers`, by layer name.
+
+    `inputs` holds one array per model input, samples along axis 0 (`Dataset.x`). Of an input with more than two
+    dimensions every vector along the last is a row. A fifth of the inferences, drawn with `seed`, is held out whole:
+    rows of one sequence resemble each other. Where the samples do not fill the model's last batch, it is filled from
+    the first ones, which then count twice. Raises DataError for activations that are NaN or Inf, ModelError if
+    onnxruntime refuses the model, UsageError for an unknown layer.
+    """
+    sites = [model.site(name) for name in (model.sites if layers is None else layers)]
+    sums = {_source(site): MomentSum(site.layer.in_features, seed=seed) for site in sites}
+    if not sums:
+        return {}
+    values = list(dict.fromkeys(name for name, _ in sums if name not in inputs))
+    session = session_of(_exposing(model, sites, values)) if values else None
+    random = np.random.default_rng(seed)
+    samples, step = len(next(iter(inputs.values()))), model.batch or 1
+    inferences = ceil(samples / step)
+    apart = None
+    if inferences >= FEWEST:
+        apart = set(random.permutation(inferences)[: round(HELD_OUT * inferences)].tolist())
+    for k in range(inferences):
+        feed = {name: _slice(array, k * step, model.batch) for name, array in inputs.items()}
+        found = {} if session is None else dict(zip(values, run_slice(session, feed, k * step), strict=True))
+        for (name, as_columns), total in sums.items():
+            value = found[name] if name in found else feed[name]
+            _count(total, _rows(value, as_columns, name), None if apart is None else k in apart, random)
+    moments = {source: total.moment() for source, total in sums.items()}
+    return {site.layer.name: moments[_source(site)] for site in sites}
+
+
+def _source(site: FcSite) -> Source:
+    value = site.node.inputs[0]
+    assert value is not None and value.name, "discover() takes only nodes with an input"
+    return value.name, site.node.op_type == "Gemm" and is_set(site.node, "transA")
+
+
+def _exposing(model: Model, sites: Collection[FcSite], values: Collection[str]) -> onnx.ModelProto:
+    """The model with these inputs of layers as its only outputs: what comes after the last is not computed."""
+    from onnx import TensorProto, helper
+
+    proto = to_onnx(model)
+    ranks = {_source(site)[0]: len(site.node.inputs[0].shape) for site in sites}  # type: ignore[union-attr,arg-type]
+    del proto.graph.output[:]
+    proto.graph.output.extend(
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, [None] * ranks[name]) for name in values
+    )
+    return proto
+
+
+def _slice(array: NDArray[Any], start: int, batch: int | None) -> NDArray[Any]:
+    """The samples of one inference; after the last sample comes the first again."""
+    if batch is None:
+        sample: NDArray[Any] = array[start]
+        return sample
+    return array[np.arange(start, start + batch) % len(array)]
+
+
+def _rows(value: NDArray[Any], as_columns: bool, name: str) -> NDArray[Any]:
+    """A layer's input as rows [rows, in]."""
+    rows = (value.T if as_columns else value).reshape(-1, value.shape[0] if as_columns else value.shape[-1])
+    if not np.isfinite(rows).all():
+        raise DataError(f"the calibration data makes NaN or Inf in {name!r}, the input of an FC layer; check its scale")
+    return rows
+
+
+def _count(total: MomentSum, rows: NDArray[Any], held_out: bool | None, random: np.random.Generator) -> None:
+    """Add rows to the moment or to what is held out; None: hold out some of them, but never all."""
+    if held_out is None:
+        order = random.permutation(len(rows))
+        cut = int(HELD_OUT * len(rows))
+        total.hold_out(rows[order[:cut]])
+        total.add(rows[order[cut:]])
+    elif held_out:
+        total.hold_out(rows)
+    else:
+        total.add(rows)

@@ -1,0 +1,226 @@
+"""A board: how it is reached, what it says of itself, and whether a target's programs can run there.
+
+Values and pure functions; lrf_dse.runners.ssh_client does the talking.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from lrf_dse.errors import UsageError
+from lrf_dse.target import Isa, Target
+
+BOARD_STAGE = "board"
+"""The stage of a Failure that says nothing of the candidate (the board was away, full, or another): measure again."""
+
+DEFAULT_DIRECTORY = "lrf-dse"
+RISCV64 = "riscv64"
+
+# Users' names and hosts also meet the user's own ProxyCommand, where the local shell would read them.
+_HOST = re.compile(r"(?:[\w.+-]+@)?[\w\[][\w.:%\[\]-]*")
+_SPARE_BYTES = 8 << 20
+
+
+@dataclass(frozen=True)
+class Board:
+    """A machine that OpenSSH reaches as `host` ("user@name" or a name of the user's ssh config).
+
+    `directory` is relative to the login's home folder, or absolute; everything written lies there.
+    `runner_prefix` comes before every program: an emulator, or chrt. `cpus` is a list for taskset ("3", "4-7");
+    None takes the last core that the login may use. `options` are "Key=value" of ssh_config, `config` is for ssh -F.
+    """
+
+    host: str
+    directory: str = DEFAULT_DIRECTORY
+    runner_prefix: tuple[str, ...] = ()
+    cpus: str | None = None
+    port: int | None = None
+    config: Path | None = None
+    options: tuple[str, ...] = ()
+    connect_timeout_s: int = 10
+
+    def __post_init__(self) -> None:
+        if not _HOST.fullmatch(self.host):
+            raise UsageError(f"--board {self.host!r}: give user@host, or a name of your ssh config")
+        if self.cpus is not None and not re.fullmatch(r"\d+(-\d+)?(,\d+(-\d+)?)*", self.cpus):
+            raise UsageError(f"cores {self.cpus!r}: give a list such as 3 or 4-7")
+        for text in (self.directory, *self.runner_prefix, *self.options):
+            if not text or any(ord(letter) < 32 or ord(letter) == 127 for letter in text):
+                raise UsageError(f"board {self.host}: {text!r} is empty or holds a control character")
+
+    @property
+    def folder(self) -> str:
+        """`directory` as a path that no program takes for an option."""
+        path = self.directory.removeprefix("~/").rstrip("/") or "/"
+        path = "." if self.directory == "~" else path
+        return path if path.startswith(("/", "./")) else f"./{path}"
+
+    @property
+    def emulator(self) -> str | None:
+        """The emulator that the prefix names, if it is one."""
+        name = Path(self.runner_prefix[0]).name if self.runner_prefix else ""
+        return name if name.startswith("qemu-") else None
+
+
+def board_for(
+    host: str,
+    target: Target,
+    *,
+    directory: str | None = None,
+    port: int | None = None,
+    config: Path | None = None,
+    options: tuple[str, ...] = (),
+) -> Board:
+    """The board `host` with what the target says of boards: its runner prefix and the cores to measure on."""
+    return Board(
+        host,
+        directory or DEFAULT_DIRECTORY,
+        runner_prefix=target.board.runner_prefix,
+        cpus=target.board.cpus,
+        port=port,
+        config=config,
+        options=options,
+    )
+
+
+@dataclass(frozen=True)
+class BoardFacts:
+    """What a board says of itself. `vlen_bits` is 0 without a vector unit of RVV 1.0; `isa` is None where unknown."""
+
+    machine: str
+    kernel: str
+    isa: str | None
+    vlen_bits: int
+    vlenb: int
+    rdcycle: bool
+    cpus: tuple[int, ...]
+    memory_available_bytes: int
+    disk_free_bytes: int
+    tools: frozenset[str]
+    emulator: str | None
+
+
+def parse_facts(text: str, board: Board) -> BoardFacts:
+    """The facts in the answer to ssh_scripts.INSPECT. Raises ValueError with one line if it tells too little."""
+    parts = _sections(text)
+    machine, _, kernel = parts.get("uname", "").strip().partition(" ")
+    if not machine:
+        raise ValueError("it does not say what machine it is (uname -m)")
+    probed = parts.get("probe", "").strip()
+    cpuinfo = parts.get("cpuinfo", "")
+    if machine != RISCV64 and not board.runner_prefix:
+        raise ValueError(
+            f"it is {machine}, the programs are for riscv64: name another board, or a runner prefix that emulates one"
+        )
+    try:
+        probe = json.loads(probed)
+        vlenb = int(probe["vlenb"])
+    except (ValueError, KeyError, TypeError):
+        code = parts.get("code", "?").strip()
+        hint = "; is its folder mounted noexec?" if code == "126" else ""
+        raise ValueError(f"a small riscv64 program does not run there (exit code {code}){hint}") from None
+    return BoardFacts(
+        machine=machine,
+        kernel=kernel,
+        isa=_field(cpuinfo, "isa"),
+        vlen_bits=vlenb * 8 if probe["rvv"] else 0,
+        vlenb=vlenb,
+        rdcycle=bool(probe["rdcycle"]),
+        cpus=_cpus(_field(parts.get("status", ""), "Cpus_allowed_list") or "0"),
+        memory_available_bytes=_kilobytes(_field(parts.get("meminfo", ""), "MemAvailable")),
+        disk_free_bytes=_disk_free(parts.get("df", "")),
+        tools=frozenset(parts.get("tools", "").split()),
+        emulator=_emulator(board, machine, cpuinfo),
+    )
+
+
+def refusal(facts: BoardFacts, isa: Isa, *, memory_bytes: int, disk_bytes: int) -> str | None:
+    """Why a program for `isa` with these needs cannot run on a board with `facts`; None if it can."""
+    wanted = isa.vlen_bits
+    if wanted is not None and facts.vlen_bits == 0:
+        older = f" (vlenb is {facts.vlenb}: a vector unit older than RVV 1.0?)" if facts.vlenb else ""
+        return f"it has no RVV 1.0 vector unit that programs may use{older}; the program needs VLEN {wanted}"
+    if wanted is not None and facts.vlen_bits < wanted:
+        return f"its vector registers have {facts.vlen_bits} bits, the program needs {wanted}"
+    if missing := _missing_extensions(facts, isa):
+        return f"its cores ({facts.isa}) lack the extensions {missing!r} of {isa.march}"
+    if "tar" not in facts.tools:
+        return "it has no tar: install tar or busybox there"
+    if facts.disk_free_bytes < disk_bytes + _SPARE_BYTES:
+        return f"{_mb(facts.disk_free_bytes)} free in its folder, {_mb(disk_bytes + _SPARE_BYTES)} are needed"
+    if facts.memory_available_bytes < memory_bytes + _SPARE_BYTES:
+        return f"{_mb(facts.memory_available_bytes)} memory available, {_mb(memory_bytes + _SPARE_BYTES)} are needed"
+    return None
+
+
+def pinned_cpus(facts: BoardFacts, board: Board, *, threads: int = 1) -> str | None:
+    """The list for taskset: the board's own, else the last cores allowed (core 0 serves most interrupts).
+
+    None where the board has no taskset, or fewer cores than threads.
+    """
+    if "taskset" not in facts.tools or len(facts.cpus) < threads:
+        return None
+    return board.cpus or ",".join(map(str, facts.cpus[-threads:]))
+
+
+def _sections(text: str) -> Mapping[str, str]:
+    """The answer, by the names in its lines "@name"."""
+    parts = re.split(r"^@(\w+) ?", text, flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def _field(text: str, name: str) -> str | None:
+    found = re.search(rf"^{name}\s*:\s*(.+)$", text, re.MULTILINE)
+    return found.group(1).strip() if found else None
+
+
+def _kilobytes(text: str | None) -> int:
+    """Bytes of "123 kB"; a board that does not tell is not refused for it."""
+    found = re.match(r"(\d+) kB", text or "")
+    return int(found.group(1)) * 1024 if found else 1 << 62
+
+
+def _disk_free(df: str) -> int:
+    """Bytes available, of `df -Pk`: the fourth of the columns that end with "NN% /mount"."""
+    found = re.search(r"(\d+)\s+\d+%\s", df)
+    return int(found.group(1)) * 1024 if found else 1 << 62
+
+
+def _cpus(text: str) -> tuple[int, ...]:
+    """The numbers of "0-3,6"."""
+    cpus: list[int] = []
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        cpus.extend(range(int(first), int(last or first) + 1))
+    return tuple(cpus)
+
+
+def _emulator(board: Board, machine: str, cpuinfo: str) -> str | None:
+    """What runs the programs if it is no riscv64 core; also where a whole user space is emulated."""
+    if board.emulator or machine != RISCV64:
+        return board.emulator or Path(board.runner_prefix[0]).name
+    if "qemu" in (_field(cpuinfo, "uarch") or "") or _field(cpuinfo, "isa") is None:
+        return "an emulated user space"
+    return None
+
+
+def _missing_extensions(facts: BoardFacts, isa: Isa) -> str:
+    """Single-letter extensions only: kernels list few of the others, though the cores have them."""
+    if facts.isa is None or facts.emulator is not None:
+        return ""
+    has, wants = (_letters(text) for text in (facts.isa, isa.march))
+    return "".join(sorted(wants - has))
+
+
+def _letters(isa: str) -> frozenset[str]:
+    letters = isa.lower().removeprefix("rv64").partition("_")[0]
+    letters = re.split(r"[zsx]", letters)[0]  # older kernels write multi-letter names without the underscore
+    return frozenset(letters.replace("g", "imafd"))
+
+
+def _mb(size: int) -> str:
+    return f"{size / 2**20:.1f} MB"

@@ -1,0 +1,82 @@
+"""The process qemu-riscv64: which one there is, and one run of it. Knows nothing of what a program computes."""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import shutil
+import signal
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from lrf_dse.errors import ToolError
+from lrf_dse.runners.answers import Rejected
+from lrf_dse.target import Target
+
+QEMU = "qemu-riscv64"
+SAID = ("stdout.txt", "stderr.txt")
+"""What the program printed, in the work folder."""
+
+_VERSION_TIMEOUT_S = 30.0
+
+
+def qemu_version() -> str:
+    """The version of qemu-riscv64, such as "7.2.22"; read once. Raises ToolError."""
+    return _version_of(_qemu())
+
+
+def _qemu() -> str:
+    path = shutil.which(QEMU)
+    if path is None:
+        raise ToolError(f"{QEMU} not found: install the Debian package qemu-user (apt-get install qemu-user)")
+    return path
+
+
+@functools.cache
+def _version_of(path: str) -> str:
+    try:
+        done = subprocess.run(
+            [path, "--version"], capture_output=True, text=True, timeout=_VERSION_TIMEOUT_S, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise ToolError(f"{path} --version did not answer: {error}") from error
+    found = re.search(r"version (\d+(?:\.\d+)+)", done.stdout)
+    if found is None:
+        raise ToolError(f"{path} --version did not name a version: {(done.stdout or done.stderr).strip()[:200]!r}")
+    return found.group(1)
+
+
+def run_qemu(command: Sequence[str], target: Target, work: Path, *, writes: Path, timeout_s: float) -> None:
+    """Run `command` (options, a program, its arguments) in `work` until it exits with 0, else raise Rejected.
+
+    The plugin of the command creates the file `writes` when it loads: raises ToolError if QEMU never came so far.
+    The seed is fixed, for a guest stack that is the same every time. Output goes to files: a pipe held open by a
+    grandchild would outlive the timeout. The guest gets an empty environment (it lies on its stack), which also keeps
+    QEMU_* variables of the user out.
+    """
+    code = _wait([_qemu(), "-cpu", target.qemu.cpu, "-seed", "1", *command], work, timeout_s)
+    said = (work / SAID[1]).read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    if not writes.exists() or (code != 0 and said and said[0].startswith(f"{QEMU}: ")):
+        detail = said[-1] if said else f"exit code {code}"
+        raise ToolError(f"{QEMU} -cpu {target.qemu.cpu} (target {target.name}) did not start: {detail}")
+    if code < 0:
+        raise Rejected("run", f"killed by {signal.Signals(-code).name}")
+    if code != 0:
+        raise Rejected("run", f"exit code {code}: {said[-1] if said else 'nothing on stderr'}")
+
+
+def _wait(command: Sequence[str], work: Path, timeout_s: float) -> int:
+    with (work / SAID[0]).open("wb") as stdout, (work / SAID[1]).open("wb") as stderr:
+        process = subprocess.Popen(
+            command, cwd=work, env={}, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, start_new_session=True
+        )
+        try:
+            return process.wait(timeout_s)
+        except subprocess.TimeoutExpired as error:
+            raise Rejected("run", f"did not finish in {timeout_s:g} s") from error
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()

@@ -1,0 +1,175 @@
+"""The timing model of a target, as the plugin toolchain/plugin/timing.c reads it, and what the plugin writes.
+
+Pure text and values: runs nothing. What nobody has published of a chip is a switch here, not a guess in its file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from lrf_dse.target import Target, Timing, operations
+from lrf_dse.target.timing import UNKNOWN_OPERATION
+
+FRACTION = 16  # costs are in 1/16 cycles, bandwidths in 1/256 bytes a cycle: LRF_FRACTION, LRF_RATE of timing_model.h
+RATE = 256
+SWEEP_QUEUE = 16
+
+
+@dataclass(frozen=True)
+class TimingSwitches:
+    """What may be set against the target's file. `vector_queue` is a number of entries; None leaves it as it is."""
+
+    perfect_memory: bool = False
+    prefetch: bool = True
+    in_order_writeback: bool = False
+    vector_queue: int | None = None
+
+
+DEFAULT_SWITCHES = TimingSwitches()
+
+MODEL_SWEEP: Mapping[str, TimingSwitches] = {
+    "default": DEFAULT_SWITCHES,
+    "perfect memory": TimingSwitches(perfect_memory=True),
+    "no prefetcher": TimingSwitches(prefetch=False),
+    "in-order write-back": TimingSwitches(in_order_writeback=True),
+    "decoupled vector queue": TimingSwitches(vector_queue=SWEEP_QUEUE),
+}
+"""The models under which a figure is shown, by name: what is unpublished of a chip, one thing at a time."""
+
+
+def sweep_of(target: Target) -> Mapping[str, TimingSwitches]:
+    """The part of MODEL_SWEEP that means something for `target`; empty without a timing model.
+
+    Write-back order and queue are switches only where issue is in order, the queue only beside a vector unit that has
+    none.
+    """
+    timing = target.timing
+    if timing is None:
+        return {}
+    skipped = set()
+    if timing.window is not None:
+        skipped |= {"in-order write-back", "decoupled vector queue"}
+    if target.isa.vlen_bits is None or timing.vector_queue is not None:
+        skipped |= {"decoupled vector queue"}
+    return {name: switches for name, switches in MODEL_SWEEP.items() if name not in skipped}
+
+
+def model_text(target: Target, *, switches: TimingSwitches = DEFAULT_SWITCHES, threads: int = 1) -> str:
+    """The parameter file of `target` (toolchain/plugin/timing_model.h), one `key value...` a line.
+
+    It is all that the plugin knows of the chip: no name, no source, so that it can be part of a content key. With
+    several `threads`, one core's share of shared caches and of memory is what is left when all are busy.
+    Raises ValueError for a target without [timing].
+    """
+    timing = target.timing
+    if timing is None or target.core.issue_width is None:
+        raise ValueError(f"target {target.name} has no timing model")
+    scalars = _core_scalars(target, timing, switches) | _memory_scalars(timing, switches, threads)
+    lines = [f"{key} {value}" for key, value in scalars.items()]
+    lines += [f"pipe {name}" for name in timing.costs.pipes]
+    lines += [_operation_line(name, timing) for name in operations()]
+    return "\n".join([*lines, *_cache_lines(timing, threads), ""])
+
+
+def _core_scalars(target: Target, timing: Timing, switches: TimingSwitches) -> dict[str, int]:
+    queue = switches.vector_queue
+    if queue is None:
+        queue = 0 if timing.vector_queue is None else round(timing.vector_queue.value)
+    width = target.core.issue_width
+    return {
+        "vlen_bits": target.isa.vlen_bits or 0,
+        "issue_width": 1 if width is None else round(width.value),
+        "window": 0 if timing.window is None else round(timing.window.value),
+        "vector_queue": queue,
+        "in_order_writeback": int(switches.in_order_writeback),
+        "mispredict_cycles": round(timing.mispredict_cycles.value),
+        "taken_branch_cycles": timing.taken_branch_cycles,
+        "barrier_cycles": round(timing.barrier_cycles.value),
+        "predictor_entries": timing.predictor.entries,
+        "history_bits": timing.predictor.history_bits,
+        "return_stack": timing.predictor.return_stack,
+        "target_entries": timing.predictor.targets,
+    }
+
+
+def _memory_scalars(timing: Timing, switches: TimingSwitches, threads: int) -> dict[str, int]:
+    one, all_cores = timing.dram.bytes_per_cycle.value, timing.dram.chip_bytes_per_cycle.value
+    return {
+        "line_bytes": timing.line_bytes,
+        "perfect_memory": int(switches.perfect_memory),
+        "misses": round(timing.outstanding_misses.value),
+        "store_buffer": round(timing.store_buffer.value),
+        "prefetch_streams": timing.prefetch.streams if switches.prefetch else 0,
+        "prefetch_near_lines": timing.prefetch.near_lines,
+        "prefetch_far_lines": timing.prefetch.far_lines,
+        "dram_latency": round(timing.dram.latency_cycles.value),
+        "dram_rate": max(1, round(RATE * min(one, all_cores / threads))),
+    }
+
+
+def _operation_line(name: str, timing: Timing) -> str:
+    """What has no cost is charged like simple integer arithmetic, and the plugin counts it as unknown."""
+    cost = timing.costs.cost.get(name) or timing.costs.cost["int_alu"]
+    return (
+        f"operation {name} {','.join(cost.pipes)} busy {_numbers(cost.busy, FRACTION)} "
+        f"latency {_numbers(cost.latency, 1)} per_element {_fixed(cost.per_element)} masked {_fixed(cost.masked)}"
+    )
+
+
+def _numbers(values: tuple[float, ...], scale: int) -> str:
+    return " ".join(str(round(scale * value)) for value in values)
+
+
+def _fixed(value: float) -> int:
+    return round(FRACTION * value)
+
+
+def _cache_lines(timing: Timing, threads: int) -> list[str]:
+    """A shared cache is divided among the threads that share it: each has a power of two of its sets."""
+    lines = []
+    for level, cache in enumerate(timing.cache):
+        sharers = 1
+        while sharers < min(threads, cache.shared_by):
+            sharers *= 2
+        sets = max(1, cache.size_bytes // (cache.ways * timing.line_bytes) // sharers)
+        fill = cache.fill_bytes_per_cycle or timing.dram.bytes_per_cycle  # unused of the last one
+        rate = round(RATE * fill.value)
+        lines.append(
+            f"cache {level} sets {sets} ways {cache.ways} latency {round(cache.latency_cycles.value)} bytes {rate}"
+        )
+    return lines
+
+
+@dataclass(frozen=True)
+class PassFigures:
+    """One pass through the measured region, as the plugin saw it.
+
+    `cycles` is the sum of `busy_cycles` and `stalls` of the thread that forks the others, `forks` times; what they
+    execute is in all counts. `bytes_by_level` are those that instructions accessed (l1) and those that crossed from
+    there on. `unknown_vtype` vector instructions ran under a vtype that was not in an immediate: taken for LMUL 1.
+    """
+
+    cycles: int
+    instructions: int
+    ipc: float
+    forks: int
+    busy_cycles: int
+    stalls: Mapping[str, int]
+    bytes_by_level: Mapping[str, int]
+    counts: Mapping[str, int]
+    unknown_operations: int
+    unknown_vtype: int
+    branches: int
+    mispredicts: int
+
+
+def read_passes(data: Mapping[str, Any]) -> tuple[PassFigures, ...]:
+    """The passes of the plugin's output, which must be its JSON object; `counts` includes `unknown`."""
+    return tuple(_read_pass(dict(entry)) for entry in data["passes"])
+
+
+def _read_pass(entry: dict[str, Any]) -> PassFigures:
+    counts = {**entry.pop("counts"), UNKNOWN_OPERATION: entry.pop("unknown")}
+    return PassFigures(counts=counts, bytes_by_level=entry.pop("bytes"), **entry)

@@ -1,0 +1,44 @@
+"""Read and validate target files: one TOML per chip or board.
+
+A target is data. Every figure says whether it is published, derived or assumed, and where it comes from. An unknown
+key or a bad value raises TargetError naming the file and the key.
+
+chip    the target itself, and how its file is read
+figure  a number that says how it is known
+timing  what the timing model needs of a chip: instruction costs, branch predictor, caches, memory
+"""
+
+from lrf_dse.target.chip import (
+    FP32_BITS,
+    BoardFlags,
+    CompilerFlags,
+    Core,
+    IreeFlags,
+    Isa,
+    MemoryLevel,
+    QemuFlags,
+    Target,
+    load_target,
+    target_names,
+)
+from lrf_dse.target.figure import Figure
+from lrf_dse.target.timing import CostTable, Timing, operations, timing_figures
+
+__all__ = [
+    "FP32_BITS",
+    "BoardFlags",
+    "CompilerFlags",
+    "Core",
+    "CostTable",
+    "Figure",
+    "IreeFlags",
+    "Isa",
+    "MemoryLevel",
+    "QemuFlags",
+    "Target",
+    "Timing",
+    "load_target",
+    "operations",
+    "target_names",
+    "timing_figures",
+]

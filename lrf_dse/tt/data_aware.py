@@ -1,0 +1,204 @@
+"""Decomposers that see calibration data: whitened (TT-)SVD, and TT-ALS that starts from it.
+
+Owns the whitened truncation, the choice of the ridge, and the scaling around both. The statistics and the metric are
+`lrf_dse.tt.moment`'s, the sweeps `lrf_dse.tt.als`'s.
+
+The ridge says how far to trust C. Too small, and a fit leaves W where the calibration data had nothing to say (four
+times ||W|| was seen at 1e-5); too large, and the data is ignored. It is chosen on rows that C has not seen, then the
+fit is made again with them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import inf
+
+import numpy as np
+
+from lrf_dse.errors import UsageError
+from lrf_dse.schema import TTShape
+from lrf_dse.tt.als import Fit, WideCores, fit, matrix_of
+from lrf_dse.tt.contraction import Core, Cores
+from lrf_dse.tt.moment import FloatArray, Metric, Moment, held_out_error, metric_of, square_root
+from lrf_dse.tt.numpy_svd import NumpyTtSvd
+from lrf_dse.tt.shapes import rank_caps, require_decomposable
+from lrf_dse.tt.subspace import dominant_basis
+
+RIDGES = (0.3, 0.08, 0.02, 0.005, 0.0012, 0.0003)
+"""Ridges to choose from, relative to the mean diagonal of C, largest first."""
+
+EXACT_RIDGES = (0.3, 0.01)
+"""The same where whitening is exact: T = U U^T W never leaves W, and below 0.1 the ridge was seen to change nothing."""
+
+DEFAULT_RIDGE = 0.01
+"""The ridge where no rows were held out to choose one."""
+
+FIRST_SWEEPS = 4
+"""Sweeps of TT-ALS for the first ridge that is tried."""
+
+TRIAL_SWEEPS = 2
+"""Sweeps for each ridge after it; every trial starts where the one before ended."""
+
+TRIAL_TOLERANCE = 5e-3
+"""Gain of a sweep, relative to the objective, below which a trial ends."""
+
+MAX_SWEEPS = 20
+"""Sweeps of the final fit; it stops before when it no longer gains."""
+
+
+@dataclass(frozen=True)
+class WhitenedSvd:
+    """SVD of W C^1/2 in TT form. `ridge` None: chosen on held-out rows, with plain TT-SVD (no data) among the choices.
+
+    With two cores and only one input mode longer than 1 (plain low rank is so), the result is the exact optimum of
+    ||(W - T) (C + ridge I)^1/2||_F. Other TT shapes do not survive C^1/2, so there C is replaced by the Kronecker
+    product of its mode moments: a start for TT-ALS, often no better than plain TT-SVD.
+    """
+
+    seed: int = 0
+    ridge: float | None = None
+
+    def __post_init__(self) -> None:
+        _require_positive(self.ridge)
+
+    def decompose(self, weight: Core, shape: TTShape, moment: Moment | None = None) -> Cores:
+        """The cores of W [out, in]. Raises UsageError without `moment`, ValueError where sizes do not fit."""
+        known = _require_fitting("whitened", weight, shape, moment)
+        if is_full_rank(shape):
+            return NumpyTtSvd(self.seed).decompose(weight, shape)
+        scaled, exponent = _scaled(weight)
+        ridge = self.ridge if self.ridge is not None else self._chosen_ridge(scaled, shape, known)
+        return _unscaled(whitened_tt_svd(scaled, shape, known.with_held_out(), ridge, seed=self.seed), exponent)
+
+    def _chosen_ridge(self, scaled: FloatArray, shape: TTShape, moment: Moment) -> float:
+        if not len(moment.held_out):
+            return DEFAULT_RIDGE
+        errors = {}
+        for ridge in (inf, *(EXACT_RIDGES if whitening_is_exact(shape) else RIDGES)):
+            cores = whitened_tt_svd(scaled, shape, moment, ridge, seed=self.seed)
+            errors[ridge] = held_out_error(moment, scaled, matrix_of(cores))
+        return float(min(errors, key=errors.__getitem__))
+
+
+@dataclass(frozen=True)
+class TtAls:
+    """TT-ALS in the metric of the calibration data. `ridge` None: chosen on held-out rows.
+
+    Where `WhitenedSvd` is the exact optimum (plain low rank) its result is returned: there is nothing to improve.
+    """
+
+    seed: int = 0
+    ridge: float | None = None
+    sweeps: int = MAX_SWEEPS
+
+    def __post_init__(self) -> None:
+        _require_positive(self.ridge)
+
+    def decompose(self, weight: Core, shape: TTShape, moment: Moment | None = None) -> Cores:
+        """The cores of W [out, in]. Raises UsageError without `moment`, ValueError where sizes do not fit."""
+        known = _require_fitting("als", weight, shape, moment)
+        if is_full_rank(shape) or whitening_is_exact(shape):
+            return WhitenedSvd(self.seed, self.ridge).decompose(weight, shape, known)
+        scaled, exponent = _scaled(weight)
+        return _unscaled(self.fit(scaled, shape, known).cores, exponent)
+
+    def fit(self, weight: FloatArray, shape: TTShape, moment: Moment) -> Fit:
+        """The final fit of W [out, in] (scaled to about 1) on all rows, from the best start known."""
+        ridge = DEFAULT_RIDGE if self.ridge is None else self.ridge
+        starts = [_plain(weight, shape, self.seed)]
+        if self.ridge is None and len(moment.held_out):
+            ridge, tried = self._chosen_ridge(weight, shape, moment, starts[0])
+            starts.append(tried)
+        everything = moment.with_held_out()
+        starts.append(whitened_tt_svd(weight, shape, everything, ridge, seed=self.seed))
+        metric = metric_of(everything, ridge)
+        return fit(weight, metric, _best_start(weight, metric, starts), sweeps=self.sweeps)
+
+    def _chosen_ridge(
+        self, weight: FloatArray, shape: TTShape, moment: Moment, plain: WideCores
+    ) -> tuple[float, WideCores]:
+        """The ridge with the smallest error on held-out rows, and its fit; the search ends where the error turns."""
+        whitened = whitened_tt_svd(weight, shape, moment, RIDGES[0], seed=self.seed)
+        cores = _best_start(weight, metric_of(moment, RIDGES[0]), [plain, whitened])
+        best: tuple[float, float, WideCores] | None = None
+        for ridge in RIDGES:
+            sweeps = FIRST_SWEEPS if best is None else TRIAL_SWEEPS
+            metric = metric_of(moment, ridge)
+            cores = fit(weight, metric, cores, sweeps=min(sweeps, self.sweeps), tolerance=TRIAL_TOLERANCE).cores
+            error = held_out_error(moment, weight, matrix_of(cores))
+            if best is not None and error >= best[0]:
+                break
+            best = error, ridge, cores
+        assert best is not None
+        return best[1:]
+
+
+def whitened_tt_svd(weight: FloatArray, shape: TTShape, moment: Moment, ridge: float, *, seed: int) -> WideCores:
+    """The cores of W [out, in] by TT-SVD of W (S_1 x ... x S_d), S_k S_k^T the mode moments; `inf` ignores the data."""
+    if ridge == inf:
+        return _plain(weight, shape, seed)
+    metric = metric_of(moment, ridge)
+    if shape.is_low_rank:
+        # U holds the leading left singular vectors of W S, and T = U U^T W: S is never inverted.
+        narrow = metric.whitened(weight).astype(np.float32)
+        basis = dominant_basis(narrow, shape.ranks[1], seed=seed).astype(np.float64)
+        return [basis.reshape(shape.core_shapes[0]), (basis.T @ weight).reshape(shape.core_shapes[1])]
+    roots = [square_root(c, 0.0) for c in metric.mode_moments(shape.in_dims)]
+    turned = weight.reshape(len(weight), *shape.in_dims)
+    for root in roots:  # each product moves its mode to the end: after d of them the modes are in order again
+        turned = np.tensordot(turned, root, ((1,), (0,)))
+    cores = _plain(turned.reshape(weight.shape), shape, seed)
+    return [_divided(core, root) for core, root in zip(cores, roots, strict=True)]
+
+
+def _divided(core: FloatArray, root: FloatArray) -> FloatArray:
+    """G [a, m, n, b] S^-1 over n."""
+    first = core.transpose(2, 0, 1, 3)
+    solved = np.linalg.solve(root.T, first.reshape(len(root), -1))
+    return np.asarray(solved.reshape(first.shape).transpose(1, 2, 0, 3))
+
+
+def _plain(weight: FloatArray, shape: TTShape, seed: int) -> WideCores:
+    """TT-SVD: float32 is as exact as the weights were."""
+    cores = NumpyTtSvd(seed).decompose(weight.astype(np.float32), shape)
+    return [core.astype(np.float64) for core in cores]
+
+
+def whitening_is_exact(shape: TTShape) -> bool:
+    """Whether `whitened_tt_svd` minimises the error in the metric: two cores, one input mode longer than 1."""
+    return shape.d == 2 and 1 in shape.in_dims
+
+
+def is_full_rank(shape: TTShape) -> bool:
+    """Whether every rank is at its cap, so that the tensor train can be any matrix."""
+    return shape.ranks[1:-1] == rank_caps(shape.out_dims, shape.in_dims)
+
+
+def _best_start(weight: FloatArray, metric: Metric, starts: list[WideCores]) -> WideCores:
+    return min(starts, key=lambda cores: metric.squared(weight - matrix_of(cores)))
+
+
+def _require_fitting(name: str, weight: Core, shape: TTShape, moment: Moment | None) -> Moment:
+    require_decomposable(weight.shape, shape)
+    if moment is None:
+        raise UsageError(f"decomposer {name!r} needs calibration data, got none: give --data, or use 'tt_svd'")
+    if moment.in_features != weight.shape[1]:
+        raise ValueError(f"the moment is of {moment.in_features} inputs, W has {weight.shape[1]}")
+    return moment
+
+
+def _require_positive(ridge: float | None) -> None:
+    if ridge is not None and not ridge > 0:
+        raise ValueError(f"a ridge must be above 0, got {ridge}: without it a singular C decides nothing")
+
+
+def _scaled(weight: Core) -> tuple[FloatArray, int]:
+    """W / 2^e with entries of at most 1, and e: squares of tiny or huge weights neither vanish nor overflow."""
+    exponent = int(np.frexp(np.abs(weight).max())[1])
+    return np.ldexp(weight.astype(np.float64), -exponent), exponent
+
+
+def _unscaled(cores: WideCores, exponent: int) -> Cores:
+    """The cores in float32, 2^e back in the last one."""
+    wide = [*cores[:-1], np.ldexp(cores[-1], exponent)]
+    return [np.ascontiguousarray(core, dtype=np.float32) for core in wide]

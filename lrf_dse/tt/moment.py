@@ -1,0 +1,283 @@
+"""What calibration data says of a layer's inputs: their second moment C = E[x x^T], their mean, and rows held out.
+
+Owns the statistics and the scaled metric that fits use; it knows no TT shape and fits nothing. The squared output error
+of T in the place of W is E ||(W - T) x||^2 = ||(W - T) C^1/2||_F^2, so C is all a fit has to know of the data.
+
+C is a matrix up to `MATRIX_SIDE` inputs. Above, the matrix alone would cost gigabytes (25088 inputs: 5 GB) while the
+calibration rows are few: then a sample of at most `MAX_ROWS` rows stands for it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from math import sqrt
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+Rows = NDArray[np.float32]
+
+MATRIX_SIDE = 8192
+"""Up to this many inputs C is kept as a matrix (0.5 GB)."""
+
+MAX_ROWS = 2048
+"""Rows that stand for C above `MATRIX_SIDE`."""
+
+
+@dataclass(frozen=True, eq=False)
+class Moment:
+    """Statistics of the inputs x [in] of one layer over `samples` rows of calibration data.
+
+    Either `second` [in, in] is C, or `rows` [q, in] are a sample whose mean of x x^T stands for it. `mean` is E[x].
+    `held_out` [h, in] are rows that are in none of these: to judge fits on, and to choose how much to trust C.
+    """
+
+    samples: int
+    mean: FloatArray
+    second: FloatArray | None
+    rows: Rows | None
+    held_out: Rows
+
+    def __post_init__(self) -> None:
+        n = self.mean.size
+        if self.samples < 1:
+            raise ValueError("a moment needs at least one row")
+        if (self.second is None) == (self.rows is None):
+            raise ValueError("a moment is either a matrix or rows")
+        if self.second is not None and self.second.shape != (n, n):
+            raise ValueError(f"the second moment of {n} inputs is [{n}, {n}], got {self.second.shape}")
+        if any(rows.ndim != 2 or rows.shape[1] != n for rows in (self.rows, self.held_out) if rows is not None):
+            raise ValueError(f"rows of {n} inputs are [rows, {n}]")
+
+    @property
+    def in_features(self) -> int:
+        """The number of inputs."""
+        return self.mean.size
+
+    @cached_property
+    def mean_square(self) -> float:
+        """The mean of C's diagonal: the mean of x_j^2 over rows and inputs."""
+        if self.second is not None:
+            return float(np.trace(self.second)) / self.in_features
+        assert self.rows is not None
+        return float(np.einsum("ij,ij->", self.rows, self.rows, dtype=np.float64)) / self.rows.size
+
+    def with_held_out(self) -> Moment:
+        """The moment of all rows, those held out included; nothing is held out in it."""
+        held = len(self.held_out)
+        if not held:
+            return self
+        share = held / (self.samples + held)
+        mean = (1 - share) * self.mean + share * self.held_out.mean(axis=0, dtype=np.float64)
+        none = self.held_out[:0]
+        if self.second is None:
+            assert self.rows is not None
+            return Moment(self.samples + held, mean, None, np.concatenate([self.rows, self.held_out]), none)
+        wide = self.held_out.astype(np.float64)
+        second = (1 - share) * self.second + (share / held) * (wide.T @ wide)
+        return Moment(self.samples + held, mean, second, None, none)
+
+    def centred(self) -> Moment:
+        """The moment of x - E[x]: the metric of a fit whose bias is corrected by `bias_shift` afterwards."""
+        zero, mean = np.zeros_like(self.mean), self.mean.astype(np.float32)
+        held = self.held_out - mean
+        if self.second is None:
+            assert self.rows is not None
+            return Moment(self.samples, zero, None, self.rows - mean, held)
+        return Moment(self.samples, zero, self.second - np.outer(self.mean, self.mean), None, held)
+
+
+def moment_of(rows: NDArray[np.floating], *, held_out: NDArray[np.floating] | None = None) -> Moment:
+    """The moment of rows x [rows, in] that are in memory; see `MomentSum` for a stream.
+
+    >>> moment_of(np.array([[1.0, 0.0], [3.0, 2.0]])).second
+    array([[5., 3.],
+           [3., 2.]])
+    """
+    total = MomentSum(rows.shape[1])
+    total.add(rows)
+    if held_out is not None:
+        total.hold_out(held_out)
+    return total.moment()
+
+
+def bias_shift(moment: Moment, weight: NDArray[np.floating], approximation: NDArray[np.floating]) -> FloatArray:
+    """What to add to the bias [out] so that the mean output is that of W: (W - T) E[x]."""
+    return np.asarray((weight.astype(np.float64) - approximation) @ moment.mean)
+
+
+class MomentSum:
+    """The running sum behind a `Moment`: rows go in by blocks and are not kept.
+
+    Sums are double precision. Of the rows held out a random `max_held_out` stay. `matrix_side` and `max_rows` are
+    arguments for the sake of tests.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        *,
+        seed: int = 0,
+        max_held_out: int = 1024,
+        matrix_side: int = MATRIX_SIDE,
+        max_rows: int = MAX_ROWS,
+    ) -> None:
+        self._samples = 0
+        self._sum = np.zeros(in_features)
+        self._second = np.zeros((in_features, in_features)) if in_features <= matrix_side else None
+        self._rows = _Reservoir(in_features, max_rows, seed)
+        self._held_out = _Reservoir(in_features, max_held_out, seed + 1)
+        # Up to 16 MB of rows wait, so that C grows by matrix products and not by one row at a time.
+        self._block = max(64, (1 << 22) // in_features)
+        self._waiting: list[Rows] = []
+
+    def add(self, rows: NDArray[np.floating]) -> None:
+        """Count `rows` [rows, in] in."""
+        for start in range(0, len(rows), self._block):
+            self._waiting.append(np.array(rows[start : start + self._block], np.float32))
+            if sum(map(len, self._waiting)) >= self._block:
+                self._flush()
+
+    def hold_out(self, rows: NDArray[np.floating]) -> None:
+        """Keep `rows` [rows, in], or a random choice of them, apart."""
+        self._held_out.add(np.asarray(rows, np.float32))
+
+    def moment(self) -> Moment:
+        """The moment of everything added. Raises ValueError if nothing was."""
+        self._flush()
+        if not self._samples:
+            raise ValueError("a moment needs at least one row")
+        second = None if self._second is None else self._second / self._samples
+        rows = self._rows.rows() if second is None else None
+        return Moment(self._samples, self._sum / self._samples, second, rows, self._held_out.rows())
+
+    def _flush(self) -> None:
+        if not self._waiting:
+            return
+        rows = np.concatenate(self._waiting)
+        self._waiting = []
+        self._samples += len(rows)
+        self._sum += rows.sum(axis=0, dtype=np.float64)
+        if self._second is None:
+            self._rows.add(rows)
+        else:
+            wide = rows.astype(np.float64)
+            self._second += wide.T @ wide  # numpy sees the transpose and calls syrk: half the work
+
+
+class _Reservoir:
+    """At most `size` rows, each row that came as likely as any other (Vitter, ACM TOMS 11, 1985, algorithm R)."""
+
+    def __init__(self, in_features: int, size: int, seed: int) -> None:
+        self._empty = np.zeros((0, in_features), np.float32)
+        self._size = size
+        self._seen = 0
+        self._kept: list[Rows] = []
+        self._random = np.random.default_rng(seed)
+
+    def add(self, rows: Rows) -> None:
+        for row in rows:
+            self._seen += 1
+            if len(self._kept) < self._size:
+                self._kept.append(row.copy())
+                continue
+            place = int(self._random.integers(self._seen))
+            if place < self._size:
+                self._kept[place] = row.copy()
+
+    def rows(self) -> Rows:
+        return np.stack(self._kept) if self._kept else self._empty
+
+
+@dataclass(frozen=True, eq=False)
+class Metric:
+    """C scaled to a mean diagonal of 1, plus `ridge` times the identity: the norm in which fits are made.
+
+    The ridge pulls a fit toward W itself where the calibration data says little or nothing:
+    ||(W - T) C^1/2||^2 / mean(C) + ridge ||W - T||^2. Inputs that are all zero leave the identity.
+    """
+
+    second: FloatArray | None
+    rows: FloatArray | None
+    ridge: float
+
+    @property
+    def in_features(self) -> int:
+        """The number of inputs."""
+        source = self.rows if self.second is None else self.second
+        assert source is not None
+        return int(source.shape[1])
+
+    def times(self, matrix: FloatArray) -> FloatArray:
+        """V (C + ridge I) of V [rows, in]."""
+        if self.second is not None:
+            return np.asarray(matrix @ self.second + self.ridge * matrix)
+        assert self.rows is not None
+        return np.asarray((matrix @ self.rows.T) @ self.rows + self.ridge * matrix)
+
+    def squared(self, matrix: FloatArray) -> float:
+        """The squared norm of V [rows, in]: trace(V (C + ridge I) V^T)."""
+        return max(0.0, float(np.vdot(matrix, self.times(matrix))))
+
+    def whitened(self, matrix: FloatArray) -> FloatArray:
+        """V S with S S^T = C + ridge I: its plain norm and its left singular vectors are V's in this metric."""
+        if self.second is not None:
+            return np.asarray(matrix @ square_root(self.second, self.ridge))
+        assert self.rows is not None
+        return np.concatenate([matrix @ self.rows.T, sqrt(self.ridge) * matrix], axis=1)
+
+    def mode_moments(self, in_dims: tuple[int, ...]) -> list[FloatArray]:
+        """The Kronecker factors C_k [n_k, n_k]: the mean of C + ridge I over all other modes, mean diagonal about 1.
+
+        Exact where C is a Kronecker product, or where only one mode is longer than 1.
+        """
+        return [self._mode_moment(in_dims, k) + self.ridge * np.eye(n) for k, n in enumerate(in_dims)]
+
+    def _mode_moment(self, in_dims: tuple[int, ...], k: int) -> FloatArray:
+        n = in_dims[k]
+        before, after = int(np.prod(in_dims[:k])), int(np.prod(in_dims[k + 1 :]))
+        if self.second is not None:
+            blocks = self.second.reshape(before, n, after, before, n, after)
+            return np.asarray(np.einsum("aibajb->ij", blocks) / (before * after))
+        assert self.rows is not None
+        flat = self.rows.reshape(-1, before, n, after).transpose(0, 1, 3, 2).reshape(-1, n)
+        return np.asarray(flat.T @ flat / (before * after))
+
+
+def metric_of(moment: Moment, ridge: float) -> Metric:
+    """The metric of `moment` with a `ridge` relative to C's mean diagonal."""
+    scale = moment.mean_square
+    if scale == 0:  # no input was ever other than 0: all that is left to keep is W itself
+        scale, ridge = 1.0, 1.0
+    if moment.second is not None:
+        return Metric(moment.second / scale, None, ridge)
+    assert moment.rows is not None
+    return Metric(None, moment.rows.astype(np.float64) / sqrt(scale * len(moment.rows)), ridge)
+
+
+def square_root(second: FloatArray, ridge: float) -> FloatArray:
+    """S with S S^T = C + ridge I: Cholesky's lower triangle, or by eigenvectors where C is singular to rounding."""
+    shifted = second.copy()
+    shifted.flat[:: len(second) + 1] += ridge
+    try:
+        return np.asarray(np.linalg.cholesky(shifted), np.float64)
+    except np.linalg.LinAlgError:
+        values, vectors = np.linalg.eigh(shifted)
+        return np.asarray(vectors * np.sqrt(np.maximum(values, 0.0)))
+
+
+def held_out_error(moment: Moment, weight: NDArray[np.floating], approximation: NDArray[np.floating]) -> float:
+    """||(W - T) x|| / ||W x|| over the rows held out (over C where there are none); 0 where W x is 0 throughout."""
+    scale = float(np.abs(weight).max()) or 1.0
+    wanted = weight.astype(np.float64) / scale
+    difference = wanted - approximation.astype(np.float64) / scale
+    if len(moment.held_out):
+        # Single precision is enough to compare, and twice as fast; scaled, because values may be of any size.
+        rows = (moment.held_out / (np.abs(moment.held_out).max() or 1.0)).astype(np.float32).T
+        error, norm = (float(np.linalg.norm(matrix.astype(np.float32) @ rows)) for matrix in (difference, wanted))
+    else:
+        metric = metric_of(moment, 0.0)
+        error, norm = (sqrt(metric.squared(matrix)) for matrix in (difference, wanted))
+    return error / norm if norm else 0.0

@@ -1,0 +1,142 @@
+"""Calibration: every layer's input becomes rows, exactly once, whatever the layer, the batch and the number of axes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from models.graphs import matmul_model, model, node, saved, values
+from numpy.typing import NDArray
+
+from lrf_dse.errors import DataError, UsageError
+from lrf_dse.models.calibrate import layer_moments
+from lrf_dse.models.compress import Compressor
+from lrf_dse.models.model import Model
+from lrf_dse.models.reader import read_model
+from lrf_dse.schema import Candidate, TTShape
+from lrf_dse.tt.moment import Moment
+
+
+def two_layers(folder: Path, *, batch: int = 1) -> Model:
+    """x [batch, 6] -> fc1 (5) -> relu -> fc2 (4); fc3 reads x too."""
+    proto = model(
+        [
+            node("Gemm", ["x", "w1", "b1"], ["h"], "fc1", transB=1),
+            node("Relu", ["h"], ["a"]),
+            node("MatMul", ["a", "w2"], ["y"], "fc2"),
+            node("MatMul", ["x", "w3"], ["z"], "fc3"),
+        ],
+        inputs={"x": (batch, 6)},
+        outputs={"y": (batch, 4), "z": (batch, 3)},
+        constants={"w1": values(5, 6), "b1": values(5, seed=1), "w2": values(5, 4, seed=2), "w3": values(6, 3, seed=3)},
+    )
+    return read_model(saved(proto, folder))
+
+
+def everything(moment: Moment) -> tuple[NDArray[np.float64], int]:
+    """The sum of x x^T over all rows, held out or not, and how many there were."""
+    whole = moment.with_held_out()
+    assert whole.second is not None
+    return whole.second * whole.samples, whole.samples
+
+
+def assert_rows(moment: Moment, rows: NDArray[np.float32]) -> None:
+    total, samples = everything(moment)
+    assert samples == len(rows)
+    wide = rows.astype(np.float64)
+    np.testing.assert_allclose(total, wide.T @ wide, rtol=1e-4, atol=1e-4)
+
+
+def test_every_layer_gets_the_moment_of_what_it_reads(tmp_path: Path) -> None:
+    x = values(20, 6)
+    found = layer_moments(two_layers(tmp_path), {"x": x}, seed=0)
+    assert list(found) == ["fc1", "fc2", "fc3"]
+    assert_rows(found["fc1"], x)
+    assert_rows(found["fc2"], np.maximum(x @ values(5, 6).T + values(5, seed=1), 0))
+    assert found["fc3"] is found["fc1"]
+    assert {len(moment.held_out) for moment in found.values()} == {4}
+    assert found["fc1"].samples == 16
+
+
+def test_the_same_samples_are_held_out_for_every_layer_and_the_seed_draws_them(tmp_path: Path) -> None:
+    x = values(20, 6)
+    read = two_layers(tmp_path)
+    first, again, other = (layer_moments(read, {"x": x}, seed=seed) for seed in (0, 0, 1))
+    held = first["fc1"].held_out
+    np.testing.assert_allclose(
+        first["fc2"].held_out, np.maximum(held @ values(5, 6).T + values(5, seed=1), 0), rtol=1e-4, atol=1e-5
+    )
+    np.testing.assert_array_equal(held, again["fc1"].held_out)
+    assert not np.array_equal(held, other["fc1"].held_out)
+
+
+@pytest.mark.parametrize(("samples", "counted"), [(20, 20), (4, 4), (22, 24), (3, 4)])
+def test_a_last_batch_that_is_not_full_starts_over(tmp_path: Path, samples: int, counted: int) -> None:
+    x = values(samples, 6)
+    found = layer_moments(two_layers(tmp_path, batch=4), {"x": x}, seed=0)
+    assert_rows(found["fc1"], np.resize(x, (counted, 6)))
+
+
+def test_of_few_inferences_rows_are_held_out(tmp_path: Path) -> None:
+    found = layer_moments(two_layers(tmp_path, batch=10), {"x": values(10, 6)}, seed=0)
+    assert (found["fc1"].samples, len(found["fc1"].held_out)) == (8, 2)
+    alone = layer_moments(two_layers(tmp_path), {"x": values(1, 6)}, seed=0)
+    assert (alone["fc1"].samples, len(alone["fc1"].held_out)) == (1, 0)
+
+
+def test_tokens_are_rows(tmp_path: Path) -> None:
+    read = read_model(saved(matmul_model(in_shape=(2, 3, 6), out_shape=(2, 3, 4)), tmp_path))
+    x = values(12, 3, 6)
+    (moment,) = layer_moments(read, {"x": x}, seed=0).values()
+    assert_rows(moment, x.reshape(-1, 6))
+    assert len(moment.held_out) == 6  # one inference of 2 samples of 3 tokens
+    whole = {sample.tobytes() for sample in x}
+    assert all(sample.tobytes() in whole for sample in moment.held_out.reshape(-1, 3, 6))
+
+
+def test_columns_of_a_transposed_gemm_are_rows(tmp_path: Path) -> None:
+    proto = model(
+        [node("Transpose", ["x"], ["t"], perm=[1, 0]), node("Gemm", ["t", "w"], ["y"], "fc", transA=1)],
+        inputs={"x": (3, 6)},
+        outputs={"y": (3, 4)},
+        constants={"w": values(6, 4)},
+    )
+    x = values(18, 6)
+    (moment,) = layer_moments(read_model(saved(proto, tmp_path)), {"x": x}, seed=0).values()
+    assert_rows(moment, x)
+
+
+def test_a_model_without_a_batch_dimension_and_a_layer_that_reads_the_input(tmp_path: Path) -> None:
+    read = read_model(saved(matmul_model(in_shape=(6,), out_shape=(4,)), tmp_path))
+    x = values(7, 6)
+    (moment,) = layer_moments(read, {"x": x}, seed=0).values()
+    assert_rows(moment, x)
+
+
+def test_only_the_layers_that_are_asked_for(tmp_path: Path) -> None:
+    read = two_layers(tmp_path)
+    assert list(layer_moments(read, {"x": values(5, 6)}, seed=0, layers=["fc2"])) == ["fc2"]
+    assert layer_moments(read, {"x": values(5, 6)}, seed=0, layers=[]) == {}
+    with pytest.raises(UsageError, match="no FC layer 'fc9'"):
+        layer_moments(read, {"x": values(5, 6)}, seed=0, layers=["fc9"])
+
+
+def test_activations_that_overflow_are_refused(tmp_path: Path) -> None:
+    x = values(5, 6)
+    x[3] = 3e38
+    with pytest.raises(DataError, match="NaN or Inf in 'a'"):
+        layer_moments(two_layers(tmp_path), {"x": x}, seed=0)
+
+
+def test_the_compressor_hands_each_layer_its_moment(tmp_path: Path) -> None:
+    read = two_layers(tmp_path)
+    layer = read.site("fc2").layer
+    candidate = Candidate(layer, TTShape((4, 1), (1, 5), (1, 2, 1)), decomposer="whitened")
+    with pytest.raises(UsageError, match="needs calibration data"):
+        Compressor(read, seed=0).cores(candidate)
+    moments = layer_moments(read, {"x": values(50, 6)}, seed=0)
+    found = Compressor(read, seed=0, moments=moments).cores(candidate)
+    plain = Compressor(read, seed=0).cores(Candidate(layer, candidate.tt_shape))
+    assert found.squared_error > plain.squared_error * 1.0001  # it minimises something else
+    Compressor(read, seed=0, moments=moments).apply([candidate])

@@ -1,0 +1,213 @@
+/* See timing_memory.h. */
+#include "timing_memory.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define SLOT_SHIFT 5 /* a slot of a channel is 32 cycles */
+
+void *lrf_allocate(size_t bytes)
+{
+    void *memory = calloc(1, bytes ? bytes : 1);
+    if (!memory) {
+        fputs("timing plugin: out of memory\n", stderr);
+        _Exit(EXIT_FAILURE);
+    }
+    return memory;
+}
+
+void lrf_memory_init(struct lrf_memory *memory, const struct lrf_model *model)
+{
+    memory->model = model;
+    memory->line_shift = (uint32_t)__builtin_ctz(model->line_bytes);
+    for (uint32_t k = 0; k < model->caches; k++) {
+        const struct lrf_cache_model *shape = &model->cache[k];
+        const uint32_t rate = k + 1 < model->caches ? shape->fill_rate : model->dram_rate;
+        memory->cache[k].lines = lrf_allocate((size_t)shape->sets * shape->ways * sizeof(struct lrf_line));
+        memory->cache[k].set_mask = shape->sets - 1;
+        memory->cache[k].ways = shape->ways;
+        memory->channel[k].rate = rate;
+        memory->channel[k].capacity = rate << SLOT_SHIFT;
+    }
+}
+
+/* The cycle at which a transfer asked for at `now` starts. Beyond the ring, time is taken as free. */
+static uint64_t transfer(struct lrf_channel *channel, uint64_t now, uint32_t bytes)
+{
+    uint64_t slot = now >> SLOT_SHIFT, start = now;
+    uint32_t left = bytes * LRF_RATE;
+    bool started = false;
+    for (;; slot++) {
+        const uint32_t i = slot % LRF_CHANNEL_SLOTS;
+        if (channel->slot[i] != slot) {
+            if (channel->slot[i] > slot)
+                return start;
+            channel->slot[i] = slot;
+            channel->granted[i] = 0;
+        }
+        const uint32_t room = channel->capacity - channel->granted[i];
+        if (!room)
+            continue;
+        if (!started) {
+            const uint64_t from = (slot << SLOT_SHIFT) + channel->granted[i] / channel->rate;
+            start = from > now ? from : now;
+            started = true;
+        }
+        if (room >= left) {
+            channel->granted[i] += left;
+            return start;
+        }
+        channel->granted[i] = channel->capacity;
+        left -= room;
+    }
+}
+
+static struct lrf_line *lookup(struct lrf_memory *m, unsigned k, uint64_t line)
+{
+    struct lrf_line *set = &m->cache[k].lines[(line & m->cache[k].set_mask) * m->cache[k].ways];
+    for (uint32_t w = 0; w < m->cache[k].ways; w++) {
+        if (set[w].tag == line + 1) {
+            set[w].used = ++m->clock;
+            return &set[w];
+        }
+    }
+    return NULL;
+}
+
+/* A dirty line leaves cache `k`: to the next cache, where it is if nothing pushed it out, else to memory. */
+static void write_back(struct lrf_memory *m, unsigned k, uint64_t now, uint64_t line)
+{
+    for (; k < m->model->caches; k++) {
+        transfer(&m->channel[k], now, m->model->line_bytes);
+        m->moved[k + 1] += m->model->line_bytes;
+        struct lrf_line *next = k + 1 < m->model->caches ? lookup(m, k + 1, line) : NULL;
+        if (next) {
+            next->dirty = 1;
+            return;
+        }
+    }
+}
+
+static struct lrf_line *install(struct lrf_memory *m, unsigned k, uint64_t now, uint64_t line, uint64_t ready)
+{
+    struct lrf_line *set = &m->cache[k].lines[(line & m->cache[k].set_mask) * m->cache[k].ways], *victim = set;
+    for (uint32_t w = 0; w < m->cache[k].ways; w++)
+        if (!set[w].tag || (victim->tag && set[w].used < victim->used))
+            victim = &set[w];
+    if (victim->dirty)
+        write_back(m, k, now, victim->tag - 1);
+    *victim = (struct lrf_line){.tag = line + 1, .ready = ready, .used = ++m->clock};
+    return victim;
+}
+
+static uint32_t latency_of(const struct lrf_model *model, unsigned level)
+{
+    return level < model->caches ? model->cache[level].latency : model->dram_latency;
+}
+
+/* Bring `line` into cache `k`, which does not have it. Latencies add up to the load-to-use latency of the level that
+ * has the line, less the nearest cache's own. */
+static struct lrf_line *fetch(struct lrf_memory *m, unsigned k, uint64_t now, uint64_t line, unsigned *level)
+{
+    uint64_t there = now; /* when the next level has the line */
+    *level = k + 1;
+    if (k + 1 < m->model->caches) {
+        struct lrf_line *next = lookup(m, k + 1, line);
+        if (!next)
+            next = fetch(m, k + 1, now, line, level);
+        else if (next->ready > now)
+            *level = next->source;
+        there = next->ready > now ? next->ready : now;
+    }
+    const uint64_t start = transfer(&m->channel[k], there, m->model->line_bytes);
+    m->moved[k + 1] += m->model->line_bytes;
+    const uint64_t ready = start + latency_of(m->model, k + 1) - m->model->cache[k].latency;
+    struct lrf_line *entry = install(m, k, ready, line, ready);
+    entry->source = (uint8_t)*level;
+    return entry;
+}
+
+/* A miss waits until one of the lines under way has arrived, if there are as many as there may be. */
+static uint64_t *claim_miss(struct lrf_memory *m)
+{
+    uint64_t *first = &m->miss_done[0];
+    for (uint32_t i = 1; i < m->model->misses; i++)
+        if (m->miss_done[i] < *first)
+            first = &m->miss_done[i];
+    return first;
+}
+
+uint64_t lrf_access(struct lrf_memory *m, uint64_t now, uint64_t address, bool store, unsigned *level)
+{
+    const uint64_t line = address >> m->line_shift;
+    *level = 0;
+    if (m->model->perfect_memory)
+        return now;
+    struct lrf_line *entry = lookup(m, 0, line);
+    if (entry) {
+        if (entry->ready > now)
+            *level = entry->source;
+    } else {
+        uint64_t *done = claim_miss(m);
+        entry = fetch(m, 0, *done > now ? *done : now, line, level);
+        *done = entry->ready;
+    }
+    entry->dirty |= store;
+    return entry->ready > now ? entry->ready : now;
+}
+
+/* Ask for the lines that `touched` would be `step` bytes on, for all steps up to `ahead` that were not asked for yet. */
+static void run_ahead(struct lrf_memory *m, unsigned k, uint64_t now, struct lrf_touched touched, int64_t step,
+                      int32_t ahead, int32_t *reached)
+{
+    unsigned level;
+    for (int32_t n = *reached < 0 ? 1 : *reached + 1; n <= ahead; n++) {
+        for (uint32_t i = 0; i < touched.count; i++) {
+            const uint64_t line = (touched.address[i] + (uint64_t)(step * n)) >> m->line_shift;
+            if (!lookup(m, k, line))
+                fetch(m, k, now, line, &level);
+        }
+    }
+    if (ahead > *reached)
+        *reached = ahead;
+}
+
+static int32_t steps_of(uint32_t lines, uint32_t count)
+{
+    return lines && lines < count ? 1 : (int32_t)(lines / count);
+}
+
+void lrf_prefetch(struct lrf_memory *m, uint64_t now, uint64_t pc, struct lrf_touched touched)
+{
+    const struct lrf_model *model = m->model;
+    if (!model->prefetch_streams || !touched.count || model->perfect_memory)
+        return;
+    struct lrf_stream *stream = &m->stream[(pc >> 1) % model->prefetch_streams];
+    const uint64_t address = touched.address[0];
+    const int64_t stride = (int64_t)(address - stream->last), line = model->line_bytes;
+    const uint64_t lines_on = (address >> m->line_shift) - (stream->last >> m->line_shift);
+    if (stream->pc != pc) {
+        *stream = (struct lrf_stream){.pc = pc, .last = address};
+        return;
+    }
+    stream->last = address;
+    if (stride != stream->stride) {
+        stream->stride = stride;
+        stream->confident = false;
+        stream->near = stream->far = 0;
+        return;
+    }
+    /* Within a line the next line is what lies ahead; there are so many steps less to go as were gone. */
+    const bool small = stride < line && stride > -line;
+    const int32_t gone = small ? lines_on != 0 : 1;
+    if (!stride || (stream->confident && !gone))
+        return;
+    stream->near -= stream->confident ? gone : 0;
+    stream->far -= stream->confident ? gone : 0;
+    stream->confident = true;
+    const int64_t step = !small ? stride : stride > 0 ? line : -line;
+    if (model->caches > 1)
+        run_ahead(m, 1, now, touched, step, steps_of(model->prefetch_far_lines, touched.count), &stream->far);
+    run_ahead(m, 0, now, touched, step, steps_of(model->prefetch_near_lines, touched.count), &stream->near);
+}
