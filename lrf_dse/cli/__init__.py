@@ -11,7 +11,7 @@ from typing import Any, NoReturn, cast
 
 import typer
 
-from lrf_dse.cli import deploy, doctor, explore, export, layers, profile, report, targets
+from lrf_dse.cli import bench, deploy, doctor, explore, export, layers, profile, report, targets
 from lrf_dse.errors import LrfDseError
 
 _INTERRUPTED = 130
@@ -27,6 +27,7 @@ app = typer.Typer(
 )
 for module in (layers, explore, report, export, deploy, profile, targets, doctor):
     app.command(module.__name__.rpartition(".")[2])(module.command)
+app.add_typer(bench.app, name="bench")
 
 
 def main() -> None:
