@@ -34,7 +34,8 @@ from lrf_dse.builders.program import BUILDERS
 ROOT = Path(__file__).resolve().parents[2]
 JOBS = 2
 MAIN = """
-import resource, sys
+import resource, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background inherits it ignored
 size = int(sys.argv.pop(1))
 resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 from lrf_dse.cli import main

@@ -13,6 +13,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -105,7 +106,8 @@ class Sshd:
         assert self.process is not None
         sessions = _children(self.process.pid)
         for pid in [*(child for session in sessions for child in _children(session) if _is_sshd(child)), *sessions]:
-            os.kill(pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # a connection may end by itself just now
+                os.kill(pid, signal.SIGKILL)
         return len(sessions)
 
     def config(self, **changes: str) -> Path:
