@@ -92,7 +92,7 @@ def second_opinion(
         folder.mkdir(parents=True, exist_ok=True)
         job = _job(make, target, folder, builder)
         first, second = reference.run(job), opinion.run(replace(job, work=folder / "opinion"))
-        if reason := _unusable(first) or _unusable(second):
+        if reason := _unusable("reference", first) or _unusable("second opinion", second):
             left_out[name] = reason
             continue
         assert isinstance(first, Measurement) and isinstance(second, Measurement)
@@ -113,10 +113,10 @@ def _job(make: MakeKernel, target: Target, folder: Path, builder: str) -> Job:
     return Job(program, target, tuple(inputs), expected, folder / "reference", schedule=built.schedule)
 
 
-def _unusable(outcome: Measurement | Failure) -> str | None:
+def _unusable(who: str, outcome: Measurement | Failure) -> str | None:
     if isinstance(outcome, Failure):
-        return f"{outcome.stage}: {outcome.reason}"
-    return None if outcome.cycles is not None else f"{outcome.source}: no cycles"
+        return f"{who}, {outcome.stage}: {outcome.reason}"
+    return None if outcome.cycles is not None else f"{who}: {outcome.source}, no cycles"
 
 
 def spearman(pairs: Sequence[tuple[float, float]]) -> float | None:

@@ -20,6 +20,7 @@ SAID = ("stdout.txt", "stderr.txt")
 """What the program printed, in the work folder."""
 
 _VERSION_TIMEOUT_S = 30.0
+_ADDRESS_SPACE = "16G"
 
 
 def qemu_version() -> str:
@@ -52,11 +53,12 @@ def run_qemu(command: Sequence[str], target: Target, work: Path, *, writes: Path
     """Run `command` (options, a program, its arguments) in `work` until it exits with 0, else raise Rejected.
 
     The plugin of the command creates the file `writes` when it loads: raises ToolError if QEMU never came so far.
-    The seed is fixed, for a guest stack that is the same every time. Output goes to files: a pipe held open by a
+    Seed and address space are fixed, so that a program's addresses are the same every time: without -R, QEMU gives away
+    addresses of the host, which are random, as soon as a hint is taken. Output goes to files: a pipe held open by a
     grandchild would outlive the timeout. The guest gets an empty environment (it lies on its stack), which also keeps
     QEMU_* variables of the user out.
     """
-    code = _wait([_qemu(), "-cpu", target.qemu.cpu, "-seed", "1", *command], work, timeout_s)
+    code = _wait([_qemu(), "-cpu", target.qemu.cpu, "-seed", "1", "-R", _ADDRESS_SPACE, *command], work, timeout_s)
     said = (work / SAID[1]).read_text(encoding="utf-8", errors="replace").strip().splitlines()
     if not writes.exists() or (code != 0 and said and said[0].startswith(f"{QEMU}: ")):
         detail = said[-1] if said else f"exit code {code}"

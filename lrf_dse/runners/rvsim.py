@@ -1,6 +1,6 @@
 """Run the bare-metal form of a program on rvsim, an independent simulator: a second opinion on cycles.
 
-Never the headline figure. rvsim refuses some legal code (`lrf_dse.runners.rvsim_console.refused_instruction`): such a
+Never the headline figure. rvsim refuses some legal code and gets some wrong (`lrf_dse.runners.rvsim_console`): such a
 program is a Failure that names the instruction.
 """
 
@@ -23,7 +23,7 @@ from lrf_dse.errors import BuildError, ToolError, UsageError
 from lrf_dse.resources import data_dir
 from lrf_dse.runners.answers import Rejected, read_object
 from lrf_dse.runners.job import Job, raw_bytes
-from lrf_dse.runners.rvsim_console import Console, read_console
+from lrf_dse.runners.rvsim_console import Console, miscomputed_instructions, read_console
 from lrf_dse.runners.rvsim_model import config_of, model_of
 from lrf_dse.runners.verify import Errors, compare
 from lrf_dse.schema import Failure, Measurement
@@ -66,7 +66,7 @@ class RvsimRunner:
             console = _simulate(job, program, self.max_instructions)
             errors = compare(console.outputs, job.expected, tolerance=job.tolerance)
             if isinstance(errors, str):
-                raise Rejected("verify", errors)
+                raise Rejected("verify", errors + _known_faults(job))
         except BuildError as error:
             return Failure("build", str(error), (str(job.work),))
         except Rejected as rejected:
@@ -98,6 +98,14 @@ def tool_versions() -> dict[str, str]:
     for path in [*sources, *sorted(_PROCESS.parent.glob("rvsim*.py"))]:
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return {RVSIM: rvsim_version(), "bare": digest.hexdigest()[:16]}
+
+
+def _known_faults(job: Job) -> str:
+    """What a wrong result may come from that is not the program's fault: added to the words about it."""
+    images = job.schedule.executables.values() if job.schedule else ()
+    names = sorted({name for image in images for name in miscomputed_instructions(image)})
+    what = " and ".join(names)
+    return f" (the kernels hold {what}, which rvsim {rvsim_version()} gets wrong under LMUL > 1)" if names else ""
 
 
 def _link(job: Job) -> Path:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -27,6 +29,8 @@ _OP_V, _LOAD_FP, _STORE_FP = 0x57, 0x07, 0x27
 _GATHER_16 = 0b001110
 _WHOLE_REGISTER = 0b01000
 _ELEMENT_BITS = {0: 8, 5: 16, 6: 32, 7: 64}
+_MOVE_MASK = 0xFFF0_707F  # section 16.1: everything but the two registers
+_MISCOMPUTED = {0x4200_6057: "vmv.s.x", 0x4200_5057: "vfmv.s.f"}
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,20 @@ def refused_instruction(code: int) -> str | None:
         return None
     registers = (code >> 29) + 1
     return f"vs{registers}r.v" if opcode == _STORE_FP else f"vl{registers}re{_ELEMENT_BITS[width]}.v"
+
+
+def miscomputed_instructions(code: bytes) -> tuple[str, ...]:
+    """The names of instructions in `code` that rvsim 2.1.0 executes wrongly under LMUL > 1.
+
+    vmv.s.x and vfmv.s.f write one register whatever the LMUL; with a tail-agnostic vtype rvsim fills the registers
+    after it with ones. Only where those hold something is the result wrong: this explains an error and predicts none.
+
+    >>> miscomputed_instructions(bytes.fromhex("d7610742"))
+    ('vmv.s.x',)
+    """
+    halves = struct.unpack(f"<{len(code) // 2}H", code[: len(code) // 2 * 2])
+    words = (low | high << 16 for low, high in pairwise(halves))
+    return tuple(sorted({_MISCOMPUTED[key] for word in words if (key := word & _MOVE_MASK) in _MISCOMPUTED}))
 
 
 def _trap(cause: int, pc: int, value: int, instruction: int, simulator: str) -> str:

@@ -45,6 +45,9 @@ TRIAL_TOLERANCE = 5e-3
 MAX_SWEEPS = 20
 """Sweeps of the final fit; it stops before when it no longer gains."""
 
+LARGE_SWEEPS = 3
+"""Sweeps where C is held as rows (more than 8192 inputs): one takes minutes, so no ridge is searched for either."""
+
 
 @dataclass(frozen=True)
 class WhitenedSvd:
@@ -104,15 +107,17 @@ class TtAls:
 
     def fit(self, weight: FloatArray, shape: TTShape, moment: Moment) -> Fit:
         """The final fit of W [out, in] (scaled to about 1) on all rows, from the best start known."""
+        large = moment.second is None
         ridge = DEFAULT_RIDGE if self.ridge is None else self.ridge
         starts = [_plain(weight, shape, self.seed)]
-        if self.ridge is None and len(moment.held_out):
+        if self.ridge is None and len(moment.held_out) and not large:
             ridge, tried = self._chosen_ridge(weight, shape, moment, starts[0])
             starts.append(tried)
         everything = moment.with_held_out()
         starts.append(whitened_tt_svd(weight, shape, everything, ridge, seed=self.seed))
         metric = metric_of(everything, ridge)
-        return fit(weight, metric, _best_start(weight, metric, starts), sweeps=self.sweeps)
+        sweeps = min(self.sweeps, LARGE_SWEEPS) if large else self.sweeps
+        return fit(weight, metric, _best_start(weight, metric, starts), sweeps=sweeps)
 
     def _chosen_ridge(
         self, weight: FloatArray, shape: TTShape, moment: Moment, plain: WideCores

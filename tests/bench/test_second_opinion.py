@@ -84,4 +84,4 @@ def test_what_one_of_them_refuses_is_left_out_with_the_reason(tmp_path: Path) ->
     target = load_target("spacemit-k1")
     found = second_opinion(kernels, target, tmp_path, reference=_Refuses(), opinion=_Refuses())
     assert (found.entries, found.spearman) == ((), None)
-    assert found.left_out == {"fc": "run: not spacemit-k1"}
+    assert found.left_out == {"fc": "reference, run: not spacemit-k1"}

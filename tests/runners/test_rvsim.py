@@ -22,7 +22,7 @@ from lrf_dse.runners.job import Job
 from lrf_dse.runners.qemu import QemuRunner
 from lrf_dse.runners.runner import get_runner
 from lrf_dse.runners.rvsim import RvsimRunner
-from lrf_dse.runners.rvsim_console import Pass, read_console, refused_instruction
+from lrf_dse.runners.rvsim_console import Pass, miscomputed_instructions, read_console, refused_instruction
 from lrf_dse.schema import Failure, Measurement
 from lrf_dse.target import Target, load_target, target_names
 
@@ -126,6 +126,32 @@ def test_legal_code_that_rvsim_refuses_is_named(k1: Target, tmp_path: Path) -> N
 )
 def test_what_is_known_to_be_refused(code: int, name: str | None) -> None:
     assert refused_instruction(code) == name
+
+
+@pytest.mark.parametrize(
+    ("code", "names"),
+    [
+        ("d7610742", ("vmv.s.x",)),  # vmv.s.x v3, a4
+        ("0100d7610742", ("vmv.s.x",)),  # after a compressed instruction
+        ("57500742d7610742", ("vfmv.s.f", "vmv.s.x")),
+        ("d7610743", ()),  # another vs2
+        ("d7610740", ()),  # masked: no such instruction
+        ("d76107", ()),
+        ("", ()),
+    ],
+)
+def test_what_is_known_to_be_computed_wrongly(code: str, names: tuple[str, ...]) -> None:
+    assert miscomputed_instructions(bytes.fromhex(code)) == names
+
+
+def test_a_wrong_result_names_what_rvsim_gets_wrong(job_of: JobOf, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        rvsim, "miscomputed_instructions", lambda image: ("vmv.s.x",) if image[:4] == b"\x7fELF" else ()
+    )
+    (expected,) = run_once(fully_connected(), [X])
+    outcome = RvsimRunner().run(job_of(expected=(expected + np.float32(0.01),)))
+    assert isinstance(outcome, Failure)
+    assert outcome.reason.endswith("the kernels hold vmv.s.x, which rvsim 2.1.0 gets wrong under LMUL > 1)")
 
 
 def test_an_endless_program_ends_at_the_limit_of_instructions(job_of: JobOf) -> None:

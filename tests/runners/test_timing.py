@@ -154,6 +154,16 @@ def test_stores_are_written_back(tmp_path: Path) -> None:
     assert last.bytes_by_level["l2"] == pytest.approx(2 * STREAM_BYTES, rel=0.02)
 
 
+def test_only_so_many_misses_are_under_way(tmp_path: Path) -> None:
+    """16 independent loads from memory, 8 at a time: two latencies of 385 cycles for 16 lines."""
+    loads = "\n".join(f"fld f{i}, {64 * i}(a2)" for i in range(16))
+    step = "li t1, 1024\nadd a2, a2, t1"
+    cold = Micro("cold", f"{loads}\n{step}", 1, start="mv a2, a0", iterations=64, passes=1)
+    ((only,),) = passes_of([cold], tmp_path, switches=TimingSwitches(prefetch=False))
+    assert only.cycles == pytest.approx(64 * 2 * 385, rel=0.03)
+    assert only.bytes_by_level["dram"] == 64 * 1024
+
+
 JUMP = """auipc a2, 0
     xor a5, a5, {toggle}
     add a2, a2, a5
@@ -174,9 +184,9 @@ def test_a_mispredicted_jump_costs_what_the_target_says(tmp_path: Path) -> None:
 
 def test_loops_and_calls_are_predicted(tmp_path: Path) -> None:
     """An inner loop of 5 fits the history; a return finds its caller on the stack."""
-    body = "li t0, 5\n1: addi t0, t0, -1\nbnez t0, 1b\njal ra, 2f\nj 3f\n2: ret\n3:"
-    last = warm(body, tmp_path)
-    assert last.branches == (5 + 3 + 1) * N
+    calls = "jal ra, 2f\nj 4f\n2: mv a4, ra\njal ra, 3f\nmv ra, a4\nret\n3: ret\n4:"
+    last = warm(f"li t0, 5\n1: addi t0, t0, -1\nbnez t0, 1b\n{calls}", tmp_path)
+    assert last.branches == (5 + 5 + 1) * N
     assert last.mispredicts <= 2
 
 
@@ -280,7 +290,7 @@ def team(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_threads_join_at_the_slowest_and_repeat(team: Path, tmp_path: Path) -> None:
     """Shares of 1000, 2000 and 3000 additions, then one of 1000 alone; spinning threads are not measured."""
     assert K1.timing is not None
-    runs = [run_timed(team, K1, tmp_path, threads=3) for _ in range(5)]
+    runs = [run_timed(team, K1, tmp_path, threads=3) for _ in range(10)]
     assert all(run == runs[0] for run in runs)
     assert len(runs[0]) == 3
     last = runs[0][-1]
@@ -297,7 +307,8 @@ def test_threads_join_at_the_slowest_and_repeat(team: Path, tmp_path: Path) -> N
 
 def test_the_counting_plugin_counts_shares_too(team: Path, tmp_path: Path) -> None:
     timed = run_timed(team, K1, tmp_path, threads=3)
-    command = [QEMU, "-cpu", K1.qemu.cpu, "-plugin", f"{plugin_path()},out=counts.json", str(team)]
+    same_addresses = ["-seed", "1", "-R", "16G"]
+    command = [QEMU, "-cpu", K1.qemu.cpu, *same_addresses, "-plugin", f"{plugin_path()},out=counts.json", str(team)]
     subprocess.run(command, cwd=tmp_path, check=True, timeout=60)
     counted = json.loads((tmp_path / "counts.json").read_text())
     assert (counted["regions"], counted["open"]) == (3, 0)

@@ -11,7 +11,7 @@ from lrf_dse.tt.als import fit, matrix_of
 from lrf_dse.tt.als_core import CoreProblem, solve_core
 from lrf_dse.tt.contraction import to_matrix
 from lrf_dse.tt.data_aware import TtAls, WhitenedSvd, whitened_tt_svd
-from lrf_dse.tt.moment import Metric, held_out_error, metric_of, moment_of
+from lrf_dse.tt.moment import Metric, MomentSum, held_out_error, metric_of, moment_of
 from lrf_dse.tt.numpy_svd import NumpyTtSvd
 from tests import strategies
 
@@ -175,6 +175,25 @@ def test_data_helps_on_data_that_was_not_fitted(shape):
     )
     assert als < 0.9 * min(plain, whitened)
     assert whitened < 1.02 * plain  # plain TT-SVD is among what it chooses from
+
+
+@pytest.mark.parametrize("shape", [TTShape((30, 1), (1, 30), (1, 6, 1)), TTShape((6, 5), (5, 6), (1, 6, 1))], ids=str)
+def test_a_moment_held_as_rows_is_as_good(shape):
+    rows, weight = inputs(600, 30), noise(30, 30).astype(np.float32)
+    total = MomentSum(30, matrix_side=1)
+    total.add(rows[:480])
+    total.hold_out(rows[480:])
+    moment, judge = total.moment(), moment_of(rows, held_out=inputs(1200, 30)[600:])
+    assert moment.second is None
+    errors = [
+        held_out_error(judge, weight, to_matrix(decomposer.decompose(weight, shape, known)))
+        for decomposer in (WhitenedSvd(), TtAls())
+        for known in (moment, moment_of(rows[:480], held_out=rows[480:]))
+    ]
+    assert errors[0] == pytest.approx(errors[1], rel=1e-3)
+    assert errors[2] < 1.1 * errors[3]
+    if not shape.is_low_rank:
+        assert len(TtAls().fit(weight.astype(np.float64), shape, moment).objectives) == 1 + 2 * 3
 
 
 def test_few_rows_choose_a_larger_ridge_than_many():
