@@ -41,6 +41,7 @@ def command(
 
 def _show(target: Target, *, as_json: bool) -> None:
     from lrf_dse.report.info import target_figures
+    from lrf_dse.target import timing_figures
 
     if as_json:
         print_json(target.model_dump(mode="json"))
@@ -54,3 +55,6 @@ def _show(target: Target, *, as_json: bool) -> None:
         print_table("Figures", ("figure", ">value", "basis", "source"), rows)
     else:
         print_line("no timing model: latency is counted in executed instructions")
+    if target.timing is not None:
+        parts = [(name, text, known.basis, known.source) for name, text, known in timing_figures(target.timing)]
+        print_table("Timing model", ("part", "cost", "basis", "source"), parts)

@@ -2,7 +2,7 @@
 
 job           what to run and what to expect: a frozen value
 runner        the one-method Protocol and the registry RUNNERS
-qemu          qemu-riscv64 with the counting or the timing plugin
+qemu          qemu-riscv64 with the counting or the timing plugin; emulator is the process itself
 timing        a target's timing model as the plugin reads it, and what the plugin writes
 plugin        builds QEMU plugins from toolchain/plugin/ on first use
 ssh           a board that OpenSSH reaches; board, board_facts, board_timing and repeats are its parts without ssh,
