@@ -86,7 +86,8 @@ def _model_job(subject: Path, target: Target, work: Path, *, batch: int | None, 
     proto = Compressor(model, seed=seed).apply(())
     inputs = example_inputs(model, None, seed=seed)
     built = build_with_iree(proto, target, work)
-    return Job(Path(built.program.path), target, inputs, run_once(proto, inputs), work / "run")
+    expected = run_once(proto, inputs)
+    return Job(Path(built.program.path), target, inputs, expected, work / "run", schedule=built.schedule)
 
 
 def profile_rows(profile: Profile) -> list[tuple[str, str]]:

@@ -88,8 +88,8 @@ def refused_instruction(code: int) -> str | None:
 def miscomputed_instructions(code: bytes) -> tuple[str, ...]:
     """The names of instructions in `code` that rvsim 2.1.0 executes wrongly under LMUL > 1.
 
-    vmv.s.x and vfmv.s.f write one register whatever the LMUL; with a tail-agnostic vtype rvsim fills the registers
-    after it with ones. Only where those hold something is the result wrong: this explains an error and predicts none.
+    vmv.s.x and vfmv.s.f write one register whatever the LMUL; rvsim, under a tail-agnostic vtype, fills the rest of the
+    group with ones. Only where those hold something is the result wrong: this explains an error and predicts none.
 
     >>> miscomputed_instructions(bytes.fromhex("d7610742"))
     ('vmv.s.x',)
