@@ -54,9 +54,10 @@ class IreeFlags(Section):
 
 
 class CompilerFlags(Section):
-    """What zig cc must know."""
+    """What zig cc must know: the instruction set, and the core to order instructions for, by LLVM's name."""
 
     mcpu: str
+    tune: str | None = Field(default=None, pattern=r"^[a-z0-9-]+$")
 
 
 class QemuFlags(Section):

@@ -1,0 +1,79 @@
+"""Compile the C of a kernel into an object that stands alone: what a program or a .vmfb can link.
+
+Such code may call nothing and own no data that needs relocation at load: IREE's ELF loader resolves no symbols
+(FACTS.md), and a call of memcpy that the compiler put in would crash there. Owns the compiler's flags for kernels.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from lrf_dse.builders.zig import zig_cc
+from lrf_dse.errors import BuildError
+from lrf_dse.target import Target
+
+KERNEL_FLAGS = ("-O3", "-ffreestanding", "-fPIC", "-fvisibility=hidden")
+
+_SHT_SYMTAB, _SHN_UNDEF = 2, 0
+_SECTION = struct.Struct("<IIQQQQIIQQ")
+_SYMBOL = struct.Struct("<IBBHQQ")
+
+
+def machine_flags(target: Target) -> list[str]:
+    """What the compiler must know of the target to emit its code.
+
+    The core to schedule for goes past zig: its own -mtune means -mcpu, and would bring in extensions that QEMU lacks.
+    """
+    tune = ["-Xclang", "-tune-cpu", "-Xclang", target.cc.tune] if target.cc.tune else []
+    return ["-target", "riscv64-linux-musl", f"-mcpu={target.cc.mcpu}", "-mcmodel=medany", *tune]
+
+
+def compile_kernel(
+    source: str, target: Target, work_dir: Path, *, name: str, flags: Sequence[str] = KERNEL_FLAGS
+) -> Path:
+    """Write `source` as NAME.c into `work_dir` and compile it; the path of NAME.o.
+
+    Raises BuildError, also if the object needs a symbol from elsewhere.
+    """
+    path = work_dir.resolve() / f"{name}.c"
+    try:
+        path.write_text(source, encoding="utf-8")
+    except OSError as error:
+        raise BuildError(f"{path}: {error.strerror}") from error
+    warnings = ("-std=gnu11", "-Wall", "-Wextra", "-Werror")
+    built = path.with_suffix(".o")
+    zig_cc(
+        [*machine_flags(target), *warnings, *flags, "-fno-sanitize=all", "-g0", "-c", path.name, "-o", built.name],
+        cwd=work_dir,
+    )
+    if missing := undefined_symbols(built.read_bytes()):
+        raise BuildError(f"{path}: the compiled kernel needs {', '.join(missing)} from elsewhere")
+    return built
+
+
+def undefined_symbols(data: bytes) -> list[str]:
+    """The names that the relocatable ELF object `data` leaves for the linker to find, sorted."""
+    names = set()
+    sections = list(_sections(data))
+    for kind, offset, size, link in sections:
+        if kind != _SHT_SYMTAB:
+            continue
+        strings = sections[link][1]
+        for name, _, _, section, _, _ in _SYMBOL.iter_unpack(data[offset : offset + size]):
+            if section == _SHN_UNDEF and name:
+                start = strings + name
+                names.add(data[start : data.index(b"\0", start)].decode("ascii", "replace"))
+    return sorted(names)
+
+
+def _sections(data: bytes) -> Iterator[tuple[int, int, int, int]]:
+    """(type, offset, size, link) of every section."""
+    if data[:6] != b"\x7fELF\x02\x01":
+        raise BuildError("not a 64-bit little-endian ELF object")
+    (table,) = struct.unpack_from("<Q", data, 40)
+    entry_size, count = struct.unpack_from("<HH", data, 58)
+    for index in range(count):
+        _, kind, _, _, offset, size, link, _, _, _ = _SECTION.unpack_from(data, table + index * entry_size)
+        yield kind, offset, size, link
