@@ -1,0 +1,42 @@
+"""C kernels of whole FC layers as pure text: TT layers and dense ones, with RVV intrinsics or as plain C.
+
+spec         what a kernel computes: shape, batch, bias, activation, threads
+stages       the contraction as a list of batched small GEMMs, in any order that grows an interval of cores
+schedule     how a kernel computes it: order, merged cores, vector axis, register blocks, fusion
+choice       the schedules worth trying, ranked by the closed form
+closed_form  cycles of a schedule without running it
+packing      weights in the order in which a kernel reads them
+emit         C source, phases, sizes: the ABI of a kernel
+
+Runs nothing and reads no file (tests/test_architecture.py).
+"""
+
+from lrf_dse.codegen.choice import default_schedule, schedules
+from lrf_dse.codegen.closed_form import predicted_cycles
+from lrf_dse.codegen.emit import KernelCode, Phase
+from lrf_dse.codegen.packing import PackedStage, PackedWeights, Panel, pack, packed_weights
+from lrf_dse.codegen.schedule import KernelSchedule, StageSchedule, kernel_stages, scheduled_stages
+from lrf_dse.codegen.spec import Activation, KernelSpec
+from lrf_dse.codegen.stages import Stage, contraction_orders, stages_of
+
+__all__ = [
+    "Activation",
+    "KernelCode",
+    "KernelSchedule",
+    "KernelSpec",
+    "PackedStage",
+    "PackedWeights",
+    "Panel",
+    "Phase",
+    "Stage",
+    "StageSchedule",
+    "contraction_orders",
+    "default_schedule",
+    "kernel_stages",
+    "pack",
+    "packed_weights",
+    "predicted_cycles",
+    "scheduled_stages",
+    "schedules",
+    "stages_of",
+]

@@ -1,0 +1,83 @@
+"""How a kernel computes its layer: everything a tuner may vary, as one frozen value.
+
+Owns the names and the checks. `lrf_dse.codegen.choice` picks schedules, `lrf_dse.codegen.closed_form` predicts them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from lrf_dse.codegen.spec import KernelSpec
+from lrf_dse.codegen.stages import Stage, merged_shapes, stages_of
+
+VectorAxis = Literal["columns", "rows"]
+"""What lies in a vector: neighbouring columns of the state (scalars come from the packed A), or neighbouring rows of
+the packed A (scalars come from the state)."""
+
+LMULS = (1, 2, 4, 8)
+
+
+@dataclass(frozen=True)
+class StageSchedule:
+    """One stage: the vector axis, registers per vector (LMUL), and vectors that are summed up at a time (`block`).
+
+    `k_slices` is into how many parts the sum over K is cut, so that one part of the operands stays in a near cache.
+    """
+
+    vector: VectorAxis
+    lmul: int
+    block: int
+    k_slices: int = 1
+
+    def __post_init__(self) -> None:
+        if self.lmul not in LMULS or min(self.block, self.k_slices) < 1:
+            raise ValueError(f"lmul must be one of {LMULS}, block and k_slices >= 1: {self}")
+
+    def __str__(self) -> str:
+        return f"{self.vector} m{self.lmul} x{self.block}" + (f" k/{self.k_slices}" if self.k_slices > 1 else "")
+
+
+@dataclass(frozen=True)
+class KernelSchedule:
+    """A whole kernel. `lanes` is the number of floats in a vector register (1: plain C, no vector unit).
+
+    `merges` holds how many neighbouring cores are multiplied into each core that is contracted, `order` the
+    contraction order of these. The first `fused` stages run together over `slices` parts of their leading index, so
+    that what lies between them stays in a near cache; the last two stages run together over `rank_slices` parts of the
+    rank between them (only where the last one grows to the left).
+    """
+
+    order: tuple[int, ...]
+    merges: tuple[int, ...]
+    lanes: int
+    stages: tuple[StageSchedule, ...]
+    fused: int = 1
+    slices: int = 1
+    rank_slices: int = 1
+    vlen_agnostic: bool = False
+
+    def __post_init__(self) -> None:
+        if not len(self.order) == len(self.merges) == len(self.stages):
+            raise ValueError(f"order, merges and stages must have the same length: {self}")
+        if min(self.lanes, self.slices, self.rank_slices) < 1 or not 1 <= self.fused <= len(self.stages):
+            raise ValueError(f"lanes, slices and fused must be >= 1, fused at most the number of stages: {self}")
+
+    def __str__(self) -> str:
+        parts = [f"order {','.join(map(str, self.order))}"]
+        parts += [f"merged {','.join(map(str, self.merges))}"] if max(self.merges) > 1 else []
+        parts += [" | ".join(map(str, self.stages))]
+        parts += [f"first {self.fused} over {self.slices} slices"] if self.slices > 1 else []
+        parts += [f"last 2 over {self.rank_slices} rank slices"] if self.rank_slices > 1 else []
+        return "; ".join([*parts, f"{self.lanes} lanes" + (" or more" if self.vlen_agnostic else "")])
+
+
+def kernel_stages(spec: KernelSpec, schedule: KernelSchedule) -> tuple[Stage, ...]:
+    """The stages that `schedule` runs, in order. Raises ValueError if it does not fit `spec`."""
+    return stages_of(merged_shapes(spec.core_shapes, schedule.merges), schedule.order, batch=spec.batch)
+
+
+def scheduled_stages(spec: KernelSpec, schedule: KernelSchedule) -> Iterator[tuple[Stage, StageSchedule]]:
+    """The stages with how each is computed."""
+    return zip(kernel_stages(spec, schedule), schedule.stages, strict=True)

@@ -1,0 +1,124 @@
+"""The contraction of a TT layer as stages S'[l] = A S[l], in any order that grows an interval of neighbouring cores.
+
+With the cores a..b contracted, the state is [batch n_1..n_{a-1}, r_{a-1}, m_a..m_b, r_b, n_{b+1}..n_d]. Growing by the
+core on the left contracts (n_{a-1} r_{a-1}), growing by the one on the right (r_b n_{b+1}): both lie together in
+memory, so that every stage is a plain view [L, K, D] of the state before it, and no axis ever moves (DESIGN.md
+section 2). `last_first` is the order d-1, ..., 0 and `first_first` is 0, ..., d-1. A dense layer is the one
+stage of its one core.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lrf_dse.codegen.spec import CoreShape
+from lrf_dse.cost.counts import StageCount
+
+Side = Literal["start", "left", "right"]
+"""Where a core joins those that were contracted before it."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of the contraction: the core that joins, on which side, and the size of its batched GEMM."""
+
+    core: int
+    side: Side
+    count: StageCount
+
+
+def contraction_orders(d: int) -> tuple[tuple[int, ...], ...]:
+    """All 2^(d-1) orders in which d cores can be contracted; last_first is the first one, first_first the last.
+
+    >>> contraction_orders(3)
+    ((2, 1, 0), (1, 0, 2), (1, 2, 0), (0, 1, 2))
+    """
+    orders: list[tuple[int, ...]] = []
+
+    def grow(order: tuple[int, ...], first: int, last: int) -> None:
+        if len(order) == d:
+            orders.append(order)
+        if first > 0:
+            grow((*order, first - 1), first - 1, last)
+        if last < d - 1:
+            grow((*order, last + 1), first, last + 1)
+
+    for start in reversed(range(d)):
+        grow((start,), start, start)
+    return tuple(orders)
+
+
+def stages_of(core_shapes: Sequence[CoreShape], order: Sequence[int], *, batch: int) -> tuple[Stage, ...]:
+    """The stages in the order of their execution. Raises ValueError if `order` does not grow an interval."""
+    stages: list[Stage] = []
+    first = last = order[0]
+    for k in order:
+        left, m, n, right = core_shapes[k]
+        outside_left = batch * prod(n for _, _, n, _ in core_shapes[:first])
+        outside_right = prod(n for _, _, n, _ in core_shapes[last + 1 :])
+        inside = prod(m for _, m, _, _ in core_shapes[first : last + 1])
+        if not stages:
+            stages.append(Stage(k, "start", StageCount(outside_left, left * m * right, n, outside_right)))
+        elif k == first - 1:
+            columns = inside * core_shapes[last][3] * outside_right
+            stages.append(Stage(k, "left", StageCount(outside_left // n, left * m, n * right, columns)))
+            first = k
+        elif k == last + 1:
+            batches = outside_left * core_shapes[first][0] * inside
+            stages.append(Stage(k, "right", StageCount(batches, m * right, left * n, outside_right // n)))
+            last = k
+        else:
+            raise ValueError(f"core {k} is no neighbour of cores {first}..{last}: order {tuple(order)}")
+    if len(stages) != len(core_shapes):
+        raise ValueError(f"order {tuple(order)} does not contract {len(core_shapes)} cores")
+    return tuple(stages)
+
+
+def stage_matrix(core: NDArray[np.float32], side: Side) -> NDArray[np.float32]:
+    """The constant A [R, K] of a stage from its core G [r, m, n, r'].
+
+    start: [(r m r'), n]; left: [(r m), (n r')]; right: [(m r'), (r n)].
+    """
+    left, m, n, right = core.shape
+    if side == "left":
+        return np.ascontiguousarray(core.reshape(left * m, n * right))
+    if side == "right":
+        return np.ascontiguousarray(core.transpose(1, 3, 0, 2).reshape(m * right, left * n))
+    return np.ascontiguousarray(core.transpose(0, 1, 3, 2).reshape(left * m * right, n))
+
+
+def merged_shapes(core_shapes: Sequence[CoreShape], merges: Sequence[int]) -> tuple[CoreShape, ...]:
+    """The core shapes after neighbours were multiplied: `merges` holds how many cores make each new one.
+
+    >>> merged_shapes([(1, 2, 3, 4), (4, 5, 6, 7), (7, 8, 9, 1)], (2, 1))
+    ((1, 10, 18, 7), (7, 8, 9, 1))
+    """
+    if sum(merges) != len(core_shapes) or min(merges) < 1:
+        raise ValueError(f"merges {tuple(merges)} do not make up {len(core_shapes)} cores")
+    shapes, at = [], 0
+    for size in merges:
+        group = core_shapes[at : at + size]
+        modes = prod(m for _, m, _, _ in group), prod(n for _, _, n, _ in group)
+        shapes.append((group[0][0], *modes, group[-1][3]))
+        at += size
+    return tuple(shapes)
+
+
+def merge_cores(cores: Sequence[NDArray[np.float32]], merges: Sequence[int]) -> list[NDArray[np.float32]]:
+    """The product cores that `merged_shapes` describes; products are summed in float64."""
+    merged, at = [], 0
+    for size in merges:
+        product = cores[at]
+        for core in cores[at + 1 : at + size]:
+            joined = np.einsum("amnb,bijc->aminjc", product.astype(np.float64), core)
+            a, m, i, n, j, c = joined.shape
+            product = joined.reshape(a, m * i, n * j, c)
+        merged.append(np.asarray(product, dtype=np.float32))
+        at += size
+    return merged
