@@ -86,6 +86,13 @@ TOOLS: tuple[Tool, ...] = (
     Tool("rvsim", "a second opinion on cycles", "pip install rvsim", wheel="rvsim", checked_with="2.1"),
     Tool("t3f", "the t3f decomposer", "pip install t3f", wheel="t3f"),
     Tool("tensorflow", "the t3f decomposer", "pip install tensorflow-cpu", wheel="tensorflow-cpu"),
+    Tool("ssh", "reaching boards", "apt-get install openssh-client", command=("ssh", "-V")),
+    Tool(
+        "sshd",
+        "tests only: a board on loopback",
+        "apt-get install openssh-server",
+        command=("/usr/sbin/sshd", "-V"),  # not on everybody's PATH
+    ),
     Tool("chromium", "tests only: drawing report.html", "apt-get install chromium", command=("chromium", "--version")),
 )
 
@@ -132,7 +139,7 @@ def _ask(command: tuple[str, ...], timeout_s: float) -> tuple[str | None, str | 
     if done.returncode != 0:
         lines = done.stderr.strip().splitlines() or ["no message"]
         return None, f"exit code {done.returncode}: {lines[-1]}"
-    match = _VERSION.search(done.stdout)
+    match = _VERSION.search(done.stdout) or _VERSION.search(done.stderr)  # ssh says it on standard error
     return (match.group() if match else None), None
 
 

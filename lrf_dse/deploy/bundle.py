@@ -7,6 +7,7 @@ onnxruntime on a golden input; only then do the files appear in the output folde
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import json
 import shutil
 import tempfile
@@ -121,12 +122,23 @@ def _manifest(request: BundleRequest, built: BuiltProgram, measured: Measurement
             "max_abs_error": measured.max_abs_error,
             "max_rel_error": measured.max_rel_error,
         },
-        "tool_versions": dict(built.program.tool_versions),
+        "tool_versions": {**built.program.tool_versions, **_own_versions()},
         "run": dict(request.run_facts),
         "files": {
             str(path.relative_to(staged)): {"bytes": path.stat().st_size, "sha256": _sha256(path)} for path in files
         },
     }
+
+
+def _own_versions() -> dict[str, str]:
+    """What decomposed the layers, and what the golden output comes from; unknown where a wheel is not installed."""
+    versions = {}
+    for wheel in ("lrf-dse", "onnxruntime"):
+        try:
+            versions[wheel] = importlib.metadata.version(wheel)
+        except importlib.metadata.PackageNotFoundError:
+            versions[wheel] = "unknown"
+    return versions
 
 
 def _ports(values: Any) -> list[dict[str, Any]]:

@@ -11,6 +11,8 @@ from typing import Any
 
 from lrf_dse.models.data import Dataset
 from lrf_dse.models.model import Model
+from lrf_dse.runners.ssh import BOARD_TOOL
+from lrf_dse.runners.timing import model_text
 from lrf_dse.schema import Candidate, FcLayer, content_key, to_json
 from lrf_dse.target import Target
 
@@ -26,18 +28,19 @@ def timing_key(candidate: Candidate, target: Target, tools: Mapping[str, str]) -
         sizes=[layer.out_features, layer.in_features, layer.batch, layer.has_bias],
         computation=_computation(candidate),
         dtype="float32",
-        **_machine(target, tools),
+        **_machine(target, tools, candidate.threads),
     )
 
 
 def plan_timing_key(model: Model, choices: Iterable[Candidate], target: Target, tools: Mapping[str, str]) -> str:
     """Key of the measurement of a whole model. The graph around the layers is known by the model's hash."""
+    chosen = tuple(choices)
     return content_key(
         "plan-timing",
         model=model.sha256,
         batch=model.batch,
-        choices={c.layer.name: _computation(c) for c in choices},
-        **_machine(target, tools),
+        choices={c.layer.name: _computation(c) for c in chosen},
+        **_machine(target, tools, max((c.threads for c in chosen), default=1)),
     )
 
 
@@ -87,15 +90,13 @@ def _weights(candidate: Candidate) -> dict[str, Any] | None:
     return {"shape": to_json(candidate.tt_shape), "order": candidate.order, "decomposer": candidate.decomposer}
 
 
-def _machine(target: Target, tools: Mapping[str, str]) -> dict[str, Any]:
-    """What compilers, runners and the timing model see of the target; its titles change no measurement."""
-    parts: dict[str, Any] = {
-        "isa": True,
-        "core": {"issue_width"},
-        "iree": True,
-        "cc": True,
-        "qemu": True,
-        "timing": True,
-    }
-    seen = target.model_dump(mode="json", include=parts)
-    return {"target": seen, "tools": dict(tools)}
+def _machine(target: Target, tools: Mapping[str, str], threads: int) -> dict[str, Any]:
+    """What compilers and the runner see of the target: its titles and the sources of its figures change no measurement.
+
+    A board is itself: neither an emulator's flags nor a model of it decide what it says.
+    """
+    parts, model = {"isa", "iree", "cc"}, None
+    if BOARD_TOOL not in tools:
+        parts |= {"qemu"}
+        model = None if target.timing is None else model_text(target, threads=threads)
+    return {"target": target.model_dump(mode="json", include=parts), "timing_model": model, "tools": dict(tools)}

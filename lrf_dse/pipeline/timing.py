@@ -156,11 +156,19 @@ def build_and_run(
         folder = work_dir / name
         folder.mkdir()
         try:
-            program = Path(build(model, bench.target, folder).program.path)
+            built = build(model, bench.target, folder)
         except BuildError as error:
             outcomes[name] = Failure("build", f"{name}: {error}", (str(folder),))
             continue
-        jobs[name] = Job(program, bench.target, tuple(inputs), expected, folder / "run", threads=threads)
+        jobs[name] = Job(
+            Path(built.program.path),
+            bench.target,
+            tuple(inputs),
+            expected,
+            folder / "run",
+            threads=threads,
+            schedule=built.schedule,
+        )
         outcomes[name] = bench.run(jobs[name])
     right = {name: outcome for name, outcome in outcomes.items() if isinstance(outcome, Measurement)}
     if not right:

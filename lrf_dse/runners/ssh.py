@@ -25,6 +25,8 @@ from lrf_dse.schema import Failure, Measurement
 from lrf_dse.target import Isa
 
 _PROGRAM = "program"
+BOARD_TOOL = "board"
+"""The entry of tool_versions that names the board; figures of no other runner have it."""
 
 
 class SshRunner:
@@ -59,7 +61,7 @@ class SshRunner:
 
 def tool_versions(board: Board) -> dict[str, str]:
     """What a board's figures depend on besides program and target: part of their content key."""
-    return {"board": board.host, "board prefix": " ".join(board.runner_prefix), "board cores": board.cpus or ""}
+    return {BOARD_TOOL: board.host, "board prefix": " ".join(board.runner_prefix), "board cores": board.cpus or ""}
 
 
 def require_fit(board: Board, isa: Isa, files: Iterable[Path]) -> BoardFacts:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import json
 import re
 import shlex
@@ -104,7 +105,11 @@ def test_files_and_manifest(bundle: Bundle) -> None:
     assert (manifest["target"]["isa"], manifest["target"]["vlen_bits"]) == (target.isa.march, target.isa.vlen_bits)
     assert manifest["inputs"] == [{"name": "x", "dtype": "float32", "shape": [1, SIZES[0]]}]
     assert manifest["outputs"] == [{"name": "y", "dtype": "float32", "shape": [1, SIZES[-1]]}]
-    assert manifest["tool_versions"].keys() >= {"iree", "zig"}
+    versions = manifest["tool_versions"]
+    assert versions.keys() == {"iree", "zig", "host", "lrf-dse", "onnxruntime"}
+    assert {name: versions[name] for name in ("lrf-dse", "onnxruntime")} == {
+        name: importlib.metadata.version(name) for name in ("lrf-dse", "onnxruntime")
+    }
 
 
 def test_the_manifest_says_what_the_run_said(bundle: Bundle) -> None:

@@ -16,8 +16,10 @@ from lrf_dse.models.data import Dataset, load_data, split
 from lrf_dse.models.model import Model
 from lrf_dse.models.reader import read_model
 from lrf_dse.pipeline.keys import accuracy_key, plan_timing_key, timing_key, weight_error_key
+from lrf_dse.runners.board import Board
+from lrf_dse.runners.ssh import tool_versions as board_versions
 from lrf_dse.schema import Candidate, FcLayer, TTShape, dense_candidate
-from lrf_dse.target import Target, load_target
+from lrf_dse.target import Figure, Target, load_target
 
 LAYER = FcLayer("fc0", 64, 32, 1, has_bias=True)
 LOW_RANK = Candidate(LAYER, TTShape((32, 1), (1, 64), (1, 8, 1)))
@@ -34,12 +36,36 @@ def other_machine(section: str, **changes: object) -> Target:
     return TARGET.model_copy(update={section: part})
 
 
+def figure(value: float) -> Figure:
+    return Figure(value=value, basis="assumed", source="this test")
+
+
+def costing(target: Target, operation: str, **changes: object) -> Target:
+    """`target` with one cost changed."""
+    assert target.timing is not None
+    costs = target.timing.costs
+    cost = {**costs.cost, operation: costs.cost[operation].model_copy(update=changes)}
+    timing = target.timing.model_copy(update={"costs": costs.model_copy(update={"cost": cost})})
+    return target.model_copy(update={"timing": timing})
+
+
+def reworded(target: Target) -> Target:
+    """`target` with other words about every cost, and about the cost table."""
+    assert target.timing is not None
+    costs = target.timing.costs
+    sources = {name: known.model_copy(update={"source": "hearsay"}) for name, known in costs.sources.items()}
+    timing = target.timing.model_copy(update={"costs": costs.model_copy(update={"title": "other", "sources": sources})})
+    return target.model_copy(update={"timing": timing})
+
+
 SAME_TIMING: dict[str, Callable[[], str]] = {
     "layer's name": lambda: timing_key(of_layer(name="other"), TARGET, TOOLS),
     "layer's operation": lambda: timing_key(of_layer(op="MatMul"), TARGET, TOOLS),
     "decomposer": lambda: timing_key(replace(LOW_RANK, decomposer="t3f"), TARGET, TOOLS),
     "target's name": lambda: timing_key(LOW_RANK, TARGET.model_copy(update={"name": "k1", "title": "K1"}), TOOLS),
     "number of cores": lambda: timing_key(LOW_RANK, other_machine("core", count=1), TOOLS),
+    "sources of its figures": lambda: timing_key(LOW_RANK, reworded(TARGET), TOOLS),
+    "figures that no runner sees": lambda: timing_key(LOW_RANK, other_machine("core", freq_hz=None), TOOLS),
     "order of the tools": lambda: timing_key(LOW_RANK, TARGET, dict(reversed(TOOLS.items()))),
 }
 OTHER_TIMING: dict[str, Callable[[], str]] = {
@@ -54,6 +80,10 @@ OTHER_TIMING: dict[str, Callable[[], str]] = {
     "vector length": lambda: timing_key(LOW_RANK, other_machine("isa", vlen_bits=512), TOOLS),
     "compiler's flags": lambda: timing_key(LOW_RANK, other_machine("iree", cpu_features="+m"), TOOLS),
     "simulator's flags": lambda: timing_key(LOW_RANK, other_machine("qemu", cpu="rv64"), TOOLS),
+    "a cost": lambda: timing_key(LOW_RANK, costing(TARGET, "v_float_fma", busy=(9, 9, 9, 9)), TOOLS),
+    "issue width": lambda: timing_key(LOW_RANK, other_machine("core", issue_width=figure(3)), TOOLS),
+    "barrier": lambda: timing_key(LOW_RANK, other_machine("timing", barrier_cycles=figure(7)), TOOLS),
+    "no timing model": lambda: timing_key(LOW_RANK, TARGET.model_copy(update={"timing": None}), TOOLS),
     "a tool's version": lambda: timing_key(LOW_RANK, TARGET, TOOLS | {"zig": "0.16"}),
     "another tool": lambda: timing_key(LOW_RANK, TARGET, TOOLS | {"plugin": "1"}),
 }
@@ -67,6 +97,26 @@ def test_a_timing_does_not_depend_on(what: str) -> None:
 @pytest.mark.parametrize("what", OTHER_TIMING)
 def test_a_timing_depends_on(what: str) -> None:
     assert OTHER_TIMING[what]() != timing_key(LOW_RANK, TARGET, TOOLS)
+
+
+def test_on_a_board_neither_model_nor_emulator_counts() -> None:
+    """A calibrated target does not send everything to the board again."""
+    tools = TOOLS | board_versions(Board("me@k1"))
+    on_board = timing_key(LOW_RANK, TARGET, tools)
+    for other in (other_machine("timing", barrier_cycles=figure(7)), other_machine("qemu", cpu="rv64")):
+        assert timing_key(LOW_RANK, other, tools) == on_board
+    assert timing_key(LOW_RANK, other_machine("iree", cpu_features="+m"), tools) != on_board
+
+
+@pytest.mark.parametrize("threads", [2, 4])
+def test_what_threads_share_counts_only_with_threads(threads: int) -> None:
+    """The bandwidth of the whole chip is one core's only where all are busy."""
+    assert TARGET.timing is not None
+    dram = TARGET.timing.dram.model_copy(update={"chip_bytes_per_cycle": figure(6)})
+    other = other_machine("timing", dram=dram)
+    several = replace(LOW_RANK, threads=threads)
+    assert timing_key(LOW_RANK, other, TOOLS) == timing_key(LOW_RANK, TARGET, TOOLS)
+    assert timing_key(several, other, TOOLS) != timing_key(several, TARGET, TOOLS)
 
 
 @pytest.fixture
