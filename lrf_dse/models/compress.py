@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lrf_dse.models.model import Model
-from lrf_dse.models.rewrite import Replacement, rewrite
+from lrf_dse.models.rewrite import KEPT, Replacement, rewrite
 from lrf_dse.schema import Candidate, TTShape
 from lrf_dse.tt.contraction import Cores, to_matrix
 from lrf_dse.tt.moment import Moment
@@ -78,7 +78,7 @@ class Compressor:
         """
         chosen = {choice.layer.name: choice for choice in choices if not choice.is_dense}
         replacements: dict[str, Replacement] = {
-            name: (self.cores(choice).cores, choice.order) for name, choice in chosen.items()
+            name: Replacement(self.cores(choice).cores, choice.order) for name, choice in chosen.items()
         }
         stored_out_in = [name for name, site in self.model.sites.items() if not site.transposed]
-        return rewrite(self.model, dict.fromkeys(stored_out_in) | replacements)
+        return rewrite(self.model, dict.fromkeys(stored_out_in, KEPT) | replacements)

@@ -1,13 +1,14 @@
 """Rewrite FC layers of a model as transpose-free chains of Reshape and MatMul (see `chain`).
 
 Owns the surgery on the graph: the chain takes the place of the Gemm or MatMul, the value that came out keeps
-its name, a bias stays an Add, and constants that nobody uses any more go. The model that was read is never
-changed: the work is on a copy that shares its tensors.
+its name, a bias stays an Add (and may be shifted), and constants that nobody uses any more go. The model that was read
+is never changed: the work is on a copy that shares its tensors.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +16,7 @@ import numpy as np
 from lrf_dse.errors import UsageError
 from lrf_dse.models.chain import Step, chain, reshape_step
 from lrf_dse.models.constants import resolve
-from lrf_dse.models.discover import Array, is_set, static_shape
+from lrf_dse.models.discover import Array, FcSite, is_set, static_shape
 from lrf_dse.models.model import Model
 from lrf_dse.schema import FcLayer, Order
 from lrf_dse.tt.contraction import Core
@@ -26,42 +27,64 @@ if TYPE_CHECKING:
 
 SINGLE_LAYER_OPSET = 17
 
-Replacement = tuple[Sequence[Core], Order] | None
-"""The cores of a layer and their contraction order; None keeps it dense."""
+
+@dataclass(frozen=True, eq=False)
+class Replacement:
+    """What takes the place of a layer: its cores and their contraction order, or a dense `weight` [out, in].
+
+    With neither the layer keeps its own weight. `bias_shift` [out] is added to the layer's constant bias.
+    """
+
+    cores: Sequence[Core] | None = None
+    order: Order = "last_first"
+    weight: Array | None = None
+    bias_shift: Array | None = None
+
+
+KEPT = Replacement()
+"""The layer stays dense, in the layout that compilers like."""
 
 ChainMaker = Callable[[tuple[int, ...], tuple[int, ...]], Sequence[Step]]
 """The steps of a layer, from the shapes of its input and output."""
 
 
 def rewrite(model: Model, replacements: Mapping[str, Replacement]) -> onnx.ModelProto:
-    """`model` with each named layer computed by its cores in the given order; the other layers are kept.
+    """`model` with each named layer computed by its replacement; the other layers are kept.
 
-    Where cores are None the layer stays dense, as x W^T with W^T stored [in, out] as compilers like it. (IREE 3.13
-    makes scalar code of Gemm with transB = 1 at batch 1: 1.06 million instructions for 784x300, else 32 thousand.)
-    Cores stand for W as `model.weights` gives it, so Gemm's alpha is already in them. Raises UsageError for an
-    unknown layer or cores of another size.
+    A layer without cores stays dense, as x W^T with W^T stored [in, out] as compilers like it. (IREE 3.13 makes scalar
+    code of Gemm with transB = 1 at batch 1: 1.06 million instructions for 784x300, else 32 thousand.) Cores stand for W
+    as `model.weights` gives it, so Gemm's alpha is already in them. Raises UsageError for an unknown layer, cores of
+    another size, or a shift of a bias that is not there.
     """
     import onnx_ir as ir
 
     for name, replacement in replacements.items():
-        layer = model.site(name).layer
-        if replacement is not None:
-            _check_sizes(layer, replacement[0])
+        _check(model.site(name), replacement)
     copy = model.ir.clone()
     nodes = {node.name: node for node in copy.graph if node.name in replacements}
     taken = _names(copy.graph)
     for name, replacement in replacements.items():
+        if replacement.bias_shift is not None:
+            _shift_bias(copy.graph, nodes[name], replacement.bias_shift, taken)
         _replace(copy.graph, nodes[name], _chain_maker(model, name, replacement), taken)
     return ir.to_proto(copy)
 
 
 def _chain_maker(model: Model, name: str, replacement: Replacement) -> ChainMaker:
     """How the steps of a layer follow from the shapes around it."""
-    if replacement is None:
-        transposed = np.ascontiguousarray(model.weights(name)[0].T)
+    cores, order = replacement.cores, replacement.order
+    if cores is None:
+        weight = model.weights(name)[0] if replacement.weight is None else replacement.weight
+        transposed = np.ascontiguousarray(weight.T, np.float32)
         return lambda _in_shape, out_shape: (Step("MatMul", "right", transposed, out_shape),)
-    cores, order = replacement
     return lambda in_shape, out_shape: chain(cores, order, in_shape=in_shape, out_shape=out_shape)
+
+
+def _check(site: FcSite, replacement: Replacement) -> None:
+    if replacement.cores is not None:
+        _check_sizes(site.layer, replacement.cores)
+    if replacement.bias_shift is not None and site.bias is None:
+        raise UsageError(f"layer {site.layer.name} has no constant bias to shift")
 
 
 def single_layer_model(
@@ -131,6 +154,23 @@ def _replace(graph: ir.Graph, node: ir.Node, make_chain: ChainMaker, taken: set[
     ir.convenience.replace_nodes_and_values(graph, node, [node], nodes, [output], [nodes[-1].outputs[0]])
     for value in operands:
         _drop_if_unused(graph, value)
+
+
+def _shift_bias(graph: ir.Graph, node: ir.Node, shift: Array, taken: set[str]) -> None:
+    """Add `shift` [out] to the constant bias: Gemm's C (which is scaled by beta later), or the operand of the Add."""
+    beta = np.float32(1.0)
+    if node.op_type == "Gemm":
+        adder, at = node, 2
+        beta = np.float32(node.attributes.get_float("beta", 1.0))
+    else:
+        use = next(iter(node.outputs[0].uses()))
+        adder, at = use.node, 1 - use.idx
+    old = adder.inputs[at]
+    stored = resolve(old)
+    assert stored is not None, "discover() takes only a constant for a bias"
+    shifted = (stored.array() + shift / beta).astype(np.float32)
+    adder.replace_input_with(at, _constant(graph, shifted, f"{node.name}.bias", taken))
+    _drop_if_unused(graph, old)
 
 
 def _transposed(

@@ -21,7 +21,7 @@ from lrf_dse.models.chain import chain
 from lrf_dse.models.evaluate import outputs
 from lrf_dse.models.model import Model, to_onnx
 from lrf_dse.models.reader import read_model
-from lrf_dse.models.rewrite import rewrite, single_layer_model
+from lrf_dse.models.rewrite import KEPT, Replacement, rewrite, single_layer_model
 from lrf_dse.schema import FcLayer, Order, TTShape
 
 ORDERS: tuple[Order, ...] = get_args(Order)
@@ -122,7 +122,7 @@ def test_rewritten_model_at_every_opset(tmp_path: Path, opset: int, order: Order
     ]
     constants = {"w": values(12, 12), "b": values(12)}
     proto = model(nodes, inputs={"x": (batch, 12)}, outputs={"y": (batch, 12)}, constants=constants, opset=opset)
-    rewritten = rewrite(read(proto, tmp_path), {"fc": (cores, order)})
+    rewritten = rewrite(read(proto, tmp_path), {"fc": Replacement(cores, order)})
     check(rewritten)
     assert rewritten.opset_import[0].version == opset
     assert set(ops(rewritten)) == {"Reshape", "MatMul", "Add", "Relu"}
@@ -171,7 +171,7 @@ def test_gemm_in_every_form(
     w = original.weights("fc")[0]
     # W [4, 6] = U V with U the identity: an exact low-rank pair.
     cores = [np.eye(4, dtype=np.float32).reshape(1, 4, 1, 4), np.ascontiguousarray(w).reshape(4, 1, 6, 1)]
-    rewritten = rewrite(original, {"fc": None if order is None else (cores, order)})
+    rewritten = rewrite(original, {"fc": KEPT if order is None else Replacement(cores, order)})
     check(rewritten)
     assert "Gemm" not in ops(rewritten)
     assert ops(rewritten).count("MatMul") == (1 if order is None else 2)
@@ -193,7 +193,7 @@ def test_inputs_that_are_not_a_matrix(tmp_path: Path, in_shape: tuple[int, ...],
     out_shape = (*in_shape[:-1], 8)
     original = read(matmul_model(values(12, 8), in_shape=in_shape, out_shape=out_shape), tmp_path)
     cores = cores_of((4, 2), (3, 4), (1, 5, 1))
-    rewritten = rewrite(original, {"fc": None if order is None else (cores, order)})
+    rewritten = rewrite(original, {"fc": KEPT if order is None else Replacement(cores, order)})
     check(rewritten)
     x = values(*in_shape, seed=3)
     got = run(rewritten, {"x": x})
@@ -205,9 +205,9 @@ def test_inputs_that_are_not_a_matrix(tmp_path: Path, in_shape: tuple[int, ...],
 def test_the_model_that_was_read_is_not_changed(tmp_path: Path) -> None:
     original = read(matmul_model(values(12, 8), in_shape=(1, 12), out_shape=(1, 8)), tmp_path)
     before = to_onnx(original).SerializeToString(deterministic=True)
-    first = rewrite(original, {"fc": (cores_of((4, 2), (3, 4), (1, 5, 1)), "last_first")})
+    first = rewrite(original, {"fc": Replacement(cores_of((4, 2), (3, 4), (1, 5, 1)))})
     assert to_onnx(original).SerializeToString(deterministic=True) == before
-    again = rewrite(original, {"fc": (cores_of((4, 2), (3, 4), (1, 5, 1)), "last_first")})
+    again = rewrite(original, {"fc": Replacement(cores_of((4, 2), (3, 4), (1, 5, 1)))})
     assert first == again
     assert rewrite(original, {}) == to_onnx(original)
 
@@ -230,7 +230,7 @@ def test_shared_weights(tmp_path: Path, behind: str) -> None:
         (["b"], x @ weight @ tt.T),
         (["a", "b"], x @ tt.T @ tt.T),
     ):
-        rewritten = rewrite(original, dict.fromkeys(chosen, (cores, "last_first")))
+        rewritten = rewrite(original, dict.fromkeys(chosen, Replacement(cores)))
         check(rewritten)
         np.testing.assert_allclose(outputs(rewritten, {"x": x})["y"], expected, rtol=1e-3, atol=1e-3)
         left = {*(t.name for t in rewritten.graph.initializer), *ops(rewritten)}
@@ -261,7 +261,7 @@ def test_names_that_are_taken_are_not_reused(tmp_path: Path) -> None:
     constants = {"w": values(6, 6), "fc.weight": values(6)}
     original = read(model(nodes, inputs={"x": (1, 6)}, outputs={"y": (1, 6)}, constants=constants), tmp_path)
     cores = cores_of((3, 2), (2, 3), (1, 4, 1))
-    rewritten = rewrite(original, {"fc": (cores, "last_first")})
+    rewritten = rewrite(original, {"fc": Replacement(cores)})
     check(rewritten)
     names = [n.name for n in rewritten.graph.node if n.name]
     assert len(set(names)) == len(names)
@@ -276,7 +276,7 @@ def test_a_layer_whose_value_is_used_twice_and_is_an_output(tmp_path: Path) -> N
         model(nodes, inputs={"x": (1, 6)}, outputs={"h": (1, 6), "y": (1, 6)}, constants={"w": values(6, 6)}), tmp_path
     )
     cores = cores_of((3, 2), (2, 3), (1, 4, 1))
-    rewritten = rewrite(original, {"fc": (cores, "first_first")})
+    rewritten = rewrite(original, {"fc": Replacement(cores, "first_first")})
     check(rewritten)
     assert [value.name for value in rewritten.graph.output] == ["h", "y"]
     x = values(1, 6, seed=4)
@@ -288,18 +288,45 @@ def test_a_layer_whose_value_is_used_twice_and_is_an_output(tmp_path: Path) -> N
 
 def test_a_rewritten_model_can_be_read_again(tmp_path: Path) -> None:
     original = read(matmul_model(values(12, 8), in_shape=(1, 12), out_shape=(1, 8)), tmp_path)
-    rewritten = rewrite(original, {"fc": (cores_of((8, 1), (1, 12), (1, 3, 1)), "last_first")})
+    rewritten = rewrite(original, {"fc": Replacement(cores_of((8, 1), (1, 12), (1, 3, 1)))})
     again = read(rewritten, tmp_path, "again.onnx")
     assert [(layer.in_features, layer.out_features) for layer in again.fc_layers] == [(12, 3), (3, 8)]
 
 
 def test_wrong_names_and_sizes_are_refused(tmp_path: Path) -> None:
     original = read(matmul_model(), tmp_path)
-    for replacement in ((cores_of((4, 1), (1, 6), (1, 2, 1)), ORDERS[0]), None):
+    for replacement in (Replacement(cores_of((4, 1), (1, 6), (1, 2, 1))), KEPT):
         with pytest.raises(UsageError, match="no FC layer 'fc2'; the layers are fc"):
             rewrite(original, {"fc2": replacement})
     with pytest.raises(UsageError, match=r"layer fc is \[4, 6\], but the cores given for it multiply to \[6, 4\]"):
-        rewrite(original, {"fc": (cores_of((6, 1), (1, 4), (1, 2, 1)), "last_first")})
+        rewrite(original, {"fc": Replacement(cores_of((6, 1), (1, 4), (1, 2, 1)))})
+
+
+@pytest.mark.parametrize("beta", [1.0, 0.5])
+def test_a_bias_is_shifted_and_a_shared_one_stays_for_the_others(tmp_path: Path, beta: float) -> None:
+    nodes = [
+        node("Gemm", ["x", "w", "b"], ["g"], "gemm", transB=1, beta=beta),
+        node("MatMul", ["x", "v"], ["m"], "matmul"),
+        node("Add", ["b", "m"], ["a"]),
+        node("Add", ["g", "b"], ["h"]),
+        node("Add", ["a", "h"], ["y"]),
+    ]
+    constants = {"w": values(4, 6), "v": values(6, 4, seed=1), "b": values(4, seed=2)}
+    original = read(model(nodes, inputs={"x": (2, 6)}, outputs={"y": (2, 4)}, constants=constants), tmp_path)
+    x, shift = values(2, 6, seed=3), values(4, seed=4)
+    before = outputs(to_onnx(original), {"x": x})["y"]
+    dense = Replacement(weight=2 * values(4, 6), bias_shift=shift)
+    rewritten = rewrite(original, {"gemm": dense, "matmul": Replacement(bias_shift=shift)})
+    check(rewritten)
+    expected = before + x @ values(4, 6).T + 2 * shift
+    np.testing.assert_allclose(outputs(rewritten, {"x": x})["y"], expected, rtol=1e-4, atol=1e-5)
+    assert rewrite(original, {}) == to_onnx(original)
+
+
+def test_a_bias_that_is_not_there_cannot_be_shifted(tmp_path: Path) -> None:
+    original = read(matmul_model(), tmp_path)
+    with pytest.raises(UsageError, match="layer fc has no constant bias to shift"):
+        rewrite(original, {"fc": Replacement(bias_shift=values(4))})
 
 
 @pytest.mark.parametrize("batch", [1, 3])
