@@ -1,14 +1,14 @@
-"""Rewrite FC layers of a model as transpose-free chains of Reshape and MatMul (see `chain`).
+"""Rewrite FC layers of a model: as chains of Reshape and MatMul (`chain`), or as calls of generated kernels.
 
-Owns the surgery on the graph: the chain takes the place of the Gemm or MatMul, the value that came out keeps
-its name, a bias stays an Add (and may be shifted), and constants that nobody uses any more go. The model that was read
-is never changed: the work is on a copy that shares its tensors.
+Owns the surgery on the graph: what computes the layer takes the place of the Gemm or MatMul, the value that came out
+keeps its name, a bias stays an Add (and may be shifted), and constants that nobody uses any more go. The model that was
+read is never changed: the work is on a copy that shares its tensors. The calls are those of `kernel_call`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,7 +17,9 @@ from lrf_dse.errors import UsageError
 from lrf_dse.models.chain import Step, chain, reshape_step
 from lrf_dse.models.constants import resolve
 from lrf_dse.models.discover import Array, FcSite, is_set, static_shape
+from lrf_dse.models.kernel_call import Call, KernelChoice, call_node, define_functions
 from lrf_dse.models.model import Model
+from lrf_dse.models.surgery import add_constant, drop_if_unused, fresh, make_node, names_in
 from lrf_dse.schema import FcLayer, Order
 from lrf_dse.tt.contraction import Core
 
@@ -32,20 +34,19 @@ SINGLE_LAYER_OPSET = 17
 class Replacement:
     """What takes the place of a layer: its cores and their contraction order, or a dense `weight` [out, in].
 
-    With neither the layer keeps its own weight. `bias_shift` [out] is added to the layer's constant bias.
+    With neither the layer keeps its own weight. `bias_shift` [out] is added to the layer's constant bias. With a
+    `kernel` the cores are those of a call of that generated kernel, else of a chain.
     """
 
     cores: Sequence[Core] | None = None
     order: Order = "last_first"
     weight: Array | None = None
     bias_shift: Array | None = None
+    kernel: KernelChoice | None = None
 
 
 KEPT = Replacement()
 """The layer stays dense, in the layout that compilers like."""
-
-ChainMaker = Callable[[tuple[int, ...], tuple[int, ...]], Sequence[Step]]
-"""The steps of a layer, from the shapes of its input and output."""
 
 
 def rewrite(model: Model, replacements: Mapping[str, Replacement]) -> onnx.ModelProto:
@@ -62,22 +63,15 @@ def rewrite(model: Model, replacements: Mapping[str, Replacement]) -> onnx.Model
         _check(model.site(name), replacement)
     copy = model.ir.clone()
     nodes = {node.name: node for node in copy.graph if node.name in replacements}
-    taken = _names(copy.graph)
+    taken = names_in(copy.graph)
     for name, replacement in replacements.items():
         if replacement.bias_shift is not None:
             _shift_bias(copy.graph, nodes[name], replacement.bias_shift, taken)
-        _replace(copy.graph, nodes[name], _chain_maker(model, name, replacement), taken)
+        keeps_weight = replacement.cores is None and replacement.weight is None
+        computed = replace(replacement, weight=model.weights(name)[0]) if keeps_weight else replacement
+        _replace(copy.graph, nodes[name], computed, taken)
+    define_functions(copy, taken)
     return ir.to_proto(copy)
-
-
-def _chain_maker(model: Model, name: str, replacement: Replacement) -> ChainMaker:
-    """How the steps of a layer follow from the shapes around it."""
-    cores, order = replacement.cores, replacement.order
-    if cores is None:
-        weight = model.weights(name)[0] if replacement.weight is None else replacement.weight
-        transposed = np.ascontiguousarray(weight.T, np.float32)
-        return lambda _in_shape, out_shape: (Step("MatMul", "right", transposed, out_shape),)
-    return lambda in_shape, out_shape: chain(cores, order, in_shape=in_shape, out_shape=out_shape)
 
 
 def _check(site: FcSite, replacement: Replacement) -> None:
@@ -88,40 +82,31 @@ def _check(site: FcSite, replacement: Replacement) -> None:
 
 
 def single_layer_model(
-    layer: FcLayer,
-    cores: Sequence[Core] | None,
-    *,
-    weight: Array | None = None,
-    bias: Array | None = None,
-    order: Order = "last_first",
-    opset: int = SINGLE_LAYER_OPSET,
+    layer: FcLayer, replacement: Replacement, *, bias: Array | None = None, opset: int = SINGLE_LAYER_OPSET
 ) -> onnx.ModelProto:
     """A model that holds only `layer`: x [batch, in] -> y [batch, out].
 
-    With `cores` the TT chain; without, the dense layer x W^T from `weight` [out, in], stored [in, out] as
-    compilers like it. `bias` [out] or [batch, out] is added.
+    It is computed by the cores or the weight of `replacement`; `bias` [out] or [batch, out] is added.
     """
     import onnx_ir as ir
 
+    if replacement.cores is not None:
+        _check_sizes(layer, replacement.cores)
     rows = (layer.batch, layer.out_features)
     x = ir.val("x", ir.DataType.FLOAT, (layer.batch, layer.in_features))
     graph = ir.Graph([x], [], nodes=[], name="layer", opset_imports={"": opset})
-    if cores is not None:
-        _check_sizes(layer, cores)
-        steps: tuple[Step, ...] = chain(cores, order, in_shape=(layer.batch, layer.in_features), out_shape=rows)
-    elif weight is not None:
-        steps = (Step("MatMul", "right", np.ascontiguousarray(weight.T), rows),)
-    else:
-        raise ValueError(f"layer {layer.name}: give cores or a weight")
     taken = {"x", "y"}
-    y, nodes = _emit(graph, x, steps, "layer", taken)
+    nodes = _layer_nodes(graph, x, replacement, out_shape=rows, prefix="layer", taken=taken)
     if bias is not None:
-        nodes.append(_node("Add", [y, _constant(graph, bias, "bias", taken)], rows, "layer.bias_add", taken))
+        operands = [nodes[-1].outputs[0], add_constant(graph, bias, "bias", taken)]
+        nodes.append(make_node("Add", operands, rows, "layer.bias_add", taken))
     graph.extend(nodes)
     nodes[-1].outputs[0].name = "y"
     graph.outputs.append(nodes[-1].outputs[0])
     # IR version 8 came with opset 15-18; a newer opset needs a newer one.
-    return ir.to_proto(ir.Model(graph, ir_version=8 if opset <= 18 else 10, producer_name="lrf-dse"))
+    model = ir.Model(graph, ir_version=8 if opset <= 18 else 10, producer_name="lrf-dse")
+    define_functions(model, taken)
+    return ir.to_proto(model)
 
 
 def _check_sizes(layer: FcLayer, cores: Sequence[Core]) -> None:
@@ -134,8 +119,8 @@ def _check_sizes(layer: FcLayer, cores: Sequence[Core]) -> None:
         )
 
 
-def _replace(graph: ir.Graph, node: ir.Node, make_chain: ChainMaker, taken: set[str]) -> None:
-    """Put a chain of steps in the place of `node`."""
+def _replace(graph: ir.Graph, node: ir.Node, replacement: Replacement, taken: set[str]) -> None:
+    """Put what computes a layer in the place of `node`."""
     import onnx_ir as ir
 
     prefix, output = node.name or "", node.outputs[0]
@@ -144,16 +129,39 @@ def _replace(graph: ir.Graph, node: ir.Node, make_chain: ChainMaker, taken: set[
     assert x is not None and in_shape is not None and out_shape is not None, "discover() takes only known shapes"
     nodes: list[ir.Node] = []
     if node.op_type == "Gemm" and is_set(node, "transA"):
-        in_shape = (in_shape[1], in_shape[0])
-        x, nodes = _transposed(graph, x, in_shape, prefix, taken)
-    y, chain_nodes = _emit(graph, x, make_chain(in_shape, out_shape), prefix, taken)
-    nodes += chain_nodes
+        x, nodes = _transposed(graph, x, (in_shape[1], in_shape[0]), prefix, taken)
+    nodes += _layer_nodes(graph, x, replacement, out_shape=out_shape, prefix=prefix, taken=taken)
     if node.op_type == "Gemm":
-        nodes += _gemm_bias(graph, node, y, prefix, taken)
+        nodes += _gemm_bias(graph, node, nodes[-1].outputs[0], prefix, taken)
     operands = tuple(node.inputs)  # removing a node empties its inputs
     ir.convenience.replace_nodes_and_values(graph, node, [node], nodes, [output], [nodes[-1].outputs[0]])
     for value in operands:
-        _drop_if_unused(graph, value)
+        drop_if_unused(graph, value)
+
+
+def _layer_nodes(
+    graph: ir.Graph,
+    x: ir.Value,
+    replacement: Replacement,
+    *,
+    out_shape: tuple[int, ...],
+    prefix: str,
+    taken: set[str],
+) -> list[ir.Node]:
+    """The nodes of x W^T of `out_shape`, the last one giving it: not yet in `graph`, but their constants are."""
+    cores, order, in_shape = replacement.cores, replacement.order, static_shape(x)
+    if cores is None:
+        assert replacement.weight is not None, "a replacement without cores has a weight by now"
+        transposed = np.ascontiguousarray(replacement.weight.T, np.float32)
+        steps: tuple[Step, ...] = (Step("MatMul", "right", transposed, out_shape),)
+    elif replacement.kernel is not None:
+        name = fresh(f"{prefix}.kernel", taken)
+        inputs = [x, *(add_constant(graph, core, f"{prefix}.core", taken) for core in cores)]
+        return [call_node(inputs, Call(cores, order, replacement.kernel), out_shape=out_shape, name=name)]
+    else:
+        assert in_shape is not None, "the shapes around a layer are known"
+        steps = chain(cores, order, in_shape=in_shape, out_shape=out_shape)
+    return _emit(graph, x, steps, prefix, taken)[1]
 
 
 def _shift_bias(graph: ir.Graph, node: ir.Node, shift: Array, taken: set[str]) -> None:
@@ -169,8 +177,8 @@ def _shift_bias(graph: ir.Graph, node: ir.Node, shift: Array, taken: set[str]) -
     stored = resolve(old)
     assert stored is not None, "discover() takes only a constant for a bias"
     shifted = (stored.array() + shift / beta).astype(np.float32)
-    adder.replace_input_with(at, _constant(graph, shifted, f"{node.name}.bias", taken))
-    _drop_if_unused(graph, old)
+    adder.replace_input_with(at, add_constant(graph, shifted, f"{node.name}.bias", taken))
+    drop_if_unused(graph, old)
 
 
 def _transposed(
@@ -179,7 +187,7 @@ def _transposed(
     """Gemm's transA: `x` as rows. One row is only a matter of shape."""
     if shape[0] == 1:
         return _emit(graph, x, (reshape_step(shape),), f"{prefix}.x", taken)
-    node = _node("Transpose", [x], shape, f"{prefix}.x", taken, perm=[1, 0])
+    node = make_node("Transpose", [x], shape, f"{prefix}.x", taken, perm=[1, 0])
     return node.outputs[0], [node]
 
 
@@ -190,9 +198,9 @@ def _emit(
     nodes: list[ir.Node] = []
     for step in steps:
         kind = "shape" if step.op == "Reshape" else "weight"
-        constant = _constant(graph, step.constant, f"{prefix}.{kind}", taken)
+        constant = add_constant(graph, step.constant, f"{prefix}.{kind}", taken)
         operands = [constant, x] if step.form == "left" else [x, constant]
-        node = _node(step.op, operands, step.shape, f"{prefix}.{step.op.lower()}", taken)
+        node = make_node(step.op, operands, step.shape, f"{prefix}.{step.op.lower()}", taken)
         nodes.append(node)
         x = node.outputs[0]
     return x, nodes
@@ -209,71 +217,9 @@ def _gemm_bias(graph: ir.Graph, gemm: ir.Node, y: ir.Value, prefix: str, taken: 
     if beta != 1.0:
         stored = resolve(c)
         if stored is not None:
-            c = _constant(graph, np.float32(beta) * stored.array(), f"{prefix}.bias", taken)
+            c = add_constant(graph, np.float32(beta) * stored.array(), f"{prefix}.bias", taken)
         else:
-            scale = _constant(graph, np.array(beta, np.float32), f"{prefix}.beta", taken)
-            nodes.append(_node("Mul", [c, scale], static_shape(c), f"{prefix}.bias_scale", taken))
+            scale = add_constant(graph, np.array(beta, np.float32), f"{prefix}.beta", taken)
+            nodes.append(make_node("Mul", [c, scale], static_shape(c), f"{prefix}.bias_scale", taken))
             c = nodes[0].outputs[0]
-    return [*nodes, _node("Add", [y, c], shape, f"{prefix}.bias_add", taken)]
-
-
-def _node(
-    op: str,
-    inputs: Sequence[ir.Value],
-    shape: tuple[int, ...] | None,
-    name: str,
-    taken: set[str],
-    *,
-    perm: list[int] | None = None,
-) -> ir.Node:
-    import onnx_ir as ir
-
-    name = _fresh(name, taken)
-    output = ir.val(f"{name}_out", ir.DataType.FLOAT, shape)
-    return ir.node(op, inputs, {} if perm is None else {"perm": perm}, outputs=[output], name=name)
-
-
-def _constant(graph: ir.Graph, array: np.ndarray, name: str, taken: set[str]) -> ir.Value:
-    import onnx_ir as ir
-
-    name = _fresh(name, taken)
-    value = ir.val(name, const_value=ir.tensor(np.asarray(array, order="C"), name=name))
-    graph.register_initializer(value)
-    return value
-
-
-def _fresh(name: str, taken: set[str]) -> str:
-    """`name`, or `name_2`, `name_3`, ...: the first whose node and output names are free."""
-    candidate, count = name, 2
-    while candidate in taken or f"{candidate}_out" in taken:
-        candidate, count = f"{name}_{count}", count + 1
-    taken.update((candidate, f"{candidate}_out"))
-    return candidate
-
-
-def _names(graph: ir.Graph) -> set[str]:
-    """Every node and value name in use, nested graphs included: ONNX forbids to shadow an outer name."""
-
-    def used() -> Iterator[str | None]:
-        for node in graph.all_nodes():
-            yield node.name
-            yield from (value.name for value in (*node.inputs, *node.outputs) if value is not None)
-        yield from (value.name for value in (*graph.inputs, *graph.outputs, *graph.initializers.values()))
-
-    return {name for name in used() if name}
-
-
-def _drop_if_unused(graph: ir.Graph, value: ir.Value | None) -> None:
-    """Remove a constant that lost its last user, and the Identity, Transpose or Constant nodes it came through."""
-    if value is None or value.uses() or value.is_graph_output():
-        return
-    node = value.producer()
-    if node is None:
-        if value.is_initializer():
-            graph.initializers.pop(value.name or "")
-        return
-    if node.op_type in ("Constant", "Identity", "Transpose") and len(node.outputs) == 1 and node.graph is graph:
-        inputs = tuple(node.inputs)
-        graph.remove(node, safe=True)
-        for source in inputs:
-            _drop_if_unused(graph, source)
+    return [*nodes, make_node("Add", [y, c], shape, f"{prefix}.bias_add", taken)]

@@ -18,7 +18,7 @@ import numpy as np
 from lrf_dse.builders.program import BUILDERS, tool_versions
 from lrf_dse.errors import BuildError
 from lrf_dse.models.evaluate import run_once
-from lrf_dse.models.rewrite import single_layer_model
+from lrf_dse.models.rewrite import Replacement, single_layer_model
 from lrf_dse.runners.board import Board
 from lrf_dse.runners.job import Array, Job
 from lrf_dse.runners.qemu import model_sweep
@@ -194,8 +194,8 @@ def layer_program(candidate: Candidate, *, seed: int) -> tuple[onnx.ModelProto, 
     x = normal(layer.batch, layer.in_features, scale=1.0)
     if candidate.tt_shape is None:
         weight = normal(layer.out_features, layer.in_features, scale=layer.in_features**-0.5)
-        return single_layer_model(layer, None, weight=weight, bias=bias), [x]
+        return single_layer_model(layer, Replacement(weight=weight), bias=bias), [x]
     # Each core keeps the size of its input on average, so that no stage overflows or vanishes.
     shapes = candidate.tt_shape.core_shapes
     cores = [normal(*shape, scale=(shape[2] * shape[3]) ** -0.5) for shape in shapes]
-    return single_layer_model(layer, cores, bias=bias, order=candidate.order), [x]
+    return single_layer_model(layer, Replacement(cores, candidate.order), bias=bias), [x]

@@ -72,7 +72,7 @@ def test_a_single_layer_computes_what_the_cores_mean(cores: list[Array], batch: 
     w = einsum_matrix(cores)
     layer = FcLayer("fc", w.shape[1], w.shape[0], batch, True)
     x, bias = values(batch, w.shape[1], seed=7), values(w.shape[0], seed=8)
-    proto = single_layer_model(layer, cores, bias=bias, order=order)
+    proto = single_layer_model(layer, Replacement(cores, order), bias=bias)
     check(proto)
     np.testing.assert_allclose(outputs(proto, {"x": x})["y"], x @ w.T + bias, rtol=1e-3, atol=1e-3)
 
@@ -104,7 +104,7 @@ def test_the_forms_of_the_chain(cores: list[Array], batch: int, order: Order) ->
 )
 def test_plain_low_rank_is_two_matmuls(batch: int, out_dims: Any, in_dims: Any, order: Order) -> None:
     cores = cores_of(out_dims, in_dims, (1, 3, 1))
-    proto = single_layer_model(FcLayer("fc", 12, 8, batch, False), cores, order=order)
+    proto = single_layer_model(FcLayer("fc", 12, 8, batch, False), Replacement(cores, order))
     assert ops(proto) == ["MatMul", "MatMul"]
 
 
@@ -336,7 +336,7 @@ def test_a_dense_single_layer(batch: int, bias_rows: int | None) -> None:
         bias_rows = 1
     weight, x = values(4, 6), values(batch, 6, seed=1)
     bias = None if bias_rows is None else (values(4) if bias_rows == 1 else values(bias_rows, 4))
-    proto = single_layer_model(FcLayer("fc", 6, 4, batch, bias is not None), None, weight=weight, bias=bias)
+    proto = single_layer_model(FcLayer("fc", 6, 4, batch, bias is not None), Replacement(weight=weight), bias=bias)
     check(proto)
     expected = x @ weight.T + (0 if bias is None else bias)
     np.testing.assert_allclose(outputs(proto, {"x": x})["y"], expected, rtol=1e-4, atol=1e-5)
