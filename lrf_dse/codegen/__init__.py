@@ -11,9 +11,10 @@ emit         C source, phases, sizes: the ABI of a kernel
 Runs nothing and reads no file (tests/test_architecture.py).
 """
 
+from lrf_dse.codegen.abi import KernelCode, Phase
 from lrf_dse.codegen.choice import default_schedule, schedules
-from lrf_dse.codegen.closed_form import predicted_cycles
-from lrf_dse.codegen.emit import KernelCode, Phase
+from lrf_dse.codegen.closed_form import StageBound, predicted_cycles, stage_bounds
+from lrf_dse.codegen.emit import emit
 from lrf_dse.codegen.packing import PackedStage, PackedWeights, Panel, pack, packed_weights
 from lrf_dse.codegen.schedule import KernelSchedule, StageSchedule, kernel_stages, scheduled_stages
 from lrf_dse.codegen.spec import Activation, KernelSpec
@@ -29,14 +30,17 @@ __all__ = [
     "Panel",
     "Phase",
     "Stage",
+    "StageBound",
     "StageSchedule",
     "contraction_orders",
     "default_schedule",
+    "emit",
     "kernel_stages",
     "pack",
     "packed_weights",
     "predicted_cycles",
     "scheduled_stages",
     "schedules",
+    "stage_bounds",
     "stages_of",
 ]

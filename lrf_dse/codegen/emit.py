@@ -1,32 +1,14 @@
-"""The result of the generator: C source, how to call it, and the sizes it needs.
-
-ABI of every phase function:
-
-    void NAME(const float *x, const float *weights, float *scratch, float *y, size_t group)
-
-x [batch, in], y [batch, out], `weights` as `lrf_dse.codegen.packing` lays them out, `scratch` uninitialised; all are
-aligned to 64 bytes. `group` counts the phase's workgroups, which may run at the same time; phases follow each other.
-It touches nothing else, calls nothing, has no globals and takes less than 4 KiB of stack.
-"""
+"""C source of a kernel for a target: with vector instructions where it has them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from lrf_dse.codegen.abi import KernelCode
+from lrf_dse.codegen.rvv import emit_rvv
+from lrf_dse.codegen.schedule import KernelSchedule
+from lrf_dse.codegen.spec import KernelSpec
+from lrf_dse.target import Target
 
 
-@dataclass(frozen=True)
-class Phase:
-    """One function, to be called for every group < `workgroups`; a barrier separates phases."""
-
-    function: str
-    workgroups: int
-
-
-@dataclass(frozen=True)
-class KernelCode:
-    """One C translation unit and what its caller must know."""
-
-    source: str
-    phases: tuple[Phase, ...]
-    weight_floats: int
-    scratch_bytes: int
+def emit(spec: KernelSpec, schedule: KernelSchedule, target: Target, *, name: str) -> KernelCode:
+    """The kernel of `schedule`, NAME in C. Raises ValueError if the schedule does not fit."""
+    return emit_rvv(spec, schedule, target, name=name)

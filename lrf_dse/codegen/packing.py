@@ -77,19 +77,23 @@ def packed_weights(spec: KernelSpec, schedule: KernelSchedule) -> PackedWeights:
     """Where every weight lies."""
     stages: list[PackedStage] = []
     offset, last = 0, len(schedule.stages) - 1
+    before = kernel_stages(spec, schedule)[0]
     for number, (stage, how) in enumerate(scheduled_stages(spec, schedule)):
         shape = merged_shapes(spec.core_shapes, schedule.merges)[stage.core]
         row_slices = schedule.rank_slices if number == last - 1 else 1
         slices, k_outer, k_step = how.k_slices, 1, 0
         if schedule.rank_slices > 1 and number == last:
-            _require(stage.side == "left" and how.k_slices == 1, "only a stage that grows to the left has rank slices")
+            _require(
+                stage.side == "left" and before.side != "right" and before.core == stage.core + 1 and how.k_slices == 1,
+                "rank slices need two last stages that grow to the left, and no other slices of K",
+            )
             slices, k_outer, k_step = schedule.rank_slices, shape[2], shape[3]
         _require(stage.count.rows % row_slices == 0, f"{stage.count.rows} rows are not {row_slices} equal slices")
         _require(stage.count.k % (slices * k_outer) == 0, f"K = {stage.count.k} is not {slices} equal slices")
         k_inner = stage.count.k // (slices * k_outer)
         panels = _panels(stage.count.rows, row_slices, how, schedule.lanes)
         stages.append(PackedStage(offset, panels, slices, k_outer, k_inner, k_step))
-        offset = _aligned(offset + stages[-1].floats)
+        offset, before = _aligned(offset + stages[-1].floats), stage
     bias = offset if spec.has_bias else None
     return PackedWeights(tuple(stages), bias, _aligned(offset + spec.out_features * spec.has_bias))
 

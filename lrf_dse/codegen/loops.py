@@ -1,0 +1,126 @@
+"""The loops of one stage around its tiles: over batches, slices of K, vectors and register blocks, as C functions."""
+
+from __future__ import annotations
+
+from lrf_dse.codegen.microkernel import Tile, arguments, tile_function
+from lrf_dse.codegen.plan import StagePlan
+from lrf_dse.codegen.text import Term, at, indented, loop
+from lrf_dse.codegen.tiling import Grid, PanelRun, chunks, columns_tile, grids, panel_runs, rows_tile
+from lrf_dse.target import Target
+
+
+def stage_function(plan: StagePlan, lanes: int, target: Target) -> list[str]:
+    """The C functions of one stage: its tiles, then stage_N itself."""
+    tiles = _Tiles(plan.number)
+    body = _columns(plan, lanes, tiles) if plan.how.vector == "columns" else _rows(plan, lanes, tiles)
+    k = f"K = {plan.k * plan.k_slices}" + (f" in {plan.k_slices} slices" if plan.k_slices > 1 else "")
+    states = (
+        f"S' [{plan.batches}, {plan.rows}, {plan.columns}] = A [{plan.rows}, K] S [{plan.batches}, K, {plan.columns}]"
+    )
+    return [
+        *(line for tile, name in tiles.names.items() for line in (*tile_function(name, tile, target), "")),
+        f"/* Stage {plan.number}: {states}, {k}. */",
+        f"static void stage_{plan.number}({', '.join(_parameters(plan))})",
+        "{",
+        *indented(body),
+        "}",
+    ]
+
+
+def _parameters(plan: StagePlan) -> list[str]:
+    """The parameters of stage_N: state, weights, output, then as lrf_dse.codegen.rvv passes them."""
+    parameters = ["const float *s", "const float *w", "float *out"]
+    parameters += ["const float *bias"] if plan.has_bias else []
+    parameters += ["int first"] if plan.called_in_slices else []
+    parameters += ["int last"] if plan.called_in_slices and plan.finish else []
+    return parameters + (["size_t group"] if plan.groups > 1 else [])
+
+
+class _Tiles:
+    """The tiles that a stage's loops call, each written once under its name."""
+
+    def __init__(self, stage: int) -> None:
+        self.stage = stage
+        self.names: dict[Tile, str] = {}
+
+    def call(self, tile: Tile, **values: str) -> str:
+        """The call of `tile` with `values` by the names of its parameters."""
+        name = self.names.setdefault(tile, f"tile_{self.stage}{chr(ord('a') + len(self.names))}")
+        values |= {"first": "first", "last": "last"}
+        return f"{name}({', '.join(values[parameter.split()[-1].lstrip('*')] for parameter in arguments(tile))});"
+
+
+def _columns(plan: StagePlan, lanes: int, tiles: _Tiles) -> list[str]:
+    """Vectors of neighbouring columns; for each the blocks of rows follow each other, so that the vectors stay near."""
+    body: list[str] = []
+    shared = plan.groups if plan.batches < plan.groups else 1
+    for chunk in chunks(plan, lanes):
+        inner: list[str] = []
+        for run in panel_runs(plan.panels):
+            size = run.first.rows
+            place: tuple[Term, ...] = (
+                ("p", size * plan.columns, run.count),
+                ("c", chunk.width, chunk.count),
+                ("", run.first.row * plan.columns + chunk.column, 1),
+            )
+            vectors: tuple[Term, ...] = (
+                ("l", plan.in_step, plan.batches),
+                ("ks", plan.k * plan.columns, plan.k_slices),
+                ("c", chunk.width, chunk.count),
+                ("", chunk.column, 1),
+            )
+            call = tiles.call(
+                columns_tile(plan, lanes, chunk, run),
+                a=at("w", *_panel_terms(plan, run)),
+                b=at("s", *vectors),
+                out=at("out", ("l", plan.out_step, plan.batches), *place),
+                vl=str(chunk.valid),
+                bias=at("bias", (f"l % {plan.bias_batches}", plan.out_step, plan.bias_batches), *place),
+            )
+            inner += loop("p", run.count, [call], groups=shared)
+        body += loop("c", chunk.count, inner)
+    return loop("l", plan.batches, _over_k(plan, body), groups=plan.groups if shared == 1 else 1)
+
+
+def _rows(plan: StagePlan, lanes: int, tiles: _Tiles) -> list[str]:
+    """Vectors of neighbouring rows of A, one panel after the other, for blocks of (batch, column) pairs."""
+    body: list[str] = []
+    for run in panel_runs(plan.panels):
+        inner: list[str] = []
+        for grid in grids(plan):
+            call = _rows_call(plan, lanes, tiles, run, grid)
+            inner += loop("q", grid.periods, loop("l", grid.batch_count, loop("d", grid.column_count, [call])))
+        body += loop("p", run.count, _over_k(plan, inner), groups=plan.groups)
+    return body
+
+
+def _rows_call(plan: StagePlan, lanes: int, tiles: _Tiles, run: PanelRun, grid: Grid) -> str:
+    rows: tuple[Term, ...] = (
+        ("p", run.first.width * plan.columns, run.count),
+        ("", run.first.row * plan.columns, 1),
+    )
+    return tiles.call(
+        rows_tile(plan, lanes, run, grid),
+        a=at("s", ("ks", plan.k * plan.columns, plan.k_slices), *grid.terms(plan.in_step)),
+        b=at("w", *_panel_terms(plan, run)),
+        out=at("out", *rows, *grid.terms(plan.out_step)),
+        vl=str(run.first.rows),
+        bias=at("bias", *rows, *grid.terms(plan.bias_step, bias=True)),
+    )
+
+
+def _panel_terms(plan: StagePlan, run: PanelRun) -> tuple[Term, ...]:
+    """Where a panel lies in the packed weights of the stage."""
+    return (
+        ("ks", plan.k * plan.packed.width, plan.k_slices),
+        ("p", plan.k * run.first.width, run.count),
+        ("", plan.k * run.offset, 1),
+    )
+
+
+def _over_k(plan: StagePlan, body: list[str]) -> list[str]:
+    """`body` for every slice of K that is cut within the call."""
+    if plan.k_slices == 1:
+        return body
+    head = "const int first = ks == 0" + (f", last = ks == {plan.k_slices - 1};" if plan.finish else ";")
+    return loop("ks", plan.k_slices, [head, *body])

@@ -1,0 +1,200 @@
+"""The innermost code: one tile of a stage, C [rows, one vector] = sum over k of scalars [rows] times one vector.
+
+On an in-order core the order of instructions is the kernel. Every instruction is an asm statement of its own, because a
+compiler moves loads next to their uses: scalars are loaded a few multiply-adds ahead, vectors one step of k ahead into
+a ring of registers, both between the multiply-adds of the step before. The first step multiplies, so that nothing has
+to be cleared.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from lrf_dse.codegen.spec import Activation
+from lrf_dse.codegen.text import INDENT, at, indented
+from lrf_dse.target import Target
+
+VECTOR_REGISTERS = 32
+_VARIABLE = re.compile(r"\b[bcf]\d+\b")
+MOST_BUFFERS = 4
+_DEFAULT_LEAD = 4
+"""Multiply-adds between a scalar's load and its use on a target whose latencies are not known."""
+
+MACROS = """\
+/* One instruction each, in the order written here: what overlaps on an in-order core is decided by this order. */
+#define SET_VL(vl, lmul) __asm__ volatile("vsetvli x0, %0, e32, " #lmul ", ta, ma" ::"r"(vl))
+#define LOAD_SCALAR(f, p) __asm__ volatile("flw %0, %1" : "=f"(f) : "m"(*(p)))
+#define LOAD_VECTOR(v, p) __asm__ volatile("vle32.v %0, %1" : "=vr"(v) : "A"(*(p)))
+#define LOAD_STRIDED(v, p, s) __asm__ volatile("vlse32.v %0, %1, %2" : "=vr"(v) : "A"(*(p)), "r"(s))
+#define MULTIPLY(c, f, b) __asm__ volatile("vfmul.vf %0, %2, %1" : "=vr"(c) : "f"(f), "vr"(b))
+#define MULTIPLY_ADD(c, f, b) __asm__ volatile("vfmacc.vf %0, %1, %2" : "+vr"(c) : "f"(f), "vr"(b))
+#define ADD(c, v) __asm__ volatile("vfadd.vv %0, %0, %1" : "+vr"(c) : "vr"(v))
+#define AT_LEAST(c, f) __asm__ volatile("vfmax.vf %0, %0, %1" : "+vr"(c) : "f"(f))
+#define AT_MOST(c, f) __asm__ volatile("vfmin.vf %0, %0, %1" : "+vr"(c) : "f"(f))
+#define STORE_VECTOR(c, p) __asm__ volatile("vse32.v %0, %1" ::"vr"(c), "A"(*(p)) : "memory")
+#define STORE_STRIDED(c, p, s) __asm__ volatile("vsse32.v %0, %1, %2" ::"vr"(c), "A"(*(p)), "r"(s) : "memory")
+"""
+
+
+@dataclass(frozen=True)
+class Finish:
+    """What happens to a sum before it is stored, on the layer's last stage."""
+
+    has_bias: bool
+    activation: Activation | None
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One tile. Offsets and steps are in floats, from the pointers that its function gets.
+
+    Scalar i of step k is at scalars[i] + k scalar_step, the step's vector at k vector_step; sum i goes to outputs[i],
+    its elements out_stride apart, and its bias is at biases[i]. With `partial`, sums of earlier slices of K are added.
+    """
+
+    lmul: int
+    k: int
+    scalars: tuple[int, ...]
+    scalar_step: int
+    vector_step: int
+    outputs: tuple[int, ...]
+    out_stride: int
+    biases: tuple[int, ...] = ()
+    finish: Finish | None = None
+    partial: bool = False
+
+    @property
+    def rows(self) -> int:
+        """Sums at a time."""
+        return len(self.scalars)
+
+    @property
+    def buffers(self) -> int:
+        """Registers groups in the ring of vectors."""
+        return max(2, min(MOST_BUFFERS, VECTOR_REGISTERS // self.lmul - self.rows))
+
+    @property
+    def unrolled(self) -> int:
+        """Steps of k in one turn of the loop: the ring comes round."""
+        return self.buffers * max(1, 4 // self.buffers)
+
+
+def arguments(tile: Tile) -> list[str]:
+    """The parameters of the tile's function."""
+    names = ["const float *a", "const float *b", "float *out", "size_t vl"]
+    names += ["const float *bias"] if tile.finish and tile.finish.has_bias else []
+    names += ["int first"] if tile.partial else []
+    return names + (["int last"] if tile.partial and tile.finish else [])
+
+
+def tile_function(name: str, tile: Tile, target: Target) -> list[str]:
+    """The C function of `tile`."""
+    body = [f"SET_VL(vl, m{tile.lmul});", *_sum(tile, target), *_end(tile)]
+    return [
+        f"/* {tile.rows} sums of {tile.k} terms each, in vectors of {tile.lmul} registers. */",
+        f"static void {name}({', '.join(arguments(tile))})",
+        "{",
+        *indented([*_declarations(tile, body), *body]),
+        "}",
+    ]
+
+
+def _declarations(tile: Tile, body: list[str]) -> list[str]:
+    """The variables of `body`: b and c are vectors, f scalars."""
+    names = sorted(set(_VARIABLE.findall("\n".join(body))), key=lambda name: (name[0], int(name[1:])))
+    vectors = ", ".join(name for name in names if name[0] in "bc")
+    return [f"vfloat32m{tile.lmul}_t {vectors};", f"float {', '.join(name for name in names if name[0] == 'f')};"]
+
+
+def _sum(tile: Tile, target: Target) -> list[str]:
+    """The sum over k: what must be loaded first, step 0, a loop, and the steps that load nothing beyond the end."""
+    lead = min(_lead(tile, target), tile.rows * min(tile.k, tile.buffers), tile.rows * tile.unrolled - 1)
+    turns = max(0, (tile.k - 1 - tile.buffers) // tile.unrolled)
+    lines = [_load_scalar(tile, event, event, 0) for event in range(lead)]
+    lines += [_load_vector(tile, step, step) for step in range(min(tile.buffers - 1, tile.k))]
+    lines += _steps(tile, range(1), lead)
+    if turns:
+        lines += [f"for (size_t turn = 0; turn < {turns}; turn++) {{"]
+        body = list(_steps(tile, range(1, 1 + tile.unrolled), lead, endless=True))
+        advance = [
+            f"a += {tile.unrolled * tile.scalar_step};",
+            f"b += {tile.unrolled * tile.vector_step};",
+        ]
+        lines += [INDENT + line for line in (*body, *advance)] + ["}"]
+    return [*lines, *_steps(tile, range(1 + turns * tile.unrolled, tile.k), lead, passed=turns * tile.unrolled)]
+
+
+def _steps(tile: Tile, steps: range, lead: int, *, endless: bool = False, passed: int = 0) -> Iterator[str]:
+    """The multiply-adds of `steps` with the loads that fall between them. The pointers have moved on by `passed`."""
+    last = tile.k * tile.rows
+    for step in steps:
+        for row in range(tile.rows):
+            event = step * tile.rows + row
+            if endless or event + lead < last:
+                yield _load_scalar(tile, event + lead, event + lead, passed)
+            operation = "MULTIPLY" if step == 0 else "MULTIPLY_ADD"
+            scalar, vector = event % (tile.rows * tile.unrolled), step % tile.buffers
+            yield f"{operation}(c{row}, f{scalar}, b{vector});"
+            if row == 0 and (endless or step + tile.buffers - 1 < tile.k):
+                yield _load_vector(tile, step + tile.buffers - 1, step + tile.buffers - 1 - passed)
+
+
+def _load_scalar(tile: Tile, event: int, number: int, passed: int) -> str:
+    step, row = divmod(event, tile.rows)
+    offset = tile.scalars[row] + (step - passed) * tile.scalar_step
+    return f"LOAD_SCALAR(f{number % (tile.rows * tile.unrolled)}, {at('a', ('', offset, 1))});"
+
+
+def _load_vector(tile: Tile, step: int, steps_on: int) -> str:
+    return f"LOAD_VECTOR(b{step % tile.buffers}, {at('b', ('', steps_on * tile.vector_step, 1))});"
+
+
+def _lead(tile: Tile, target: Target) -> int:
+    """Multiply-adds that must lie between a scalar's load and its use."""
+    if target.timing is None:
+        return _DEFAULT_LEAD
+    costs = target.timing.costs.cost
+    index = tile.lmul.bit_length() - 1
+    return int(-(-costs["float_load"].latency[0] // costs["v_float_fma"].busy[index])) + 1
+
+
+def _end(tile: Tile) -> list[str]:
+    """Add what was summed before, finish, store."""
+    lines: list[str] = []
+    if tile.partial:
+        lines += ["if (!first) {", *indented(_added(tile, "out", tile.outputs, tile.out_stride)), "}"]
+    if tile.finish:
+        done = _finished(tile, tile.finish)
+        lines += ["if (last) {", *indented(done), "}"] if tile.partial else done
+    if tile.out_stride == 1:
+        return lines + [f"STORE_VECTOR(c{i}, {at('out', ('', o, 1))});" for i, o in enumerate(tile.outputs)]
+    stride = f"(size_t){4 * tile.out_stride}"
+    return lines + [f"STORE_STRIDED(c{i}, {at('out', ('', o, 1))}, {stride});" for i, o in enumerate(tile.outputs)]
+
+
+def _finished(tile: Tile, finish: Finish) -> list[str]:
+    lines = _added(tile, "bias", tile.biases, tile.out_stride) if finish.has_bias else []
+    if finish.activation and finish.activation.low is not None:
+        lines += [f"AT_LEAST(c{i}, {_float(finish.activation.low)});" for i in range(tile.rows)]
+    if finish.activation and finish.activation.high is not None:
+        lines += [f"AT_MOST(c{i}, {_float(finish.activation.high)});" for i in range(tile.rows)]
+    return lines
+
+
+def _added(tile: Tile, base: str, offsets: tuple[int, ...], stride: int) -> list[str]:
+    """Add a vector from memory to every sum, each loaded while the ones before are added."""
+    load = "LOAD_VECTOR(b{0}, {1});" if stride == 1 else "LOAD_STRIDED(b{0}, {1}, (size_t)" + f"{4 * stride});"
+    loads = [load.format(i % tile.buffers, at(base, ("", offset, 1))) for i, offset in enumerate(offsets)]
+    ahead = tile.buffers - 1
+    lines = loads[:ahead]
+    for i in range(tile.rows):
+        lines += loads[i + ahead : i + ahead + 1]
+        lines += [f"ADD(c{i}, b{i % tile.buffers});"]
+    return lines
+
+
+def _float(value: float) -> str:
+    """A C float constant with the value's float32 bits."""
+    return f"{float(value).hex()}f"

@@ -1,0 +1,81 @@
+"""A whole kernel as C with RVV: the functions of its stages, and the phases that call them.
+
+The text compiles with clang for RISC-V; vectors are types of <riscv_vector.h>, instructions are asm statements
+(lrf_dse/codegen/microkernel.py says why).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lrf_dse.codegen.abi import PARAMETERS, KernelCode, Phase
+from lrf_dse.codegen.loops import stage_function
+from lrf_dse.codegen.microkernel import MACROS
+from lrf_dse.codegen.plan import KernelPlan, StagePlan, kernel_plan
+from lrf_dse.codegen.schedule import KernelSchedule
+from lrf_dse.codegen.spec import KernelSpec
+from lrf_dse.codegen.text import Term, at, indented, loop
+from lrf_dse.target import Target
+
+FP32_BYTES = 4
+
+
+def emit_rvv(spec: KernelSpec, schedule: KernelSchedule, target: Target, *, name: str) -> KernelCode:
+    """The kernel NAME; with several threads NAME_1, NAME_2, ..., one phase for each stage. Raises ValueError."""
+    plan = kernel_plan(spec, schedule)
+    if spec.threads == 1:
+        phases = {Phase(name, 1): _all_stages(plan)}
+    else:
+        calls = [_call(plan, stage) for stage in plan.stages]
+        phases = {Phase(f"{name}_{n}", spec.threads): [call] for n, call in enumerate(calls, start=1)}
+    lines = [
+        f"/* {_title(spec)}.",
+        f" * {schedule}. */",
+        "#include <riscv_vector.h>",
+        "#include <stddef.h>",
+        "",
+        MACROS,
+    ]
+    for stage in plan.stages:
+        lines += [*stage_function(stage, schedule.lanes, target), ""]
+    for phase, body in phases.items():
+        head = f"void {phase.function}({PARAMETERS})"
+        lines += [f"{head};", head, "{", "  (void)x, (void)scratch, (void)y, (void)group;", *indented(body), "}", ""]
+    return KernelCode("\n".join(lines), tuple(phases), plan.weight_floats, FP32_BYTES * plan.scratch_floats)
+
+
+def _title(spec: KernelSpec) -> str:
+    layer = f"y [{spec.batch}, {spec.out_features}] from x [{spec.batch}, {spec.in_features}]"
+    return f"{layer}, {spec.shape or 'dense'}" + (f", {spec.threads} threads" if spec.threads > 1 else "")
+
+
+def _all_stages(plan: KernelPlan) -> list[str]:
+    """Every stage once, or once for every slice."""
+    together = plan.stages[: plan.fused] if plan.slices > 1 else ()
+    rest = plan.stages[len(together) :]
+    return loop("slice", plan.slices, _run(plan, together)) * bool(together) + _run(plan, rest)
+
+
+def _run(plan: KernelPlan, stages: Sequence[StagePlan]) -> list[str]:
+    """`stages` one after the other, the last two of the kernel over slices of the rank between them."""
+    calls = [_call(plan, stage) for stage in stages]
+    if plan.rank_slices > 1 and stages and stages[-1] is plan.stages[-1]:
+        calls[-2:] = loop("rank", plan.rank_slices, calls[-2:])
+    return calls
+
+
+def _call(plan: KernelPlan, stage: StagePlan) -> str:
+    """The call of one stage, with the pointers of its slice."""
+    index, last = stage.number - 1, len(plan.stages)
+    together = plan.fused if plan.slices > 1 else 0
+    in_slice: Term = ("slice", stage.in_floats, plan.slices if stage.number == 1 and together else 1)
+    out_slice: Term = ("slice", stage.out_floats, plan.slices if stage.number == together else 1)
+    source = at("x", in_slice) if index == 0 else at("scratch", ("", plan.states[index - 1], 1))
+    result = at("y", out_slice) if stage.number == last else at("scratch", ("", plan.states[index], 1), out_slice)
+    slices = plan.rank_slices if stage.number >= last - 1 else 1
+    weights = at("weights", ("", stage.packed.offset, 1), ("rank", stage.slice_floats, slices))
+    arguments = [source, weights, result]
+    arguments += [at("weights", ("", plan.bias or 0, 1))] if stage.has_bias else []
+    arguments += ["rank == 0"] if stage.called_in_slices else []
+    arguments += [f"rank == {plan.rank_slices - 1}"] if stage.called_in_slices and stage.finish else []
+    return f"stage_{stage.number}({', '.join(arguments + ['group'] * (stage.groups > 1))});"

@@ -1,0 +1,149 @@
+"""How a stage is cut into tiles: which vectors, which blocks of sums, how many of each. No text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from lrf_dse.codegen.microkernel import Tile
+from lrf_dse.codegen.packing import Panel, blocks, vectors
+from lrf_dse.codegen.plan import StagePlan
+from lrf_dse.codegen.text import Term, runs
+
+FEWEST_ROWS = 3
+"""A loaded vector should feed so many multiply-adds."""
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """`count` vectors of `width` floats from `column` on, `valid` of which are columns."""
+
+    column: int
+    width: int
+    count: int
+    valid: int
+
+
+@dataclass(frozen=True)
+class PanelRun:
+    """`count` panels of A like `first` that follow each other; `offset` is the packed width of those before them."""
+
+    first: Panel
+    count: int
+    offset: int
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Blocks of `batch_rows` x `column_rows` (batch, column) pairs: where the first one starts, how many follow.
+
+    All of it repeats `periods` times, `period_batches` batches apart.
+    """
+
+    batch: int
+    batch_rows: int
+    batch_count: int
+    column: int
+    column_rows: int
+    column_count: int
+    periods: int
+    period_batches: int
+
+    @property
+    def count(self) -> int:
+        """How many blocks."""
+        return self.batch_count * self.column_count * self.periods
+
+    def offsets(self, batch_step: int) -> tuple[int, ...]:
+        """Where the pairs of one block lie, in an array of `batch_step` a batch."""
+        return tuple(b * batch_step + c for b in range(self.batch_rows) for c in range(self.column_rows))
+
+    def terms(self, batch_step: int, *, bias: bool = False) -> tuple[Term, ...]:
+        """Where a block lies in such an array; the bias starts again with every period."""
+        return (
+            ("q", 0 if bias else self.period_batches * batch_step, self.periods),
+            ("l", self.batch_rows * batch_step, self.batch_count),
+            ("d", self.column_rows, self.column_count),
+            ("", self.batch * batch_step + self.column, 1),
+        )
+
+
+def chunks(plan: StagePlan, lanes: int) -> Iterator[Chunk]:
+    """Vectors that cover the columns."""
+    column = 0
+    for width, count in runs(vectors(plan.columns, plan.how.lmul, lanes)):
+        full = min(count, (plan.columns - column) // width)
+        if full:
+            yield Chunk(column, width, full, width)
+        column += full * width
+        if full < count:
+            yield Chunk(column, width, 1, plan.columns - column)
+            column = plan.columns
+
+
+def panel_runs(panels: Sequence[Panel]) -> Iterator[PanelRun]:
+    """Equal panels that follow each other, together."""
+    index = offset = 0
+    for (_, width), count in runs((panel.rows, panel.width) for panel in panels):
+        yield PanelRun(panels[index], count, offset)
+        index, offset = index + count, offset + width * count
+
+
+def grids(plan: StagePlan) -> Iterator[Grid]:
+    """Blocks that cover all (batch, column) pairs, within one batch if it has enough columns."""
+    period = plan.bias_batches if plan.has_bias and plan.bias_batches > 1 else plan.batches
+    several = plan.columns < FEWEST_ROWS or 2 * plan.columns <= plan.how.block
+    batch = 0
+    for batch_rows, batch_count in runs(blocks(period, max(1, plan.how.block // plan.columns if several else 1))):
+        column = 0
+        for column_rows, column_count in runs(blocks(plan.columns, plan.how.block)):
+            periods = plan.batches // period
+            yield Grid(batch, batch_rows, batch_count, column, column_rows, column_count, periods, period)
+            column += column_rows * column_count
+        batch += batch_rows * batch_count
+
+
+def columns_tile(plan: StagePlan, lanes: int, chunk: Chunk, run: PanelRun) -> Tile:
+    """The tile of vectors along columns: scalars are a panel of A, outputs its rows."""
+    rows = range(run.first.rows)
+    outputs = tuple(row * plan.columns for row in rows)
+    return Tile(
+        lmul=chunk.width // lanes,
+        k=plan.k,
+        scalars=tuple(rows),
+        scalar_step=run.first.rows,
+        vector_step=plan.columns,
+        outputs=outputs,
+        out_stride=1,
+        biases=outputs if plan.has_bias else (),
+        finish=plan.finish,
+        partial=plan.partial,
+    )
+
+
+def rows_tile(plan: StagePlan, lanes: int, run: PanelRun, grid: Grid) -> Tile:
+    """The tile of vectors along rows of A: scalars and outputs are (batch, column) pairs of the states."""
+    return Tile(
+        lmul=run.first.width // lanes,
+        k=plan.k,
+        scalars=grid.offsets(plan.in_step),
+        scalar_step=plan.columns,
+        vector_step=run.first.width,
+        outputs=grid.offsets(plan.out_step),
+        out_stride=plan.columns,
+        biases=grid.offsets(plan.bias_step) if plan.has_bias else (),
+        finish=plan.finish,
+        partial=plan.partial,
+    )
+
+
+def stage_tiles(plan: StagePlan, lanes: int) -> Iterator[tuple[Tile, int]]:
+    """Every tile of one call of the stage, and how often it runs."""
+    for run in panel_runs(plan.panels):
+        if plan.how.vector == "columns":
+            for chunk in chunks(plan, lanes):
+                calls = plan.batches * plan.k_slices * chunk.count * run.count
+                yield columns_tile(plan, lanes, chunk, run), calls
+        else:
+            for grid in grids(plan):
+                yield rows_tile(plan, lanes, run, grid), plan.k_slices * run.count * grid.count

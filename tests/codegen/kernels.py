@@ -1,0 +1,98 @@
+"""Random kernels with their schedules, and programs that run many of them at once under QEMU."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from math import gcd, prod
+from pathlib import Path
+
+import numpy as np
+
+from lrf_dse.builders.direct import DirectLayer, Phase, link_direct
+from lrf_dse.builders.kernel_object import compile_kernel
+from lrf_dse.codegen import (
+    Activation,
+    KernelSchedule,
+    KernelSpec,
+    StageSchedule,
+    contraction_orders,
+    default_schedule,
+    emit,
+    kernel_stages,
+    pack,
+)
+from lrf_dse.runners.job import Job
+from lrf_dse.schema import TTShape
+from lrf_dse.tt.contraction import to_matrix
+
+ACTIVATIONS = (None, None, Activation(0.0, None), Activation(0.0, 6.0), Activation(None, 0.5), Activation(-0.25, 1.5))
+DIMS = (1, 2, 3, 4, 5, 7, 8, 11, 13, 16, 17, 24, 25)
+MOST_FEATURES = 700
+
+
+def divisors(value: int) -> list[int]:
+    """All of them."""
+    return [part for part in range(1, value + 1) if value % part == 0]
+
+
+def random_spec(rng: random.Random, *, threads: int = 1) -> KernelSpec:
+    """d from 1 (dense) to 6, odd primes, unit modes, batch 1 to 17."""
+    d = rng.choice([1, 2, 2, 3, 3, 4, 5, 6])
+    while True:
+        m, n = (tuple(rng.choice(DIMS) for _ in range(d)) for _ in range(2))
+        if max(prod(m), prod(n)) <= MOST_FEATURES:
+            break
+    facts = (prod(m), prod(n), rng.choice([1, 1, 2, 3, 16, 17]), rng.random() < 0.6, rng.choice(ACTIVATIONS), threads)
+    if d == 1:
+        return KernelSpec(None, *facts)
+    return KernelSpec(TTShape(m, n, (1, *(rng.choice([1, 2, 3, 5, 8, 12]) for _ in range(d - 1)), 1)), *facts)
+
+
+def random_schedule(rng: random.Random, spec: KernelSpec, target) -> KernelSchedule:
+    """Any schedule that fits: orders, vector axes, LMULs, blocks, slices."""
+    plain = default_schedule(spec, target)
+    if rng.random() < 0.2:
+        return plain
+    order = rng.choice(contraction_orders(len(spec.core_shapes)))
+    stages = kernel_stages(spec, replace(plain, order=order))
+    hows = []
+    for stage in stages:
+        lmul = rng.choice([1, 2, 4, 8])
+        slices = rng.choice(divisors(stage.count.k)) if rng.random() < 0.3 else 1
+        hows.append(StageSchedule(rng.choice(["columns", "rows"]), lmul, rng.randint(1, 32 // lmul - 2), slices))
+    schedule = KernelSchedule(order, plain.merges, plain.lanes, tuple(hows))
+    if spec.threads > 1:
+        return schedule
+    fused = rng.randint(1, len(order))
+    common = gcd(spec.batch, *(stage.count.batches for stage in stages[:fused]))
+    cut = replace(schedule, fused=fused, slices=rng.choice(divisors(common)))
+    if order[-2:] == (1, 0) and (len(order) < 3 or stages[-2].side == "left") and fused != len(order) - 1:
+        last = replace(hows[-1], k_slices=1)
+        cut = replace(cut, stages=(*hows[:-1], last), rank_slices=rng.choice(divisors(spec.core_shapes[0][3])))
+    return cut
+
+
+def job_of(kernels, target, work: Path, *, guarded: bool, seed: int = 1) -> Job:
+    """One program that runs every (spec, schedule) of `kernels` on random weights and rows."""
+    rng = np.random.default_rng(seed)
+    layers, objects, inputs, outputs = [], [], [], []
+    for number, (spec, schedule) in enumerate(kernels):
+        x = rng.standard_normal((spec.batch, spec.in_features)).astype(np.float32)
+        cores = [(rng.standard_normal(s) / (s[2] * s[3]) ** 0.5).astype(np.float32) for s in spec.core_shapes]
+        bias = rng.standard_normal(spec.out_features).astype(np.float32) if spec.has_bias else None
+        y = x.astype(np.float64) @ to_matrix([core.astype(np.float64) for core in cores]).T
+        y = y if bias is None else y + bias
+        low, high = (spec.activation.low, spec.activation.high) if spec.activation else (None, None)
+        y = y if spec.activation is None else np.clip(y, low, high)
+        code = emit(spec, schedule, target, name=f"kernel_{number}")
+        objects.append(compile_kernel(code.source, target, work, name=f"kernel_{number}"))
+        phases = tuple(Phase(phase.function, phase.workgroups) for phase in code.phases)
+        weights = pack(cores if spec.shape else cores[0][0, :, :, 0], bias, spec, schedule)
+        assert weights.size == code.weight_floats
+        layers.append(DirectLayer(f"layer {number}", phases, weights, x.size, y.size, code.scratch_bytes))
+        inputs.append(x.ravel())
+        outputs.append(y.ravel().astype(np.float32))
+    program = link_direct(layers, objects, target, work, guarded=guarded)
+    threads = max(spec.threads for spec, _ in kernels)
+    return Job(program, target, tuple(inputs), tuple(outputs), work / "run", threads=threads)

@@ -1,0 +1,56 @@
+"""Generated vector kernels compute their layers, at the exact VLEN, without a stray access."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import pytest
+from codegen.kernels import job_of, random_schedule, random_spec
+
+from lrf_dse.codegen import KernelSpec, default_schedule, emit
+from lrf_dse.runners.qemu import QemuRunner
+from lrf_dse.schema import Measurement, TTShape
+from lrf_dse.target import load_target
+
+SHAPE = TTShape((4, 3), (5, 7), (1, 6, 1))
+
+
+def check(target_name: str, tmp_path, *, seed: int, count: int, threads: int = 1) -> None:
+    rng, target = random.Random(seed), load_target(target_name)
+    specs = [random_spec(rng, threads=threads) for _ in range(count)]
+    kernels = [(spec, random_schedule(rng, spec, target)) for spec in specs]
+    result = QemuRunner().run(job_of(kernels, target, tmp_path, guarded=True))
+    assert isinstance(result, Measurement), (result, kernels)
+
+
+@pytest.mark.parametrize(("target", "seed"), [("spacemit-k1", 1), ("qemu-rv64gcv", 2), ("sifive-x280", 3)])
+def test_random_kernels(target, seed, tmp_path) -> None:
+    check(target, tmp_path, seed=seed, count=8)
+
+
+def test_random_kernels_on_threads(tmp_path) -> None:
+    check("spacemit-k1", tmp_path, seed=4, count=4, threads=3)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", range(100, 110))
+def test_many_random_kernels(seed, tmp_path) -> None:
+    check(["spacemit-k1", "qemu-rv64gcv", "sifive-x280"][seed % 3], tmp_path, seed=seed, count=20, threads=1 + seed % 2)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"rank_slices": 4}, "slices"),
+        ({"slices": 3}, "slices"),
+        ({"slices": 2, "fused": 2}, "slices"),
+        ({"merges": (2, 1)}, "merges"),
+        ({"order": (0, 1), "rank_slices": 2}, "rank"),
+    ],
+)
+def test_a_schedule_that_does_not_fit_is_refused(change, message) -> None:
+    target, spec = load_target("spacemit-k1"), KernelSpec(SHAPE, 12, 35)
+    schedule = replace(default_schedule(spec, target), **change)
+    with pytest.raises(ValueError, match=message):
+        emit(spec, schedule, target, name="kernel")
