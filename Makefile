@@ -21,7 +21,8 @@ setup-test: ## the same, and the Debian packages that only tests need
 
 demo: setup ## explore the bundled LeNet-300-100 for spacemit-k1, then export the knee of its front
 	@$(BIN)/lrf-dse explore examples/lenet300/model.onnx --target spacemit-k1 \
-		--data examples/lenet300/validation.npz --max-drop 1.0 -o reports/demo
+		--data examples/lenet300/validation.npz --calibration examples/lenet300/calibration.npz \
+		--max-drop 1.0 -o reports/demo
 	@$(BIN)/lrf-dse export reports/demo --pick knee -o reports/demo/bundle
 
 check: setup ## ruff (rules and format), mypy strict

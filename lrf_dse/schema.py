@@ -247,7 +247,8 @@ class Plan:
     `cycles` or board `seconds` carry their origin in `latency_source`; `sweep` holds the cycles under every switch of
     the timing model that means something for the target. `accuracy` is measured on the validation part,
     `test_accuracy` on the part that selection never sees; `drop_points` is dense minus plan accuracy,
-    in percentage points. They are None where no labelled data was given.
+    in percentage points. They are None where no labelled data was given. `weights` is the key of what takes the place
+    of the model's weights.
     """
 
     id: str
@@ -264,6 +265,7 @@ class Plan:
     seconds: float | None = None
     sweep: Mapping[str, float] = field(default_factory=dict)
     builder: str = "iree"
+    weights: str = ""
 
     @property
     def cycles_span(self) -> tuple[float, float] | None:

@@ -21,6 +21,9 @@ def command(
     data: Annotated[
         Path | None, typer.Option(help="Samples x and labels y (.npz); without it accuracy is unknown.")
     ] = None,
+    calibration: Annotated[
+        Path | None, typer.Option(help="Samples that decomposers see, such as training data; default a part of --data.")
+    ] = None,
     batch: Annotated[int | None, typer.Option(help="Batch size for a model with a dynamic batch dimension.")] = None,
     max_drop: Annotated[float | None, typer.Option(help="Accuracy that may be lost, in percentage points.")] = None,
     max_bytes: Annotated[int | None, typer.Option(help="Flash budget: weights and code, in bytes.")] = None,
@@ -46,6 +49,7 @@ def command(
             model,
             target=target,
             data=data,
+            calibration=calibration,
             out=out,
             batch=batch,
             max_drop=max_drop,

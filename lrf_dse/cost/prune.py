@@ -76,7 +76,6 @@ def prune(
     rank_multiple: int | None = None,
     top: int = 16,
     max_rank: int = MAX_RANK,
-    decomposer: str = "tt_svd",
 ) -> PruneResult:
     """The `top` candidates of `layer` that spread along its front in (FLOPs, parameters, error bound), and the funnel.
 
@@ -109,7 +108,7 @@ def prune(
         ("top", len(chosen.ranks), f"beyond the {top} that spread along the front"),
     )
     return PruneResult(
-        survivors=tuple(_ranked(layer, chosen, dims, i, decomposer) for i in range(len(chosen.ranks))),
+        survivors=tuple(_ranked(layer, chosen, dims, i) for i in range(len(chosen.ranks))),
         dense=RankedCandidate(dense_candidate(layer), dense_parameters(layer), dense_flops(layer), 0.0),
         funnel=_funnel(steps),
     )
@@ -195,9 +194,8 @@ def _ranked(
     points: _Points,
     dims: Sequence[tuple[tuple[int, ...], tuple[int, ...]]],
     i: int,
-    decomposer: str,
 ) -> RankedCandidate:
     out_dims, in_dims = dims[int(points.dims[i])]
     shape = TTShape(out_dims, in_dims, (1, *[int(points.ranks[i])] * (len(out_dims) - 1), 1))
-    candidate = Candidate(layer, shape, decomposer=decomposer)
+    candidate = Candidate(layer, shape)
     return RankedCandidate(candidate, int(points.params[i]), int(points.flops[i]), float(points.errors[i]))

@@ -1,36 +1,75 @@
-"""Apply choices to a model: decompose the weights of chosen layers and put their chains into the graph.
+"""Apply choices to a model: fit the weights of chosen layers and put their chains into the graph.
 
-Owns the step from `schema.Candidate`s to a rewritten model, and the weight error it costs. The same choices,
-seed and weights give the same model, so a plan can be made again from its record.
+Owns the step from `schema.Candidate`s to a rewritten model, what `Candidate.decomposer` may name, and the errors that a
+fit makes. The same choices, seed, weights and calibration data give the same model.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from math import sqrt
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lrf_dse.errors import UsageError
+from lrf_dse.models.calibrate import layer_moments
+from lrf_dse.models.data import Dataset
+from lrf_dse.models.discover import Array
 from lrf_dse.models.model import Model
 from lrf_dse.models.rewrite import KEPT, Replacement, rewrite
-from lrf_dse.schema import Candidate, TTShape
+from lrf_dse.schema import Candidate, FcLayer, TTShape
 from lrf_dse.tt.contraction import Cores, to_matrix
-from lrf_dse.tt.moment import Moment
-from lrf_dse.tt.svd import get_decomposer
+from lrf_dse.tt.moment import Moment, bias_shift, held_out_error
+from lrf_dse.tt.svd import NEED_MOMENT, get_decomposer
 
 if TYPE_CHECKING:
     import onnx
 
+METHODS_VERSION = 1
+"""To be raised whenever a method's cores change for the same weights, data and seed."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """A decomposer of `tt.svd`; `centred` fits x - E[x] and shifts the bias so that the mean output is that of W."""
+
+    decomposer: str
+    centred: bool = False
+
+    @property
+    def needs_data(self) -> bool:
+        """Whether it needs calibration data."""
+        return self.centred or self.decomposer in NEED_MOMENT
+
+
+METHODS: dict[str, Method] = {
+    "tt_svd": Method("tt_svd"),
+    "t3f": Method("t3f"),
+    "whitened": Method("whitened"),
+    "als": Method("als"),
+    "tt_svd_centred": Method("tt_svd", centred=True),
+    "whitened_centred": Method("whitened", centred=True),
+    "als_centred": Method("als", centred=True),
+}
+"""What `Candidate.decomposer` may name. A centred one needs a layer with a bias."""
+
 
 @dataclass(frozen=True, eq=False)
-class LayerCores:
-    """The cores of one layer, the squared Frobenius error they make, and the squared norm of W."""
+class LayerFit:
+    """The cores of one layer and what is added to its bias, if anything.
+
+    `squared_error` is ||W - T||^2, `squared_norm` ||W||^2. `output_error` is ||W x + b - y|| / ||W x|| on calibration
+    rows held out, None without data.
+    """
 
     cores: Cores
+    bias_shift: Array | None
     squared_error: float
     squared_norm: float
+    output_error: float | None
 
     @property
     def relative_error(self) -> float:
@@ -39,46 +78,95 @@ class LayerCores:
 
 
 class Compressor:
-    """Decomposes layers of one model, each (layer, shape, decomposer) once: finalists share most of their choices.
+    """Fits layers of one model, each (layer, shape, method) once: finalists share most of their choices.
 
-    `moments` are the statistics of the layers' inputs by layer name (`lrf_dse.models.calibrate`), for decomposers that
-    need them.
+    `calibration` holds the inputs that data-aware methods see; nothing else of a data set is ever fitted to.
     """
 
-    def __init__(self, model: Model, *, seed: int, moments: Mapping[str, Moment] | None = None) -> None:
+    def __init__(self, model: Model, *, seed: int, calibration: Dataset | None = None) -> None:
         self.model = model
         self.seed = seed
-        self.moments: Mapping[str, Moment] = {} if moments is None else moments
-        self._known: dict[tuple[str, TTShape, str], LayerCores] = {}
+        self.calibration = calibration
+        self._known: dict[tuple[str, TTShape, str], LayerFit] = {}
 
-    def cores(self, candidate: Candidate) -> LayerCores:
-        """The cores of a candidate that has a TT shape.
+    @cached_property
+    def moments(self) -> Mapping[str, Moment]:
+        """The statistics of every layer's inputs over the calibration data; none without data."""
+        return {} if self.calibration is None else layer_moments(self.model, self.calibration.x, seed=self.seed)
 
-        Raises UsageError for a data-aware decomposer of a layer without a moment.
+    def fit(self, candidate: Candidate) -> LayerFit:
+        """The fit of a candidate that has a TT shape.
+
+        Raises UsageError for an unknown method, or a data-aware one without calibration data.
         """
         if candidate.tt_shape is None:
             raise ValueError(f"layer {candidate.layer.name} stays dense: it has no cores")
         key = (candidate.layer.name, candidate.tt_shape, candidate.decomposer)
         if key not in self._known:
             weight, _ = self.model.weights(candidate.layer.name)
-            moment = self.moments.get(candidate.layer.name)
-            cores = get_decomposer(candidate.decomposer, seed=self.seed).decompose(weight, candidate.tt_shape, moment)
-            error = np.linalg.norm(weight - to_matrix(cores)) ** 2
-            self._known[key] = LayerCores(cores, float(error), float(np.linalg.norm(weight) ** 2))
+            method, moment = get_method(candidate.decomposer), self.moments.get(candidate.layer.name)
+            self._known[key] = fit_layer(weight, candidate.tt_shape, method, moment, seed=self.seed)
         return self._known[key]
 
     def squared_norm(self, layer_name: str) -> float:
         """||W||^2 of a layer."""
         return float(np.linalg.norm(self.model.weights(layer_name)[0]) ** 2)
 
-    def apply(self, choices: Iterable[Candidate]) -> onnx.ModelProto:
-        """The model with every choice in the place of its layer; dense layers get the layout that compiles best.
-
-        A layer that no choice names is dense. The reference is made in the same way: it must be the strongest.
-        """
-        chosen = {choice.layer.name: choice for choice in choices if not choice.is_dense}
-        replacements: dict[str, Replacement] = {
-            name: Replacement(self.cores(choice).cores, choice.order) for name, choice in chosen.items()
+    def replacements(self, choices: Iterable[Candidate]) -> dict[str, Replacement]:
+        """What takes the place of every layer that a choice compresses."""
+        return {
+            choice.layer.name: Replacement(fit.cores, choice.order, bias_shift=fit.bias_shift)
+            for choice in choices
+            if not choice.is_dense
+            for fit in (self.fit(choice),)
         }
-        stored_out_in = [name for name, site in self.model.sites.items() if not site.transposed]
-        return rewrite(self.model, dict.fromkeys(stored_out_in, KEPT) | replacements)
+
+    def apply(self, choices: Iterable[Candidate]) -> onnx.ModelProto:
+        """The model with every choice in the place of its layer; a layer that no choice names is dense."""
+        return replaced(self.model, self.replacements(choices))
+
+
+def replaced(model: Model, replacements: Mapping[str, Replacement]) -> onnx.ModelProto:
+    """`model` with these replacements; dense layers get the layout that compiles best.
+
+    The reference is made in the same way: it must be the strongest.
+    """
+    stored_out_in = [name for name, site in model.sites.items() if not site.transposed]
+    return rewrite(model, dict.fromkeys(stored_out_in, KEPT) | dict(replacements))
+
+
+def get_method(name: str) -> Method:
+    """The method `name`. Raises UsageError, which lists the valid names."""
+    if name not in METHODS:
+        raise UsageError(f"unknown decomposer {name!r}: use one of {', '.join(sorted(METHODS))}")
+    return METHODS[name]
+
+
+def methods_for(layer: FcLayer, shape: TTShape, *, with_data: bool) -> tuple[str, ...]:
+    """The methods that compete for a TT shape of `layer`; plain TT-SVD, the reference, is always one.
+
+    Low-rank fits take a fraction of a second, so all of them are tried. With other TT shapes, whitened TT-SVD is but
+    the start of TT-ALS, and a mean that is matched after plain TT-SVD did not help on any layer tried.
+    """
+    if not with_data:
+        return ("tt_svd",)
+    if not shape.is_low_rank:
+        return ("tt_svd", "als")
+    return ("tt_svd", "whitened", *(("tt_svd_centred", "whitened_centred") if layer.has_bias else ()))
+
+
+def fit_layer(weight: Array, shape: TTShape, method: Method, moment: Moment | None, *, seed: int) -> LayerFit:
+    """W [out, in] in `shape` by `method`. Raises UsageError where it needs a `moment` and there is none."""
+    if method.needs_data and moment is None:
+        raise UsageError(f"decomposer {method.decomposer!r} needs calibration data, got none: give --data")
+    seen = moment.centred() if moment is not None and method.centred else moment
+    cores = get_decomposer(method.decomposer, seed=seed).decompose(weight, shape, seen)
+    matrix = to_matrix(cores)
+    shift = bias_shift(moment, weight, matrix).astype(np.float32) if moment is not None and method.centred else None
+    return LayerFit(
+        cores,
+        shift,
+        squared_error=float(np.linalg.norm(weight - matrix) ** 2),
+        squared_norm=float(np.linalg.norm(weight) ** 2),
+        output_error=None if moment is None else held_out_error(moment, weight, matrix, shift=shift),
+    )

@@ -25,6 +25,12 @@ from numpy.typing import NDArray
 from lrf_dse.errors import DataError
 from lrf_dse.models.model import Model, TensorSpec
 
+SHARES = {"calibration": 0.4, "validation": 0.3, "test": 0.3}
+"""How one file of data is split."""
+
+JUDGING_SHARES = {"validation": 0.5, "test": 0.5}
+"""How it is split where calibration data comes from a file of its own."""
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -38,7 +44,6 @@ class Dataset:
     y: NDArray[np.int64] | None
     sha256: str
     part: str = "all"
-    warnings: tuple[str, ...] = ()
 
     @property
     def samples(self) -> int:
@@ -47,7 +52,7 @@ class Dataset:
 
 
 def load_data(path: Path, model: Model) -> Dataset:
-    """The data in `path`, as `model` wants it; doubts that do not stop the work are in `warnings`.
+    """The data in `path`, as `model` wants it.
 
     Raises DataError naming the file, the array and what to do.
     """
@@ -67,25 +72,31 @@ def load_data(path: Path, model: Model) -> Dataset:
     y = _labels(arrays["y"], samples, model, path) if "y" in arrays else None
     with path.open("rb") as stream:
         digest = file_digest(stream, "sha256").hexdigest()
-    return Dataset(path, x, y, digest, warnings=_few_samples(samples, model, path))
+    return Dataset(path, x, y, digest)
 
 
-def split(dataset: Dataset, seed: int) -> dict[str, Dataset]:
-    """Two halves of `dataset`, drawn with `seed`: "validation" to select with, "test" that selection never sees."""
-    if dataset.samples < 2:
-        raise DataError(f"{dataset.path}: one sample cannot be split into validation and test; give more")
+def split(dataset: Dataset, seed: int, shares: Mapping[str, float] = SHARES) -> dict[str, Dataset]:
+    """Disjoint parts of `dataset`, drawn with `seed`, of about the given shares.
+
+    Fits see "calibration" only, selection sees "validation", and nothing but the report sees "test".
+    """
+    bounds = np.floor(np.cumsum([0.0, *shares.values()]) * dataset.samples + 0.5).astype(int)
+    if dataset.samples < len(shares) or min(np.diff(bounds)) < 1:
+        names = ", ".join(shares)
+        raise DataError(f"{dataset.path}: {dataset.samples} samples cannot be split into {names}; give more")
     order = np.random.default_rng(seed).permutation(dataset.samples)
-    half = (dataset.samples + 1) // 2
-    parts = {"validation": np.sort(order[:half]), "test": np.sort(order[half:])}
-    return {
-        name: replace(
-            dataset,
-            x={key: values[rows] for key, values in dataset.x.items()},
-            y=None if dataset.y is None else dataset.y[rows],
-            part=name,
-        )
-        for name, rows in parts.items()
-    }
+    rows = {name: np.sort(order[bounds[k] : bounds[k + 1]]) for k, name in enumerate(shares)}
+    return {name: part_of(dataset, name, chosen) for name, chosen in rows.items()}
+
+
+def part_of(dataset: Dataset, name: str, rows: NDArray[np.integer]) -> Dataset:
+    """Some rows of `dataset` as a part with a name."""
+    return replace(
+        dataset,
+        x={key: values[rows] for key, values in dataset.x.items()},
+        y=None if dataset.y is None else dataset.y[rows],
+        part=name,
+    )
 
 
 def class_scores(output: NDArray[Any]) -> NDArray[Any] | None:
@@ -211,13 +222,15 @@ def _labels(y: NDArray[Any], samples: int, model: Model, path: Path) -> NDArray[
     return y.astype(np.int64)
 
 
-def _few_samples(samples: int, model: Model, path: Path) -> tuple[str, ...]:
-    per_inference = model.batch or 1
-    short = [layer for layer in model.fc_layers if samples * layer.batch // per_inference < layer.in_features]
+def few_rows(calibration: Dataset, model: Model) -> tuple[str, ...]:
+    """A warning where the calibration data has fewer rows than a layer has inputs; fits then lean on the weights."""
+    inferences = calibration.samples // (model.batch or 1)
+    short = [layer for layer in model.fc_layers if inferences * layer.batch < layer.in_features]
     if not short:
         return ()
     widest = max(short, key=lambda layer: layer.in_features)
     return (
-        f"{path}: {samples} samples are fewer than the inputs of {len(short)} of {len(model.fc_layers)} FC layers "
-        f"({widest.name} has {widest.in_features}); figures from so little data are uncertain",
+        f"{calibration.path}: {calibration.samples} samples for calibration give fewer rows than {len(short)} of "
+        f"{len(model.fc_layers)} FC layers have inputs ({widest.name} has {widest.in_features}); more of them "
+        "(--calibration) would make better fits",
     )

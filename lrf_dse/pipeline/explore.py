@@ -18,7 +18,7 @@ from pathlib import Path
 
 from lrf_dse.errors import ModelError, StoreError, UsageError
 from lrf_dse.models.compress import Compressor
-from lrf_dse.models.data import Dataset, load_data, split
+from lrf_dse.models.data import JUDGING_SHARES, Dataset, few_rows, load_data, split
 from lrf_dse.models.model import Model, to_onnx
 from lrf_dse.models.reader import read_model
 from lrf_dse.pipeline.context import Exploration, Progress, silent
@@ -47,20 +47,33 @@ def explore_with(settings: ExploreSettings, *, progress: Progress = silent) -> R
         reasons = "; ".join(f"{s.name}: {s.reason}" for s in model.skipped)
         raise ModelError(f"{settings.model}: no FC layer to factorise{f' ({reasons})' if reasons else ''}")
     data = None if settings.data is None else load_data(settings.data, model)
-    parts = {} if data is None or data.y is None else split(data, settings.seed)
-    if settings.budgets.max_drop is not None and not parts:
+    if settings.budgets.max_drop is not None and data is not None and data.y is None:
         raise UsageError(f"--max-drop needs labels: {settings.data} has no array y, so the accuracy is unknown")
+    calibration, parts = _parts(settings, model, data)
     bench = Bench(target, settings.board)
     tools = bench.tools  # a missing one is told before a folder is made
     with _naming_the_folder(settings.out), Store(settings.out) as store:
         _claim_folder(store, settings, model, target)
-        judge = Judge(Compressor(model, seed=settings.seed), store, parts)
+        judge = Judge(Compressor(model, seed=settings.seed, calibration=calibration), store, parts)
         x = Exploration(settings, model, bench, store, judge, data, tools, progress)
-        x.warnings.extend(_warnings(model, data, parts))
+        x.warnings.extend(_warnings(model, calibration, parts))
         info = _explore(x)
         store.put(RESULT_KEY, "result", to_json(info), context={"settings": to_json(settings)})
     write_report(info, settings.out)
     return Run(settings.out)
+
+
+def _parts(settings: ExploreSettings, model: Model, data: Dataset | None) -> tuple[Dataset | None, dict[str, Dataset]]:
+    """What fits see, and the labelled parts that judge them: disjoint, where they come from one file."""
+    if data is None:
+        return None, {}
+    if settings.calibration is not None:
+        fitted_to = load_data(settings.calibration, model)
+        return fitted_to, {} if data.y is None else split(data, settings.seed, JUDGING_SHARES)
+    if data.y is None:
+        return data, {}
+    parts = split(data, settings.seed)
+    return parts.pop("calibration"), parts
 
 
 @contextmanager
@@ -88,7 +101,7 @@ def _explore(x: Exploration) -> ReportInfo:
         seed=x.settings.seed,
         model=model_facts(x.model),
         target=x.target,
-        data=None if x.data is None else data_facts(x.data, x.judge.parts),
+        data=None if x.data is None else data_facts(x.data, x.judge),
         funnel=layer_funnels(spaces),
         candidates=results,
         plans=plans,
@@ -108,10 +121,10 @@ def _instructions_source(tools: dict[str, str]) -> str:
     return "not counted on a board" if qemu is None else f"instructions counted by qemu-riscv64 {qemu} with our plugin"
 
 
-def _warnings(model: Model, data: Dataset | None, parts: dict[str, Dataset]) -> list[str]:
+def _warnings(model: Model, calibration: Dataset | None, parts: dict[str, Dataset]) -> list[str]:
     found = [f"layer {skipped.name} is left as it is: {skipped.reason}" for skipped in model.skipped]
-    if data is not None:
-        found += data.warnings
+    if calibration is not None:
+        found += few_rows(calibration, model)
     if not parts:
         found.append("no labelled data: the accuracy is unknown, and plans are ranked by weight error")
     return found
@@ -140,6 +153,7 @@ def _command(settings: ExploreSettings) -> str:
     budgets = settings.budgets
     options = {
         "--data": settings.data,
+        "--calibration": settings.calibration,
         "--batch": settings.batch,
         "--board": settings.board and settings.board.host,
         "--max-drop": budgets.max_drop,

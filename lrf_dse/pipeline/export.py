@@ -8,10 +8,11 @@ from typing import Any
 
 from lrf_dse.deploy.bundle import BundleRequest, write_bundle
 from lrf_dse.errors import StoreError
-from lrf_dse.models.compress import Compressor
+from lrf_dse.models.compress import replaced
 from lrf_dse.models.reader import read_model
+from lrf_dse.models.stored import load_replacements
 from lrf_dse.pipeline.plans import example_inputs
-from lrf_dse.pipeline.run import Run
+from lrf_dse.pipeline.run import Run, weights_path
 from lrf_dse.report.info import ReportInfo
 from lrf_dse.schema import Plan
 
@@ -24,7 +25,7 @@ def export(run: Run, pick: str, out: Path) -> dict[str, Any]:
     model = read_model(run.model_path)
     request = BundleRequest(
         plan=plan,
-        model=Compressor(model, seed=info.seed).apply(plan.choices),
+        model=replaced(model, load_replacements(weights_path(run.folder, plan.weights))),
         inputs=example_inputs(model, None, seed=info.seed),
         target=info.target,
         accuracy=_accuracy(info, plan),

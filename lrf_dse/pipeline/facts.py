@@ -8,6 +8,7 @@ from lrf_dse.cost.counts import dense_parameters
 from lrf_dse.cost.prune import PruneResult
 from lrf_dse.models.data import Dataset
 from lrf_dse.models.model import Model, TensorSpec
+from lrf_dse.pipeline.quality import Judge
 from lrf_dse.report.info import DataFacts, LayerFacts, LayerFunnel, ModelFacts, TensorFacts
 from lrf_dse.schema import FcLayer
 
@@ -35,10 +36,19 @@ def _tensors(specs: tuple[TensorSpec, ...]) -> tuple[TensorFacts, ...]:
     return tuple(TensorFacts(spec.name, spec.shape, spec.dtype) for spec in specs)
 
 
-def data_facts(data: Dataset, parts: Mapping[str, Dataset]) -> DataFacts:
-    """The data file and the sizes of its parts; no parts where there are no labels."""
-    sizes = {name: part.samples for name, part in parts.items()}
-    return DataFacts(data.path.name, data.sha256, sizes.get("validation", 0), sizes.get("test", 0), bool(parts))
+def data_facts(data: Dataset, judge: Judge) -> DataFacts:
+    """The data file and the sizes of its parts; no parts to judge with where there are no labels."""
+    sizes = {name: part.samples for name, part in judge.parts.items()}
+    calibration = judge.compressor.calibration
+    return DataFacts(
+        data.path.name,
+        data.sha256,
+        sizes.get("validation", 0),
+        sizes.get("test", 0),
+        bool(sizes),
+        calibration_samples=0 if calibration is None else calibration.samples,
+        calibration_name=data.path.name if calibration is None else calibration.path.name,
+    )
 
 
 def layer_funnels(spaces: Mapping[FcLayer, PruneResult]) -> tuple[LayerFunnel, ...]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from lrf_dse.models.compress import METHODS_VERSION, get_method
 from lrf_dse.models.data import Dataset
 from lrf_dse.models.model import Model
 from lrf_dse.runners.ssh import BOARD_TOOL
@@ -44,21 +45,32 @@ def plan_timing_key(model: Model, choices: Iterable[Candidate], target: Target, 
     )
 
 
-def accuracy_key(model: Model, data: Dataset, choices: Iterable[Candidate], *, seed: int) -> str:
-    """Key of an accuracy on one part of the data."""
+def accuracy_key(
+    model: Model, data: Dataset, choices: Iterable[Candidate], *, calibration: Dataset | None, seed: int
+) -> str:
+    """Key of an accuracy on one part of the data; `calibration` counts where a choice is fitted to it."""
     return content_key(
         "accuracy",
         model=model.sha256,
         batch=model.batch,
-        data=data.sha256,
-        part=data.part,
+        data=_part(data),
         seed=seed,
         # Keeping a layer changes nothing: a plan that replaces one layer is that layer judged alone.
-        choices={c.layer.name: _weights(c) for c in choices if not c.is_dense},
+        choices={c.layer.name: _weights(c, calibration) for c in choices if not c.is_dense},
     )
 
 
-def space_key(model: Model, layer: FcLayer, target: Target, *, top: int, seed: int, decomposer: str) -> str:
+def plan_weights_key(model: Model, choices: Iterable[Candidate], *, calibration: Dataset | None, seed: int) -> str:
+    """Key of everything that a plan puts in the place of the model's weights."""
+    return content_key(
+        "plan-weights",
+        model=model.sha256,
+        seed=seed,
+        choices={c.layer.name: _weights(c, calibration) for c in choices if not c.is_dense},
+    )
+
+
+def space_key(model: Model, layer: FcLayer, target: Target, *, top: int, seed: int) -> str:
     """Key of a layer's narrowed space. The weights decide it, and of the target only its lanes."""
     return content_key(
         "space",
@@ -67,15 +79,19 @@ def space_key(model: Model, layer: FcLayer, target: Target, *, top: int, seed: i
         lanes=target.fp32_lanes,
         top=top,
         seed=seed,
-        decomposer=decomposer,
         version=SPACE_VERSION,
     )
 
 
-def weight_error_key(model: Model, candidate: Candidate, *, seed: int) -> str:
-    """Key of the error that a decomposition makes in one layer's weights."""
+def layer_error_key(model: Model, candidate: Candidate, *, calibration: Dataset | None, seed: int) -> str:
+    """Key of the errors that a fit makes in one layer's weights and outputs: the latter on calibration data."""
     return content_key(
-        "weight-error", model=model.sha256, layer=candidate.layer.name, choice=_weights(candidate), seed=seed
+        "layer-error",
+        model=model.sha256,
+        layer=candidate.layer.name,
+        choice=_weights(candidate, calibration),
+        calibration=_part(calibration),
+        seed=seed,
     )
 
 
@@ -84,10 +100,22 @@ def _computation(candidate: Candidate) -> dict[str, Any]:
     return {"shape": shape, "order": candidate.order, "kernel": candidate.kernel, "threads": candidate.threads}
 
 
-def _weights(candidate: Candidate) -> dict[str, Any] | None:
+def _weights(candidate: Candidate, calibration: Dataset | None) -> dict[str, Any] | None:
+    """What decides the weights that are computed with; plain TT-SVD sees no data."""
     if candidate.tt_shape is None:
         return None
-    return {"shape": to_json(candidate.tt_shape), "order": candidate.order, "decomposer": candidate.decomposer}
+    return {
+        "shape": to_json(candidate.tt_shape),
+        "order": candidate.order,
+        "decomposer": candidate.decomposer,
+        "version": METHODS_VERSION,
+        "calibration": _part(calibration) if get_method(candidate.decomposer).needs_data else None,
+    }
+
+
+def _part(data: Dataset | None) -> list[Any] | None:
+    """The file, the part and its size (the seed, which drew it, is in every key)."""
+    return None if data is None else [data.sha256, data.part, data.samples]
 
 
 def _machine(target: Target, tools: Mapping[str, str], threads: int) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from lrf_dse.cost.latency import roofline
 from lrf_dse.cost.prune import PruneResult, prune
 from lrf_dse.pipeline.context import Exploration
 from lrf_dse.pipeline.keys import space_key, timing_key
+from lrf_dse.pipeline.methods import best
 from lrf_dse.pipeline.timing import Task, layer_program
 from lrf_dse.report.info import CandidateResult
 from lrf_dse.schema import Candidate, Failure, FcLayer, Measurement, dense_candidate, from_json, to_json
@@ -27,13 +28,12 @@ def narrow_spaces(x: Exploration) -> dict[FcLayer, PruneResult]:
 def _narrow(x: Exploration, layer: FcLayer) -> PruneResult:
     """From the records if they have it: the spectra of a large layer take minutes."""
     settings = x.settings
-    top, decomposer = settings.top, settings.decomposer
-    key = space_key(x.model, layer, x.target, top=top, seed=settings.seed, decomposer=decomposer)
+    key = space_key(x.model, layer, x.target, top=settings.top, seed=settings.seed)
     known = x.store.get(key)
     if known is not None:
         return from_json(PruneResult, known)  # type: ignore[no-any-return]
     weight, _ = x.model.weights(layer.name)
-    found = prune(layer, layer_spectra(weight, seed=settings.seed), x.target, top=top, decomposer=decomposer)
+    found = prune(layer, layer_spectra(weight, seed=settings.seed), x.target, top=settings.top)
     x.store.put(key, "space", to_json(found), context={"layer": layer.name})
     return found
 
@@ -52,14 +52,16 @@ def measure_layers(x: Exploration, spaces: dict[FcLayer, PruneResult]) -> tuple[
         x.progress("judge layers", done, len(tasks))
         outcome = outcomes[task.key]
         measured = outcome if isinstance(outcome, Measurement) else None
+        winner = best(candidate, x.judge) if measured else candidate
         results.append(
             CandidateResult(
-                candidate,
+                winner,
                 roofline(candidate, x.target),
                 measurement=measured,
                 failure=outcome if isinstance(outcome, Failure) else None,
-                weight_error=_relative_error(x, candidate) if measured else None,
-                drop_points=x.judge.drop_points([candidate]) if measured else None,
+                weight_error=_relative_error(x, winner) if measured else None,
+                output_error=x.judge.output_error(winner) if measured else None,
+                drop_points=x.judge.drop_points([winner]) if measured else None,
             )
         )
     x.progress("judge layers", len(tasks), len(tasks))

@@ -13,12 +13,15 @@ from lrf_dse.cost.latency import combine, roofline
 from lrf_dse.errors import BudgetError, RunError
 from lrf_dse.models.data import Dataset
 from lrf_dse.models.model import Model
+from lrf_dse.models.stored import to_bytes
 from lrf_dse.pipeline.context import Exploration
 from lrf_dse.pipeline.keys import plan_timing_key
+from lrf_dse.pipeline.run import weights_path
 from lrf_dse.pipeline.timing import Task
 from lrf_dse.plan.choice import choose, latency_of, latency_unit
 from lrf_dse.plan.select import Combination, LayerOption, finalists
 from lrf_dse.report.info import CandidateResult, FailedPlan
+from lrf_dse.report.write import write_atomic
 from lrf_dse.runners.job import Array
 from lrf_dse.schema import Candidate, Measurement, Plan
 from lrf_dse.target import Target
@@ -77,6 +80,7 @@ def measure_plans(
         outcome = outcomes[task.key]
         if isinstance(outcome, Measurement):
             plans.append(_plan(x, choices, outcome))
+            keep_weights(x, choices, plans[-1].weights)
         elif all(choice.is_dense for choice in choices):
             raise RunError(f"the dense model fails at stage {outcome.stage}: {outcome.reason}")
         else:
@@ -137,7 +141,15 @@ def _plan(x: Exploration, choices: Sequence[Candidate], measured: Measurement) -
         seconds=measured.seconds,
         sweep=measured.sweep,
         builder=measured.builder,
+        weights=x.judge.weights_key(choices),
     )
+
+
+def keep_weights(x: Exploration, choices: Sequence[Candidate], key: str) -> None:
+    """Write what a plan puts in the place of the model's weights, once: exports need no data then."""
+    path = weights_path(x.settings.out, key)
+    if not path.exists():
+        write_atomic(path, to_bytes(x.judge.compressor.replacements(choices)))
 
 
 def _plan_cycles(choices: Sequence[Candidate], measured: Measurement, target: Target) -> float | None:

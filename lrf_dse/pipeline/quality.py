@@ -5,20 +5,27 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
+from typing import TypedDict
 
 from lrf_dse.models.compress import Compressor
 from lrf_dse.models.data import Dataset
 from lrf_dse.models.evaluate import top1
-from lrf_dse.pipeline.keys import accuracy_key, weight_error_key
+from lrf_dse.pipeline.keys import accuracy_key, layer_error_key, plan_weights_key
 from lrf_dse.schema import Accuracy, Candidate, from_json, to_json
 from lrf_dse.store import Store
+
+
+class _FittedTo(TypedDict):
+    calibration: Dataset | None
+    seed: int
 
 
 @dataclass(frozen=True, eq=False)
 class Judge:
     """Answers questions about quality, from the records where they know.
 
-    `parts` are the labelled parts of the data ("validation", "test"); empty when accuracy is unknown.
+    `parts` are the labelled parts of the data ("validation", "test"); empty when accuracy is unknown. The part that
+    fits see is the compressor's.
     """
 
     compressor: Compressor
@@ -32,12 +39,11 @@ class Judge:
 
     def accuracy(self, choices: Sequence[Candidate], part: str) -> Accuracy:
         """Accuracy of the model with `choices` on one part of the data."""
-        seed, data = self.compressor.seed, self.parts[part]
-        key = accuracy_key(self.compressor.model, data, choices, seed=seed)
+        key = accuracy_key(self.compressor.model, self.parts[part], choices, **self._fitted_to)
         known = self.store.get(key)
         if known is not None:
             return from_json(Accuracy, known)  # type: ignore[no-any-return]
-        accuracy = top1(self.compressor.apply(choices), data)
+        accuracy = top1(self.compressor.apply(choices), self.parts[part])
         context = {"choices": {c.layer.name: c.label for c in choices}}
         self.store.put(key, "accuracy", to_json(accuracy), context=context)
         return accuracy
@@ -50,16 +56,31 @@ class Judge:
 
     def squared_error(self, candidate: Candidate) -> float:
         """||W - TT||^2 of one layer; 0 for the dense choice."""
+        return self._errors(candidate)[0]
+
+    def output_error(self, candidate: Candidate) -> float | None:
+        """The relative error of one layer's outputs on calibration rows held out; None without data."""
+        return self._errors(candidate)[1]
+
+    def _errors(self, candidate: Candidate) -> tuple[float, float | None]:
         if candidate.is_dense:
-            return 0.0
-        key = weight_error_key(self.compressor.model, candidate, seed=self.compressor.seed)
+            return 0.0, 0.0 if self.compressor.calibration else None
+        key = layer_error_key(self.compressor.model, candidate, **self._fitted_to)
         known = self.store.get(key)
         if known is None:
-            known = self.compressor.cores(candidate).squared_error
-            self.store.put(
-                key, "weight_error", known, context={"layer": candidate.layer.name, "choice": candidate.label}
-            )
-        return float(known)
+            fit = self.compressor.fit(candidate)
+            known = {"squared": fit.squared_error, "output": fit.output_error}
+            context = {"layer": candidate.layer.name, "choice": candidate.label, "decomposer": candidate.decomposer}
+            self.store.put(key, "layer_error", known, context=context)
+        return known["squared"], known["output"]
+
+    def weights_key(self, choices: Sequence[Candidate]) -> str:
+        """Key of what the choices put in the place of the model's weights."""
+        return plan_weights_key(self.compressor.model, choices, **self._fitted_to)
+
+    @property
+    def _fitted_to(self) -> _FittedTo:
+        return {"calibration": self.compressor.calibration, "seed": self.compressor.seed}
 
     def weight_error(self, choices: Sequence[Candidate]) -> float:
         """Frobenius norm of the change of all FC weights, relative to their norm."""

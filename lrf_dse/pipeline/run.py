@@ -20,7 +20,15 @@ RESULT_KEY = "result"
 MODEL_FILE = "model.onnx"
 """A copy of the model that was explored, batch fixed: export needs its weights."""
 
-_RECORD_KINDS = ("timing", "plan_timing", "accuracy", "weight_error", "board")
+WEIGHTS_FOLDER = "weights"
+"""What every measured plan puts in the place of the model's weights, one file each."""
+
+_RECORD_KINDS = ("timing", "plan_timing", "accuracy", "layer_error", "board")
+
+
+def weights_path(folder: Path, key: str) -> Path:
+    """Where the weights of a plan are kept in the run folder; `key` is `Plan.weights`."""
+    return folder / WEIGHTS_FOLDER / f"{key}.npz"
 
 
 class Run:

@@ -17,6 +17,8 @@ DEFAULT_TOP = 8
 class ExploreSettings:
     """`model` is explored for `target` with `data` (None: accuracy stays unknown) into the run folder `out`.
 
+    Fits see samples of `calibration`, or without it a part of `data` of their own.
+
     `top` TT candidates a layer are compiled and measured; `finalists` whole models are. `seed` decides the
     split of the data and every random choice. `jobs` programs are built and run at a time. With a `board`, programs
     are measured there; else under QEMU. Whole models are measured on each number of `threads`.
@@ -26,10 +28,10 @@ class ExploreSettings:
     target: str
     data: Path | None
     out: Path
+    calibration: Path | None = None
     batch: int | None = None
     top: int = DEFAULT_TOP
     seed: int = 0
-    decomposer: str = "tt_svd"
     jobs: int = 2
     board: Board | None = None
     threads: tuple[int, ...] = (1,)
@@ -46,6 +48,8 @@ class ExploreSettings:
             raise UsageError(f"--threads must be numbers from 1 on, 1 among them (the reference), got {self.threads}")
         if self.seed < 0:
             raise UsageError(f"--seed must not be negative, got {self.seed}")
+        if self.data is None and self.calibration is not None:
+            raise UsageError("--calibration needs --data: fits are chosen by the accuracy that they leave")
         if self.data is None and self.budgets.max_drop is not None:
             raise UsageError("--max-drop needs --data with labels: without data the accuracy is unknown")
 

@@ -74,7 +74,8 @@ class LayerFunnel:
 class CandidateResult:
     """What became of one candidate: its estimate, and a measurement or a failure (neither: not measured).
 
-    `weight_error` is relative (Frobenius); `drop_points` is with only this layer replaced, None where unknown.
+    `weight_error` is relative (Frobenius), `output_error` that of the layer's outputs on calibration rows held out;
+    `drop_points` is with only this layer replaced. None where unknown.
     """
 
     candidate: Candidate
@@ -83,6 +84,7 @@ class CandidateResult:
     failure: Failure | None = None
     weight_error: float | None = None
     drop_points: float | None = None
+    output_error: float | None = None
 
     @property
     def status(self) -> str:
@@ -101,13 +103,18 @@ class FailedPlan:
 
 @dataclass(frozen=True)
 class DataFacts:
-    """The data file, its hash, and how many samples each part has after the seeded split; labels may be missing."""
+    """The data file, its hash, and how many samples each part has after the seeded split; labels may be missing.
+
+    Calibration samples are those that fits see; they may come from a file of their own.
+    """
 
     name: str
     sha256: str
     validation_samples: int
     test_samples: int
     labelled: bool
+    calibration_samples: int = 0
+    calibration_name: str = ""
 
 
 @dataclass(frozen=True)
@@ -271,7 +278,8 @@ class ReportInfo:
         noise = f" At this sample size, differences below about {self.noise_points:.2f} points are noise (95%)."
         return (
             f"top-1 of the rewritten model by onnxruntime on {self.data.validation_samples:,} validation samples, "
-            f"which selection uses; test accuracy on {self.data.test_samples:,} samples that it never sees.{noise}"
+            f"which selection uses; test accuracy on {self.data.test_samples:,} samples that it never sees. "
+            f"Decomposers see {self.data.calibration_samples:,} others.{noise}"
         )
 
 

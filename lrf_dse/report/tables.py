@@ -102,6 +102,7 @@ def _candidate_cells(result: CandidateResult, classes: Sequence[str]) -> dict[st
         "max_abs_error": measurement and measurement.max_abs_error,
         "max_rel_error": measurement and measurement.max_rel_error,
         "weight_error": result.weight_error,
+        "output_error": result.output_error,
         "drop_points": result.drop_points,
         "failure_stage": failure and failure.stage,
         "failure_reason": failure and failure.reason,

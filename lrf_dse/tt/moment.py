@@ -268,16 +268,30 @@ def square_root(second: FloatArray, ridge: float) -> FloatArray:
         return np.asarray(vectors * np.sqrt(np.maximum(values, 0.0)))
 
 
-def held_out_error(moment: Moment, weight: NDArray[np.floating], approximation: NDArray[np.floating]) -> float:
-    """||(W - T) x|| / ||W x|| over the rows held out (over C where there are none); 0 where W x is 0 throughout."""
+def held_out_error(
+    moment: Moment,
+    weight: NDArray[np.floating],
+    approximation: NDArray[np.floating],
+    *,
+    shift: NDArray[np.floating] | None = None,
+) -> float:
+    """||(W - T) x - s|| / ||W x|| over the rows held out (over C where there are none); 0 where W x is 0 throughout.
+
+    s [out] is what is added to the bias together with T: nothing by default.
+    """
     scale = float(np.abs(weight).max()) or 1.0
     wanted = weight.astype(np.float64) / scale
     difference = wanted - approximation.astype(np.float64) / scale
+    offset = np.zeros(len(weight)) if shift is None else shift.astype(np.float64) / scale
     if len(moment.held_out):
         # Single precision is enough to compare, and twice as fast; scaled, because values may be of any size.
-        rows = (moment.held_out / (np.abs(moment.held_out).max() or 1.0)).astype(np.float32).T
-        error, norm = (float(np.linalg.norm(matrix.astype(np.float32) @ rows)) for matrix in (difference, wanted))
+        size = float(np.abs(moment.held_out).max()) or 1.0
+        rows = (moment.held_out / size).astype(np.float32).T
+        missed = difference.astype(np.float32) @ rows - (offset / size).astype(np.float32)[:, None]
+        error, norm = float(np.linalg.norm(missed)), float(np.linalg.norm(wanted.astype(np.float32) @ rows))
     else:
-        metric = metric_of(moment, 0.0)
-        error, norm = (sqrt(metric.squared(matrix)) for matrix in (difference, wanted))
+        metric, size = metric_of(moment, 0.0), sqrt(moment.mean_square) or 1.0
+        offset /= size
+        squared = metric.squared(difference) - 2 * offset @ (difference @ moment.mean) / size + offset @ offset
+        error, norm = sqrt(max(0.0, float(squared))), sqrt(metric.squared(wanted))
     return error / norm if norm else 0.0

@@ -107,7 +107,7 @@ def test_report_again_from_the_records_alone(mine: Path) -> None:
     run = mine / "run"
     expected = result(run)
     for path in run.iterdir():
-        if path.name not in {"records.sqlite", "model.onnx", "work"}:
+        if path.name not in {"records.sqlite", "model.onnx", "weights", "work"}:
             path.unlink()
     shutil.rmtree(run / "work", ignore_errors=True)
     found = json_of(command("report", run, "--json"))
@@ -164,7 +164,7 @@ def test_few_samples_are_a_warning(mine: Path) -> None:
     done = command(*explore_arguments(mine))
     assert done.code == 0
     assert done.err.startswith("warning: ") and done.err.count("\n") == 1
-    assert "40 samples" in done.err and "fc0 has 64" in done.err
+    assert "16 samples for calibration" in done.err and "fc0 has 64" in done.err
     assert result(mine / "run")["warnings"][0] in done.err
 
 
@@ -211,4 +211,4 @@ def test_the_summary_has_what_scripts_need(finished: Path) -> None:
     keys = {"id", "cycles", "latency_source", "flash_bytes", "ram_bytes", "accuracy", "drop_points"}
     assert all(keys <= plan.keys() for plan in [summary["dense"], *summary["plans"]])
     assert summary["chosen"] in {plan["id"] for plan in summary["plans"]}
-    assert summary["data"]["validation_samples"] + summary["data"]["test_samples"] == SAMPLES
+    assert sum(summary["data"][f"{part}_samples"] for part in ("calibration", "validation", "test")) == SAMPLES

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,12 @@ from numpy.typing import NDArray
 
 from lrf_dse.errors import DataError, UsageError
 from lrf_dse.models.calibrate import layer_moments
-from lrf_dse.models.compress import Compressor
+from lrf_dse.models.compress import METHODS, Compressor, get_method, methods_for
+from lrf_dse.models.data import Dataset
 from lrf_dse.models.model import Model
 from lrf_dse.models.reader import read_model
-from lrf_dse.schema import Candidate, TTShape
+from lrf_dse.schema import Candidate, FcLayer, TTShape
+from lrf_dse.tt.contraction import to_matrix
 from lrf_dse.tt.moment import Moment
 
 
@@ -134,9 +137,40 @@ def test_the_compressor_hands_each_layer_its_moment(tmp_path: Path) -> None:
     layer = read.site("fc2").layer
     candidate = Candidate(layer, TTShape((4, 1), (1, 5), (1, 2, 1)), decomposer="whitened")
     with pytest.raises(UsageError, match="needs calibration data"):
-        Compressor(read, seed=0).cores(candidate)
-    moments = layer_moments(read, {"x": values(50, 6)}, seed=0)
-    found = Compressor(read, seed=0, moments=moments).cores(candidate)
-    plain = Compressor(read, seed=0).cores(Candidate(layer, candidate.tt_shape))
+        Compressor(read, seed=0).fit(candidate)
+    data = Dataset(Path("d.npz"), {"x": values(50, 6)}, None, "")
+    compressor = Compressor(read, seed=0, calibration=data)
+    found, plain = compressor.fit(candidate), compressor.fit(replace(candidate, decomposer="tt_svd"))
     assert found.squared_error > plain.squared_error * 1.0001  # it minimises something else
-    Compressor(read, seed=0, moments=moments).apply([candidate])
+    assert found.output_error is not None and plain.output_error is not None
+    assert 0 < found.output_error < plain.output_error
+    compressor.apply([candidate])
+
+
+def test_a_centred_fit_keeps_the_mean_output(tmp_path: Path) -> None:
+    read = two_layers(tmp_path)
+    x = values(80, 6) + 2
+    compressor = Compressor(read, seed=0, calibration=Dataset(Path("d.npz"), {"x": x}, None, ""))
+    for method, shape in METHODS.items():
+        candidate = Candidate(read.site("fc1").layer, TTShape((5, 1), (1, 6), (1, 2, 1)), decomposer=method)
+        if not shape.centred:
+            assert compressor.fit(candidate).bias_shift is None
+            continue
+        moment = compressor.moments["fc1"]
+        seen = set(map(bytes, moment.held_out))
+        counted = np.stack([row for row in x if bytes(row) not in seen])
+        fit = compressor.fit(candidate)
+        assert fit.bias_shift is not None
+        shifted = (to_matrix(fit.cores) @ counted.T).mean(axis=1) + fit.bias_shift
+        np.testing.assert_allclose(shifted, (values(5, 6) @ counted.T).mean(axis=1), rtol=1e-4, atol=1e-4)
+
+
+def test_methods_that_compete() -> None:
+    layer, low_rank = FcLayer("fc", 6, 4, 1, True), TTShape((4, 1), (1, 6), (1, 2, 1))
+    assert methods_for(layer, low_rank, with_data=False) == ("tt_svd",)
+    assert "whitened_centred" in methods_for(layer, low_rank, with_data=True)
+    assert "als" in methods_for(layer, TTShape((2, 2), (2, 3), (1, 2, 1)), with_data=True)
+    without_bias = methods_for(replace(layer, has_bias=False), low_rank, with_data=True)
+    assert not any(METHODS[name].centred for name in without_bias)
+    with pytest.raises(UsageError, match="unknown decomposer 'magic': use one of als, "):
+        get_method("magic")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto
 
 from lrf_dse.errors import DataError
-from lrf_dse.models.data import load_data, split
+from lrf_dse.models.data import JUDGING_SHARES, SHARES, few_rows, load_data, split
 from lrf_dse.models.model import Model
 from lrf_dse.models.reader import read_model
 
@@ -47,7 +47,7 @@ def test_x_and_y(tmp_path: Path, fc: Model) -> None:
     assert data.y is not None
     assert data.y.dtype == np.int64
     assert data.y.tolist() == LABELS.tolist()
-    assert (data.samples, data.part, data.warnings) == (8, "all", ())
+    assert (data.samples, data.part) == (8, "all")
     assert data.sha256 == load_data(path, fc).sha256
     written(tmp_path, x=values(8, 6, seed=1), y=LABELS)
     assert load_data(path, fc).sha256 != data.sha256
@@ -222,28 +222,44 @@ def test_a_model_without_a_batch_dimension(tmp_path: Path) -> None:
     assert data.samples == 8
 
 
-def test_few_samples_are_a_warning(tmp_path: Path, fc: Model) -> None:
-    (warning,) = load_data(written(tmp_path, x=values(5, 6)), fc).warnings
+def test_few_rows_are_a_warning(tmp_path: Path, fc: Model) -> None:
+    (warning,) = few_rows(load_data(written(tmp_path, x=values(5, 6)), fc), fc)
     assert "5 samples" in warning
     assert "fc has 6" in warning
     tokens = read_model(saved(matmul_model(in_shape=(1, 3, 6), out_shape=(1, 3, 4)), tmp_path, "tokens.onnx"))
-    assert load_data(written(tmp_path, x=values(2, 3, 6)), tokens).warnings == (), "three rows a sample are six rows"
+    data = load_data(written(tmp_path, x=values(2, 3, 6)), tokens)
+    assert few_rows(data, tokens) == (), "three rows a sample are six rows"
 
 
-def test_split_is_seeded_complete_and_disjoint(tmp_path: Path, fc: Model) -> None:
+@pytest.mark.parametrize(
+    ("shares", "sizes"),
+    [
+        (SHARES, {"calibration": 4, "validation": 2, "test": 3}),
+        (JUDGING_SHARES, {"validation": 5, "test": 4}),
+    ],
+)
+def test_split_is_seeded_complete_and_disjoint(
+    tmp_path: Path, fc: Model, shares: dict[str, float], sizes: dict[str, int]
+) -> None:
     x = np.arange(54, dtype=np.float32).reshape(9, 6)
     data = load_data(written(tmp_path, x=x, y=np.arange(9) % 4), fc)
-    parts = split(data, seed=1)
-    assert {name: part.samples for name, part in parts.items()} == {"validation": 5, "test": 4}
-    assert {name: part.part for name, part in parts.items()} == {"validation": "validation", "test": "test"}
+    parts = split(data, 1, shares)
+    assert {name: part.samples for name, part in parts.items()} == sizes
+    assert {name: part.part for name, part in parts.items()} == {name: name for name in sizes}
     rows = np.concatenate([part.x["x"][:, 0] for part in parts.values()])
     assert sorted(rows.tolist()) == x[:, 0].tolist()
     for part in parts.values():
         assert part.y is not None
         np.testing.assert_array_equal(part.y, (part.x["x"][:, 0] / 6) % 4)
-    again = split(data, seed=1)["test"]
+    again = split(data, 1, shares)["test"]
     np.testing.assert_array_equal(again.x["x"], parts["test"].x["x"])
-    assert split(data, seed=2)["test"].x["x"].tolist() != again.x["x"].tolist()
-    one = load_data(written(tmp_path, x=values(1, 6)), fc)
-    with pytest.raises(DataError, match="one sample cannot be split"):
-        split(one, seed=0)
+    assert split(data, 2, shares)["test"].x["x"].tolist() != again.x["x"].tolist()
+
+
+def test_every_part_has_a_sample(tmp_path: Path, fc: Model) -> None:
+    for samples in range(3, 8):
+        parts = split(load_data(written(tmp_path, x=values(samples, 6)), fc), 0)
+        assert sum(part.samples for part in parts.values()) == samples
+        assert min(part.samples for part in parts.values()) >= 1
+    with pytest.raises(DataError, match="2 samples cannot be split into calibration, validation, test"):
+        split(load_data(written(tmp_path, x=values(2, 6)), fc), 0)

@@ -6,16 +6,18 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 from explored import command, copy_of, explore_arguments, figures, open_run, tiny_data, tiny_model, tiny_run
 
 from lrf_dse.builders.program import BUILDERS
+from lrf_dse.models.compress import METHODS
 from lrf_dse.models.data import Dataset, load_data, split
 from lrf_dse.models.model import Model
 from lrf_dse.models.reader import read_model
-from lrf_dse.pipeline.keys import accuracy_key, plan_timing_key, timing_key, weight_error_key
+from lrf_dse.pipeline.keys import accuracy_key, layer_error_key, plan_timing_key, plan_weights_key, timing_key
 from lrf_dse.runners.board import Board
 from lrf_dse.runners.ssh import tool_versions as board_versions
 from lrf_dse.schema import Candidate, FcLayer, TTShape, dense_candidate
@@ -133,28 +135,52 @@ def test_an_accuracy_depends_on_data_part_seed_and_choices(tmp_path: Path, model
     data = load_data(validation.path, model)
     other_data = split(load_data(tiny_data(tmp_path, name="other.npz", seed=1), model), 0)["validation"]
     other_weights = read_model(tiny_model(tmp_path, name="other.onnx", seed=1))
+    fitted = partial(accuracy_key, calibration=split(data, 0)["calibration"])
     keys = [
-        accuracy_key(model, validation, [LOW_RANK], seed=0),
-        accuracy_key(model, validation, [LOW_RANK], seed=1),
-        accuracy_key(model, split(data, 0)["test"], [LOW_RANK], seed=0),
-        accuracy_key(model, other_data, [LOW_RANK], seed=0),
-        accuracy_key(other_weights, validation, [LOW_RANK], seed=0),
-        accuracy_key(model, validation, [], seed=0),
-        accuracy_key(model, validation, [LOW_RANK, replace(LOW_RANK, layer=replace(LAYER, name="fc1"))], seed=0),
-        accuracy_key(model, validation, [replace(LOW_RANK, decomposer="t3f")], seed=0),
-        accuracy_key(model, validation, [replace(LOW_RANK, order="first_first")], seed=0),
-        weight_error_key(model, LOW_RANK, seed=0),
-        weight_error_key(other_weights, LOW_RANK, seed=0),
+        fitted(model, validation, [LOW_RANK], seed=0),
+        fitted(model, validation, [LOW_RANK], seed=1),
+        fitted(model, split(data, 0)["test"], [LOW_RANK], seed=0),
+        fitted(model, other_data, [LOW_RANK], seed=0),
+        fitted(other_weights, validation, [LOW_RANK], seed=0),
+        fitted(model, validation, [], seed=0),
+        fitted(model, validation, [LOW_RANK, replace(LOW_RANK, layer=replace(LAYER, name="fc1"))], seed=0),
+        fitted(model, validation, [replace(LOW_RANK, decomposer="whitened")], seed=0),
+        fitted(model, validation, [replace(LOW_RANK, order="first_first")], seed=0),
+        layer_error_key(model, LOW_RANK, calibration=None, seed=0),
+        layer_error_key(model, LOW_RANK, calibration=data, seed=0),
+        layer_error_key(other_weights, LOW_RANK, calibration=None, seed=0),
+        plan_weights_key(model, [LOW_RANK], calibration=None, seed=0),
+        plan_weights_key(other_weights, [LOW_RANK], calibration=None, seed=0),
         plan_timing_key(model, [LOW_RANK], TARGET, TOOLS),
         plan_timing_key(other_weights, [LOW_RANK], TARGET, TOOLS),
     ]
     assert len(set(keys)) == len(keys)
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_what_is_fitted_to_calibration_data_depends_on_it_and_nothing_else_does(
+    model: Model, validation: Dataset, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    candidate = replace(LOW_RANK, decomposer=method)
+    calibration = split(load_data(validation.path, model), 0)["calibration"]
+    others = [None, replace(calibration, sha256="other"), split(load_data(validation.path, model), 0)["test"]]
+
+    def keys_with(data: Dataset | None) -> tuple[str, str]:
+        judged = accuracy_key(model, validation, [candidate], calibration=data, seed=0)
+        return judged, plan_weights_key(model, [candidate], calibration=data, seed=0)
+
+    first = keys_with(calibration)
+    same = [keys_with(other) == first for other in others]
+    assert same == [not METHODS[method].needs_data] * len(others)
+    monkeypatch.setattr("lrf_dse.pipeline.keys.METHODS_VERSION", 0)
+    assert not set(keys_with(calibration)) & set(first)
+
+
 def test_keeping_a_layer_is_not_choosing_it(model: Model, validation: Dataset) -> None:
     """No choice for a layer and the choice to keep it are one model: judged once."""
     keep = [dense_candidate(layer) for layer in model.fc_layers]
-    assert accuracy_key(model, validation, keep, seed=0) == accuracy_key(model, validation, [], seed=0)
+    first, second = (accuracy_key(model, validation, c, calibration=None, seed=0) for c in (keep, []))
+    assert first == second
 
 
 def test_other_weights_do_not_measure_a_layer_again(
@@ -185,5 +211,5 @@ def test_another_seed_judges_again_and_times_nothing(finished: Path, tmp_path: P
     assert (done.code, done.err) == (0, "")
     added = figures(mine / "run")[len(before) :]
     kinds = {kind for _, kind, _, _ in added}
-    assert {"accuracy"} <= kinds <= {"accuracy", "weight_error", "space"}
+    assert {"accuracy"} <= kinds <= {"accuracy", "layer_error", "space"}
     assert open_run(mine / "run").info.seed == 1
