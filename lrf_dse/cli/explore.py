@@ -15,15 +15,17 @@ if TYPE_CHECKING:
     from lrf_dse.report.info import PlanRow, ReportInfo
 
 
+Data = Annotated[Path | None, typer.Option(help="Samples x and labels y (.npz); without it accuracy is unknown.")]
+Calibration = Annotated[
+    Path | None, typer.Option(help="Samples that decomposers see, such as training data; default a part of --data.")
+]
+
+
 def command(
     model: Annotated[Path, typer.Argument(help="A model file (.onnx).")],
     target: Annotated[str, typer.Option(help="A chip: see `lrf-dse targets`.")],
-    data: Annotated[
-        Path | None, typer.Option(help="Samples x and labels y (.npz); without it accuracy is unknown.")
-    ] = None,
-    calibration: Annotated[
-        Path | None, typer.Option(help="Samples that decomposers see, such as training data; default a part of --data.")
-    ] = None,
+    data: Data = None,
+    calibration: Calibration = None,
     batch: Annotated[int | None, typer.Option(help="Batch size for a model with a dynamic batch dimension.")] = None,
     max_drop: Annotated[float | None, typer.Option(help="Accuracy that may be lost, in percentage points.")] = None,
     max_bytes: Annotated[int | None, typer.Option(help="Flash budget: weights and code, in bytes.")] = None,
