@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import pairwise
 
-from lrf_dse.bench.micro import Micro, lines_of, vector_setup
+from lrf_dse.bench.micro import BUFFER_BYTES, Micro, lines_of, vector_setup
+from lrf_dse.target import Timing
 
 FP32_BYTES = 4
 VLEN_BYTES = 32
@@ -25,6 +27,30 @@ def chases() -> tuple[Micro, Micro, Micro]:
         Micro("ld to ld, L2", chase, 8, setup=chase_setup(4096, _LINKED), iterations=512),
         Micro("ld to ld, DRAM", chase, 8, setup=chase_setup(65536, _COLD_LINKED), iterations=512, passes=1),
     )
+
+
+def sized_chases(timing: Timing) -> Mapping[str, Micro]:
+    """The same for each level of a target's own hierarchy, by the place of the latency in its file.
+
+    A chain of twice as many loads less one of as many: what surrounds them cancels. A level has none where the one
+    before is too large to tell them apart, and memory where the last cache is too large for the buffer.
+    """
+    sizes = [cache.size_bytes for cache in timing.cache]
+    chains = {"cache 1 latency_cycles": _chase(sizes[0] // 4, timing.line_bytes)}
+    for number, (inner, outer) in enumerate(pairwise(sizes), start=2):
+        if outer // 2 >= 2 * inner:
+            chains[f"cache {number} latency_cycles"] = _chase(outer // 2, timing.line_bytes)
+    if 8 * sizes[-1] <= BUFFER_BYTES:
+        chains["dram latency_cycles"] = _chase(8 * sizes[-1], timing.line_bytes)
+    return chains
+
+
+def _chase(size: int, line_bytes: int) -> Micro:
+    lines = 1 << (size // line_bytes).bit_length() - 1
+    half = ["ld a0, 0(a0)"] * 4
+    setup, iterations = chase_setup(lines, 0), max(32, lines // 8)
+    name = f"ld to ld in {lines * line_bytes >> 10} KiB"
+    return Micro(name, lines_of(half * 2), 4, setup=setup, iterations=iterations, baseline=lines_of(half))
 
 
 def chase_setup(lines: int, offset_mib: int) -> str:

@@ -15,10 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrf_dse.builders.host import emit_blobs
-from lrf_dse.builders.linking import SCALAR_MCPU
-from lrf_dse.builders.zig import zig_cc
+from lrf_dse.builders.linking import link_static
 from lrf_dse.errors import BuildError
-from lrf_dse.resources import data_dir
 from lrf_dse.target import Target
 
 _FIXED_SOURCES = ("main.c", "board.c", "check.c", "fail.c", "pool.c", "direct.c")
@@ -67,26 +65,14 @@ def link_direct(
     vlen = target.isa.vlen_bits or 0 if required_vlen_bits is None else required_vlen_bits
     blobs_s, blobs = emit_blobs({f"weights_{i}": _weight_bytes(layer) for i, layer in enumerate(layers)})
     model_c = emit_model(layers, guarded=guarded, required_vlen_bits=vlen)
-    host = data_dir("toolchain") / "host"
-    program = work_dir.resolve() / "direct-riscv64"
-    sources = (*_FIXED_SOURCES, _GUARD_SOURCE) if guarded else _FIXED_SOURCES
+    fixed = (*_FIXED_SOURCES, _GUARD_SOURCE) if guarded else _FIXED_SOURCES
     try:
         for name, content in {"model.c": model_c.encode(), "blobs.S": blobs_s.encode(), **blobs}.items():
             (work_dir / name).write_bytes(content)
     except OSError as error:
         raise BuildError(f"{work_dir}: {error.strerror}") from error
-    zig_cc(
-        [
-            *("-target", "riscv64-linux-musl", f"-mcpu={SCALAR_MCPU}", "-mcmodel=medany"),
-            *("-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-static", "-s", "-fno-sanitize=all"),
-            *("-ffunction-sections", "-fdata-sections", "-Wl,--gc-sections", f"-I{host}"),
-            *("model.c", "blobs.S", *(str(host / source) for source in sources)),
-            *(str(path.resolve()) for path in objects),
-            *("-o", str(program)),
-        ],
-        cwd=work_dir,
-    )
-    return program
+    files = ("model.c", "blobs.S", *(str(path.resolve()) for path in objects))
+    return link_static(files, work_dir, name="direct-riscv64", fixed=fixed)
 
 
 def emit_model(layers: Sequence[DirectLayer], *, guarded: bool, required_vlen_bits: int) -> str:

@@ -1,4 +1,7 @@
-"""Link generated host sources and the fixed part in toolchain/host/ into a static riscv64 Linux program."""
+"""Link generated host sources and the fixed part in toolchain/host/ into a static riscv64 Linux program.
+
+Owns the flags of every such program, whatever its generated part is.
+"""
 
 from __future__ import annotations
 
@@ -37,6 +40,14 @@ def link_program(
     (work_dir / "blobs.S").write_text(generated.blobs_s, encoding="utf-8")
     for blob, data in generated.blobs.items():
         (work_dir / blob).write_bytes(data)
+    return link_static(("model.c", "blobs.S"), work_dir, name=name, fixed=sources)
+
+
+def link_static(files: Sequence[str], work_dir: Path, *, name: str, fixed: Sequence[str] = FIXED_SOURCES) -> Path:
+    """Link sources and objects, named as seen from `work_dir`, with those of toolchain/host/ that `fixed` names.
+
+    The path of the program, `name` in `work_dir`. Raises BuildError.
+    """
     host = data_dir("toolchain") / "host"
     program = work_dir.resolve() / name  # the linker runs in work_dir
     zig_cc(
@@ -46,7 +57,7 @@ def link_program(
             # Zig's default sanitizers trap on patterns that are legal here and cost code size.
             "-fno-sanitize=all",
             *("-ffunction-sections", "-fdata-sections", "-Wl,--gc-sections", f"-I{host}"),
-            *("model.c", "blobs.S", *(str(host / source) for source in sources)),
+            *(*files, *(str(host / source) for source in fixed)),
             *("-o", str(program)),
         ],
         cwd=work_dir,

@@ -18,7 +18,9 @@ from lrf_dse.target.chip import (
     MemoryLevel,
     QemuFlags,
     Target,
+    cost_table_file,
     load_target,
+    target_file,
     target_names,
 )
 from lrf_dse.target.figure import Figure
@@ -37,8 +39,10 @@ __all__ = [
     "QemuFlags",
     "Target",
     "Timing",
+    "cost_table_file",
     "load_target",
     "operations",
+    "target_file",
     "target_names",
     "timing_figures",
 ]

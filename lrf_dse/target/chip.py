@@ -121,10 +121,7 @@ def target_names(folder: Path | None = None) -> list[str]:
 
 def load_target(name: str, folder: Path | None = None) -> Target:
     """The target `name`, or the file `name` if it ends in .toml. Raises TargetError."""
-    path = Path(name) if name.endswith(".toml") else (folder or data_dir("targets")) / f"{name}.toml"
-    if not path.is_file():
-        known = ", ".join(target_names(folder))
-        raise TargetError(f"unknown target {name!r}: use one of {known}, or a path to a .toml file")
+    path = target_file(name, folder)
     try:
         return Target.model_validate(_with_costs(_read_toml(path), path))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
@@ -135,18 +132,33 @@ def load_target(name: str, folder: Path | None = None) -> Target:
         raise TargetError(f"{path}: key {key}: {first['msg']}") from error
 
 
+def target_file(name: str, folder: Path | None = None) -> Path:
+    """The file of the target `name`. Raises TargetError that lists the valid names."""
+    path = Path(name) if name.endswith(".toml") else (folder or data_dir("targets")) / f"{name}.toml"
+    if not path.is_file():
+        known = ", ".join(target_names(folder))
+        raise TargetError(f"unknown target {name!r}: use one of {known}, or a path to a .toml file")
+    return path
+
+
+def cost_table_file(path: Path, costs: str) -> Path:
+    """The cost table `costs` of the target file `path`: in costs/ beside it, else among ours. Raises TargetError."""
+    beside = path.parent / "costs" / f"{costs}.toml"
+    table = beside if beside.is_file() else data_dir("targets") / "costs" / beside.name
+    if not table.is_file():
+        known = ", ".join(sorted(known.stem for known in table.parent.glob("*.toml")))
+        raise TargetError(f"{path}: key timing.costs: no cost table {costs!r}: use one of {known}")
+    return table
+
+
 def _read_toml(path: Path) -> dict[str, Any]:
     return tomllib.loads(path.read_text(encoding="utf-8"))
 
 
 def _with_costs(data: dict[str, Any], path: Path) -> dict[str, Any]:
-    """`data` with the cost table that it names: costs/NAME.toml beside the file, else beside our own targets."""
+    """`data` with the cost table that it names."""
     timing = data.get("timing")
     if not isinstance(timing, dict) or not isinstance(timing.get("costs"), str):
         return data
-    beside = path.parent / "costs" / f"{timing['costs']}.toml"
-    table = beside if beside.is_file() else data_dir("targets") / "costs" / beside.name
-    if not table.is_file():
-        known = ", ".join(sorted(known.stem for known in table.parent.glob("*.toml")))
-        raise TargetError(f"{path}: key timing.costs: no cost table {timing['costs']!r}: use one of {known}")
+    table = cost_table_file(path, timing["costs"])
     return data | {"timing": timing | {"costs": _read_toml(table)}}

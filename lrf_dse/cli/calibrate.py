@@ -1,0 +1,86 @@
+"""`lrf-dse calibrate`: a target's costs, measured on a board."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lrf_dse.cli.boards import Directory, Host, SshConfig, SshOption, SshPort, board_of
+from lrf_dse.cli.show import print_json, print_line, print_table, progress_bar, warn
+
+if TYPE_CHECKING:
+    from lrf_dse.deploy.calibrated import Calibration
+    from lrf_dse.target import Target
+
+
+def command(
+    board: Host,
+    target: Annotated[str, typer.Option(help="The board's chip: see `lrf-dse targets`, or a .toml file.")],
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="The new target file; default TARGET-calibrated.toml.")
+    ] = None,
+    only: Annotated[list[str] | None, typer.Option(help="Measure only this cost or figure; may repeat.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Measure and show, write nothing; allowed on an emulated board.")
+    ] = False,
+    directory: Directory = None,
+    ssh_config: SshConfig = None,
+    ssh_port: SshPort = None,
+    ssh_option: SshOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress on standard error.")] = False,
+) -> None:
+    """Measure what instructions, caches and barriers cost on a board, and write a target file with these costs."""
+    from lrf_dse.bench.calibrate import calibrate
+    from lrf_dse.deploy.calibrated import write_calibration
+    from lrf_dse.schema import to_json
+    from lrf_dse.target import load_target
+
+    chip = load_target(target)
+    where = board_of(board, target, directory=directory, config=ssh_config, port=ssh_port, options=ssh_option)
+    assert where is not None
+    with tempfile.TemporaryDirectory(prefix="lrf-dse-") as scratch, progress_bar(quiet=quiet) as progress:
+        found = calibrate(chip, where, Path(scratch), only=tuple(only or ()), allow_emulator=dry_run, progress=progress)
+    file = None if dry_run else out or Path(f"{chip.name}-calibrated.toml")
+    table = None if file is None else write_calibration(target, found, file)
+    if as_json:
+        print_json({**to_json(found), "file": None if file is None else str(file)})
+    else:
+        _show(found, chip)
+    for name, reason in found.failures.items():
+        warn(f"{name} is not measured: {reason}")
+    if not as_json:
+        print_line(
+            "nothing is written" if file is None else f"written: {file} and {table}; use it with --target {file}"
+        )
+
+
+def _show(found: Calibration, chip: Target) -> None:
+    from lrf_dse.deploy.calibrated import figure_at
+
+    by = f", programs run by {found.emulator}: no chip's figures" if found.emulator else ""
+    title = f"{chip.title} on {found.host}, cycles ({found.how}{by})"
+    assert chip.timing is not None
+    rows = []
+    for name, cost in found.costs.items():
+        before = chip.timing.costs.cost[name]
+        for part, now, then in (
+            ("busy", cost.busy, before.busy),
+            ("latency", cost.latency, before.latency),
+            ("per element", cost.per_element, before.per_element),
+        ):
+            if now is not None:
+                rows.append((name, part, _text(now), _text(then)))
+    for place, value in found.figures.items():
+        what, _, part = place.rpartition(" ")
+        rows.append((what, part, _text(value), _text(figure_at(chip.timing, place).value)))
+    print_table(title, ("what", "part", ">measured", ">as it was"), rows)
+
+
+def _text(value: float | tuple[float, ...]) -> str:
+    """A figure; those of M1, M2, M4 and M8 where they differ."""
+    words = [f"{one:.4g}" for one in (value if isinstance(value, tuple) else (value,))]
+    return words[0] if len(set(words)) == 1 else " ".join(words)
