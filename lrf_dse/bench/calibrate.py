@@ -15,7 +15,7 @@ from statistics import median
 
 from lrf_dse.bench.board_program import BARRIERS, bodies_of, input_of, link_micros
 from lrf_dse.bench.micro import Micro
-from lrf_dse.bench.operations import CALL, LMULS, Case, cases_of, machine_cases, measurable
+from lrf_dse.bench.probes import CALL, LMULS, Case, cases_of, machine_cases, measurable
 from lrf_dse.deploy.calibrate import BoardCase, cycles_of, time_cases
 from lrf_dse.deploy.calibrated import Calibration, MeasuredCost
 from lrf_dse.errors import RunError, UsageError

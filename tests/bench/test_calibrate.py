@@ -13,7 +13,7 @@ from runners.loopback import Sshd
 from lrf_dse.bench import calibrate as calibration
 from lrf_dse.bench.calibrate import BARRIER, Loops, costs_of, figures_of, loops_of
 from lrf_dse.bench.micro import program_text, regions_of
-from lrf_dse.bench.operations import PROBES, measurable
+from lrf_dse.bench.probes import PROBES, measurable
 from lrf_dse.builders.zig import zig_cc
 from lrf_dse.deploy.calibrated import figure_at
 from lrf_dse.errors import UsageError
