@@ -8,6 +8,8 @@ schedule    what one inference does, as plain values
 packing     what a schedule does once at load, done at build time
 host        Schedule -> C program text
 linking     C program text -> static riscv64 Linux program; bare: a program without an operating system
+kernel_calls  calls of kernels in a model -> packed weights and generated C; dispatches: their place in the MLIR
+importing   a model with its kernels -> MLIR text and objects
 kernel_object  C of a kernel -> object that stands alone; direct: such objects -> program, without IREE
 program     model -> .vmfb and program: the role Builder and its registry
 """

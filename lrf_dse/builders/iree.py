@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +28,7 @@ SUPPORTED_VERSION = "3.13"
 """The schedule host follows this release's HAL IR and executable-library ABI."""
 
 _TIMEOUT_S = 1800.0
+_DEVICE = re.compile(r'#hal\.device\.target<"local", \[(#hal\.executable\.target<.*>)\]> : !hal\.device')
 
 
 def iree_version() -> str:
@@ -48,6 +52,35 @@ def target_flags(target: Target) -> list[str]:
     ]
 
 
+def machine_flags() -> list[str]:
+    """What iree-compile must know of the machine that it runs on: code for IREE's own runtime."""
+    return [
+        "--iree-hal-target-device=local",
+        "--iree-hal-local-target-device-backends=llvm-cpu",
+        "--iree-llvmcpu-target-cpu=host",
+        "--iree-llvmcpu-debug-symbols=false",
+    ]
+
+
+@cache
+def executable_target(flags: tuple[str, ...]) -> str:
+    """The #hal.executable.target that iree-compile makes of `flags`, as text; asked once. Raises BuildError."""
+    from iree.compiler import ir
+
+    with tempfile.TemporaryDirectory(prefix="lrf-dse-") as folder, ir.Context():
+        asked, answer = Path(folder) / "asked.mlir", Path(folder) / "answer.mlir"
+        asked.write_text("module {}\n", encoding="utf-8")
+        options = ["--compile-to=preprocessing", *flags, "-o", answer.name]
+        _run([_iree_compile(), asked.name, *options], "iree-compile", cwd=asked.parent)
+        module = ir.Module.parse(answer.read_text(encoding="utf-8"))
+        ops = [view.operation for view in module.body.operations]
+        devices = [str(op.attributes["initial_value"]) for op in ops if op.name == "util.global"]
+    match = _DEVICE.fullmatch(devices[0]) if len(devices) == 1 else None
+    if match is None:
+        raise BuildError(f"iree-compile names no single executable target for its device: {devices}")
+    return match.group(1)
+
+
 def import_onnx(model: onnx.ModelProto, out_dir: Path) -> Path:
     """Write `model` as MLIR in the torch dialect; the path of the file. Raises BuildError."""
     import onnx
@@ -66,6 +99,13 @@ def compile_to_hal(mlir_path: Path, target: Target, *, flags: Sequence[str] = ()
     options = ["--compile-to=hal", *target_flags(target), *flags]
     _run([_iree_compile(), mlir_path.name, *options, "-o", hal_path.name], "iree-compile", cwd=mlir_path.parent)
     return hal_path
+
+
+def compile_module(mlir_path: Path, flags: Sequence[str]) -> Path:
+    """Compile all the way; the path of the .vmfb. Raises BuildError."""
+    vmfb_path = mlir_path.with_suffix(".vmfb")
+    _run([_iree_compile(), mlir_path.name, *flags, "-o", vmfb_path.name], "iree-compile", cwd=mlir_path.parent)
+    return vmfb_path
 
 
 def assemble_vmfb(hal_path: Path, target: Target) -> Path:

@@ -21,17 +21,19 @@ _SECTION = struct.Struct("<IIQQQQIIQQ")
 _SYMBOL = struct.Struct("<IBBHQQ")
 
 
-def machine_flags(target: Target) -> list[str]:
-    """What the compiler must know of the target to emit its code.
+def machine_flags(target: Target | None) -> list[str]:
+    """What the compiler must know of the target to emit its code; None is the machine that this runs on.
 
     The core to schedule for goes past zig: its own -mtune means -mcpu, and would bring in extensions that QEMU lacks.
     """
+    if target is None:
+        return []
     tune = ["-Xclang", "-tune-cpu", "-Xclang", target.cc.tune] if target.cc.tune else []
     return ["-target", "riscv64-linux-musl", f"-mcpu={target.cc.mcpu}", "-mcmodel=medany", *tune]
 
 
 def compile_kernel(
-    source: str, target: Target, work_dir: Path, *, name: str, flags: Sequence[str] = KERNEL_FLAGS
+    source: str, target: Target | None, work_dir: Path, *, name: str, flags: Sequence[str] = KERNEL_FLAGS
 ) -> Path:
     """Write `source` as NAME.c into `work_dir` and compile it; the path of NAME.o.
 

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from lrf_dse.builders.hal import read_schedule
-from lrf_dse.builders.iree import assemble_vmfb, compile_to_hal, import_onnx, iree_version
+from lrf_dse.builders.importing import import_model, riscv_machine
+from lrf_dse.builders.iree import assemble_vmfb, compile_to_hal, iree_version
 from lrf_dse.builders.linking import link_program
 from lrf_dse.builders.packing import pack_at_build
 from lrf_dse.builders.schedule import Schedule
@@ -49,8 +50,12 @@ class Builder(Protocol):
 def build_with_iree(
     model: onnx.ModelProto, target: Target, work_dir: Path, *, flags: Sequence[str] = ()
 ) -> BuiltProgram:
-    """Compile `model` with IREE and wrap its schedule into a static program. Raises BuildError."""
-    hal_path = compile_to_hal(import_onnx(model, work_dir), target, flags=flags)
+    """Compile `model` with IREE and wrap its schedule into a static program. Raises BuildError.
+
+    Calls of generated kernels (`lrf_dse.models.kernel_call`) become dispatches of the same module.
+    """
+    mlir_path = import_model(model, target, riscv_machine(target, flags), work_dir)
+    hal_path = compile_to_hal(mlir_path, target, flags=flags)
     schedule = pack_at_build(read_schedule(hal_path.read_text(encoding="utf-8")), target, work_dir)
     vmfb_path = assemble_vmfb(hal_path, target)
     program_path = link_program(schedule, target, work_dir, title=model.graph.name)

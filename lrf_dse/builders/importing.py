@@ -1,0 +1,60 @@
+"""Import a model into IREE's compiler, generated kernels included: ONNX -> MLIR text with objects beside it.
+
+Owns for which machine kernels are emitted and compiled: a target, or the machine that this runs on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lrf_dse.builders.dispatches import entry_points, insert_dispatches
+from lrf_dse.builders.iree import executable_target, import_onnx, target_flags
+from lrf_dse.builders.kernel_calls import Emitter, detach_kernels
+from lrf_dse.builders.kernel_object import compile_kernel
+from lrf_dse.codegen import KernelCode, KernelSchedule, KernelSpec, emit
+from lrf_dse.target import Target
+
+if TYPE_CHECKING:
+    import onnx
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What code is made for: the flags of iree-compile, how kernels are written, and the target they are compiled for.
+
+    `target` is None for the machine that this runs on.
+    """
+
+    iree_flags: tuple[str, ...]
+    emit: Emitter
+    target: Target | None
+
+
+def riscv_machine(target: Target, flags: Sequence[str] = ()) -> Machine:
+    """`target`, with more `flags` for iree-compile."""
+    return Machine((*target_flags(target), *flags), partial(_emit, target=target), target)
+
+
+def import_model(model: onnx.ModelProto, target: Target, machine: Machine, work_dir: Path) -> Path:
+    """`model` as MLIR in `work_dir`, every call of a kernel replaced by dispatches for `machine`; the file's path.
+
+    Calls without a schedule take the default one of `target`. Raises BuildError.
+    """
+    detached = detach_kernels(model, target, machine.emit)
+    mlir_path = import_onnx(detached.model, work_dir)
+    if detached.calls:
+        objects = [
+            compile_kernel(code.source + entry_points(code), machine.target, work_dir, name=f"tt_kernel_{number}")
+            for number, code in enumerate(detached.kernels)
+        ]
+        device = executable_target(machine.iree_flags)
+        insert_dispatches(mlir_path, detached.calls, objects=objects, executable_target=device)
+    return mlir_path
+
+
+def _emit(spec: KernelSpec, schedule: KernelSchedule, name: str, *, target: Target) -> KernelCode:
+    return emit(spec, schedule, target, name=name)

@@ -1,0 +1,48 @@
+"""Run a .vmfb that was built for this machine by IREE's own runtime, as a second witness of what a module computes.
+
+In a process of its own: generated code that goes wrong must not end ours. It gives outputs, never a time.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from lrf_dse.errors import RunError, ToolError
+from lrf_dse.runners.job import Array
+
+_RUN_MODULE = "iree.runtime.scripts.iree_run_module"
+_TIMEOUT_S = 600.0
+
+
+def stock_version() -> str:
+    """Version of the runtime wheel. Raises ToolError if it is missing."""
+    try:
+        return importlib.metadata.version("iree-base-runtime")
+    except importlib.metadata.PackageNotFoundError as error:
+        raise ToolError("IREE's runtime is missing: pip install iree-base-runtime (see `lrf-dse doctor`)") from error
+
+
+def run_on_stock_runtime(vmfb: Path, inputs: Sequence[Array], work: Path, *, outputs: int) -> tuple[Array, ...]:
+    """The `outputs` outputs of the module's one function, workgroups on all cores. Raises RunError."""
+    stock_version()
+    work.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", _RUN_MODULE, f"--module={vmfb.resolve()}", "--device=local-task"]
+    for index, array in enumerate(inputs):
+        np.save(work / f"input{index}.npy", np.asarray(array, order="C"))
+        command.append(f"--input=@input{index}.npy")
+    names = [f"output{index}.npy" for index in range(outputs)]
+    command += [f"--output=@{name}" for name in names]
+    try:
+        done = subprocess.run(command, cwd=work, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise RunError(f"IREE's runtime did not finish {vmfb.name} in {_TIMEOUT_S:.0f} s") from error
+    if done.returncode != 0:
+        lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        raise RunError(f"IREE's runtime could not run {vmfb.name}: {lines[0]}")
+    return tuple(np.load(work / name) for name in names)
