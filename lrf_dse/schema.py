@@ -220,6 +220,12 @@ class Measurement:
     sweep: Mapping[str, float] = field(default_factory=dict)
     builder: str = ""
 
+    @property
+    def time(self) -> float:
+        """What programs for one target are compared by: the best that its runner gives, in a unit of its own."""
+        known = (self.seconds, self.cycles, self.instructions)
+        return float(next((value for value in known if value is not None), 0.0))
+
 
 @dataclass(frozen=True)
 class Failure:

@@ -6,6 +6,7 @@ its y, every layer runs once per inference. Any C function of the phases' ABI (t
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,21 +17,18 @@ from numpy.typing import NDArray
 
 from lrf_dse.builders.host import emit_blobs
 from lrf_dse.builders.linking import link_static
+from lrf_dse.builders.zig import zig_version
+from lrf_dse.codegen import Phase
 from lrf_dse.errors import BuildError
+from lrf_dse.resources import data_dir
 from lrf_dse.target import Target
 
 _FIXED_SOURCES = ("main.c", "board.c", "check.c", "fail.c", "pool.c", "direct.c")
+_HEADERS = ("board.h", "check.h", "direct.h", "host.h", "library_abi.h", "pool.h", "region.h")
+_BUILDERS = ("direct.py", "host.py", "kernel_object.py", "linking.py", "zig.py")
 _GUARD_SOURCE = "guard.c"
 _ALIGNMENT_BYTES = 64
 _FP32_BYTES = 4
-
-
-@dataclass(frozen=True)
-class Phase:
-    """A C function `void function(x, weights, scratch, y, group)` and how many workgroups share its work."""
-
-    function: str
-    workgroups: int = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +44,17 @@ class DirectLayer:
     in_floats: int
     out_floats: int
     scratch_bytes: int = 0
+
+
+def direct_versions() -> dict[str, str]:
+    """Versions of everything around a kernel that decides what its program does, for content keys."""
+    host = data_dir("toolchain") / "host"
+    paths = [host / name for name in (*_FIXED_SOURCES, *_HEADERS)]
+    paths += [Path(__file__).with_name(name) for name in _BUILDERS]
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    return {"zig": zig_version(), "direct": digest.hexdigest()[:16]}
 
 
 def link_direct(

@@ -6,7 +6,9 @@ schedule     how a kernel computes it: order, merged cores, vector axis, registe
 choice       the schedules worth trying, ranked by the closed form
 closed_form  cycles of a schedule without running it
 packing      weights in the order in which a kernel reads them
-emit         C source, phases, sizes: the ABI of a kernel
+plan         a schedule made concrete: what each stage reads and writes; tiling: its tiles
+emit         C source, with vectors (loops, microkernel) or plain (scalar); phases: the kernel around its stages
+abi          how a kernel is called, and the sizes it needs
 
 Runs nothing and reads no file (tests/test_architecture.py).
 """
@@ -14,7 +16,7 @@ Runs nothing and reads no file (tests/test_architecture.py).
 from lrf_dse.codegen.abi import KernelCode, Phase
 from lrf_dse.codegen.choice import default_schedule, schedules
 from lrf_dse.codegen.closed_form import StageBound, predicted_cycles, stage_bounds
-from lrf_dse.codegen.emit import emit
+from lrf_dse.codegen.emit import emit, emit_scalar
 from lrf_dse.codegen.packing import PackedStage, PackedWeights, Panel, pack, packed_weights
 from lrf_dse.codegen.schedule import KernelSchedule, StageSchedule, kernel_stages, scheduled_stages
 from lrf_dse.codegen.spec import Activation, KernelSpec
@@ -35,6 +37,7 @@ __all__ = [
     "contraction_orders",
     "default_schedule",
     "emit",
+    "emit_scalar",
     "kernel_stages",
     "pack",
     "packed_weights",

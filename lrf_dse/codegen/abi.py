@@ -22,7 +22,7 @@ class Phase:
     """One function, to be called for every group < `workgroups`; a barrier separates phases."""
 
     function: str
-    workgroups: int
+    workgroups: int = 1
 
 
 @dataclass(frozen=True)

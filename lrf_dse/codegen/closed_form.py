@@ -81,6 +81,9 @@ def _calls(plan: KernelPlan, stage: StagePlan) -> int:
 def _tile_cycles(tile: Tile, target: Target) -> float:
     """One tile: its steps of k, and what lies before and after them."""
     costs = target.timing.costs.cost if target.timing else {}
+    if target.isa.vlen_bits is None:
+        # Plain C takes several such tiles at a time: the multiply-add's latency is hidden, loads fill the other slots.
+        return tile.rows * (tile.k * costs["float_fma"].busy[0] + costs["float_store"].busy[0])
     index = tile.lmul.bit_length() - 1
     width = target.core.issue_width.value if target.core.issue_width else 1.0
     fma, load, store = (costs[name] for name in ("v_float_fma", "v_load", "v_store"))

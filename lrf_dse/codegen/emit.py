@@ -1,14 +1,35 @@
-"""C source of a kernel for a target: with vector instructions where it has them."""
+"""C source of a kernel: with vector instructions, or plain."""
 
 from __future__ import annotations
 
+from functools import partial
+
 from lrf_dse.codegen.abi import KernelCode
-from lrf_dse.codegen.rvv import emit_rvv
+from lrf_dse.codegen.loops import stage_function
+from lrf_dse.codegen.microkernel import MACROS
+from lrf_dse.codegen.phases import emit_phases
+from lrf_dse.codegen.scalar import scalar_stage_function
 from lrf_dse.codegen.schedule import KernelSchedule
 from lrf_dse.codegen.spec import KernelSpec
 from lrf_dse.target import Target
 
 
 def emit(spec: KernelSpec, schedule: KernelSchedule, target: Target, *, name: str) -> KernelCode:
-    """The kernel of `schedule`, NAME in C. Raises ValueError if the schedule does not fit."""
-    return emit_rvv(spec, schedule, target, name=name)
+    """The kernel of `schedule`, NAME in C, with vectors where `target` has them.
+
+    The text compiles with clang for RISC-V: vectors are types of <riscv_vector.h>, instructions are asm statements
+    (lrf_dse/codegen/microkernel.py says why). Raises ValueError if the schedule does not fit.
+    """
+    if target.isa.vlen_bits is None:
+        return emit_scalar(spec, schedule, name=name)
+    function = partial(stage_function, lanes=schedule.lanes, target=target)
+    head = ("#include <riscv_vector.h>", "#include <stddef.h>", "", MACROS)
+    return emit_phases(spec, schedule, function, head=head, name=name)
+
+
+def emit_scalar(spec: KernelSpec, schedule: KernelSchedule, *, name: str) -> KernelCode:
+    """The same kernel in plain C for any machine: same ABI, packed weights, scratch and phases.
+
+    Raises ValueError if the schedule does not fit.
+    """
+    return emit_phases(spec, schedule, scalar_stage_function, head=("#include <stddef.h>",), name=name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lrf_dse.codegen.microkernel import Tile, arguments, tile_function
+from lrf_dse.codegen.phases import stage_parameters
 from lrf_dse.codegen.plan import StagePlan
 from lrf_dse.codegen.text import Term, at, indented, loop
 from lrf_dse.codegen.tiling import Grid, PanelRun, chunks, columns_tile, grids, panel_runs, rows_tile
@@ -20,20 +21,11 @@ def stage_function(plan: StagePlan, lanes: int, target: Target) -> list[str]:
     return [
         *(line for tile, name in tiles.names.items() for line in (*tile_function(name, tile, target), "")),
         f"/* Stage {plan.number}: {states}, {k}. */",
-        f"static void stage_{plan.number}({', '.join(_parameters(plan))})",
+        f"static void stage_{plan.number}({', '.join(stage_parameters(plan))})",
         "{",
         *indented(body),
         "}",
     ]
-
-
-def _parameters(plan: StagePlan) -> list[str]:
-    """The parameters of stage_N: state, weights, output, then as lrf_dse.codegen.rvv passes them."""
-    parameters = ["const float *s", "const float *w", "float *out"]
-    parameters += ["const float *bias"] if plan.has_bias else []
-    parameters += ["int first"] if plan.called_in_slices else []
-    parameters += ["int last"] if plan.called_in_slices and plan.finish else []
-    return parameters + (["size_t group"] if plan.groups > 1 else [])
 
 
 class _Tiles:
@@ -71,7 +63,7 @@ def _columns(plan: StagePlan, lanes: int, tiles: _Tiles) -> list[str]:
             )
             call = tiles.call(
                 columns_tile(plan, lanes, chunk, run),
-                a=at("w", *_panel_terms(plan, run)),
+                a=at("w", *panel_terms(plan, run)),
                 b=at("s", *vectors),
                 out=at("out", ("l", plan.out_step, plan.batches), *place),
                 vl=str(chunk.valid),
@@ -79,7 +71,7 @@ def _columns(plan: StagePlan, lanes: int, tiles: _Tiles) -> list[str]:
             )
             inner += loop("p", run.count, [call], groups=shared)
         body += loop("c", chunk.count, inner)
-    return loop("l", plan.batches, _over_k(plan, body), groups=plan.groups if shared == 1 else 1)
+    return loop("l", plan.batches, over_k(plan, body), groups=plan.groups if shared == 1 else 1)
 
 
 def _rows(plan: StagePlan, lanes: int, tiles: _Tiles) -> list[str]:
@@ -90,7 +82,7 @@ def _rows(plan: StagePlan, lanes: int, tiles: _Tiles) -> list[str]:
         for grid in grids(plan):
             call = _rows_call(plan, lanes, tiles, run, grid)
             inner += loop("q", grid.periods, loop("l", grid.batch_count, loop("d", grid.column_count, [call])))
-        body += loop("p", run.count, _over_k(plan, inner), groups=plan.groups)
+        body += loop("p", run.count, over_k(plan, inner), groups=plan.groups)
     return body
 
 
@@ -102,14 +94,14 @@ def _rows_call(plan: StagePlan, lanes: int, tiles: _Tiles, run: PanelRun, grid: 
     return tiles.call(
         rows_tile(plan, lanes, run, grid),
         a=at("s", ("ks", plan.k * plan.columns, plan.k_slices), *grid.terms(plan.in_step)),
-        b=at("w", *_panel_terms(plan, run)),
+        b=at("w", *panel_terms(plan, run)),
         out=at("out", *rows, *grid.terms(plan.out_step)),
         vl=str(run.first.rows),
         bias=at("bias", *rows, *grid.terms(plan.bias_step, bias=True)),
     )
 
 
-def _panel_terms(plan: StagePlan, run: PanelRun) -> tuple[Term, ...]:
+def panel_terms(plan: StagePlan, run: PanelRun) -> tuple[Term, ...]:
     """Where a panel lies in the packed weights of the stage."""
     return (
         ("ks", plan.k * plan.packed.width, plan.k_slices),
@@ -118,7 +110,7 @@ def _panel_terms(plan: StagePlan, run: PanelRun) -> tuple[Term, ...]:
     )
 
 
-def _over_k(plan: StagePlan, body: list[str]) -> list[str]:
+def over_k(plan: StagePlan, body: list[str]) -> list[str]:
     """`body` for every slice of K that is cut within the call."""
     if plan.k_slices == 1:
         return body

@@ -177,9 +177,9 @@ def _end(tile: Tile) -> list[str]:
 def _finished(tile: Tile, finish: Finish) -> list[str]:
     lines = _added(tile, "bias", tile.biases, tile.out_stride) if finish.has_bias else []
     if finish.activation and finish.activation.low is not None:
-        lines += [f"AT_LEAST(c{i}, {_float(finish.activation.low)});" for i in range(tile.rows)]
+        lines += [f"AT_LEAST(c{i}, {float_text(finish.activation.low)});" for i in range(tile.rows)]
     if finish.activation and finish.activation.high is not None:
-        lines += [f"AT_MOST(c{i}, {_float(finish.activation.high)});" for i in range(tile.rows)]
+        lines += [f"AT_MOST(c{i}, {float_text(finish.activation.high)});" for i in range(tile.rows)]
     return lines
 
 
@@ -195,6 +195,6 @@ def _added(tile: Tile, base: str, offsets: tuple[int, ...], stride: int) -> list
     return lines
 
 
-def _float(value: float) -> str:
+def float_text(value: float) -> str:
     """A C float constant with the value's float32 bits."""
     return f"{float(value).hex()}f"

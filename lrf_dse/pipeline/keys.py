@@ -12,8 +12,7 @@ from typing import Any
 from lrf_dse.models.compress import METHODS_VERSION, get_method
 from lrf_dse.models.data import Dataset
 from lrf_dse.models.model import Model
-from lrf_dse.runners.ssh import BOARD_TOOL
-from lrf_dse.runners.timing import model_text
+from lrf_dse.runners.machine import machine_facts
 from lrf_dse.schema import Candidate, FcLayer, content_key, to_json
 from lrf_dse.target import Target
 
@@ -29,7 +28,7 @@ def timing_key(candidate: Candidate, target: Target, tools: Mapping[str, str]) -
         sizes=[layer.out_features, layer.in_features, layer.batch, layer.has_bias],
         computation=_computation(candidate),
         dtype="float32",
-        **_machine(target, tools, candidate.threads),
+        **machine_facts(target, tools, candidate.threads),
     )
 
 
@@ -41,7 +40,7 @@ def plan_timing_key(model: Model, choices: Iterable[Candidate], target: Target, 
         model=model.sha256,
         batch=model.batch,
         choices={c.layer.name: _computation(c) for c in chosen},
-        **_machine(target, tools, max((c.threads for c in chosen), default=1)),
+        **machine_facts(target, tools, max((c.threads for c in chosen), default=1)),
     )
 
 
@@ -116,15 +115,3 @@ def _weights(candidate: Candidate, calibration: Dataset | None) -> dict[str, Any
 def _part(data: Dataset | None) -> list[Any] | None:
     """The file, the part and its size (the seed, which drew it, is in every key)."""
     return None if data is None else [data.sha256, data.part, data.samples]
-
-
-def _machine(target: Target, tools: Mapping[str, str], threads: int) -> dict[str, Any]:
-    """What compilers and the runner see of the target: its titles and the sources of its figures change no measurement.
-
-    A board is itself: neither an emulator's flags nor a model of it decide what it says.
-    """
-    parts, model = {"isa", "iree", "cc"}, None
-    if BOARD_TOOL not in tools:
-        parts |= {"qemu"}
-        model = None if target.timing is None else model_text(target, threads=threads)
-    return {"target": target.model_dump(mode="json", include=parts), "timing_model": model, "tools": dict(tools)}

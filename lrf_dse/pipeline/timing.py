@@ -173,14 +173,8 @@ def build_and_run(
     right = {name: outcome for name, outcome in outcomes.items() if isinstance(outcome, Measurement)}
     if not right:
         return next(iter(outcomes.values()))
-    best = min(right, key=lambda name: _time(right[name]))
+    best = min(right, key=lambda name: right[name].time)
     return replace(right[best], builder=best, sweep=bench.sweep(jobs[best]) if sweep else {})
-
-
-def _time(measured: Measurement) -> float:
-    """What programs for one target are compared by: the best that its runner gives."""
-    known = (measured.seconds, measured.cycles, measured.instructions)
-    return float(next((value for value in known if value is not None), 0.0))
 
 
 def layer_program(candidate: Candidate, *, seed: int) -> tuple[onnx.ModelProto, Sequence[Array]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lrf_dse.builders.direct import DirectLayer, Phase, link_direct
+from lrf_dse.builders.direct import DirectLayer, link_direct
 from lrf_dse.builders.kernel_object import compile_kernel
 from lrf_dse.codegen import (
     Activation,
@@ -24,7 +24,7 @@ from lrf_dse.codegen import (
 )
 from lrf_dse.runners.job import Job
 from lrf_dse.schema import TTShape
-from lrf_dse.tt.contraction import to_matrix
+from lrf_dse.tune.measuring import TOLERANCE, random_operands, reference
 
 ACTIVATIONS = (None, None, Activation(0.0, None), Activation(0.0, 6.0), Activation(None, 0.5), Activation(-0.25, 1.5))
 DIMS = (1, 2, 3, 4, 5, 7, 8, 11, 13, 16, 17, 24, 25)
@@ -75,24 +75,17 @@ def random_schedule(rng: random.Random, spec: KernelSpec, target) -> KernelSched
 
 def job_of(kernels, target, work: Path, *, guarded: bool, seed: int = 1) -> Job:
     """One program that runs every (spec, schedule) of `kernels` on random weights and rows."""
-    rng = np.random.default_rng(seed)
     layers, objects, inputs, outputs = [], [], [], []
     for number, (spec, schedule) in enumerate(kernels):
-        x = rng.standard_normal((spec.batch, spec.in_features)).astype(np.float32)
-        cores = [(rng.standard_normal(s) / (s[2] * s[3]) ** 0.5).astype(np.float32) for s in spec.core_shapes]
-        bias = rng.standard_normal(spec.out_features).astype(np.float32) if spec.has_bias else None
-        y = x.astype(np.float64) @ to_matrix([core.astype(np.float64) for core in cores]).T
-        y = y if bias is None else y + bias
-        low, high = (spec.activation.low, spec.activation.high) if spec.activation else (None, None)
-        y = y if spec.activation is None else np.clip(y, low, high)
+        weights, bias, x = random_operands(spec, seed=seed + number)
         code = emit(spec, schedule, target, name=f"kernel_{number}")
         objects.append(compile_kernel(code.source, target, work, name=f"kernel_{number}"))
-        phases = tuple(Phase(phase.function, phase.workgroups) for phase in code.phases)
-        weights = pack(cores if spec.shape else cores[0][0, :, :, 0], bias, spec, schedule)
-        assert weights.size == code.weight_floats
-        layers.append(DirectLayer(f"layer {number}", phases, weights, x.size, y.size, code.scratch_bytes))
+        packed = pack(weights, bias, spec, schedule)
+        assert packed.size == code.weight_floats
+        y = reference(spec, weights, bias, x)
+        layers.append(DirectLayer(f"layer {number}", code.phases, packed, x.size, y.size, code.scratch_bytes))
         inputs.append(x.ravel())
         outputs.append(y.ravel().astype(np.float32))
     program = link_direct(layers, objects, target, work, guarded=guarded)
     threads = max(spec.threads for spec, _ in kernels)
-    return Job(program, target, tuple(inputs), tuple(outputs), work / "run", threads=threads)
+    return Job(program, target, tuple(inputs), tuple(outputs), work / "run", tolerance=TOLERANCE, threads=threads)

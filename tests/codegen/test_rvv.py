@@ -1,4 +1,4 @@
-"""Generated vector kernels compute their layers, at the exact VLEN, without a stray access."""
+"""Generated kernels compute their layers, at the exact VLEN, without a stray access."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ def check(target_name: str, tmp_path, *, seed: int, count: int, threads: int = 1
     assert isinstance(result, Measurement), (result, kernels)
 
 
-@pytest.mark.parametrize(("target", "seed"), [("spacemit-k1", 1), ("qemu-rv64gcv", 2), ("sifive-x280", 3)])
+@pytest.mark.parametrize(
+    ("target", "seed"), [("spacemit-k1", 1), ("qemu-rv64gcv", 2), ("sifive-x280", 3), ("starfive-jh7110", 5)]
+)
 def test_random_kernels(target, seed, tmp_path) -> None:
     check(target, tmp_path, seed=seed, count=8)
 
@@ -36,7 +38,13 @@ def test_random_kernels_on_threads(tmp_path) -> None:
 @pytest.mark.soak
 @pytest.mark.parametrize("seed", range(100, 110))
 def test_many_random_kernels(seed, tmp_path) -> None:
-    check(["spacemit-k1", "qemu-rv64gcv", "sifive-x280"][seed % 3], tmp_path, seed=seed, count=20, threads=1 + seed % 2)
+    check(
+        ["spacemit-k1", "qemu-rv64gcv", "sifive-x280", "eic7700x"][seed % 4],
+        tmp_path,
+        seed=seed,
+        count=20,
+        threads=1 + seed % 2,
+    )
 
 
 @pytest.mark.parametrize(

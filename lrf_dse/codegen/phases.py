@@ -1,46 +1,55 @@
-"""A whole kernel as C with RVV: the functions of its stages, and the phases that call them.
+"""A whole kernel as C: the functions of its stages, and around them the phases that call them.
 
-The text compiles with clang for RISC-V; vectors are types of <riscv_vector.h>, instructions are asm statements
-(lrf_dse/codegen/microkernel.py says why).
+How a stage is computed is not known here (lrf_dse/codegen/loops.py with vectors, lrf_dse/codegen/scalar.py without).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from lrf_dse.codegen.abi import PARAMETERS, KernelCode, Phase
-from lrf_dse.codegen.loops import stage_function
-from lrf_dse.codegen.microkernel import MACROS
 from lrf_dse.codegen.plan import KernelPlan, StagePlan, kernel_plan
 from lrf_dse.codegen.schedule import KernelSchedule
 from lrf_dse.codegen.spec import KernelSpec
 from lrf_dse.codegen.text import Term, at, indented, loop
-from lrf_dse.target import Target
 
 FP32_BYTES = 4
 
 
-def emit_rvv(spec: KernelSpec, schedule: KernelSchedule, target: Target, *, name: str) -> KernelCode:
-    """The kernel NAME; with several threads NAME_1, NAME_2, ..., one phase for each stage. Raises ValueError."""
+def stage_parameters(plan: StagePlan) -> list[str]:
+    """The parameters of the function stage_N: state, weights, output, then what the stage needs besides."""
+    parameters = ["const float *s", "const float *w", "float *out"]
+    parameters += ["const float *bias"] if plan.has_bias else []
+    parameters += ["int first"] if plan.called_in_slices else []
+    parameters += ["int last"] if plan.called_in_slices and plan.finish else []
+    return parameters + (["size_t group"] if plan.groups > 1 else [])
+
+
+def emit_phases(
+    spec: KernelSpec,
+    schedule: KernelSchedule,
+    stage_function: Callable[[StagePlan], list[str]],
+    *,
+    head: Sequence[str],
+    name: str,
+) -> KernelCode:
+    """The kernel NAME; with several threads NAME_1, NAME_2, ..., one phase for each stage.
+
+    `stage_function` writes stage_N with `stage_parameters`; `head` comes before all. Raises ValueError.
+    """
     plan = kernel_plan(spec, schedule)
     if spec.threads == 1:
         phases = {Phase(name, 1): _all_stages(plan)}
     else:
         calls = [_call(plan, stage) for stage in plan.stages]
         phases = {Phase(f"{name}_{n}", spec.threads): [call] for n, call in enumerate(calls, start=1)}
-    lines = [
-        f"/* {_title(spec)}.",
-        f" * {schedule}. */",
-        "#include <riscv_vector.h>",
-        "#include <stddef.h>",
-        "",
-        MACROS,
-    ]
+    lines = [f"/* {_title(spec)}.", f" * {schedule}. */", *head, ""]
     for stage in plan.stages:
-        lines += [*stage_function(stage, schedule.lanes, target), ""]
+        lines += [*stage_function(stage), ""]
     for phase, body in phases.items():
-        head = f"void {phase.function}({PARAMETERS})"
-        lines += [f"{head};", head, "{", "  (void)x, (void)scratch, (void)y, (void)group;", *indented(body), "}", ""]
+        function = f"void {phase.function}({PARAMETERS})"
+        unused = "  (void)x, (void)scratch, (void)y, (void)group;"
+        lines += [f"{function};", function, "{", unused, *indented(body), "}", ""]
     return KernelCode("\n".join(lines), tuple(phases), plan.weight_floats, FP32_BYTES * plan.scratch_floats)
 
 

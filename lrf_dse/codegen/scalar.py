@@ -1,0 +1,184 @@
+"""One stage of a kernel in plain C: for chips without a vector unit, and for any other machine (tests on the host).
+
+Same packed weights and same function as `lrf_dse.codegen.loops` writes with vectors. A tile is at most TILE rows of A
+by TILE columns of the state, or by TILE batches where a stage has few columns: its sums stay in registers, and there
+are enough of them to hide the latency of the multiply-add on an in-order core.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from lrf_dse.codegen.loops import over_k, panel_terms
+from lrf_dse.codegen.microkernel import Finish, float_text
+from lrf_dse.codegen.phases import stage_parameters
+from lrf_dse.codegen.plan import StagePlan
+from lrf_dse.codegen.text import Term, at, indented, loop
+from lrf_dse.codegen.tiling import PanelRun, panel_runs
+
+TILE = 4
+"""4 x 4 sums and 8 operands take 24 of 32 registers, and two multiply-adds need one load."""
+
+
+def scalar_stage_function(plan: StagePlan) -> list[str]:
+    """The C functions of one stage: its tiles, then stage_N itself."""
+    body = _by_batches(plan) if _tiles_batches(plan) else _by_columns(plan)
+    shape = (
+        f"S' [{plan.batches}, {plan.rows}, {plan.columns}] = A [{plan.rows}, K] S [{plan.batches}, K, {plan.columns}]"
+    )
+    return [
+        *(line for height, width in sorted(_tile_sizes(plan)) for line in (*_tile_function(plan, height, width), "")),
+        f"/* Stage {plan.number}: {shape}, K = {plan.k * plan.k_slices}. */",
+        f"static void stage_{plan.number}({', '.join(stage_parameters(plan))})",
+        "{",
+        *indented(body),
+        "}",
+    ]
+
+
+def _tiles_batches(plan: StagePlan) -> bool:
+    """Whether a tile is several batches wide, not several columns."""
+    return plan.columns < TILE <= plan.batches
+
+
+def _by_columns(plan: StagePlan) -> list[str]:
+    """Batch after batch, panel after panel: a panel's rows stay near while the columns pass."""
+    by_batch = plan.batches >= plan.groups
+    panels: list[str] = []
+    for run in panel_runs(plan.panels):
+        tiles: list[str] = []
+        for columns in _parts(plan.columns):
+            for rows in _parts(run.first.rows):
+                call = _tile_call(plan, run, rows, columns)
+                tiles += loop("c", columns.count, loop("r", rows.count, [call]))
+        panels += loop("p", run.count, tiles, groups=1 if by_batch else plan.groups)
+    return loop("l", plan.batches, over_k(plan, panels), groups=plan.groups if by_batch else 1)
+
+
+def _by_batches(plan: StagePlan) -> list[str]:
+    """Tiles of several batches; the inner loop goes over the smaller operand, A or the state, which then stays near."""
+    state_inside = plan.batches < plan.rows
+    panels: list[str] = []
+    for run in panel_runs(plan.panels):
+        tiles: list[str] = []
+        for rows in _parts(run.first.rows):
+            each = _Part(1, 0, plan.columns)
+            wide = _tile_call(plan, run, rows, each, batches=TILE)
+            narrow = _tile_call(plan, run, rows, each)
+            choice = [f"if (some == {TILE})", *indented([wide]), "else", *indented([narrow])]
+            tiles += loop("r", rows.count, loop("c", plan.columns, choice))
+        panels += loop("p", run.count, _over_batches(plan, tiles) if state_inside else tiles)
+    return over_k(plan, panels if state_inside else _over_batches(plan, panels))
+
+
+def _over_batches(plan: StagePlan, body: list[str]) -> list[str]:
+    """`body` for `some` batches from l on: TILE, or one where no whole tile fits."""
+    begin, end = "0", str(plan.batches)
+    if plan.groups > 1:
+        begin, end = f"{plan.batches} * group / {plan.groups}", f"{plan.batches} * (group + 1) / {plan.groups}"
+    fits = f"l + {TILE} <= {end}"
+    if plan.has_bias and 1 < plan.bias_batches < plan.batches:
+        # A tile must not cross from one row of y to the next: there the bias starts again.
+        fits = f"({fits} && l % {plan.bias_batches} + {TILE} <= {plan.bias_batches})"
+    head = f"for (size_t l = {begin}, some; l < {end}; l += some) {{"
+    return [head, *indented([f"some = {fits} ? {TILE} : 1;", *body]), "}"]
+
+
+@dataclass(frozen=True)
+class _Part:
+    """`count` pieces of `size` rows or columns each, from `start` on."""
+
+    size: int
+    start: int
+    count: int
+
+
+def _parts(total: int) -> Iterator[_Part]:
+    """The tiles that cover `total` rows or columns: full ones, then what is left."""
+    full, left = divmod(total, TILE)
+    if full:
+        yield _Part(TILE, 0, full)
+    if left:
+        yield _Part(left, full * TILE, 1)
+
+
+def _tile_call(plan: StagePlan, run: PanelRun, rows: _Part, columns: _Part, *, batches: int = 0) -> str:
+    """The call of one tile, `batches` wide or as wide as the `columns`, in the loops over l, ks, p, r and c."""
+    column = (("c", columns.size, columns.count), ("", columns.start, 1))
+    place: tuple[Term, ...] = (
+        ("p", run.first.rows * plan.columns, run.count),
+        ("r", rows.size * plan.columns, rows.count),
+        *column,
+        ("", (run.first.row + rows.start) * plan.columns, 1),
+    )
+    arguments = [
+        at("w", *panel_terms(plan, run), ("r", rows.size, rows.count), ("", rows.start, 1)),
+        str(run.first.width),
+        at("s", ("l", plan.in_step, plan.batches), ("ks", plan.k * plan.columns, plan.k_slices), *column),
+        at("out", ("l", plan.out_step, plan.batches), *place),
+    ]
+    if plan.has_bias:
+        arguments.append(at("bias", (f"l % {plan.bias_batches}", plan.out_step, plan.bias_batches), *place))
+    arguments += ["first"] * plan.partial + ["last"] * (plan.partial and plan.finish is not None)
+    return f"{_tile_name(plan, rows.size, batches or columns.size)}({', '.join(arguments)});"
+
+
+def _tile_name(plan: StagePlan, height: int, width: int) -> str:
+    return f"tile_{plan.number}_{height}x{width}"
+
+
+def _tile_sizes(plan: StagePlan) -> set[tuple[int, int]]:
+    """Rows and columns of the tiles that the loops call."""
+    heights = {part.size for panel in plan.panels for part in _parts(panel.rows)}
+    widths = {TILE, 1} if _tiles_batches(plan) else {part.size for part in _parts(plan.columns)}
+    return {(height, width) for height in heights for width in widths}
+
+
+def _tile_function(plan: StagePlan, height: int, width: int) -> list[str]:
+    """The C function of a tile: `a` holds its rows side by side for every k, `a_step` floats apart."""
+    sums = [(r, c) for r in range(height) for c in range(width)]
+    in_step, out_step, bias_step = 1, 1, 1
+    if _tiles_batches(plan):
+        in_step, out_step, bias_step = plan.in_step, plan.out_step, plan.bias_step
+    parameters = ["const float *a", "size_t a_step", "const float *b", "float *out"]
+    parameters += ["const float *bias"] if plan.has_bias else []
+    parameters += ["int first"] * plan.partial + ["int last"] * (plan.partial and plan.finish is not None)
+    start = "first ? 0.0f : {0}" if plan.partial else "0.0f"
+    outputs = {(r, c): f"out[{r * plan.columns + c * out_step}]" for r, c in sums}
+    biases = {(r, c): f"bias[{r * plan.columns + c * bias_step}]" for r, c in sums}
+    finish = [line for r, c in sums for line in _finished(plan, f"sum{r}{c}", biases[r, c])]
+    if plan.partial and finish:
+        finish = ["if (last) {", *indented(finish), "}"]
+    return [
+        f"/* {height} x {width} sums of {plan.k} terms each. */",
+        f"static inline void {_tile_name(plan, height, width)}({', '.join(parameters)})",
+        "{",
+        *indented(
+            [
+                *(f"float sum{r}{c} = {start.format(outputs[r, c])};" for r, c in sums),
+                f"for (size_t k = 0; k < {plan.k}; k++, a += a_step, b += {plan.columns}) {{",
+                *indented(f"const float a{r} = a[{r}];" for r in range(height)),
+                *indented(f"const float b{c} = b[{c * in_step}];" for c in range(width)),
+                *indented(f"sum{r}{c} += a{r} * b{c};" for r, c in sums),
+                "}",
+                *finish,
+                *(f"{outputs[r, c]} = sum{r}{c};" for r, c in sums),
+            ]
+        ),
+        "}",
+    ]
+
+
+def _finished(plan: StagePlan, value: str, bias: str) -> list[str]:
+    """The bias and the activation of the layer's last stage."""
+    finish: Finish | None = plan.finish
+    if finish is None:
+        return []
+    lines = [f"{value} += {bias};"] if finish.has_bias else []
+    bounds = finish.activation
+    if bounds and bounds.low is not None:
+        lines.append(f"if ({value} < {float_text(bounds.low)}) {value} = {float_text(bounds.low)};")
+    if bounds and bounds.high is not None:
+        lines.append(f"if ({value} > {float_text(bounds.high)}) {value} = {float_text(bounds.high)};")
+    return lines

@@ -1,0 +1,26 @@
+"""The autotuner: which schedule of a kernel is the fastest on a target, by building, verifying and timing a few.
+
+tuner       the search: the closed form ranks, measurements decide
+neighbours  schedules one step away from another
+measuring   one schedule to a program, its random operands and their reference, and what a runner says of it
+records     what was measured, kept in the user's cache by content
+"""
+
+from lrf_dse.tune.measuring import Measure, Outcome, RecordedMeasure, RunnerMeasure, kernel_job, kernel_key
+from lrf_dse.tune.records import FileRecords, Records, user_records
+from lrf_dse.tune.tuner import Trial, Tuned, tune
+
+__all__ = [
+    "FileRecords",
+    "Measure",
+    "Outcome",
+    "RecordedMeasure",
+    "Records",
+    "RunnerMeasure",
+    "Trial",
+    "Tuned",
+    "kernel_job",
+    "kernel_key",
+    "tune",
+    "user_records",
+]

@@ -1,0 +1,51 @@
+"""The schedules one step away from another: what the search tries when the closed form has no more to say. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from lrf_dse.codegen import KernelSchedule, StageSchedule
+from lrf_dse.codegen.microkernel import VECTOR_REGISTERS
+from lrf_dse.codegen.schedule import LMULS
+
+_FACTORS = (2, 4)
+_BUFFERS = 2
+"""Register groups that vectors are loaded into; the others hold sums."""
+
+
+def neighbours(schedule: KernelSchedule) -> Iterator[KernelSchedule]:
+    """Schedules that differ from `schedule` in one choice; not all of them fit its kernel."""
+    for number, how in enumerate(schedule.stages):
+        for other in _stage_neighbours(how, has_vectors=schedule.lanes > 1):
+            stages = (*schedule.stages[:number], other, *schedule.stages[number + 1 :])
+            yield replace(schedule, stages=stages)
+    for slices in _scaled(schedule.slices):
+        for fused in range(1, len(schedule.stages) + 1) if schedule.slices == 1 else (schedule.fused,):
+            yield replace(schedule, slices=slices, fused=fused)
+    for fused in (schedule.fused - 1, schedule.fused + 1):
+        if schedule.slices > 1 and 1 <= fused <= len(schedule.stages):
+            yield replace(schedule, fused=fused)
+    for rank_slices in _scaled(schedule.rank_slices):
+        yield replace(schedule, rank_slices=rank_slices)
+
+
+def _stage_neighbours(how: StageSchedule, *, has_vectors: bool) -> Iterator[StageSchedule]:
+    if has_vectors:
+        yield replace(how, vector="rows" if how.vector == "columns" else "columns")
+        for lmul in LMULS:
+            if lmul in {how.lmul * 2, how.lmul // 2}:
+                # Keep the sums in as many registers as they are in.
+                yield replace(how, lmul=lmul, block=max(1, how.block * how.lmul // lmul))
+        for block in (how.block - 1, how.block + 1, how.block // 2):
+            if 1 <= block <= VECTOR_REGISTERS // how.lmul - _BUFFERS:
+                yield replace(how, block=block)
+    for k_slices in _scaled(how.k_slices):
+        yield replace(how, k_slices=k_slices)
+
+
+def _scaled(value: int) -> Iterator[int]:
+    for factor in _FACTORS:
+        yield value * factor
+        if value % factor == 0:
+            yield value // factor

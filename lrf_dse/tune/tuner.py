@@ -1,0 +1,97 @@
+"""The search for a kernel's fastest schedule: the closed form proposes, measurements decide.
+
+Knows no compiler and no runner: measuring is an argument, so the search is tested without them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from lrf_dse.codegen import KernelSchedule, KernelSpec, predicted_cycles, schedules
+from lrf_dse.schema import Failure, Measurement
+from lrf_dse.target import Target
+from lrf_dse.tune.measuring import Measure, Outcome
+from lrf_dse.tune.neighbours import neighbours
+
+DEFAULT_BUDGET = 12
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One schedule and what came of it."""
+
+    schedule: KernelSchedule
+    outcome: Outcome
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """The fastest schedule that is right, its measurement, and all that was tried; the default schedule comes first."""
+
+    schedule: KernelSchedule
+    measurement: Measurement
+    trials: tuple[Trial, ...]
+
+
+def tune(
+    spec: KernelSpec, target: Target, work_dir: Path, *, measure: Measure, budget: int = DEFAULT_BUDGET
+) -> Tuned | Failure:
+    """The best of at most `budget` schedules: two thirds by rank of the closed form, then neighbours of the best.
+
+    Never slower than the default schedule, which is measured first; its Failure if no schedule is right. `measure` gets
+    a folder below `work_dir` for each.
+    """
+    if budget < 1:
+        raise ValueError(f"a tuner must measure at least one schedule, got a budget of {budget}")
+    search = _Search(spec, work_dir, measure, budget)
+    for schedule in schedules(spec, target, max(1, budget * 2 // 3)):
+        search.try_(schedule)
+    while (best := search.best()) is not None and search.has_budget:
+        # The first neighbour that is faster becomes the one whose neighbours are tried; none: a local optimum.
+        if not any(search.try_(other) and search.best() is not best for other in _ranked(spec, best.schedule, target)):
+            break
+    if best is None:
+        first = search.trials[0].outcome
+        assert isinstance(first, Failure)  # not one of them is a measurement
+        return first
+    assert isinstance(best.outcome, Measurement)
+    return Tuned(best.schedule, best.outcome, tuple(search.trials))
+
+
+class _Search:
+    """The trials so far, and the budget for more."""
+
+    def __init__(self, spec: KernelSpec, work_dir: Path, measure: Measure, budget: int) -> None:
+        self.spec, self.work_dir, self.measure, self.budget = spec, work_dir, measure, budget
+        self.trials: list[Trial] = []
+
+    @property
+    def has_budget(self) -> bool:
+        return len(self.trials) < self.budget
+
+    def try_(self, schedule: KernelSchedule) -> bool:
+        """Measure `schedule`; whether that was new and within the budget."""
+        if not self.has_budget or any(trial.schedule == schedule for trial in self.trials):
+            return False
+        folder = self.work_dir / f"trial-{len(self.trials)}"
+        self.trials.append(Trial(schedule, self.measure(self.spec, schedule, folder)))
+        return True
+
+    def best(self) -> Trial | None:
+        """The fastest trial that is right, the earliest of equals."""
+        right = [(trial.outcome.time, trial) for trial in self.trials if isinstance(trial.outcome, Measurement)]
+        return min(right, key=lambda timed: timed[0])[1] if right else None
+
+
+def _ranked(spec: KernelSpec, schedule: KernelSchedule, target: Target) -> Iterator[KernelSchedule]:
+    """The neighbours that fit the kernel, the most promising first."""
+    fitting = []
+    for other in dict.fromkeys(neighbours(schedule)):
+        try:
+            fitting.append((predicted_cycles(spec, other, target) or 0.0, other))
+        except ValueError:  # slices that do not divide, a block that does not fit
+            continue
+    for _, other in sorted(fitting, key=lambda pair: pair[0]):
+        yield other

@@ -1,0 +1,112 @@
+"""Kernels in plain C, on this machine, between canaries: with the schedules of every target, vectors or not."""
+
+from __future__ import annotations
+
+import ctypes
+import platform
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+from codegen.kernels import random_schedule, random_spec
+
+from lrf_dse.builders.zig import zig_cc
+from lrf_dse.codegen import KernelCode, KernelSchedule, KernelSpec, emit, emit_scalar, pack
+from lrf_dse.target import load_target
+from lrf_dse.tune.measuring import TOLERANCE, random_operands, reference
+
+CANARY = np.float32(12345.678)
+MARGIN = 64  # floats on either side of a buffer
+TARGETS = ("spacemit-k1", "qemu-rv64gcv", "sifive-x280", "starfive-jh7110")
+FLAGS = ("-std=gnu11", "-O2", "-ffreestanding", "-fPIC", "-fvisibility=default", "-shared", "-fno-sanitize=all")
+WARNINGS = ("-Wall", "-Wextra", "-Werror")
+
+Kernel = tuple[KernelSpec, KernelSchedule, KernelCode]
+
+
+def random_kernels(*, seed: int, count: int) -> list[Kernel]:
+    """Kernels of random layers with the schedules of random targets."""
+    rng, kernels = random.Random(seed), list[Kernel]()
+    for number in range(count):
+        target = load_target(rng.choice(TARGETS))
+        spec = random_spec(rng, threads=rng.choice([1, 1, 2, 5]))
+        schedule = random_schedule(rng, spec, target)
+        kernels.append((spec, schedule, emit_scalar(spec, schedule, name=f"kernel_{number}")))
+    return kernels
+
+
+def library_of(kernels: list[Kernel], folder: Path) -> ctypes.CDLL:
+    """All kernels compiled for this machine."""
+    names = [f"kernel_{number}.c" for number in range(len(kernels))]
+    for name, (_, _, code) in zip(names, kernels, strict=True):
+        (folder / name).write_text(code.source, encoding="utf-8")
+    machine = ("-target", f"{platform.machine()}-linux-gnu", "-mcpu=baseline")
+    zig_cc([*machine, *FLAGS, *WARNINGS, *names, "-o", "kernels.so"], cwd=folder)
+    return ctypes.CDLL(str(folder / "kernels.so"))
+
+
+def between_canaries(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """`values` copied between canaries, as (the whole, the copy)."""
+    whole = np.full(values.size + 2 * MARGIN, CANARY, np.float32)
+    inner = whole[MARGIN : MARGIN + values.size]
+    inner[:] = values.ravel()
+    return whole, inner
+
+
+def check(kernel: Kernel, library: ctypes.CDLL) -> None:
+    spec, schedule, code = kernel
+    weights, bias, x = random_operands(spec, seed=1)
+    packed = pack(weights, bias, spec, schedule)
+    assert packed.size == code.weight_floats
+    wanted = reference(spec, weights, bias, x)
+    unset = [np.full(size, np.nan, np.float32) for size in (code.scratch_bytes // 4, wanted.size)]
+    buffers = [between_canaries(values) for values in (x, packed, *unset)]
+    for phase in code.phases:
+        function = getattr(library, phase.function)
+        function.argtypes, function.restype = [ctypes.c_void_p] * 4 + [ctypes.c_size_t], None
+        for group in reversed(range(phase.workgroups)):  # groups may run in any order
+            function(*(inner.ctypes.data for _, inner in buffers), group)
+    for whole, _ in buffers:
+        assert (whole[:MARGIN] == CANARY).all() and (whole[-MARGIN:] == CANARY).all(), (spec, schedule)
+    for (_, inner), before in zip(buffers, (x, packed), strict=False):
+        np.testing.assert_array_equal(inner, before.ravel())
+    error = np.abs(buffers[3][1].reshape(wanted.shape) - wanted).max()
+    assert error <= TOLERANCE * max(np.abs(wanted).max(), 1e-30), (spec, schedule)
+
+
+def test_random_kernels_on_this_machine(tmp_path: Path) -> None:
+    kernels = random_kernels(seed=11, count=30)
+    library = library_of(kernels, tmp_path)
+    for kernel in kernels:
+        check(kernel, library)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", range(200, 206))
+def test_many_random_kernels_on_this_machine(seed: int, tmp_path: Path) -> None:
+    kernels = random_kernels(seed=seed, count=150)
+    library = library_of(kernels, tmp_path)
+    for kernel in kernels:
+        check(kernel, library)
+
+
+def test_both_emitters_agree_on_all_that_a_caller_must_know() -> None:
+    rng, target = random.Random(3), load_target("spacemit-k1")
+    for _ in range(40):
+        spec = random_spec(rng, threads=rng.choice([1, 4]))
+        schedule = random_schedule(rng, spec, target)
+        vector, plain = emit(spec, schedule, target, name="k"), emit_scalar(spec, schedule, name="k")
+        assert (vector.phases, vector.weight_floats, vector.scratch_bytes) == (
+            plain.phases,
+            plain.weight_floats,
+            plain.scratch_bytes,
+        )
+        assert "riscv_vector" in vector.source and "riscv_vector" not in plain.source
+
+
+def test_a_target_without_vectors_gets_plain_code() -> None:
+    rng, target = random.Random(4), load_target("eic7700x")
+    spec = random_spec(rng)
+    schedule = random_schedule(rng, spec, target)
+    assert emit(spec, schedule, target, name="k") == emit_scalar(spec, schedule, name="k")
