@@ -73,11 +73,11 @@ def random_schedule(rng: random.Random, spec: KernelSpec, target) -> KernelSched
     return cut
 
 
-def job_of(kernels, target, work: Path, *, guarded: bool, seed: int = 1) -> Job:
+def job_of(kernels, target, work: Path, *, guarded: bool, same_operands: bool = False) -> Job:
     """One program that runs every (spec, schedule) of `kernels` on random weights and rows."""
     layers, objects, inputs, outputs = [], [], [], []
     for number, (spec, schedule) in enumerate(kernels):
-        weights, bias, x = random_operands(spec, seed=seed + number)
+        weights, bias, x = random_operands(spec, seed=1 if same_operands else number)
         code = emit(spec, schedule, target, name=f"kernel_{number}")
         objects.append(compile_kernel(code.source, target, work, name=f"kernel_{number}"))
         packed = pack(weights, bias, spec, schedule)
