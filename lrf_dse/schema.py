@@ -17,8 +17,8 @@ from typing import Any, Literal, cast
 Order = Literal["last_first", "first_first"]
 """Contraction order: which end of the tensor train meets the input first."""
 
-Kernel = Literal["dense", "iree"]
-"""How the layer is computed."""
+Kernel = Literal["dense", "iree", "rvv"]
+"""How the layer is computed: rvv is our generated C, for a target without vectors in plain C."""
 
 
 def _require(condition: bool, message: str) -> None:
@@ -128,7 +128,8 @@ class Candidate:
         """Short text for tables."""
         if self.tt_shape is None:
             return "dense"
-        return f"low rank {self.tt_shape.ranks[1]}" if self.tt_shape.is_low_rank else str(self.tt_shape)
+        shape = f"low rank {self.tt_shape.ranks[1]}" if self.tt_shape.is_low_rank else str(self.tt_shape)
+        return f"{shape}, rvv" if self.kernel == "rvv" else shape
 
 
 def dense_candidate(layer: FcLayer) -> Candidate:

@@ -132,7 +132,7 @@ def _plan_cells(info: ReportInfo, row: PlanRow) -> tuple[str, ...]:
     return (
         f"{plan.id}{' *' if row.on_front else ''}",
         number(row.latency),
-        "-" if row.speedup is None else f"{row.speedup:.2f}",
+        "-" if row.speedup is None else f"{row.speedup:.2f}{' slower' if row.slower_than_dense else ''}",
         number(plan.instructions),
         number(plan.flash_bytes),
         f"{row.flash_ratio:.2f}",

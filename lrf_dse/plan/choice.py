@@ -62,13 +62,21 @@ def plan_objectives(plans: Sequence[Plan]) -> list[tuple[float | None, ...]]:
     return [(latency_of(plan, unit), plan.flash_bytes, plan.ram_bytes, loss_of(plan, kind)) for plan in plans]
 
 
+def slower_than_dense(plan: Plan, plans: Sequence[Plan]) -> bool:
+    """Whether a dense plan among `plans` is faster on no more threads than `plan`: compressed for nothing but size."""
+    unit = latency_unit(plans)
+    dense = [latency_of(p, unit) for p in plans if p.is_dense and p.threads <= plan.threads]
+    known, latency = [value for value in dense if value is not None], latency_of(plan, unit)
+    return bool(known) and latency is not None and latency > min(known)
+
+
 def choose(plans: Sequence[Plan], pick: str, budgets: Budgets) -> Plan:
     """The plan that `pick` ("fastest", "smallest", "knee" or a plan's id) names among those within `budgets`.
 
     Ties go to the plan better in latency, flash, loss and ram, then to the lower id; of equal knees to the lower id.
     The knee is that of the admitted plans' front, where a loss counts against `max_drop`, or one point, if it is
-    smaller than that. Raises UsageError for an unknown pick, BudgetError when no plan (or not the named one) is
-    admitted.
+    smaller than that. Neither the fastest nor the knee is ever a plan slower than dense. Raises UsageError for an
+    unknown pick, BudgetError when no plan (or not the named one) is admitted.
     """
     by_id = {plan.id: plan for plan in plans}
     if pick not in PICKS and pick not in by_id:
@@ -80,6 +88,13 @@ def choose(plans: Sequence[Plan], pick: str, budgets: Budgets) -> Plan:
         return by_id[pick]
     if not admitted:
         raise BudgetError(_no_plan_message(plans, budgets))
+    if pick != "smallest":
+        smallest = min(admitted, key=_cost("smallest", latency_unit(plans), loss_kind(plans)))
+        admitted = [plan for plan in admitted if not slower_than_dense(plan, plans)]
+        if not admitted:
+            raise BudgetError(
+                f"every plan within the budgets is slower than dense: relax them, or take plan {smallest.id} by its name"
+            )
     if pick == "knee":
         floor = 1.0 if budgets.max_drop is None else budgets.max_drop
         ordered = sorted(admitted, key=lambda plan: plan.id)

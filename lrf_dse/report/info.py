@@ -21,6 +21,7 @@ from lrf_dse.plan.choice import (
     loss_kind,
     loss_of,
     plan_objectives,
+    slower_than_dense,
 )
 from lrf_dse.plan.front import non_dominated
 from lrf_dse.schema import Candidate, Estimate, Failure, FcLayer, Measurement, Plan
@@ -129,6 +130,7 @@ class PlanRow:
     on_front: bool
     is_chosen: bool
     over_budget: bool
+    slower_than_dense: bool
 
     @property
     def role(self) -> str:
@@ -210,6 +212,7 @@ class ReportInfo:
                 on_front=i in front,
                 is_chosen=plan.id == self.chosen,
                 over_budget=not self.budgets.admits(plan),
+                slower_than_dense=slower_than_dense(plan, self.plans),
             )
             for i, plan in enumerate(self.plans)
         ]

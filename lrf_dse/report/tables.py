@@ -18,7 +18,7 @@ SUMMARY_VERSION = 1
 
 
 def plans_csv(info: ReportInfo) -> str:
-    """One row a plan, the dense reference first; one `choice <layer>` column a layer."""
+    """One row a plan, the dense reference first; one `choice <layer>` and `kernel <layer>` column a layer."""
     return _csv([_plan_cells(info, row) for row in info.rows])
 
 
@@ -51,6 +51,7 @@ def _plan_cells(info: ReportInfo, row: PlanRow) -> dict[str, Any]:
         "is_chosen": row.is_chosen,
         "on_front": row.on_front,
         "over_budget": row.over_budget,
+        "slower_than_dense": row.slower_than_dense,
         "latency": row.latency,
         "latency_unit": info.latency_unit,
         "cycles": plan.cycles,
@@ -70,6 +71,7 @@ def _plan_cells(info: ReportInfo, row: PlanRow) -> dict[str, Any]:
         "speedup": row.speedup,
         "flash_ratio": row.flash_ratio,
         **{f"choice {choice.layer.name}": choice.label for choice in plan.choices},
+        **{f"kernel {choice.layer.name}": choice.kernel for choice in plan.choices},
     }
 
 
@@ -168,6 +170,7 @@ def _plan_object(info: ReportInfo, row: PlanRow) -> dict[str, Any]:
         "is_chosen": row.is_chosen,
         "on_front": row.on_front,
         "over_budget": row.over_budget,
+        "slower_than_dense": row.slower_than_dense,
         "latency": row.latency,
         "cycles": plan.cycles,
         "cycles_least": plan.cycles_span and plan.cycles_span[0],

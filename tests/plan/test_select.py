@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lrf_dse.errors import BudgetError, UsageError
-from lrf_dse.plan.choice import Budgets, choose, latency_unit, loss_kind, plan_objectives
+from lrf_dse.plan.choice import Budgets, choose, latency_unit, loss_kind, plan_objectives, slower_than_dense
 from lrf_dse.plan.front import non_dominated
 from lrf_dse.plan.select import Combination, LayerOption, compose, finalists
 from lrf_dse.schema import Candidate, FcLayer, Plan, TTShape, dense_candidate
@@ -189,3 +189,22 @@ def test_without_cycles_instructions_are_compared() -> None:
     assert latency_unit(plans) == "instructions"
     assert [row[0] for row in plan_objectives(plans)] == [1_001_000, 301_000]
     assert choose(plans, "fastest", Budgets()).id == "p1"
+
+
+def test_a_plan_slower_than_dense_is_only_taken_by_name() -> None:
+    """Compressed but slower: neither the fastest within budgets nor the knee, however small and accurate it is."""
+    slow = plan("p4", 1001, 1_000, 10, 0.0)
+    plans = [PLANS[0], slow]
+    assert choose(plans, "knee", Budgets()).id == choose(plans, "fastest", Budgets()).id == "dense"
+    with pytest.raises(BudgetError, match="every plan within the budgets is slower than dense: .* take plan p4 by"):
+        choose(plans, "fastest", Budgets(max_flash_bytes=5_000))
+    assert choose(plans, "p4", Budgets()).id == choose(plans, "smallest", Budgets()).id == "p4"
+
+
+def test_dense_on_more_threads_makes_no_plan_slow() -> None:
+    """What has two threads is compared with dense on two and on one, what has one only with that."""
+    two = replace(PLANS[0], id="dense-2", cycles=600, choices=(replace(PLANS[0].choices[0], threads=2),))
+    one = plan("p1", 900, 1_000, 10, 0.0)
+    more = replace(one, id="p2", choices=(replace(one.choices[0], threads=2),))
+    plans = [PLANS[0], two, one, more]
+    assert [slower_than_dense(p, plans) for p in plans] == [False, False, False, True]
