@@ -12,4 +12,5 @@ kernel_calls  calls of kernels in a model -> packed weights and generated C; dis
 importing   a model with its kernels -> MLIR text and objects
 kernel_object  C of a kernel -> object that stands alone; direct: such objects -> program, without IREE
 program     model -> .vmfb and program: the role Builder and its registry
+stock       model -> .vmfb for the machine that this runs on, to be checked by IREE's own runtime
 """

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lrf_dse.builders.dispatches import entry_points, insert_dispatches
-from lrf_dse.builders.iree import executable_target, import_onnx, target_flags
+from lrf_dse.builders.iree import executable_target, import_onnx, machine_flags, target_flags
 from lrf_dse.builders.kernel_calls import Emitter, detach_kernels
 from lrf_dse.builders.kernel_object import compile_kernel
-from lrf_dse.codegen import KernelCode, KernelSchedule, KernelSpec, emit
+from lrf_dse.codegen import KernelCode, KernelSchedule, KernelSpec, emit, emit_scalar
 from lrf_dse.target import Target
 
 if TYPE_CHECKING:
@@ -39,6 +39,11 @@ def riscv_machine(target: Target, flags: Sequence[str] = ()) -> Machine:
     return Machine((*target_flags(target), *flags), partial(_emit, target=target), target)
 
 
+def this_machine() -> Machine:
+    """The machine that this runs on: plain C with the packing and scratch of any target's kernels."""
+    return Machine(tuple(machine_flags()), _emit_scalar, None)
+
+
 def import_model(model: onnx.ModelProto, target: Target, machine: Machine, work_dir: Path) -> Path:
     """`model` as MLIR in `work_dir`, every call of a kernel replaced by dispatches for `machine`; the file's path.
 
@@ -58,3 +63,7 @@ def import_model(model: onnx.ModelProto, target: Target, machine: Machine, work_
 
 def _emit(spec: KernelSpec, schedule: KernelSchedule, name: str, *, target: Target) -> KernelCode:
     return emit(spec, schedule, target, name=name)
+
+
+def _emit_scalar(spec: KernelSpec, schedule: KernelSchedule, name: str) -> KernelCode:
+    return emit_scalar(spec, schedule, name=name)

@@ -93,7 +93,7 @@ def choose(plans: Sequence[Plan], pick: str, budgets: Budgets) -> Plan:
         admitted = [plan for plan in admitted if not slower_than_dense(plan, plans)]
         if not admitted:
             raise BudgetError(
-                f"every plan within the budgets is slower than dense: relax them, or take plan {smallest.id} by its name"
+                f"every plan within the budgets is slower than dense: relax them, or take plan {smallest.id} by name"
             )
     if pick == "knee":
         floor = 1.0 if budgets.max_drop is None else budgets.max_drop

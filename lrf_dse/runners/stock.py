@@ -5,9 +5,8 @@ In a process of its own: generated code that goes wrong must not end ours. It gi
 
 from __future__ import annotations
 
-import importlib.metadata
+import importlib.util
 import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,23 +15,13 @@ import numpy as np
 from lrf_dse.errors import RunError, ToolError
 from lrf_dse.runners.job import Array
 
-_RUN_MODULE = "iree.runtime.scripts.iree_run_module"
 _TIMEOUT_S = 600.0
-
-
-def stock_version() -> str:
-    """Version of the runtime wheel. Raises ToolError if it is missing."""
-    try:
-        return importlib.metadata.version("iree-base-runtime")
-    except importlib.metadata.PackageNotFoundError as error:
-        raise ToolError("IREE's runtime is missing: pip install iree-base-runtime (see `lrf-dse doctor`)") from error
 
 
 def run_on_stock_runtime(vmfb: Path, inputs: Sequence[Array], work: Path, *, outputs: int) -> tuple[Array, ...]:
     """The `outputs` outputs of the module's one function, workgroups on all cores. Raises RunError."""
-    stock_version()
     work.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", _RUN_MODULE, f"--module={vmfb.resolve()}", "--device=local-task"]
+    command = [_run_module(), f"--module={vmfb.resolve()}", "--device=local-task"]
     for index, array in enumerate(inputs):
         np.save(work / f"input{index}.npy", np.asarray(array, order="C"))
         command.append(f"--input=@input{index}.npy")
@@ -46,3 +35,13 @@ def run_on_stock_runtime(vmfb: Path, inputs: Sequence[Array], work: Path, *, out
         lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
         raise RunError(f"IREE's runtime could not run {vmfb.name}: {lines[0]}")
     return tuple(np.load(work / name) for name in names)
+
+
+def _run_module() -> str:
+    """The program of the wheel that runs a module."""
+    spec = importlib.util.find_spec("iree._runtime_libs")
+    for folder in spec.submodule_search_locations or [] if spec else []:
+        program = Path(folder) / "iree-run-module"
+        if program.is_file():
+            return str(program)
+    raise ToolError("IREE's runtime is missing: pip install iree-base-runtime (see `lrf-dse doctor`)")

@@ -17,11 +17,14 @@ from lrf_dse.builders.elf import R_RISCV_RELATIVE, parse_elf
 from lrf_dse.builders.importing import import_model, riscv_machine
 from lrf_dse.builders.program import BUILDERS, BuiltProgram
 from lrf_dse.builders.schedule import Dispatch
-from lrf_dse.errors import BuildError
+from lrf_dse.builders.stock import build_for_stock_runtime
+from lrf_dse.errors import BuildError, RunError
 from lrf_dse.models.evaluate import run_once
 from lrf_dse.models.kernel_call import DOMAIN, SCHEDULE, SPEC
 from lrf_dse.runners.job import Job
 from lrf_dse.runners.qemu import QemuRunner
+from lrf_dse.runners.stock import run_on_stock_runtime
+from lrf_dse.runners.verify import Errors, compare
 from lrf_dse.schema import Measurement
 from lrf_dse.target import Target, load_target
 
@@ -53,10 +56,11 @@ def test_the_program_computes_what_onnxruntime_computes(three: Three, k1: Target
 
 
 @pytest.mark.parametrize(
-    ("name", "builder", "leading"), [("canaan-k230", "iree-tiled", (1,)), ("spacemit-k1", "iree-tiled", (2, 7))]
+    ("name", "builder", "leading"),
+    [("canaan-k230", "iree-tiled", (1,)), ("starfive-jh7110", "iree", (1, 3)), ("spacemit-k1", "iree-tiled", (2, 7))],
 )
 def test_other_targets_builders_and_batches(name: str, builder: str, leading: tuple[int, ...], work: Path) -> None:
-    """VLEN 128, data tiling around the kernels, rows of rows."""
+    """VLEN 128, no vector unit, data tiling around the kernels, rows of rows."""
     target = load_target(name)
     model = with_kernels(three_layers_and_more(leading=leading), work)
     built = BUILDERS[builder](model, target, work)
@@ -120,6 +124,25 @@ def test_weights_and_scratch_are_counted(three: Three, k1: Target, work: Path) -
     scratch = {call.bindings[2].storage.symbol for call in calls}
     assert found.ram_parts["transient_bytes"] >= sum(transient[symbol] for symbol in scratch)
     assert found.ram_parts["stack_bytes"] < 16_384
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_the_stock_runtime_computes_the_same_on_this_machine(threads: int, k1: Target, work: Path) -> None:
+    """Scalar kernels with the packing and scratch of the RVV ones, in a module that IREE's own runtime runs."""
+    model = with_kernels(three_layers_and_more(), work, threads=threads)
+    inputs = _inputs(model)
+    vmfb = build_for_stock_runtime(model, k1, work)
+    outputs = run_on_stock_runtime(vmfb, inputs, work / "run", outputs=2)
+    errors = compare(outputs, run_once(model, inputs), tolerance=1e-5)
+    assert isinstance(errors, Errors), errors
+    assert b"tt_kernel_0" in vmfb.read_bytes()
+
+
+def test_what_the_stock_runtime_refuses_is_one_line(work: Path) -> None:
+    (work / "bad.vmfb").write_bytes(b"this is no module")
+    with pytest.raises(RunError, match="IREE's runtime could not run bad.vmfb: ") as caught:
+        run_on_stock_runtime(work / "bad.vmfb", [], work, outputs=1)
+    assert "\n" not in str(caught.value)
 
 
 Change = Callable[[onnx.NodeProto], None]
