@@ -93,6 +93,13 @@ TOOLS: tuple[Tool, ...] = (
         "apt-get install openssh-server",
         command=("/usr/sbin/sshd", "-V"),  # not on everybody's PATH
     ),
+    Tool(
+        "llvm-mca",
+        "benchmarks only: another model of the X60's pipeline",
+        "apt-get install llvm-22",
+        command=("llvm-mca-22", "--version"),
+        checked_with="22.1",
+    ),
     Tool("chromium", "tests only: drawing report.html", "apt-get install chromium", command=("chromium", "--version")),
 )
 

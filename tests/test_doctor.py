@@ -40,7 +40,7 @@ def test_all_tools_of_this_environment_are_found_and_tell_their_version() -> Non
 def test_tools_of_the_issue_are_listed() -> None:
     names = {tool.name for tool in TOOLS}
     wanted = {"qemu-riscv64", "zig", "iree-compile", "iree-import-onnx", "onnxruntime", "t3f", "tensorflow", "chromium"}
-    wanted |= {"rvsim", "ssh", "sshd"}
+    wanted |= {"rvsim", "ssh", "sshd", "llvm-mca"}
     assert wanted <= names
 
 

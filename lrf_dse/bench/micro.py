@@ -69,6 +69,17 @@ def lines_of(instructions: Iterable[str]) -> str:
     return "\n        ".join(instructions)
 
 
+def loop_text(micro: Micro, label: str) -> str:
+    """One iteration of `micro` as the program has it, up to the branch to `label`."""
+    return _counted(micro.body, label)
+
+
+def _counted(body: str, label: str) -> str:
+    return f"""{body}
+        addi t6, t6, -1
+        bnez t6, {label}"""
+
+
 def _region(label: str, micro: Micro, body: str) -> str:
     """The loop ends in its own counter and branch, two instructions that pair with others where a core can."""
     return f"""
@@ -84,9 +95,7 @@ def _region(label: str, micro: Micro, body: str) -> str:
         li t6, {micro.iterations}
         sltiu x0, x0, LRF_REGION_BEGIN_IMM
     loop_{label}:
-        {body}
-        addi t6, t6, -1
-        bnez t6, loop_{label}
+        {_counted(body, f"loop_{label}")}
         sltiu x0, x0, LRF_REGION_END_IMM
         addi s10, s10, -1
         bnez s10, pass_{label}"""

@@ -8,10 +8,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from lrf_dse.bench.micro import program_text, regions_of
+from lrf_dse.bench.micro import Micro, program_text, regions_of
 from lrf_dse.bench.published import Kind, Published, published
 from lrf_dse.builders.zig import zig_cc
 from lrf_dse.errors import ToolError, UsageError
@@ -86,34 +87,47 @@ def run_timing(target: Target, work: Path, *, switches: TimingSwitches = DEFAULT
     measurements = published(target)
     if not measurements or target.timing is None:
         raise UsageError(f"target {target.name}: no published measurement to compare the timing model with")
-    passes = run_micros(target, measurements, work, switches=switches)
-    return TimingReport(target.name, tuple(_entries(measurements, passes)))
+    micros = [entry.micro for entry in measurements]
+    runs = run_micros(assemble_micros(target, micros, work), target, micros, switches=switches)
+    entries = zip(measurements, runs, strict=True)
+    return TimingReport(target.name, tuple(_entry(measured, run) for measured, run in entries))
 
 
-def run_micros(
-    target: Target, measurements: Sequence[Published], work: Path, *, switches: TimingSwitches = DEFAULT_SWITCHES
-) -> tuple[PassFigures, ...]:
-    """Assemble one program of all loops and run it under the timing model; every pass, in order."""
+def assemble_micros(target: Target, micros: Sequence[Micro], work: Path) -> Path:
+    """One program of all loops, in the folder `work`. Raises ToolError and BuildError."""
     work.mkdir(parents=True, exist_ok=True)
-    (work / "micro.S").write_text(program_text([entry.micro for entry in measurements]), encoding="utf-8")
+    (work / "micro.S").write_text(program_text(micros), encoding="utf-8")
     machine = ["-target", "riscv64-freestanding-none", f"-mcpu={target.cc.mcpu}", "-mcmodel=medany"]
     include = ["-I", str(data_dir("toolchain") / "host")]
     zig_cc([*machine, "-nostdlib", "-static", *include, "micro.S", "-o", "micro"], cwd=work)
-    return run_timed(work / "micro", target, work, switches=switches)
+    return work / "micro"
 
 
-def _entries(measurements: Sequence[Published], passes: Sequence[PassFigures]) -> Iterable[TimingEntry]:
-    expected = sum(regions_of(entry.micro) for entry in measurements)
+def run_micros(
+    program: Path, target: Target, micros: Sequence[Micro], *, switches: TimingSwitches = DEFAULT_SWITCHES
+) -> tuple[tuple[PassFigures, ...], ...]:
+    """The passes of each of `micros` under the model of `target`, in order; `program` is what was assembled of them.
+
+    Raises ToolError.
+    """
+    passes = run_timed(program, target, program.parent, switches=switches)
+    expected = sum(map(regions_of, micros))
     if len(passes) != expected:
         raise ToolError(f"the microbenchmarks made {len(passes)} passes, expected {expected}")
-    first = 0
-    for entry in measurements:
-        micro, mine = entry.micro, passes[first : first + regions_of(entry.micro)]
-        first += len(mine)
-        cycles = float(mine[micro.passes - 1].cycles) - (mine[-1].cycles if micro.baseline is not None else 0)
-        yield TimingEntry(
-            micro.name, micro.quantity, micro.value(cycles), (entry.low, entry.high), entry.kind, entry.source
-        )
+    rest = iter(passes)
+    return tuple(tuple(islice(rest, regions_of(micro))) for micro in micros)
+
+
+def micro_value(micro: Micro, passes: Sequence[PassFigures]) -> float:
+    """The figure of `micro` by its last pass, less that of its baseline."""
+    cycles = passes[micro.passes - 1].cycles - (passes[-1].cycles if micro.baseline is not None else 0)
+    return micro.value(float(cycles))
+
+
+def _entry(measured: Published, passes: Sequence[PassFigures]) -> TimingEntry:
+    micro, figure = measured.micro, micro_value(measured.micro, passes)
+    published_range = (measured.low, measured.high)
+    return TimingEntry(micro.name, micro.quantity, figure, published_range, measured.kind, measured.source)
 
 
 def _entry_json(entry: TimingEntry) -> dict[str, Any]:

@@ -38,7 +38,7 @@ struct lrf_model {
     uint32_t issue_width;
     uint32_t window;                     /* reorder buffer; 0: in order */
     uint32_t vector_queue;               /* vector instructions that may wait beside the scalar core; 0: none may */
-    uint32_t in_order_writeback;         /* no result before that of an earlier instruction */
+    uint32_t in_order_writeback;         /* nothing starts that would end before an earlier instruction */
     uint32_t mispredict_cycles;
     uint32_t taken_branch_cycles;        /* lost at every jump, predicted or not */
     uint32_t barrier_cycles;             /* from the last thread's end to the start of what follows */

@@ -116,17 +116,21 @@ static void wait_for_destinations(const struct lrf_pipeline *p, const struct lrf
     }
 }
 
+/* With results written in order, an instruction that would end before an earlier one does not start yet. */
+static void wait_for_earlier_results(const struct lrf_pipeline *p, const struct lrf_step *step, struct lrf_moment *at)
+{
+    if (p->model->in_order_writeback && p->last_write > at->cycle + step->latency)
+        lrf_not_before(at, p->last_write - step->latency, p->last_cause);
+}
+
 static void execute(struct lrf_pipeline *p, const struct lrf_step *step, struct lrf_touched touched,
                     struct lrf_pipe *pipe, uint64_t issue)
 {
     uint8_t cause;
     pipe->free = issue + lrf_occupancy(pipe, step);
-    uint64_t ready = lrf_complete(p, step, touched, issue, &cause);
-    if (p->model->in_order_writeback && ready < p->last_write) {
-        ready = p->last_write;
-        cause = p->last_cause;
-    }
-    if (step->destinations && ready >= p->last_write) {
+    const uint64_t ready = lrf_complete(p, step, touched, issue, &cause);
+    /* A store has no result, but where they are written in order it holds its place among them. */
+    if ((step->destinations || p->model->in_order_writeback) && ready >= p->last_write) {
         p->last_write = ready;
         p->last_cause = cause;
     }
@@ -150,6 +154,7 @@ static void queue_vector(struct lrf_pipeline *p, const struct lrf_step *step, st
     wait_for_destinations(p, step, &start);
     struct lrf_pipe *pipe = first_free(p, step);
     lrf_not_before(&start, pipe->free, LRF_UNIT);
+    wait_for_earlier_results(p, step, &start);
     execute(p, step, touched, pipe, start.cycle);
     p->vector_cycle = start.cycle;
     p->queue[p->next_queued] = start.cycle;
@@ -174,6 +179,7 @@ void lrf_pipeline_step(struct lrf_pipeline *p, const struct lrf_step *step, stru
     wait_for_destinations(p, step, &at);
     struct lrf_pipe *pipe = first_free(p, step);
     lrf_not_before(&at, pipe->free, LRF_UNIT);
+    wait_for_earlier_results(p, step, &at);
     advance(p, &at);
     execute(p, step, touched, pipe, at.cycle);
 }

@@ -1,0 +1,156 @@
+"""The timing model against llvm-mca, on loops of compiled kernels: cycles an iteration, and where a difference is from.
+
+llvm-mca knows no cache and no branch predictor, and it lets no instruction write its result before an earlier one,
+which is a switch of the timing model. So a difference has three possible causes, and each is measured by making the
+timing model do as LLVM does: the order of write-back, the cost of an operation, and what is left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lrf_dse.bench.llvm import McaBlock, run_mca
+from lrf_dse.bench.loops import Loop
+from lrf_dse.bench.micro import loop_text
+from lrf_dse.bench.operations import Charge, charges, with_charges
+from lrf_dse.bench.placing import PlacedLoop, Unplaced, place
+from lrf_dse.bench.timing import assemble_micros, micro_value, run_micros
+from lrf_dse.errors import ToolError
+from lrf_dse.runners.timing import DEFAULT_SWITCHES, TimingSwitches
+from lrf_dse.target import Target
+
+GOAL = 0.15
+EXPLAINED = 0.05
+WRITE_BACK = "results written in order"
+"""The cause that is a switch of the timing model."""
+
+_SMALL = 0.02
+"""A cause that moves a loop by less than this part of its cycles is not named."""
+
+_WARM, _STEADY = 200, 400  # iterations of llvm-mca: what lies between is the steady state
+_IN_ORDER = TimingSwitches(in_order_writeback=True)
+
+
+@dataclass(frozen=True)
+class Cause:
+    """What a difference comes from: cycles an iteration by which the timing model moves when it does as LLVM does."""
+
+    what: str
+    cycles: float
+
+
+@dataclass(frozen=True)
+class LoopEntry:
+    """One loop in both models: cycles an iteration of the timing model and of llvm-mca.
+
+    `in_order` is the timing model with results written in order, `like_mca` that with LLVM's costs as well: what is
+    then left of a difference is the mechanism. `causes` move it by more than 2%, the largest first.
+    """
+
+    name: str
+    loop: Loop
+    modelled: float
+    in_order: float
+    like_mca: float
+    mca: float
+    causes: tuple[Cause, ...] = ()
+
+    @property
+    def error(self) -> float:
+        """Of the timing model relative to llvm-mca."""
+        return self.modelled / self.mca - 1
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the goal is met."""
+        return abs(self.error) <= GOAL
+
+    @property
+    def explained(self) -> bool:
+        """Whether the order of write-back and LLVM's costs are all that the models differ in."""
+        return abs(self.like_mca / self.mca - 1) <= EXPLAINED
+
+
+@dataclass(frozen=True)
+class McaReport:
+    """Every loop that both ran, the costs of what they consist of, and why the other loops could not be placed."""
+
+    target: str
+    entries: tuple[LoopEntry, ...]
+    charges: tuple[Charge, ...]
+    left_out: Mapping[str, str]
+
+
+def compare_with_mca(loops: Sequence[Loop], target: Target, work: Path) -> McaReport:
+    """Run `loops` in both models; programs go to the folder `work`.
+
+    Raises UsageError if LLVM has no model of the chip, ToolError and BuildError where a tool fails.
+    """
+    placed, left_out = _place_all(loops)
+    if not placed:
+        return McaReport(target.name, (), (), left_out)
+    blocks, mca = _mca_cycles(placed, target)
+    charged = charges(placed, blocks, target, work / "probes")
+    program = assemble_micros(target, [loop.micro for loop in placed], work)
+
+    def cycles(costs: Sequence[Charge], switches: TimingSwitches = _IN_ORDER) -> list[float]:
+        return _modelled_cycles(program, with_charges(target, costs), placed, switches)
+
+    modelled, in_order, like_mca = cycles([], DEFAULT_SWITCHES), cycles([]), cycles(charged)
+    moved = {WRITE_BACK: np.subtract(in_order, modelled)}
+    moved |= {str(charge): np.subtract(cycles([charge]), in_order) for charge in charged if charge.differs}
+    entries = []
+    for n, loop in enumerate(placed):
+        causes = _causes({what: float(by[n]) for what, by in moved.items()}, mca[n])
+        entries.append(LoopEntry(loop.micro.name, loop.loop, modelled[n], in_order[n], like_mca[n], mca[n], causes))
+    return McaReport(target.name, tuple(entries), charged, left_out)
+
+
+def _place_all(loops: Iterable[Loop]) -> tuple[list[PlacedLoop], dict[str, str]]:
+    """The loops that can be placed, and why the others cannot, by name."""
+    placed, left_out = [], {}
+    for loop in loops:
+        name = f"{loop.source}, {loop.address:#x}"
+        try:
+            placed.append(place(loop, name))
+        except Unplaced as reason:
+            left_out[name] = str(reason)
+    return placed, left_out
+
+
+def _mca_cycles(placed: Sequence[PlacedLoop], target: Target) -> tuple[tuple[McaBlock, ...], list[float]]:
+    """What llvm-mca says of every loop, and its cycles an iteration in the steady state."""
+    blocks = {loop.micro.name: _block(loop) for loop in placed}
+    warm, steady = (run_mca(blocks, target, iterations=count) for count in (_WARM, _STEADY))
+    pairs = zip(warm, steady, strict=True)
+    return steady, [(after.cycles - before.cycles) / (_STEADY - _WARM) for before, after in pairs]
+
+
+def _block(loop: PlacedLoop) -> str:
+    """The text of a microbenchmark's loop; comments say what vector state its first instructions find."""
+    vtype = loop.loop.vtype
+    state = (
+        [] if vtype is None else [f"# LLVM-MCA-RISCV-LMUL {vtype.lmul.upper()}", f"# LLVM-MCA-RISCV-SEW E{vtype.sew}"]
+    )
+    return "\n".join([*state, loop_text(loop.micro, "loop")])
+
+
+def _modelled_cycles(
+    program: Path, target: Target, placed: Sequence[PlacedLoop], switches: TimingSwitches
+) -> list[float]:
+    """Cycles an iteration of every loop. Raises ToolError if its data did not stay in the nearest cache."""
+    micros = [loop.micro for loop in placed]
+    runs = run_micros(program, target, micros, switches=switches)
+    for micro, passes in zip(micros, runs, strict=True):
+        if far := passes[-1].bytes_by_level["l2"]:
+            raise ToolError(f"{micro.name}: {far} bytes came from beyond the nearest cache")
+    return [micro_value(micro, passes) for micro, passes in zip(micros, runs, strict=True)]
+
+
+def _causes(moved: Mapping[str, float], cycles: float) -> tuple[Cause, ...]:
+    named = (Cause(what, by) for what, by in moved.items() if abs(by) > _SMALL * cycles)
+    return tuple(sorted(named, key=lambda cause: -abs(cause.cycles)))
