@@ -11,8 +11,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from lrf_dse.bench.llvm import McaBlock, run_mca
 from lrf_dse.bench.loops import Loop
 from lrf_dse.bench.micro import loop_text
@@ -97,17 +95,41 @@ def compare_with_mca(loops: Sequence[Loop], target: Target, work: Path) -> McaRe
     charged = charges(placed, blocks, target, work / "probes")
     program = assemble_micros(target, [loop.micro for loop in placed], work)
 
-    def cycles(costs: Sequence[Charge], switches: TimingSwitches = _IN_ORDER) -> list[float]:
+    def cycles(costs: Iterable[Charge], switches: TimingSwitches = _IN_ORDER) -> list[float]:
         return _modelled_cycles(program, with_charges(target, costs), placed, switches)
 
-    modelled, in_order, like_mca = cycles([], DEFAULT_SWITCHES), cycles([]), cycles(charged)
-    moved = {WRITE_BACK: np.subtract(in_order, modelled)}
-    moved |= {str(charge): np.subtract(cycles([charge]), in_order) for charge in charged if charge.differs}
+    modelled, in_order = cycles([], DEFAULT_SWITCHES), cycles([])
+    tables, table_of = _tables(charged)
+    like_mca = [cycles(table) for table in tables]
+    every = tuple(dict.fromkeys(charge for of_loop in charged for charge in of_loop))
+    alone = {charge: cycles([charge]) for charge in every if charge.differs}
     entries = []
     for n, loop in enumerate(placed):
-        causes = _causes({what: float(by[n]) for what, by in moved.items()}, mca[n])
-        entries.append(LoopEntry(loop.micro.name, loop.loop, modelled[n], in_order[n], like_mca[n], mca[n], causes))
-    return McaReport(target.name, tuple(entries), charged, left_out)
+        moved = {WRITE_BACK: in_order[n] - modelled[n]}
+        moved |= {str(charge): alone[charge][n] - in_order[n] for charge in charged[n] if charge.differs}
+        like = like_mca[table_of[n]][n]
+        entries.append(
+            LoopEntry(loop.micro.name, loop.loop, modelled[n], in_order[n], like, mca[n], _causes(moved, mca[n]))
+        )
+    return McaReport(target.name, tuple(entries), every, left_out)
+
+
+def _tables(charged: Sequence[Sequence[Charge]]) -> tuple[list[list[Charge]], list[int]]:
+    """LLVM's costs as few tables without contradictions, and the number of the one that holds for each loop.
+
+    LLVM may charge two instructions differently that are one operation here, such as loads at LMUL 1 and 1/2.
+    """
+    tables: list[dict[tuple[str, int], Charge]] = []
+    chosen = []
+    for of_loop in charged:
+        mine = {(charge.operation, charge.lmul): charge for charge in of_loop}
+        fits = (n for n, table in enumerate(tables) if all(table.get(key, one) == one for key, one in mine.items()))
+        number = next(fits, len(tables))
+        if number == len(tables):
+            tables.append({})
+        tables[number].update(mine)
+        chosen.append(number)
+    return [list(table.values()) for table in tables], chosen
 
 
 def _place_all(loops: Iterable[Loop]) -> tuple[list[PlacedLoop], dict[str, str]]:

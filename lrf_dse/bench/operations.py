@@ -30,7 +30,7 @@ _ELEMENT_BITS = 32
 class Charge:
     """What `operation` costs at LMUL `lmul` here and in LLVM's model: cycles busy, and to the result.
 
-    `instruction` is one that is charged so, `masked` whether it has a mask; its costs are with it.
+    `instruction` is one that is charged so, with its length multiplier; its costs are with a mask if it is `masked`.
     """
 
     operation: str
@@ -48,42 +48,53 @@ class Charge:
         return (self.busy, self.latency) != (self.llvm_busy, self.llvm_latency)
 
     def __str__(self) -> str:
-        lmul = f" m{self.lmul}" if self.operation.startswith("v_") else ""
         busy = f"{self.llvm_busy:g} cycles, not {self.busy:g}" if self.llvm_busy != self.busy else ""
         late = f"latency {self.llvm_latency:g}, not {self.latency:g}" if self.llvm_latency != self.latency else ""
-        return f"{self.instruction}{lmul}: {', '.join(filter(None, (busy, late)))}"
+        return f"{self.instruction}: {', '.join(filter(None, (busy, late)))}"
 
 
 @dataclass(frozen=True)
 class _Form:
-    """A kind of instruction: what costs may depend on. Of setting the vector state, none does."""
+    """A kind of instruction: what costs may depend on, and LLVM's."""
 
     mnemonic: str
     masked: bool
     vtype: Vtype | None
+    llvm_throughput: float
+    llvm_latency: float
 
 
-def charges(placed: Sequence[PlacedLoop], blocks: Sequence[McaBlock], target: Target, work: Path) -> tuple[Charge, ...]:
-    """The costs in both models of all that is in the loops; `blocks` are what llvm-mca says of the same, in order.
+def charges(
+    placed: Sequence[PlacedLoop], blocks: Sequence[McaBlock], target: Target, work: Path
+) -> list[tuple[Charge, ...]]:
+    """The costs in both models of what is in each loop; `blocks` are what llvm-mca says of the same, in order.
 
-    Instructions of one operation and LMUL that LLVM charges differently are charged as most of them are.
+    Instructions of one operation and LMUL that LLVM charges differently are charged as most of them in the loop are.
     Raises ToolError and BuildError where a tool fails.
     """
-    llvm: dict[_Form, tuple[float, float]] = {}
+    forms: list[Counter[_Form]] = []
     probes: dict[_Form, Micro] = {}
-    seen: Counter[_Form] = Counter()
     for loop, block in zip(placed, blocks, strict=True):
+        forms.append(Counter())
         # The block goes on with the count and branch of the loop around it.
         for (one, vtype), cost in zip(_with_states(loop), block.instructions, strict=False):
-            form = _Form(one.mnemonic, "v0.t" in one.operands, vtype if one.is_vector else None)
-            seen[form] += 1
-            llvm.setdefault(form, (cost.throughput, cost.latency))
+            state = vtype if one.is_vector else None
+            form = _Form(one.mnemonic, "v0.t" in one.operands, state, cost.throughput, cost.latency)
+            forms[-1][form] += 1
             probes.setdefault(form, _probe(loop, one, vtype))
-    found = dict(zip(probes, _identify(list(probes.values()), target, work), strict=True))
+    operations_of = dict(zip(probes, _identify(list(probes.values()), target, work), strict=True))
+    return [_charges_of(counted, operations_of, target) for counted in forms]
+
+
+def _charges_of(
+    forms: Counter[_Form], operations_of: Mapping[_Form, tuple[str, int]], target: Target
+) -> tuple[Charge, ...]:
     known: dict[tuple[str, int], Charge] = {}
-    for form, _ in seen.most_common():
-        known.setdefault(found[form], _charge(form, *found[form], llvm[form], target))
-    return tuple(charge for (operation, _), charge in known.items() if operation != UNKNOWN_OPERATION)
+    for form, _ in forms.most_common():
+        operation, index = operations_of[form]
+        if operation != UNKNOWN_OPERATION:
+            known.setdefault((operation, index), _charge(form, operation, index, target))
+    return tuple(known.values())
 
 
 def with_charges(target: Target, charged: Iterable[Charge]) -> Target:
@@ -107,15 +118,15 @@ def _with_costs(target: Target, costs: Mapping[str, Cost]) -> Target:
     return target.model_copy(update={"timing": target.timing.model_copy(update={"costs": table})})
 
 
-def _charge(form: _Form, operation: str, index: int, llvm: tuple[float, float], target: Target) -> Charge:
+def _charge(form: _Form, operation: str, index: int, target: Target) -> Charge:
     """LLVM's throughput is that of all pipes together: each is busy for a multiple of it."""
     assert target.timing is not None
-    cost = target.timing.costs.cost.get(operation) or target.timing.costs.cost["int_alu"]
+    cost = target.timing.costs.cost[operation]
     busy = _busy(cost, index, target) * (cost.masked if form.masked else 1)
-    throughput, latency = llvm
+    name = form.mnemonic if form.vtype is None else f"{form.mnemonic} {form.vtype.lmul}"
     return Charge(
-        operation, LMULS[index], form.mnemonic, form.masked,
-        busy, cost.latency[index], throughput * len(cost.pipes), latency,
+        operation, LMULS[index], name, form.masked,
+        busy, cost.latency[index], form.llvm_throughput * len(cost.pipes), form.llvm_latency,
     )  # fmt: skip
 
 

@@ -23,6 +23,7 @@ LOOPS = {
     "slide": ["vslideup.vi v8, v12, 0x1", "vslideup.vi v10, v12, 0x2", "vmv.x.s a3, v8"],
     "masked": ["vle32.v v8, (a1), v0.t", "vfmacc.vv v10, v8, v8, v0.t", "csrr a4, vlenb", "mul a5, a4, a4"],
     "strided": ["vlse32.v v8, (a1), a2", "vfmacc.vf v10, fa0, v12"],
+    "half a register": ["vsetvli zero, zero, e32, mf2, ta, ma", "vle32.v v8, (a1)", "vse32.v v8, (a0)"],
     "lost": ["ld a1, 0x0(a1)", "flw fa0, 0x0(a1)"],
 }  # fmt: skip
 
@@ -78,9 +79,9 @@ def test_a_cost_that_llvm_has_otherwise_is_named(report: McaReport, entries: dic
 
 def test_instructions_are_charged_as_the_plugin_decodes_them(report: McaReport) -> None:
     assert {(charge.instruction, charge.operation, charge.lmul) for charge in report.charges} >= {
-        ("vfmacc.vf", "v_float_fma", 2),
-        ("vslideup.vi", "v_slide", 2),
-        ("vmv.x.s", "v_to_int", 1),
+        ("vfmacc.vf m2", "v_float_fma", 2),
+        ("vslideup.vi m2", "v_slide", 2),
+        ("vmv.x.s m2", "v_to_int", 1),
         ("mul", "int_mul", 1),
         ("csrr", "system", 1),
         ("flw", "float_load", 1),
