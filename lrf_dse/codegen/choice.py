@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import cache
 from itertools import product
+from math import gcd
 
 from lrf_dse.codegen.closed_form import issued_cycles, predicted_cycles
-from lrf_dse.codegen.microkernel import VECTOR_REGISTERS
-from lrf_dse.codegen.schedule import LMULS, KernelSchedule, StageSchedule, VectorAxis
+from lrf_dse.codegen.packing import blocks
+from lrf_dse.codegen.schedule import KernelSchedule, StageSchedule, VectorAxis
 from lrf_dse.codegen.spec import KernelSpec
-from lrf_dse.codegen.stages import contraction_orders, stages_of
+from lrf_dse.codegen.stages import Stage, contraction_orders, stages_of
 from lrf_dse.target import Target
 
-_ORDERS = 3
+_ORDERS = 2
 """Orders that are looked at, the fewest multiply-adds first."""
 _SCALAR_BLOCK = 4
 """Sums at a time in plain C."""
+_BLOCKS = {1: (7, 12, 20), 2: (5, 6, 7, 12), 4: (3, 4, 5, 6), 8: (1, 2)}
+"""Sums at a time by LMUL: few enough for a short loop and a ring of vectors, enough to hide latencies."""
+
+Cost = Callable[[KernelSchedule], float]
 
 
 def default_schedule(spec: KernelSpec, target: Target) -> KernelSchedule:
@@ -31,7 +38,8 @@ def schedules(spec: KernelSpec, target: Target, limit: int) -> tuple[KernelSched
     return tuple(sorted(found, key=lambda schedule: (cost(schedule), str(schedule)))[:limit])
 
 
-def _cost(spec: KernelSpec, target: Target) -> Callable[[KernelSchedule], float]:
+def _cost(spec: KernelSpec, target: Target) -> Cost:
+    @cache
     def cost(schedule: KernelSchedule) -> float:
         cycles = predicted_cycles(spec, schedule, target)
         return issued_cycles(spec, schedule) if cycles is None else cycles
@@ -43,33 +51,58 @@ def _multiply_adds(spec: KernelSpec, order: tuple[int, ...]) -> int:
     return sum(stage.count.flops for stage in stages_of(spec.core_shapes, order, batch=spec.batch))
 
 
-def _of_order(
-    spec: KernelSpec, target: Target, order: tuple[int, ...], cost: Callable[[KernelSchedule], float]
-) -> Iterator[KernelSchedule]:
-    """Schedules of one order: every stage's best choice while the others stay as they are, then what was second."""
-    merges = (1,) * len(order)
-    choices = [tuple(_stage_schedules(target))] * len(order)
-    best = KernelSchedule(order, merges, target.fp32_lanes, tuple(options[0] for options in choices))
-    for number, options in enumerate(choices):
-        variants = [_with_stage(best, number, option) for option in options]
-        variants.sort(key=cost)
-        yield from variants[:4]
-        best = variants[0]
-    yield best
+def _of_order(spec: KernelSpec, target: Target, order: tuple[int, ...], cost: Cost) -> Iterator[KernelSchedule]:
+    """Schedules of one order: for every way to cut it, each stage's best choices while the others stay."""
+    stages = stages_of(spec.core_shapes, order, batch=spec.batch)
+    options = [tuple(_stage_schedules(stage, target)) for stage in stages]
+    plain = KernelSchedule(order, (1,) * len(order), target.fp32_lanes, tuple(some[0] for some in options))
+    for cut in dict.fromkeys(_cuts(spec, plain, stages)):
+        best = cut
+        for number, some in enumerate(options):
+            variants = sorted((_with_stage(best, number, option) for option in some), key=cost)
+            yield from variants[:2]
+            best = variants[0]
+
+
+def _cuts(spec: KernelSpec, plain: KernelSchedule, stages: tuple[Stage, ...]) -> Iterator[KernelSchedule]:
+    """`plain` as it is, and in slices: of the rows of x, of the leading modes, of the last rank."""
+    yield plain
+    if spec.threads > 1:
+        return
+    count = len(stages)
+    for fused in range(2, count + 1):
+        common = gcd(*(stage.count.batches for stage in stages[:fused]))
+        for slices in sorted({spec.batch, common}):
+            if slices > 1 and common % slices == 0 and (fused < count or spec.batch % slices == 0):
+                yield replace(plain, fused=fused, slices=slices)
+                yield from _rank_cuts(spec, replace(plain, fused=fused, slices=slices), stages)
+    yield from _rank_cuts(spec, plain, stages)
+
+
+def _rank_cuts(spec: KernelSpec, cut: KernelSchedule, stages: tuple[Stage, ...]) -> Iterator[KernelSchedule]:
+    """`cut` with its last two stages together, where they grow to the left."""
+    leftwards = len(stages) > 1 and stages[-1].side == "left" and stages[-2].side != "right"
+    if not leftwards or (cut.slices > 1 and cut.fused == len(stages) - 1):
+        return
+    rank = spec.core_shapes[stages[-1].core][3]
+    yield from (replace(cut, rank_slices=slices) for slices in (2, 4, 8, 16) if rank % slices == 0)
 
 
 def _with_stage(schedule: KernelSchedule, number: int, how: StageSchedule) -> KernelSchedule:
-    stages = (*schedule.stages[:number], how, *schedule.stages[number + 1 :])
-    return KernelSchedule(schedule.order, schedule.merges, schedule.lanes, stages)
+    return replace(schedule, stages=(*schedule.stages[:number], how, *schedule.stages[number + 1 :]))
 
 
-def _stage_schedules(target: Target) -> Iterator[StageSchedule]:
-    """What a stage may look like: every vector axis and LMUL, with sums in all registers or in half of them."""
+def _stage_schedules(stage: Stage, target: Target) -> Iterator[StageSchedule]:
+    """What a stage may look like: vector axis, LMUL, and how many sums at a time (no two that come to the same)."""
     if target.isa.vlen_bits is None:
         yield StageSchedule("columns", 1, _SCALAR_BLOCK)
         return
     axes: tuple[VectorAxis, ...] = ("columns", "rows")
-    for vector, lmul in product(axes, LMULS):
-        most = VECTOR_REGISTERS // lmul - 2
-        for block in sorted({most, max(1, (most + 1) // 2), min(most, 16)}, reverse=True):
+    for vector, (lmul, sizes) in product(axes, _BLOCKS.items()):
+        count = stage.count
+        in_vector = count.columns if vector == "columns" else count.rows
+        sums = count.rows if vector == "columns" else count.columns * count.batches
+        if lmul > 1 and in_vector <= lmul // 2 * target.fp32_lanes:
+            continue
+        for block in dict.fromkeys(max(blocks(sums, size)) for size in sizes):
             yield StageSchedule(vector, lmul, block)

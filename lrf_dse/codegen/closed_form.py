@@ -9,16 +9,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lrf_dse.codegen.microkernel import Tile
 from lrf_dse.codegen.plan import KernelPlan, StagePlan, kernel_plan
 from lrf_dse.codegen.schedule import KernelSchedule, kernel_stages
 from lrf_dse.codegen.spec import KernelSpec
+from lrf_dse.codegen.tile_cost import tile_cycles
 from lrf_dse.codegen.tiling import stage_tiles
+from lrf_dse.codegen.traffic import memory_cycles
 from lrf_dse.cost.counts import StageCount
 from lrf_dse.target import Target
-
-CALL_SLOTS = 24
-"""Instructions around a tile: loops, pointers, call and return."""
 
 
 @dataclass(frozen=True)
@@ -50,14 +48,15 @@ def stage_bounds(spec: KernelSpec, schedule: KernelSchedule, target: Target) -> 
 def predicted_cycles(spec: KernelSpec, schedule: KernelSchedule, target: Target) -> float | None:
     """Modelled cycles of one warm run; None without a timing model. Raises ValueError if the schedule does not fit."""
     plan = kernel_plan(spec, schedule)
-    bounds = stage_bounds(spec, schedule, target)
-    if bounds is None or target.timing is None:
+    if target.timing is None:
         return None
     calls = [_calls(plan, stage) for stage in plan.stages]
     cycles = 0.0
-    for stage, bound, count in zip(plan.stages, bounds, calls, strict=True):
-        tiles = sum(tiles * _tile_cycles(tile, target) for tile, tiles in stage_tiles(stage, schedule.lanes))
-        cycles += max(count * tiles / min(spec.threads, target.core.count), bound.byte_cycles)
+    cores = min(spec.threads, target.core.count)
+    for stage, count in zip(plan.stages, calls, strict=True):
+        tiles = sum(tiles * tile_cycles(tile, target) for tile, tiles in stage_tiles(stage, schedule.lanes))
+        moving, exposed = memory_cycles(plan, stage, schedule.lanes, target)
+        cycles += count * (max(tiles / cores, moving) + exposed)
     barrier = target.timing.barrier_cycles.value * len(plan.stages) if spec.threads > 1 else 0.0
     return cycles + barrier
 
@@ -76,27 +75,6 @@ def _calls(plan: KernelPlan, stage: StagePlan) -> int:
     """How often a stage is called in one run."""
     slices = plan.slices if stage.number <= plan.fused else 1
     return slices * (plan.rank_slices if stage.number >= len(plan.stages) - 1 else 1)
-
-
-def _tile_cycles(tile: Tile, target: Target) -> float:
-    """One tile: its steps of k, and what lies before and after them."""
-    costs = target.timing.costs.cost if target.timing else {}
-    if target.isa.vlen_bits is None:
-        # Plain C takes several such tiles at a time: the multiply-add's latency is hidden, loads fill the other slots.
-        return tile.rows * (tile.k * costs["float_fma"].busy[0] + costs["float_store"].busy[0])
-    index = tile.lmul.bit_length() - 1
-    width = target.core.issue_width.value if target.core.issue_width else 1.0
-    fma, load, store = (costs[name] for name in ("v_float_fma", "v_load", "v_store"))
-    per_element = target.fp32_lanes * tile.lmul
-    slots = 2 * tile.rows + 2 + 4 / tile.unrolled
-    step = max(tile.rows * fma.busy[index], load.busy[index], slots / width, fma.latency[index])
-    start = load.latency[index] + costs["float_load"].latency[0]
-    strided = tile.out_stride > 1
-    stored = costs["v_store_strided"].per_element * per_element if strided else store.busy[index]
-    moved = (int(bool(tile.biases)) + tile.partial) * (
-        costs["v_load_strided"].per_element * per_element if strided else load.busy[index]
-    )
-    return tile.k * step + start + tile.rows * (stored + moved) + CALL_SLOTS / width
 
 
 def _working_set(counts: list[StageCount]) -> int:

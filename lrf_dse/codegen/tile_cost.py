@@ -1,0 +1,51 @@
+"""Cycles of one tile in closed form: its steps of k, and what lies before and after them."""
+
+from __future__ import annotations
+
+from lrf_dse.codegen.microkernel import Tile
+from lrf_dse.target import Target
+
+CALL_SLOTS = 24
+"""Instructions around a tile: loops, pointers, call and return."""
+
+
+def step_cycles(tile: Tile, target: Target) -> float:
+    """One step of k: its multiply-adds, its vector load, its issue slots or its dependence on the step before."""
+    if target.timing is None or target.isa.vlen_bits is None:
+        return float(tile.rows * tile.lmul)
+    costs, index = target.timing.costs.cost, _index(tile)
+    slots = 2 * tile.rows + 2 + 4 / tile.buffers
+    fma = costs["v_float_fma"]
+    return max(tile.rows * fma.busy[index], costs["v_load"].busy[index], slots / _width(target), fma.latency[index])
+
+
+def tile_cycles(tile: Tile, target: Target) -> float:
+    """A whole tile, with its operands in the first cache."""
+    if target.timing is None:
+        return tile.k * step_cycles(tile, target) + tile.rows * tile.lmul
+    if target.isa.vlen_bits is None:
+        return _scalar_cycles(tile, target)
+    costs, index = target.timing.costs.cost, _index(tile)
+    start = costs["v_load"].latency[index] + costs["float_load"].latency[0]
+    elements = target.fp32_lanes * tile.lmul
+    if tile.out_stride > 1:
+        stored, loaded = (elements * costs[f"v_{name}_strided"].per_element for name in ("store", "load"))
+    else:
+        stored, loaded = (costs[f"v_{name}"].busy[index] for name in ("store", "load"))
+    added = int(bool(tile.biases)) + tile.partial
+    around = start + tile.rows * (stored + added * loaded) + CALL_SLOTS / _width(target)
+    return tile.k * step_cycles(tile, target) + around
+
+
+def _scalar_cycles(tile: Tile, target: Target) -> float:
+    """Plain C takes several such tiles at a time: the multiply-add's latency is hidden, loads fill the other slots."""
+    costs = target.timing.costs.cost if target.timing else {}
+    return tile.rows * (tile.k * costs["float_fma"].busy[0] + costs["float_store"].busy[0])
+
+
+def _index(tile: Tile) -> int:
+    return tile.lmul.bit_length() - 1
+
+
+def _width(target: Target) -> float:
+    return target.core.issue_width.value if target.core.issue_width else 1.0
