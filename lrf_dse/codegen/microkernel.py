@@ -9,11 +9,11 @@ to be cleared.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 
 from lrf_dse.codegen.spec import Activation
-from lrf_dse.codegen.text import INDENT, at, indented
+from lrf_dse.codegen.text import at, indented
 from lrf_dse.target import Target
 
 VECTOR_REGISTERS = 32
@@ -73,6 +73,11 @@ class Tile:
         return len(self.scalars)
 
     @property
+    def finishes(self) -> bool:
+        """Whether more is done with a sum than to store it."""
+        return self.partial or self.finish is not None
+
+    @property
     def buffers(self) -> int:
         """Register groups in the ring of vectors, which are also the steps of k in one turn of the loop.
 
@@ -93,7 +98,9 @@ def arguments(tile: Tile) -> list[str]:
 
 def tile_function(name: str, tile: Tile, target: Target) -> list[str]:
     """The C function of `tile`."""
-    body = [f"SET_VL(vl, m{tile.lmul});", *_sum(tile, target), *_end(tile)]
+    body = [f"SET_VL(vl, m{tile.lmul});", *_sum(tile, _Latencies.of(tile, target))]
+    if tile.finishes:
+        body += [*_end(tile), *(_store(tile, row) for row in range(tile.rows))]
     return [
         f"/* {tile.rows} sums of {tile.k} terms each, in vectors of {tile.lmul} registers. */",
         f"static void {name}({', '.join(arguments(tile))})",
@@ -110,70 +117,113 @@ def _declarations(tile: Tile, body: list[str]) -> list[str]:
     return [f"vfloat32m{tile.lmul}_t {vectors};", f"float {', '.join(name for name in names if name[0] == 'f')};"]
 
 
-def _sum(tile: Tile, target: Target) -> list[str]:
+@dataclass(frozen=True)
+class _Latencies:
+    """In multiply-adds: `lead` from a scalar's load to its use, `result` until a sum can be used again."""
+
+    lead: int
+    result: int
+
+    @staticmethod
+    def of(tile: Tile, target: Target) -> _Latencies:
+        """The latencies of `target`, as far as the tile has as many multiply-adds and names for scalars."""
+        lead = result = _DEFAULT_LEAD
+        if target.timing:
+            costs = target.timing.costs.cost
+            index = tile.lmul.bit_length() - 1
+            fma = costs["v_float_fma"]
+            lead = int(-(-costs["float_load"].latency[0] // fma.busy[index])) + 1
+            result = int(-(-fma.latency[index] // fma.busy[index]))
+        return _Latencies(min(lead, tile.rows * min(tile.k, tile.buffers), tile.rows * tile.buffers - 1), result)
+
+
+def _sum(tile: Tile, latencies: _Latencies) -> list[str]:
     """The sum over k: what must be loaded first, step 0, a loop, and the steps that load nothing beyond the end."""
-    lead = min(_lead(tile, target), tile.rows * min(tile.k, tile.buffers), tile.rows * tile.buffers - 1)
-    turns = max(0, (tile.k - 1 - tile.buffers) // tile.buffers)
-    lines = [_load_scalar(tile, event, event, 0) for event in range(lead)]
-    lines += [_load_vector(tile, step, step) for step in range(min(tile.buffers - 1, tile.k))]
+    lead, ring = latencies.lead, tile.buffers
+    turns = max(0, (tile.k - 1 - ring) // ring)
+    lines = [_load_scalar(tile, *divmod(event, tile.rows), 0) for event in range(lead)]
+    lines += [_load_vector(tile, step, 0) for step in range(min(ring - 1, tile.k))]
     lines += _steps(tile, range(1), lead)
     if turns:
-        lines += [f"for (size_t turn = 0; turn < {turns}; turn++) {{"]
-        body = list(_steps(tile, range(1, 1 + tile.buffers), lead, endless=True))
-        advance = [
-            f"a += {tile.buffers * tile.scalar_step};",
-            f"b += {tile.buffers * tile.vector_step};",
+        body = [
+            *_steps(tile, range(1, 1 + ring), lead),
+            f"a += {ring * tile.scalar_step};",
+            f"b += {ring * tile.vector_step};",
         ]
-        lines += [INDENT + line for line in (*body, *advance)] + ["}"]
-    return [*lines, *_steps(tile, range(1 + turns * tile.buffers, tile.k), lead, passed=turns * tile.buffers)]
+        lines += [f"for (size_t turn = 0; turn < {turns}; turn++) {{", *indented(body), "}"]
+    return lines + _last_steps(tile, 1 + turns * ring, latencies)
 
 
-def _steps(tile: Tile, steps: range, lead: int, *, endless: bool = False, passed: int = 0) -> Iterator[str]:
-    """The multiply-adds of `steps` with the loads that fall between them. The pointers have moved on by `passed`."""
-    last = tile.k * tile.rows
-    for step in steps:
-        for row in range(tile.rows):
-            event = step * tile.rows + row
-            if endless or event + lead < last:
-                yield _load_scalar(tile, event + lead, event + lead, passed)
-            operation = "MULTIPLY" if step == 0 else "MULTIPLY_ADD"
-            scalar, vector = event % (tile.rows * tile.buffers), step % tile.buffers
-            yield f"{operation}(c{row}, f{scalar}, b{vector});"
-            if row == 0 and (endless or step + tile.buffers - 1 < tile.k):
-                yield _load_vector(tile, step + tile.buffers - 1, step + tile.buffers - 1 - passed)
+def _steps(tile: Tile, steps: range, lead: int) -> list[str]:
+    """The multiply-adds of `steps`, one after the other, with the loads for later ones between them."""
+    lines = []
+    for step, row in product(steps, range(tile.rows)):
+        later, later_row = divmod(step * tile.rows + row + lead, tile.rows)
+        lines += [_load_scalar(tile, later, later_row, 0)] if later < tile.k else []
+        lines += [_multiply_add(tile, step, row)]
+        lines += [_load_vector(tile, step + tile.buffers - 1, 0)] if row == 0 and step + tile.buffers <= tile.k else []
+    return lines
 
 
-def _load_scalar(tile: Tile, event: int, number: int, passed: int) -> str:
-    step, row = divmod(event, tile.rows)
+def _last_steps(tile: Tile, start: int, latencies: _Latencies) -> list[str]:
+    """The steps from `start` on, after the pointers have moved on by all but the first of the steps before.
+
+    In the last ones a few sums at a time run to their end, so that these are stored while the others go on.
+    """
+    passed = max(0, start - 1)
+    split = max(start, tile.k - (tile.buffers - 1))
+    order = list(product(range(start, split), range(tile.rows)))
+    for first in range(0, tile.rows, latencies.result):
+        together = range(first, min(first + latencies.result, tile.rows))
+        order += product(range(split, tile.k), together)
+    loaded = {divmod(start * tile.rows + event, tile.rows) for event in range(latencies.lead)}
+    ends = {row: position for position, (step, row) in enumerate(order) if step == tile.k - 1}
+    stored = 0
+    lines = []
+    for position, (step, row) in enumerate(order):
+        for later in order[position : position + latencies.lead + 1]:
+            lines += [_load_scalar(tile, *later, passed)] if later not in loaded else []
+            loaded.add(later)
+        lines += [_multiply_add(tile, step, row)]
+        lines += (
+            [_load_vector(tile, step + tile.buffers - 1, passed)] if row == 0 and step + tile.buffers <= tile.k else []
+        )
+        if not tile.finishes and stored < tile.rows and ends[stored] + latencies.result <= position:
+            lines += [_store(tile, stored)]
+            stored += 1
+    return lines + [_store(tile, row) for row in range(stored, tile.rows) if not tile.finishes]
+
+
+def _multiply_add(tile: Tile, step: int, row: int) -> str:
+    scalar, vector = (step * tile.rows + row) % (tile.rows * tile.buffers), step % tile.buffers
+    return f"{'MULTIPLY_ADD' if step else 'MULTIPLY'}(c{row}, f{scalar}, b{vector});"
+
+
+def _load_scalar(tile: Tile, step: int, row: int, passed: int) -> str:
     offset = tile.scalars[row] + (step - passed) * tile.scalar_step
-    return f"LOAD_SCALAR(f{number % (tile.rows * tile.buffers)}, {at('a', ('', offset, 1))});"
+    return f"LOAD_SCALAR(f{(step * tile.rows + row) % (tile.rows * tile.buffers)}, {at('a', ('', offset, 1))});"
 
 
-def _load_vector(tile: Tile, step: int, steps_on: int) -> str:
-    return f"LOAD_VECTOR(b{step % tile.buffers}, {at('b', ('', steps_on * tile.vector_step, 1))});"
+def _load_vector(tile: Tile, step: int, passed: int) -> str:
+    return f"LOAD_VECTOR(b{step % tile.buffers}, {at('b', ('', (step - passed) * tile.vector_step, 1))});"
 
 
-def _lead(tile: Tile, target: Target) -> int:
-    """Multiply-adds that must lie between a scalar's load and its use."""
-    if target.timing is None:
-        return _DEFAULT_LEAD
-    costs = target.timing.costs.cost
-    index = tile.lmul.bit_length() - 1
-    return int(-(-costs["float_load"].latency[0] // costs["v_float_fma"].busy[index])) + 1
+def _store(tile: Tile, row: int) -> str:
+    where = at("out", ("", tile.outputs[row], 1))
+    if tile.out_stride == 1:
+        return f"STORE_VECTOR(c{row}, {where});"
+    return f"STORE_STRIDED(c{row}, {where}, (size_t){4 * tile.out_stride});"
 
 
 def _end(tile: Tile) -> list[str]:
-    """Add what was summed before, finish, store."""
+    """Add what was summed before; finish."""
     lines: list[str] = []
     if tile.partial:
         lines += ["if (!first) {", *indented(_added(tile, "out", tile.outputs, tile.out_stride)), "}"]
     if tile.finish:
         done = _finished(tile, tile.finish)
         lines += ["if (last) {", *indented(done), "}"] if tile.partial else done
-    if tile.out_stride == 1:
-        return lines + [f"STORE_VECTOR(c{i}, {at('out', ('', o, 1))});" for i, o in enumerate(tile.outputs)]
-    stride = f"(size_t){4 * tile.out_stride}"
-    return lines + [f"STORE_STRIDED(c{i}, {at('out', ('', o, 1))}, {stride});" for i, o in enumerate(tile.outputs)]
+    return lines
 
 
 def _finished(tile: Tile, finish: Finish) -> list[str]:
