@@ -1,0 +1,60 @@
+"""The state of a training run between two epochs, as one .npz file that is replaced atomically."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lrf_dse.errors import StoreError
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """`digest` is of everything that was trained with; `epochs` are (number, loss, score) rows; `best` are weights."""
+
+    digest: str
+    training: dict[str, Array]
+    best: Mapping[str, Array]
+    epochs: tuple[tuple[int, float, float], ...]
+
+
+def save_checkpoint(path: Path, state: Checkpoint) -> None:
+    """Write `state` so that a reader sees it whole or not at all. Raises StoreError."""
+    facts = json.dumps({"digest": state.digest, "epochs": state.epochs})
+    arrays: dict[str, Any] = {f"training/{name}": value for name, value in state.training.items()}
+    arrays |= {f"best/{name}": value for name, value in state.best.items()}
+    unfinished = path.with_suffix(".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with unfinished.open("wb") as stream:
+            np.savez(stream, facts=np.array(facts), **arrays)
+        unfinished.replace(path)
+    except OSError as error:
+        raise StoreError(f"{path}: the checkpoint cannot be written: {error.strerror}") from error
+
+
+def load_checkpoint(path: Path, digest: str) -> Checkpoint | None:
+    """The state in `path`; None if there is none, it is damaged, or it is of another training run."""
+    try:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
+            arrays = {key: archive[key] for key in archive.files}
+        facts = json.loads(str(arrays.pop("facts")))
+    except (OSError, ValueError, BadZipFile, KeyError, EOFError):
+        return None
+    if facts["digest"] != digest:
+        return None
+    return Checkpoint(
+        digest,
+        {key.removeprefix("training/"): value for key, value in arrays.items() if key.startswith("training/")},
+        {key.removeprefix("best/"): value for key, value in arrays.items() if key.startswith("best/")},
+        tuple((int(number), float(loss), float(score)) for number, loss, score in facts["epochs"]),
+    )

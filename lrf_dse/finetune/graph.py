@@ -1,0 +1,111 @@
+"""An ONNX model that TensorFlow can train: its float constants are variables, its nodes are TensorFlow operations.
+
+Owns the way from a ModelProto to variables and back. It checks nothing of the numbers: `lrf_dse.finetune.train`
+compares the graph with onnxruntime before it trains.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lrf_dse.errors import UsageError
+from lrf_dse.finetune.operations import OPERATIONS, Tensor
+
+if TYPE_CHECKING:
+    import onnx
+
+Array = NDArray[Any]
+
+_STATISTICS = {"BatchNormalization": (3, 4)}
+"""Inputs that are no weights: running means and variances stay what training made them."""
+
+
+class TrainableGraph:
+    """The graph of `model`; `variables` are its trainable constants by name, float32.
+
+    Every float constant of at least one dimension is trainable, the cores of a compressed layer like the weights of
+    one that is kept. Raises UsageError naming an operation that is not known.
+    """
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        import tensorflow as tf
+        from onnx import numpy_helper
+
+        self.model = model
+        graph = model.graph
+        require_known(model)
+        constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+        frozen = {
+            node.input[k] for node in graph.node for k in _STATISTICS.get(node.op_type, ()) if k < len(node.input)
+        }
+        used = {name for node in graph.node for name in node.input}
+        self.variables: dict[str, Tensor] = {
+            name: tf.Variable(value, name=f"v{k}")
+            for k, (name, value) in enumerate(constants.items())
+            if value.dtype == np.float32 and value.ndim and name in used - frozen
+        }
+        self._constants = {name: value for name, value in constants.items() if name not in self.variables}
+        self._attributes = [_attributes(node) for node in graph.node]
+
+    def __call__(self, inputs: Sequence[Tensor]) -> Tensor:
+        """The first output of one inference on whole input tensors, in the model's order."""
+        graph = self.model.graph
+        names = [value.name for value in graph.input if value.name not in self.variables]
+        values: dict[str, Tensor] = {"": None, **self._constants, **self.variables}
+        values |= dict(zip(names, inputs, strict=True))
+        for node, attributes in zip(graph.node, self._attributes, strict=True):
+            if node.op_type == "Constant":
+                values[node.output[0]] = attributes["value"]
+            else:
+                values[node.output[0]] = OPERATIONS[node.op_type]([values[name] for name in node.input], attributes)
+        return values[graph.output[0].name]
+
+    def many(self, inputs: Sequence[Tensor]) -> Tensor:
+        """The first output of many inferences at a time, stacked along a new axis 0, as the inputs are."""
+        import tensorflow as tf
+
+        return tf.vectorized_map(self, tuple(inputs), fallback_to_while_loop=False)
+
+    def values(self) -> dict[str, Array]:
+        """What the variables hold."""
+        return {name: variable.numpy() for name, variable in self.variables.items()}
+
+    def assign(self, values: Mapping[str, Array]) -> None:
+        """Set the variables."""
+        for name, value in values.items():
+            self.variables[name].assign(value)
+
+
+def with_values(model: onnx.ModelProto, values: Mapping[str, Array]) -> onnx.ModelProto:
+    """A copy of `model` whose constants named in `values` hold these."""
+    import onnx
+    from onnx import numpy_helper
+
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    for tensor in copy.graph.initializer:
+        if tensor.name in values:
+            tensor.CopyFrom(numpy_helper.from_array(np.asarray(values[tensor.name], np.float32), tensor.name))
+    return copy
+
+
+def require_known(model: onnx.ModelProto) -> None:
+    """Raise UsageError if the model holds an operation that it cannot be trained through."""
+    for node in model.graph.node:
+        known = node.domain in ("", "ai.onnx") and (node.op_type in OPERATIONS or node.op_type == "Constant")
+        if not known:
+            name = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
+            raise UsageError(f"node {node.name or node.output[0]}: cannot train through {name}")
+
+
+def _attributes(node: onnx.NodeProto) -> dict[str, Any]:
+    from onnx import helper, numpy_helper
+
+    values = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+    if node.op_type == "Constant" and "value" in values:
+        values["value"] = numpy_helper.to_array(values["value"])
+    return values
