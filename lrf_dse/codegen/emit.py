@@ -8,6 +8,7 @@ from lrf_dse.codegen.abi import KernelCode
 from lrf_dse.codegen.loops import stage_function
 from lrf_dse.codegen.microkernel import MACROS
 from lrf_dse.codegen.phases import emit_phases
+from lrf_dse.codegen.scalar import MACROS as SCALAR_MACROS
 from lrf_dse.codegen.scalar import scalar_stage_function
 from lrf_dse.codegen.schedule import KernelSchedule
 from lrf_dse.codegen.spec import KernelSpec
@@ -32,4 +33,6 @@ def emit_scalar(spec: KernelSpec, schedule: KernelSchedule, *, name: str) -> Ker
 
     Raises ValueError if the schedule does not fit.
     """
-    return emit_phases(spec, schedule, scalar_stage_function, head=("#include <stddef.h>",), name=name)
+    return emit_phases(
+        spec, schedule, scalar_stage_function, head=("#include <stddef.h>", "", SCALAR_MACROS), name=name
+    )
