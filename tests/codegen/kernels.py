@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from itertools import pairwise
 from math import gcd, prod
 from pathlib import Path
 
@@ -19,9 +20,10 @@ from lrf_dse.codegen import (
     contraction_orders,
     default_schedule,
     emit,
-    kernel_stages,
     pack,
+    stages_of,
 )
+from lrf_dse.codegen.stages import merged_shapes
 from lrf_dse.runners.job import Job
 from lrf_dse.schema import TTShape
 from lrf_dse.tune.measuring import TOLERANCE, random_operands, reference
@@ -29,6 +31,7 @@ from lrf_dse.tune.measuring import TOLERANCE, random_operands, reference
 ACTIVATIONS = (None, None, Activation(0.0, None), Activation(0.0, 6.0), Activation(None, 0.5), Activation(-0.25, 1.5))
 DIMS = (1, 2, 3, 4, 5, 7, 8, 11, 13, 16, 17, 24, 25)
 MOST_FEATURES = 700
+MOST_MERGED_FLOATS = 50_000
 
 
 def divisors(value: int) -> list[int]:
@@ -50,18 +53,18 @@ def random_spec(rng: random.Random, *, threads: int = 1) -> KernelSpec:
 
 
 def random_schedule(rng: random.Random, spec: KernelSpec, target) -> KernelSchedule:
-    """Any schedule that fits: orders, vector axes, LMULs, blocks, slices."""
-    plain = default_schedule(spec, target)
+    """Any schedule that fits: merged cores, orders, vector axes, LMULs, blocks, slices."""
     if rng.random() < 0.2:
-        return plain
-    order = rng.choice(contraction_orders(len(spec.core_shapes)))
-    stages = kernel_stages(spec, replace(plain, order=order))
+        return default_schedule(spec, target)
+    merges = random_merges(rng, spec)
+    order = rng.choice(contraction_orders(len(merges)))
+    stages = stages_of(merged_shapes(spec.core_shapes, merges), order, batch=spec.batch)
     hows = []
     for stage in stages:
         lmul = rng.choice([1, 2, 4, 8])
         slices = rng.choice(divisors(stage.count.k)) if rng.random() < 0.3 else 1
         hows.append(StageSchedule(rng.choice(["columns", "rows"]), lmul, rng.randint(1, 32 // lmul - 2), slices))
-    schedule = KernelSchedule(order, plain.merges, plain.lanes, tuple(hows))
+    schedule = KernelSchedule(order, merges, target.fp32_lanes, tuple(hows))
     if spec.threads > 1:
         return schedule
     fused = rng.randint(1, len(order))
@@ -69,8 +72,19 @@ def random_schedule(rng: random.Random, spec: KernelSpec, target) -> KernelSched
     cut = replace(schedule, fused=fused, slices=rng.choice(divisors(common)))
     if order[-2:] == (1, 0) and (len(order) < 3 or stages[-2].side == "left") and fused != len(order) - 1:
         last = replace(hows[-1], k_slices=1)
-        cut = replace(cut, stages=(*hows[:-1], last), rank_slices=rng.choice(divisors(spec.core_shapes[0][3])))
+        cut = replace(
+            cut, stages=(*hows[:-1], last), rank_slices=rng.choice(divisors(spec.core_shapes[merges[0] - 1][3]))
+        )
     return cut
+
+
+def random_merges(rng: random.Random, spec: KernelSpec) -> tuple[int, ...]:
+    """Mostly every core alone; else neighbours multiplied together, as long as the product core stays small."""
+    count = len(spec.core_shapes)
+    cuts = [0, *(cut for cut in range(1, count) if rng.random() < 0.6), count]
+    merges = tuple(end - begin for begin, end in pairwise(cuts))
+    small = all(prod(shape) <= MOST_MERGED_FLOATS for shape in merged_shapes(spec.core_shapes, merges))
+    return merges if small and rng.random() < 0.4 else (1,) * count
 
 
 def job_of(kernels, target, work: Path, *, guarded: bool, same_operands: bool = False) -> Job:

@@ -35,6 +35,18 @@ def test_random_kernels_on_threads(tmp_path) -> None:
     check("spacemit-k1", tmp_path, seed=4, count=4, threads=3)
 
 
+def test_kernels_are_right_on_longer_vectors(tmp_path) -> None:
+    """Every instruction says how many elements it works on: a kernel for short vectors runs on all longer ones."""
+    rng, target = random.Random(6), load_target("qemu-rv64gcv")
+    specs = [random_spec(rng) for _ in range(6)]
+    job = job_of([(spec, random_schedule(rng, spec, target)) for spec in specs], target, tmp_path, guarded=True)
+    for vlen in (128, 256, 1024):
+        qemu = target.qemu.model_copy(update={"cpu": target.qemu.cpu.replace("vlen=128", f"vlen={vlen}")})
+        machine = target.model_copy(update={"qemu": qemu})
+        result = QemuRunner().run(replace(job, target=machine, work=tmp_path / str(vlen)))
+        assert isinstance(result, Measurement), (vlen, result)
+
+
 @pytest.mark.soak
 @pytest.mark.parametrize("seed", range(100, 110))
 def test_many_random_kernels(seed, tmp_path) -> None:
