@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from lrf_dse.codegen.microkernel import Tile, arguments, tile_function
+from lrf_dse.codegen.microkernel import arguments, tile_function
 from lrf_dse.codegen.phases import stage_parameters
 from lrf_dse.codegen.plan import StagePlan
 from lrf_dse.codegen.text import Term, at, indented, loop
+from lrf_dse.codegen.tile import Tile
 from lrf_dse.codegen.tiling import Grid, PanelRun, chunks, columns_tile, grids, panel_runs, rows_tile
 from lrf_dse.target import Target
 
@@ -50,8 +51,10 @@ def _columns(plan: StagePlan, lanes: int, tiles: _Tiles) -> list[str]:
         inner: list[str] = []
         for run in panel_runs(plan.panels):
             size = run.first.rows
+            tile = columns_tile(plan, lanes, chunk, run)
+            panels = run.count // tile.repeats
             place: tuple[Term, ...] = (
-                ("p", size * plan.columns, run.count),
+                ("p", size * plan.columns, panels),
                 ("c", chunk.width, chunk.count),
                 ("", run.first.row * plan.columns + chunk.column, 1),
             )
@@ -62,14 +65,14 @@ def _columns(plan: StagePlan, lanes: int, tiles: _Tiles) -> list[str]:
                 ("", chunk.column, 1),
             )
             call = tiles.call(
-                columns_tile(plan, lanes, chunk, run),
-                a=at("w", *panel_terms(plan, run)),
+                tile,
+                a=at("w", *panel_terms(plan, run, panels)),
                 b=at("s", *vectors),
                 out=at("out", ("l", plan.out_step, plan.batches), *place),
                 vl=str(chunk.valid),
                 bias=at("bias", (f"l % {plan.bias_batches}", plan.out_step, plan.bias_batches), *place),
             )
-            inner += loop("p", run.count, [call], groups=shared)
+            inner += loop("p", panels, [call], groups=shared)
         body += loop("c", chunk.count, inner)
     return loop("l", plan.batches, over_k(plan, body), groups=plan.groups if shared == 1 else 1)
 
@@ -80,32 +83,34 @@ def _rows(plan: StagePlan, lanes: int, tiles: _Tiles) -> list[str]:
     for run in panel_runs(plan.panels):
         inner: list[str] = []
         for grid in grids(plan):
-            call = _rows_call(plan, lanes, tiles, run, grid)
-            inner += loop("q", grid.periods, loop("l", grid.batch_count, loop("d", grid.column_count, [call])))
+            tile = rows_tile(plan, lanes, run, grid)
+            called = grid.called(tile.repeats)
+            call = _rows_call(plan, tile, tiles, run, called)
+            inner += loop("q", called.periods, loop("l", called.batch_count, loop("d", called.column_count, [call])))
         body += loop("p", run.count, over_k(plan, inner), groups=plan.groups)
     return body
 
 
-def _rows_call(plan: StagePlan, lanes: int, tiles: _Tiles, run: PanelRun, grid: Grid) -> str:
+def _rows_call(plan: StagePlan, tile: Tile, tiles: _Tiles, run: PanelRun, grid: Grid) -> str:
     rows: tuple[Term, ...] = (
         ("p", run.first.width * plan.columns, run.count),
         ("", run.first.row * plan.columns, 1),
     )
     return tiles.call(
-        rows_tile(plan, lanes, run, grid),
+        tile,
         a=at("s", ("ks", plan.k * plan.columns, plan.k_slices), *grid.terms(plan.in_step)),
-        b=at("w", *panel_terms(plan, run)),
+        b=at("w", *panel_terms(plan, run, run.count)),
         out=at("out", *rows, *grid.terms(plan.out_step)),
         vl=str(run.first.rows),
         bias=at("bias", *rows, *grid.terms(plan.bias_step, bias=True)),
     )
 
 
-def panel_terms(plan: StagePlan, run: PanelRun) -> tuple[Term, ...]:
-    """Where a panel lies in the packed weights of the stage."""
+def panel_terms(plan: StagePlan, run: PanelRun, panels: int) -> tuple[Term, ...]:
+    """Where a panel of `run` lies in the packed weights of the stage; the loop over them runs `panels` times."""
     return (
         ("ks", plan.k * plan.packed.width, plan.k_slices),
-        ("p", plan.k * run.first.width, run.count),
+        ("p", plan.k * run.first.width, panels),
         ("", plan.k * run.offset, 1),
     )
 

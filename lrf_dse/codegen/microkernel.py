@@ -9,20 +9,13 @@ to be cleared.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from itertools import product
 
-from lrf_dse.codegen.spec import Activation
+from lrf_dse.codegen.order import Latencies, store, sum_up
 from lrf_dse.codegen.text import at, indented
+from lrf_dse.codegen.tile import Finish, Tile
 from lrf_dse.target import Target
 
-VECTOR_REGISTERS = 32
 _VARIABLE = re.compile(r"\b[bcf]\d+\b")
-MOST_BUFFERS = 4
-LOOP_INSTRUCTIONS = 36
-"""Multiply-adds and loads that a loop should not exceed: about 128 bytes."""
-_DEFAULT_LEAD = 4
-"""Multiply-adds between a scalar's load and its use on a target whose latencies are not known."""
 
 MACROS = """\
 /* One instruction each, in the order written here: what overlaps on an in-order core is decided by this order. */
@@ -40,54 +33,6 @@ MACROS = """\
 """
 
 
-@dataclass(frozen=True)
-class Finish:
-    """What happens to a sum before it is stored, on the layer's last stage."""
-
-    has_bias: bool
-    activation: Activation | None
-
-
-@dataclass(frozen=True)
-class Tile:
-    """One tile. Offsets and steps are in floats, from the pointers that its function gets.
-
-    Scalar i of step k is at scalars[i] + k scalar_step, the step's vector at k vector_step; sum i goes to outputs[i],
-    its elements out_stride apart, and its bias is at biases[i]. With `partial`, sums of earlier slices of K are added.
-    """
-
-    lmul: int
-    k: int
-    scalars: tuple[int, ...]
-    scalar_step: int
-    vector_step: int
-    outputs: tuple[int, ...]
-    out_stride: int
-    biases: tuple[int, ...] = ()
-    finish: Finish | None = None
-    partial: bool = False
-
-    @property
-    def rows(self) -> int:
-        """Sums at a time."""
-        return len(self.scalars)
-
-    @property
-    def finishes(self) -> bool:
-        """Whether more is done with a sum than to store it."""
-        return self.partial or self.finish is not None
-
-    @property
-    def buffers(self) -> int:
-        """Register groups in the ring of vectors, which are also the steps of k in one turn of the loop.
-
-        A longer ring loads earlier, but the loop must stay short: a prefetcher tells streams apart by the addresses of
-        their loads. (4096x4096 on X60: 76% of peak with four steps of six rows in 240 bytes, 93% with two in 120.)
-        """
-        free = VECTOR_REGISTERS // self.lmul - self.rows
-        return max(2, min(MOST_BUFFERS, free, LOOP_INSTRUCTIONS // (2 * self.rows + 1)))
-
-
 def arguments(tile: Tile) -> list[str]:
     """The parameters of the tile's function."""
     names = ["const float *a", "const float *b", "float *out", "size_t vl"]
@@ -98,11 +43,12 @@ def arguments(tile: Tile) -> list[str]:
 
 def tile_function(name: str, tile: Tile, target: Target) -> list[str]:
     """The C function of `tile`."""
-    body = [f"SET_VL(vl, m{tile.lmul});", *_sum(tile, _Latencies.of(tile, target))]
+    body = [f"SET_VL(vl, m{tile.lmul});", *sum_up(tile, Latencies.of(tile, target))]
     if tile.finishes:
-        body += [*_end(tile), *(_store(tile, row) for row in range(tile.rows))]
+        body += [*_end(tile), *(store(tile, row) for row in range(tile.rows))]
+    times = f", {tile.repeats} times" if tile.repeats > 1 else ""
     return [
-        f"/* {tile.rows} sums of {tile.k} terms each, in vectors of {tile.lmul} registers. */",
+        f"/* {tile.rows} sums of {tile.k} terms each, in vectors of {tile.lmul} registers{times}. */",
         f"static void {name}({', '.join(arguments(tile))})",
         "{",
         *indented([*_declarations(tile, body), *body]),
@@ -115,104 +61,6 @@ def _declarations(tile: Tile, body: list[str]) -> list[str]:
     names = sorted(set(_VARIABLE.findall("\n".join(body))), key=lambda name: (name[0], int(name[1:])))
     vectors = ", ".join(name for name in names if name[0] in "bc")
     return [f"vfloat32m{tile.lmul}_t {vectors};", f"float {', '.join(name for name in names if name[0] == 'f')};"]
-
-
-@dataclass(frozen=True)
-class _Latencies:
-    """In multiply-adds: `lead` from a scalar's load to its use, `result` until a sum can be used again."""
-
-    lead: int
-    result: int
-
-    @staticmethod
-    def of(tile: Tile, target: Target) -> _Latencies:
-        """The latencies of `target`, as far as the tile has as many multiply-adds and names for scalars."""
-        lead = result = _DEFAULT_LEAD
-        if target.timing:
-            costs = target.timing.costs.cost
-            index = tile.lmul.bit_length() - 1
-            fma = costs["v_float_fma"]
-            lead = int(-(-costs["float_load"].latency[0] // fma.busy[index])) + 1
-            result = int(-(-fma.latency[index] // fma.busy[index]))
-        return _Latencies(min(lead, tile.rows * min(tile.k, tile.buffers), tile.rows * tile.buffers - 1), result)
-
-
-def _sum(tile: Tile, latencies: _Latencies) -> list[str]:
-    """The sum over k: what must be loaded first, step 0, a loop, and the steps that load nothing beyond the end."""
-    lead, ring = latencies.lead, tile.buffers
-    turns = max(0, (tile.k - 1 - ring) // ring)
-    lines = [_load_scalar(tile, *divmod(event, tile.rows), 0) for event in range(lead)]
-    lines += [_load_vector(tile, step, 0) for step in range(min(ring - 1, tile.k))]
-    lines += _steps(tile, range(1), lead)
-    if turns:
-        body = [
-            *_steps(tile, range(1, 1 + ring), lead),
-            f"a += {ring * tile.scalar_step};",
-            f"b += {ring * tile.vector_step};",
-        ]
-        lines += [f"for (size_t turn = 0; turn < {turns}; turn++) {{", *indented(body), "}"]
-    return lines + _last_steps(tile, 1 + turns * ring, latencies)
-
-
-def _steps(tile: Tile, steps: range, lead: int) -> list[str]:
-    """The multiply-adds of `steps`, one after the other, with the loads for later ones between them."""
-    lines = []
-    for step, row in product(steps, range(tile.rows)):
-        later, later_row = divmod(step * tile.rows + row + lead, tile.rows)
-        lines += [_load_scalar(tile, later, later_row, 0)] if later < tile.k else []
-        lines += [_multiply_add(tile, step, row)]
-        lines += [_load_vector(tile, step + tile.buffers - 1, 0)] if row == 0 and step + tile.buffers <= tile.k else []
-    return lines
-
-
-def _last_steps(tile: Tile, start: int, latencies: _Latencies) -> list[str]:
-    """The steps from `start` on, after the pointers have moved on by all but the first of the steps before.
-
-    In the last ones a few sums at a time run to their end, so that these are stored while the others go on.
-    """
-    passed = max(0, start - 1)
-    split = max(start, tile.k - (tile.buffers - 1))
-    order = list(product(range(start, split), range(tile.rows)))
-    for first in range(0, tile.rows, latencies.result):
-        together = range(first, min(first + latencies.result, tile.rows))
-        order += product(range(split, tile.k), together)
-    loaded = {divmod(start * tile.rows + event, tile.rows) for event in range(latencies.lead)}
-    ends = {row: position for position, (step, row) in enumerate(order) if step == tile.k - 1}
-    stored = 0
-    lines = []
-    for position, (step, row) in enumerate(order):
-        for later in order[position : position + latencies.lead + 1]:
-            lines += [_load_scalar(tile, *later, passed)] if later not in loaded else []
-            loaded.add(later)
-        lines += [_multiply_add(tile, step, row)]
-        lines += (
-            [_load_vector(tile, step + tile.buffers - 1, passed)] if row == 0 and step + tile.buffers <= tile.k else []
-        )
-        if not tile.finishes and stored < tile.rows and ends[stored] + latencies.result <= position:
-            lines += [_store(tile, stored)]
-            stored += 1
-    return lines + [_store(tile, row) for row in range(stored, tile.rows) if not tile.finishes]
-
-
-def _multiply_add(tile: Tile, step: int, row: int) -> str:
-    scalar, vector = (step * tile.rows + row) % (tile.rows * tile.buffers), step % tile.buffers
-    return f"{'MULTIPLY_ADD' if step else 'MULTIPLY'}(c{row}, f{scalar}, b{vector});"
-
-
-def _load_scalar(tile: Tile, step: int, row: int, passed: int) -> str:
-    offset = tile.scalars[row] + (step - passed) * tile.scalar_step
-    return f"LOAD_SCALAR(f{(step * tile.rows + row) % (tile.rows * tile.buffers)}, {at('a', ('', offset, 1))});"
-
-
-def _load_vector(tile: Tile, step: int, passed: int) -> str:
-    return f"LOAD_VECTOR(b{step % tile.buffers}, {at('b', ('', (step - passed) * tile.vector_step, 1))});"
-
-
-def _store(tile: Tile, row: int) -> str:
-    where = at("out", ("", tile.outputs[row], 1))
-    if tile.out_stride == 1:
-        return f"STORE_VECTOR(c{row}, {where});"
-    return f"STORE_STRIDED(c{row}, {where}, (size_t){4 * tile.out_stride});"
 
 
 def _end(tile: Tile) -> list[str]:

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lrf_dse.codegen.microkernel import Finish
 from lrf_dse.codegen.packing import ALIGNED_FLOATS, PackedStage, Panel, packed_weights
 from lrf_dse.codegen.schedule import KernelSchedule, StageSchedule, scheduled_stages
 from lrf_dse.codegen.spec import KernelSpec
+from lrf_dse.codegen.tile import Finish
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from lrf_dse.codegen.loops import over_k, panel_terms
-from lrf_dse.codegen.microkernel import Finish, float_text
+from lrf_dse.codegen.microkernel import float_text
 from lrf_dse.codegen.phases import stage_parameters
 from lrf_dse.codegen.plan import StagePlan
 from lrf_dse.codegen.text import Term, at, indented, loop
+from lrf_dse.codegen.tile import Finish
 from lrf_dse.codegen.tiling import PanelRun, panel_runs
 
 TILE = 4
@@ -122,7 +123,7 @@ def _tile_call(plan: StagePlan, run: PanelRun, rows: _Part, columns: _Part, *, b
         ("", (run.first.row + rows.start) * plan.columns, 1),
     )
     arguments = [
-        at("w", *panel_terms(plan, run), ("r", rows.size, rows.count), ("", rows.start, 1)),
+        at("w", *panel_terms(plan, run, run.count), ("r", rows.size, rows.count), ("", rows.start, 1)),
         str(run.first.width),
         at("s", ("l", plan.in_step, plan.batches), ("ks", plan.k * plan.columns, plan.k_slices), *column),
         at("out", ("l", plan.out_step, plan.batches), *place),

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from lrf_dse.codegen.microkernel import Tile
+from lrf_dse.codegen.tile import Tile
 from lrf_dse.target import Target
 
 CALL_SLOTS = 24
 """Instructions around a tile: loops, pointers, call and return."""
+
+
+AROUND_LOOP = 10
+"""Cycles at the end of the loop over k: the branch is mispredicted, pointers are set."""
 
 
 def step_cycles(tile: Tile, target: Target) -> float:
@@ -33,8 +37,10 @@ def tile_cycles(tile: Tile, target: Target) -> float:
     else:
         stored, loaded = (costs[f"v_{name}"].busy[index] for name in ("store", "load"))
     added = int(bool(tile.biases)) + tile.partial
+    # Between tiles that run on into each other, only what stores take beyond the first products of the next one.
+    between = tile.rows * max(0.0, stored - costs["v_float_fma"].busy[index]) + AROUND_LOOP
     around = start + tile.rows * (stored + added * loaded) + CALL_SLOTS / _width(target)
-    return tile.k * step_cycles(tile, target) + around
+    return tile.repeats * tile.k * step_cycles(tile, target) + (tile.repeats - 1) * between + around
 
 
 def _scalar_cycles(tile: Tile, target: Target) -> float:

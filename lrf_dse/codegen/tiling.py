@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from lrf_dse.codegen.microkernel import Tile
 from lrf_dse.codegen.packing import Panel, blocks, vectors
 from lrf_dse.codegen.plan import StagePlan
 from lrf_dse.codegen.text import Term, runs
+from lrf_dse.codegen.tile import Tile
 
 FEWEST_ROWS = 3
 """A loaded vector should feed so many multiply-adds."""
@@ -53,6 +53,12 @@ class Grid:
     def count(self) -> int:
         """How many blocks."""
         return self.batch_count * self.column_count * self.periods
+
+    def called(self, repeats: int) -> Grid:
+        """The same blocks, where one call does `repeats` of them: its columns, else its batches."""
+        if self.column_count > 1:
+            return replace(self, column_count=self.column_count // repeats)
+        return replace(self, batch_count=self.batch_count // repeats)
 
     def offsets(self, batch_step: int) -> tuple[int, ...]:
         """Where the pairs of one block lie, in an array of `batch_step` a batch."""
@@ -107,7 +113,7 @@ def columns_tile(plan: StagePlan, lanes: int, chunk: Chunk, run: PanelRun) -> Ti
     """The tile of vectors along columns: scalars are a panel of A, outputs its rows."""
     rows = range(run.first.rows)
     outputs = tuple(row * plan.columns for row in rows)
-    return Tile(
+    tile = Tile(
         lmul=chunk.width // lanes,
         k=plan.k,
         scalars=tuple(rows),
@@ -119,11 +125,12 @@ def columns_tile(plan: StagePlan, lanes: int, chunk: Chunk, run: PanelRun) -> Ti
         finish=plan.finish,
         partial=plan.partial,
     )
+    return _repeated(plan, tile, run.count, plan.k * run.first.rows, plan.columns * run.first.rows)
 
 
 def rows_tile(plan: StagePlan, lanes: int, run: PanelRun, grid: Grid) -> Tile:
     """The tile of vectors along rows of A: scalars and outputs are (batch, column) pairs of the states."""
-    return Tile(
+    tile = Tile(
         lmul=run.first.width // lanes,
         k=plan.k,
         scalars=grid.offsets(plan.in_step),
@@ -135,15 +142,26 @@ def rows_tile(plan: StagePlan, lanes: int, run: PanelRun, grid: Grid) -> Tile:
         finish=plan.finish,
         partial=plan.partial,
     )
+    if grid.column_count > 1:
+        return _repeated(plan, tile, grid.column_count, grid.column_rows, grid.column_rows)
+    return _repeated(plan, tile, grid.batch_count, grid.batch_rows * plan.in_step, grid.batch_rows * plan.out_step)
+
+
+def _repeated(plan: StagePlan, tile: Tile, count: int, next_scalars: int, next_outputs: int) -> Tile:
+    """`tile` as one stream of `count` tiles, if it can be and no workgroups share them."""
+    if plan.groups > 1 or not tile.can_repeat:
+        return tile
+    return replace(tile, repeats=count, next_scalars=next_scalars, next_outputs=next_outputs)
 
 
 def stage_tiles(plan: StagePlan, lanes: int) -> Iterator[tuple[Tile, int]]:
-    """Every tile of one call of the stage, and how often it runs."""
+    """Every tile of one call of the stage, and how often its function is called."""
     for run in panel_runs(plan.panels):
         if plan.how.vector == "columns":
             for chunk in chunks(plan, lanes):
-                calls = plan.batches * plan.k_slices * chunk.count * run.count
-                yield columns_tile(plan, lanes, chunk, run), calls
+                tile = columns_tile(plan, lanes, chunk, run)
+                yield tile, plan.batches * plan.k_slices * chunk.count * run.count // tile.repeats
         else:
             for grid in grids(plan):
-                yield rows_tile(plan, lanes, run, grid), plan.k_slices * run.count * grid.count
+                tile = rows_tile(plan, lanes, run, grid)
+                yield tile, plan.k_slices * run.count * grid.count // tile.repeats

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lrf_dse.codegen.microkernel import LOOP_INSTRUCTIONS, Tile
 from lrf_dse.codegen.plan import KernelPlan, StagePlan
+from lrf_dse.codegen.tile import LOOP_INSTRUCTIONS, Tile
 from lrf_dse.codegen.tile_cost import step_cycles
 from lrf_dse.codegen.tiling import stage_tiles
 from lrf_dse.cost.counts import FP32_BYTES

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from lrf_dse.codegen import KernelSchedule, StageSchedule
-from lrf_dse.codegen.microkernel import VECTOR_REGISTERS
 from lrf_dse.codegen.schedule import LMULS
+from lrf_dse.codegen.tile import VECTOR_REGISTERS
 
 _FACTORS = (2, 4)
 _BUFFERS = 2
