@@ -5,7 +5,7 @@ Knows no compiler and no runner: measuring is an argument, so the search is test
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,20 +38,23 @@ class Tuned:
 def tune(
     spec: KernelSpec, target: Target, work_dir: Path, *, measure: Measure, budget: int = DEFAULT_BUDGET
 ) -> Tuned | Failure:
-    """The best of at most `budget` schedules: two thirds by rank of the closed form, then neighbours of the best.
+    """The best of at most `budget` schedules: by rank of the closed form, every third a neighbour of the best so far.
 
+    Which comes next depends on what was measured, never on the budget: a larger one tries all that a smaller one does.
     Never slower than the default schedule, which is measured first; its Failure if no schedule is right. `measure` gets
     a folder below `work_dir` for each.
     """
     if budget < 1:
         raise ValueError(f"a tuner must measure at least one schedule, got a budget of {budget}")
     search = _Search(spec, work_dir, measure, budget)
-    for schedule in schedules(spec, target, max(1, budget * 2 // 3)):
-        search.try_(schedule)
-    while (best := search.best()) is not None and search.has_budget:
-        # The first neighbour that is faster becomes the one whose neighbours are tried; none: a local optimum.
-        if not any(search.try_(other) and search.best() is not best for other in _ranked(spec, best.schedule, target)):
-            break
+    ranked = iter(schedules(spec, target, budget))
+    found_new = True
+    while found_new and search.has_budget:
+        found_new = search.try_first_new(ranked)
+        found_new |= search.try_first_new(ranked)
+        if (best := search.best()) is not None:
+            found_new |= search.try_first_new(_ranked(spec, best.schedule, target))
+    best = search.best()
     if best is None:
         first = search.trials[0].outcome
         assert isinstance(first, Failure)  # not one of them is a measurement
@@ -71,9 +74,11 @@ class _Search:
     def has_budget(self) -> bool:
         return len(self.trials) < self.budget
 
-    def try_(self, schedule: KernelSchedule) -> bool:
-        """Measure `schedule`; whether that was new and within the budget."""
-        if not self.has_budget or any(trial.schedule == schedule for trial in self.trials):
+    def try_first_new(self, proposed: Iterable[KernelSchedule]) -> bool:
+        """Measure the first of `proposed` that was not tried, within the budget; whether there was one."""
+        tried = {trial.schedule for trial in self.trials}
+        schedule = next((one for one in proposed if one not in tried), None) if self.has_budget else None
+        if schedule is None:
             return False
         folder = self.work_dir / f"trial-{len(self.trials)}"
         self.trials.append(Trial(schedule, self.measure(self.spec, schedule, folder)))
