@@ -12,6 +12,7 @@ import pytest
 from explored import SAMPLES, Done, command, explore_arguments, open_run, result, rows, tiny_data
 
 from lrf_dse.builders.program import BUILDERS
+from lrf_dse.plan.choice import slower_than_dense
 from lrf_dse.target import target_names
 
 
@@ -149,14 +150,20 @@ def test_impossible_budget(mine: Path, option: str, value: int, words: str) -> N
 
 @pytest.mark.usefixtures("no_work")
 def test_a_budget_that_only_some_plans_keep(mine: Path) -> None:
-    plans = sorted(open_run(mine / "run").info.plans, key=lambda plan: plan.flash_bytes)
-    assert plans[0].flash_bytes < plans[-1].flash_bytes
-    limit = plans[0].flash_bytes
-    done = command(*explore_arguments(mine), "--max-bytes", limit)
-    assert (done.code, done.err) == (0, "")
-    summary = result(mine / "run")
-    allowed = [plan for plan in summary["plans"] if plan["flash_bytes"] <= limit]
-    assert summary["chosen"] == min(allowed, key=lambda plan: plan["latency"])["id"]
+    plans = open_run(mine / "run").info.plans
+    limits = {
+        (option, name): min(getattr(plan, name) for plan in plans if not slower_than_dense(plan, plans))
+        for option, name in (("--max-bytes", "flash_bytes"), ("--max-ram", "ram_bytes"))
+    }
+    telling = [key for key, limit in limits.items() if any(getattr(plan, key[1]) > limit for plan in plans)]
+    assert telling, "one of both separates the plans"
+    for option, name in telling:
+        limit = limits[option, name]
+        done = command(*explore_arguments(mine), option, limit)
+        assert (done.code, done.err) == (0, "")
+        summary = result(mine / "run")
+        allowed = [plan for plan in summary["plans"] if plan[name] <= limit]
+        assert summary["chosen"] == min(allowed, key=lambda plan: plan["latency"])["id"]
 
 
 def test_few_samples_are_a_warning(mine: Path) -> None:

@@ -54,7 +54,7 @@ def test_cases_are_timed_one_by_one(sshd: Sshd, program: Path, tmp_path: Path) -
 def test_an_emulated_board_has_no_times_of_its_own(sshd: Sshd, program: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="board board: qemu-riscv64 runs its programs: it has no times of its own"):
         time_cases(program, CASES, sshd.board(), K1.isa, work=tmp_path)
-    assert sshd.leftovers() == ["d"], "nothing was sent"
+    assert set(sshd.leftovers()) <= {"d"}, "nothing was sent; the folder itself is there if another test made it"
 
 
 def test_a_board_that_is_away_ends_it(own_sshd: Sshd, program: Path, tmp_path: Path) -> None:
