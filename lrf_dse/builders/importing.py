@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from lrf_dse.builders.dispatches import entry_points, insert_dispatches
 from lrf_dse.builders.iree import executable_target, import_onnx, machine_flags, target_flags
 from lrf_dse.builders.kernel_calls import Emitter, detach_kernels
-from lrf_dse.builders.kernel_object import compile_kernel
+from lrf_dse.builders.kernel_object import compile_generated
 from lrf_dse.codegen import KernelCode, KernelSchedule, KernelSpec, emit, emit_scalar
 from lrf_dse.target import Target
 
@@ -53,7 +53,7 @@ def import_model(model: onnx.ModelProto, target: Target, machine: Machine, work_
     mlir_path = import_onnx(detached.model, work_dir)
     if detached.calls:
         objects = [
-            compile_kernel(code.source + entry_points(code), machine.target, work_dir, name=f"tt_kernel_{number}")
+            compile_generated(code.source + entry_points(code), machine.target, work_dir, name=f"tt_kernel_{number}")
             for number, code in enumerate(detached.kernels)
         ]
         device = executable_target(machine.iree_flags)

@@ -16,7 +16,10 @@ from lrf_dse.target import Target
 
 KERNEL_FLAGS = ("-O3", "-ffreestanding", "-fPIC", "-fvisibility=hidden")
 
-_SHT_SYMTAB, _SHN_UNDEF = 2, 0
+_SHT_SYMTAB, _SHN_UNDEF, _SHF_EXECINSTR = 2, 0, 4
+_VSET_MASK, _VSET = 0x0000_707F, 0x0000_7057
+_VSETVLI_MASK, _VSETVLI_E32 = 0xFFF0_0F80 & ~(3 << 20) | _VSET_MASK, 0x0D00_7057
+"""RVV 1.0, 6.1: vsetvli x0, rs1, e32, m1 to m8 (two bits), ta, ma."""
 _SECTION = struct.Struct("<IIQQQQIIQQ")
 _SYMBOL = struct.Struct("<IBBHQQ")
 
@@ -55,14 +58,38 @@ def compile_kernel(
     return built
 
 
+def compile_generated(source: str, target: Target | None, work_dir: Path, *, name: str) -> Path:
+    """`compile_kernel` for text of `lrf_dse.codegen`, which sets vector lengths itself, always for 32-bit elements.
+
+    Raises BuildError, also if the compiler added a setting of its own, to move or spill a vector: it would hold for all
+    that follows, which then computes something else.
+    """
+    built = compile_kernel(source, target, work_dir, name=name)
+    if target is not None and (foreign := foreign_vector_settings(built.read_bytes())):
+        raise BuildError(f"{built}: the compiler put {foreign} vset instructions between those of the kernel")
+    return built
+
+
+def foreign_vector_settings(data: bytes) -> int:
+    """How many instructions of a RISC-V object set vector type and length in another way than generated kernels do."""
+    foreign = 0
+    for _, flags, offset, size, _ in _sections(data):
+        position, end = offset, offset + size if flags & _SHF_EXECINSTR else offset
+        while position < end:
+            word = int.from_bytes(data[position : position + 4], "little")
+            position += 4 if word & 3 == 3 else 2  # else a compressed instruction
+            foreign += word & _VSET_MASK == _VSET and word & _VSETVLI_MASK != _VSETVLI_E32
+    return foreign
+
+
 def undefined_symbols(data: bytes) -> list[str]:
     """The names that the relocatable ELF object `data` leaves for the linker to find, sorted."""
     names = set()
     sections = list(_sections(data))
-    for kind, offset, size, link in sections:
+    for kind, _, offset, size, link in sections:
         if kind != _SHT_SYMTAB:
             continue
-        strings = sections[link][1]
+        strings = sections[link][2]
         for name, _, _, section, _, _ in _SYMBOL.iter_unpack(data[offset : offset + size]):
             if section == _SHN_UNDEF and name:
                 start = strings + name
@@ -70,12 +97,12 @@ def undefined_symbols(data: bytes) -> list[str]:
     return sorted(names)
 
 
-def _sections(data: bytes) -> Iterator[tuple[int, int, int, int]]:
-    """(type, offset, size, link) of every section."""
+def _sections(data: bytes) -> Iterator[tuple[int, int, int, int, int]]:
+    """(type, flags, offset, size, link) of every section."""
     if data[:6] != b"\x7fELF\x02\x01":
         raise BuildError("not a 64-bit little-endian ELF object")
     (table,) = struct.unpack_from("<Q", data, 40)
     entry_size, count = struct.unpack_from("<HH", data, 58)
     for index in range(count):
-        _, kind, _, _, offset, size, link, _, _, _ = _SECTION.unpack_from(data, table + index * entry_size)
-        yield kind, offset, size, link
+        _, kind, flags, _, offset, size, link, _, _, _ = _SECTION.unpack_from(data, table + index * entry_size)
+        yield kind, flags, offset, size, link

@@ -18,13 +18,13 @@ from lrf_dse.target import Target
 def emit(spec: KernelSpec, schedule: KernelSchedule, target: Target, *, name: str) -> KernelCode:
     """The kernel of `schedule`, NAME in C, with vectors where `target` has them.
 
-    The text compiles with clang for RISC-V: vectors are types of <riscv_vector.h>, instructions are asm statements
+    The text compiles with clang for RISC-V: vector instructions are asm statements
     (lrf_dse/codegen/microkernel.py says why). Raises ValueError if the schedule does not fit.
     """
     if target.isa.vlen_bits is None:
         return emit_scalar(spec, schedule, name=name)
     function = partial(stage_function, lanes=schedule.lanes, target=target)
-    head = ("#include <riscv_vector.h>", "#include <stddef.h>", "", MACROS)
+    head = ("#include <stddef.h>", "", MACROS)
     return emit_phases(spec, schedule, function, head=head, name=name)
 
 

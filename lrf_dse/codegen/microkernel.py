@@ -15,21 +15,22 @@ from lrf_dse.codegen.text import at, indented
 from lrf_dse.codegen.tile import Finish, Tile
 from lrf_dse.target import Target
 
-_VARIABLE = re.compile(r"\b[bcf]\d+\b")
+_SCALAR = re.compile(r"\bf\d+\b")
 
 MACROS = """\
-/* One instruction each, in the order written here: what overlaps on an in-order core is decided by this order. */
+/* One instruction each, in the order written here: what overlaps on an in-order core is decided by this order.
+   c and b are names of vector registers, f and p expressions. */
 #define SET_VL(vl, lmul) __asm__ volatile("vsetvli x0, %0, e32, " #lmul ", ta, ma" ::"r"(vl))
 #define LOAD_SCALAR(f, p) __asm__ volatile("flw %0, %1" : "=f"(f) : "m"(*(p)))
-#define LOAD_VECTOR(v, p) __asm__ volatile("vle32.v %0, %1" : "=vr"(v) : "A"(*(p)))
-#define LOAD_STRIDED(v, p, s) __asm__ volatile("vlse32.v %0, %1, %2" : "=vr"(v) : "A"(*(p)), "r"(s))
-#define MULTIPLY(c, f, b) __asm__ volatile("vfmul.vf %0, %2, %1" : "=vr"(c) : "f"(f), "vr"(b))
-#define MULTIPLY_ADD(c, f, b) __asm__ volatile("vfmacc.vf %0, %1, %2" : "+vr"(c) : "f"(f), "vr"(b))
-#define ADD(c, v) __asm__ volatile("vfadd.vv %0, %0, %1" : "+vr"(c) : "vr"(v))
-#define AT_LEAST(c, f) __asm__ volatile("vfmax.vf %0, %0, %1" : "+vr"(c) : "f"(f))
-#define AT_MOST(c, f) __asm__ volatile("vfmin.vf %0, %0, %1" : "+vr"(c) : "f"(f))
-#define STORE_VECTOR(c, p) __asm__ volatile("vse32.v %0, %1" ::"vr"(c), "A"(*(p)) : "memory")
-#define STORE_STRIDED(c, p, s) __asm__ volatile("vsse32.v %0, %1, %2" ::"vr"(c), "A"(*(p)), "r"(s) : "memory")
+#define LOAD_VECTOR(b, p) __asm__ volatile("vle32.v " #b ", %0" ::"A"(*(p)) : #b)
+#define LOAD_STRIDED(b, p, s) __asm__ volatile("vlse32.v " #b ", %0, %1" ::"A"(*(p)), "r"(s) : #b)
+#define MULTIPLY(c, f, b) __asm__ volatile("vfmul.vf " #c ", " #b ", %0" ::"f"(f) : #c)
+#define MULTIPLY_ADD(c, f, b) __asm__ volatile("vfmacc.vf " #c ", %0, " #b ::"f"(f) : #c)
+#define ADD(c, b) __asm__ volatile("vfadd.vv " #c ", " #c ", " #b ::: #c)
+#define AT_LEAST(c, f) __asm__ volatile("vfmax.vf " #c ", " #c ", %0" ::"f"(f) : #c)
+#define AT_MOST(c, f) __asm__ volatile("vfmin.vf " #c ", " #c ", %0" ::"f"(f) : #c)
+#define STORE_VECTOR(c, p) __asm__ volatile("vse32.v " #c ", %0" ::"A"(*(p)) : "memory")
+#define STORE_STRIDED(c, p, s) __asm__ volatile("vsse32.v " #c ", %0, %1" ::"A"(*(p)), "r"(s) : "memory")
 """
 
 
@@ -51,16 +52,15 @@ def tile_function(name: str, tile: Tile, target: Target) -> list[str]:
         f"/* {tile.rows} sums of {tile.k} terms each, in vectors of {tile.lmul} registers{times}. */",
         f"static void {name}({', '.join(arguments(tile))})",
         "{",
-        *indented([*_declarations(tile, body), *body]),
+        *indented([_scalars(body), *body]),
         "}",
     ]
 
 
-def _declarations(tile: Tile, body: list[str]) -> list[str]:
-    """The variables of `body`: b and c are vectors, f scalars."""
-    names = sorted(set(_VARIABLE.findall("\n".join(body))), key=lambda name: (name[0], int(name[1:])))
-    vectors = ", ".join(name for name in names if name[0] in "bc")
-    return [f"vfloat32m{tile.lmul}_t {vectors};", f"float {', '.join(name for name in names if name[0] == 'f')};"]
+def _scalars(body: list[str]) -> str:
+    """The declaration of the scalars of `body`."""
+    names = sorted(set(_SCALAR.findall("\n".join(body))), key=lambda name: int(name[1:]))
+    return f"float {', '.join(names)};"
 
 
 def _end(tile: Tile) -> list[str]:
@@ -77,21 +77,23 @@ def _end(tile: Tile) -> list[str]:
 def _finished(tile: Tile, finish: Finish) -> list[str]:
     lines = _added(tile, "bias", tile.biases, tile.out_stride) if finish.has_bias else []
     if finish.activation and finish.activation.low is not None:
-        lines += [f"AT_LEAST(c{i}, {float_text(finish.activation.low)});" for i in range(tile.rows)]
+        lines += [f"AT_LEAST({tile.sum_register(i)}, {float_text(finish.activation.low)});" for i in range(tile.rows)]
     if finish.activation and finish.activation.high is not None:
-        lines += [f"AT_MOST(c{i}, {float_text(finish.activation.high)});" for i in range(tile.rows)]
+        lines += [f"AT_MOST({tile.sum_register(i)}, {float_text(finish.activation.high)});" for i in range(tile.rows)]
     return lines
 
 
 def _added(tile: Tile, base: str, offsets: tuple[int, ...], stride: int) -> list[str]:
     """Add a vector from memory to every sum, each loaded while the ones before are added."""
-    load = "LOAD_VECTOR(b{0}, {1});" if stride == 1 else "LOAD_STRIDED(b{0}, {1}, (size_t)" + f"{4 * stride});"
-    loads = [load.format(i % tile.buffers, at(base, ("", offset, 1))) for i, offset in enumerate(offsets)]
+    loads = []
+    for i, offset in enumerate(offsets):
+        vector, where = tile.vector_register(i), at(base, ("", offset, 1))
+        strided = f"LOAD_STRIDED({vector}, {where}, (size_t){4 * stride});"
+        loads += [f"LOAD_VECTOR({vector}, {where});" if stride == 1 else strided]
     ahead = tile.buffers - 1
     lines = loads[:ahead]
     for i in range(tile.rows):
-        lines += loads[i + ahead : i + ahead + 1]
-        lines += [f"ADD(c{i}, b{i % tile.buffers});"]
+        lines += [*loads[i + ahead : i + ahead + 1], f"ADD({tile.sum_register(i)}, {tile.vector_register(i)});"]
     return lines
 
 

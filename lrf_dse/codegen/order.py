@@ -116,8 +116,9 @@ def _last_steps(tile: Tile, start: int, latencies: Latencies) -> list[str]:
 
 
 def _multiply_add(tile: Tile, step: int, row: int) -> str:
-    scalar, vector = (step * tile.rows + row) % (tile.rows * tile.buffers), step % tile.buffers
-    return f"{'MULTIPLY_ADD' if step else 'MULTIPLY'}(c{row}, f{scalar}, b{vector});"
+    scalar = (step * tile.rows + row) % (tile.rows * tile.buffers)
+    instruction = "MULTIPLY_ADD" if step else "MULTIPLY"
+    return f"{instruction}({tile.sum_register(row)}, f{scalar}, {tile.vector_register(step)});"
 
 
 def _load_scalar(tile: Tile, step: int, row: int, passed: int) -> str:
@@ -129,12 +130,12 @@ def _load_scalar(tile: Tile, step: int, row: int, passed: int) -> str:
 
 def _load_vector(tile: Tile, step: int, passed: int) -> str:
     base, steps = ("next_b", step - tile.k) if step >= tile.k else ("b", step - passed)
-    return f"LOAD_VECTOR(b{step % tile.buffers}, {at(base, ('', steps * tile.vector_step, 1))});"
+    return f"LOAD_VECTOR({tile.vector_register(step)}, {at(base, ('', steps * tile.vector_step, 1))});"
 
 
 def store(tile: Tile, row: int) -> str:
     """Store sum `row`."""
     where = at("out", ("", tile.outputs[row], 1))
     if tile.out_stride == 1:
-        return f"STORE_VECTOR(c{row}, {where});"
-    return f"STORE_STRIDED(c{row}, {where}, (size_t){4 * tile.out_stride});"
+        return f"STORE_VECTOR({tile.sum_register(row)}, {where});"
+    return f"STORE_STRIDED({tile.sum_register(row)}, {where}, (size_t){4 * tile.out_stride});"

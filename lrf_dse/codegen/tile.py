@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from lrf_dse.codegen.spec import Activation
 
 VECTOR_REGISTERS = 32
-MOST_BUFFERS = 4
+FEWEST_BUFFERS, MOST_BUFFERS = 2, 4
 LOOP_INSTRUCTIONS = 36
 """Multiply-adds and loads that a loop should not exceed: about 128 bytes."""
 
@@ -43,6 +43,10 @@ class Tile:
     next_scalars: int = 0
     next_outputs: int = 0
 
+    def __post_init__(self) -> None:
+        if (self.rows + FEWEST_BUFFERS) * self.lmul > VECTOR_REGISTERS:
+            raise ValueError(f"{self.rows} sums of {self.lmul} registers leave none of {VECTOR_REGISTERS} to load into")
+
     @property
     def rows(self) -> int:
         """Sums at a time."""
@@ -66,4 +70,12 @@ class Tile:
         their loads. (4096x4096 on X60: 76% of peak with four steps of six rows in 240 bytes, 93% with two in 120.)
         """
         free = VECTOR_REGISTERS // self.lmul - self.rows
-        return max(2, min(MOST_BUFFERS, free, LOOP_INSTRUCTIONS // (2 * self.rows + 1)))
+        return max(FEWEST_BUFFERS, min(MOST_BUFFERS, free, LOOP_INSTRUCTIONS // (2 * self.rows + 1)))
+
+    def sum_register(self, row: int) -> str:
+        """The register of a sum, the first of its group."""
+        return f"v{row * self.lmul}"
+
+    def vector_register(self, step: int) -> str:
+        """The register that the vector of a step is loaded into: those after the sums, in turn."""
+        return f"v{(self.rows + step % self.buffers) * self.lmul}"

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrf_dse.builders.direct import DirectLayer, direct_versions, link_direct
-from lrf_dse.builders.kernel_object import compile_kernel
+from lrf_dse.builders.kernel_object import compile_generated
 from lrf_dse.codegen import KernelSchedule, KernelSpec, emit, pack
 from lrf_dse.errors import BuildError
 from lrf_dse.runners import qemu
@@ -112,7 +112,7 @@ def kernel_job(
         out_floats=spec.batch * spec.out_features,
         scratch_bytes=code.scratch_bytes,
     )
-    built = compile_kernel(code.source, target, work_dir, name=_NAME)
+    built = compile_generated(code.source, target, work_dir, name=_NAME)
     program = link_direct([layer], [built], target, work_dir, guarded=guarded)
     expected = reference(spec, weights, bias, x).astype(np.float32)
     return Job(program, target, (x,), (expected,), work_dir / "run", tolerance=TOLERANCE, threads=spec.threads)

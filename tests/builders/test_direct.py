@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lrf_dse.builders.direct import DirectLayer, Phase, link_direct
-from lrf_dse.builders.kernel_object import compile_kernel, undefined_symbols
+from lrf_dse.builders.kernel_object import compile_generated, compile_kernel, undefined_symbols
 from lrf_dse.errors import BuildError
 from lrf_dse.runners.job import Array, Job
 from lrf_dse.runners.qemu import QemuRunner
@@ -164,6 +164,15 @@ def test_a_kernel_must_stand_alone(k1: Target, tmp_path: Path) -> None:
         compile_kernel("float f(", k1, tmp_path, name="broken")
     with pytest.raises(BuildError, match="not a 64-bit"):
         undefined_symbols(b"!<arch>")
+
+
+def test_a_vector_setting_that_the_compiler_added_is_refused(k1: Target, tmp_path: Path) -> None:
+    ours = '__asm__ volatile("vsetvli x0, %0, e32, m4, ta, ma; vmv.v.i v4, 0" ::"r"(3L) : "v4");'
+    # What clang 22 does to a vector variable that it moves between two such statements.
+    moves = '__asm__ volatile("vsetivli x0, 1, e8, m1, ta, ma; vmv1r.v v3, v4" ::: "v3");'
+    compile_generated(f"void f(void) {{ {ours} }}", k1, tmp_path, name="ours")
+    with pytest.raises(BuildError, match=r"moved\.o: the compiler put 2 vset instructions"):
+        compile_generated(f"void f(void) {{ {ours} {moves} {moves} }}", k1, tmp_path, name="moved")
 
 
 def test_short_vectors_are_refused(gemv: Path, k1: Target, tmp_path: Path) -> None:

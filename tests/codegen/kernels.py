@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from lrf_dse.builders.direct import DirectLayer, link_direct
-from lrf_dse.builders.kernel_object import compile_kernel
+from lrf_dse.builders.kernel_object import compile_generated
 from lrf_dse.codegen import (
     Activation,
     KernelSchedule,
@@ -93,7 +93,7 @@ def job_of(kernels, target, work: Path, *, guarded: bool, same_operands: bool = 
     for number, (spec, schedule) in enumerate(kernels):
         weights, bias, x = random_operands(spec, seed=1 if same_operands else number)
         code = emit(spec, schedule, target, name=f"kernel_{number}")
-        objects.append(compile_kernel(code.source, target, work, name=f"kernel_{number}"))
+        objects.append(compile_generated(code.source, target, work, name=f"kernel_{number}"))
         packed = pack(weights, bias, spec, schedule)
         assert packed.size == code.weight_floats
         y = reference(spec, weights, bias, x)

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from codegen.kernels import job_of, random_schedule, random_spec
 
-from lrf_dse.codegen import KernelSpec, default_schedule, emit
+from lrf_dse.codegen import KernelSpec, StageSchedule, default_schedule, emit
 from lrf_dse.runners.qemu import QemuRunner
 from lrf_dse.schema import Measurement, TTShape
 from lrf_dse.target import load_target
@@ -33,6 +33,26 @@ def test_random_kernels(target, seed, tmp_path) -> None:
 
 def test_random_kernels_on_threads(tmp_path) -> None:
     check("spacemit-k1", tmp_path, seed=4, count=4, threads=3)
+
+
+def test_a_tile_may_take_all_registers(tmp_path) -> None:
+    target = load_target("canaan-k230")
+    specs = [KernelSpec(TTShape((5, 1, 3), (2, 3, 4), (1, 2, 3, 1)), 15, 24, 14), KernelSpec(None, 30, 30, 4)]
+    kernels = []
+    for spec in specs:
+        schedule = default_schedule(spec, target)
+        for how in (StageSchedule("columns", 1, 30), StageSchedule("rows", 1, 30), StageSchedule("rows", 4, 6)):
+            kernels.append((spec, replace(schedule, stages=(how,) * len(schedule.stages))))
+    result = QemuRunner().run(job_of(kernels, target, tmp_path, guarded=True))
+    assert isinstance(result, Measurement), result
+    spec, schedule = kernels[-1]
+    with pytest.raises(ValueError, match="31 sums of 1 registers"):
+        emit(
+            replace(spec, out_features=31),
+            replace(schedule, stages=(StageSchedule("columns", 1, 31),)),
+            target,
+            name="k",
+        )
 
 
 def test_kernels_are_right_on_longer_vectors(tmp_path) -> None:
