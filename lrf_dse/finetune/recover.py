@@ -1,0 +1,100 @@
+"""From the trained constants of a rewritten model back to the cores of its layers, so that any kernel can take them.
+
+A rewritten graph holds cores as permuted matrices. Which element went where is asked of the rewriting itself, by giving
+it cores that count; so this knows nothing of the forms that stages are written in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lrf_dse.models.compress import replaced
+from lrf_dse.models.model import Model
+from lrf_dse.models.rewrite import Replacement
+
+if TYPE_CHECKING:
+    import onnx
+
+Array = NDArray[Any]
+
+_DIGIT_BITS = 20
+"""Positions are counted in digits that float32 holds exactly."""
+
+
+def recover(
+    model: Model, replacements: Mapping[str, Replacement], trained: onnx.ModelProto
+) -> tuple[dict[str, Replacement], dict[str, Array]]:
+    """The replacements with trained cores and weights, and the other trained constants by name.
+
+    `trained` is `replaced(model, replacements)` with other values, and `replaced` with both results is `trained` again.
+    """
+    before, after = constants(replaced(model, replacements)), constants(trained)
+    changed = {name for name, value in after.items() if not np.array_equal(value, before[name])}
+    found: dict[str, Replacement] = {}
+    for layer, replacement in _in_place(model, replacements).items():
+        shapes = _shapes(model, layer, replacement)
+        flat = np.zeros(sum(prod(shape) for shape in shapes), np.float32)
+        for name, positions in _positions(model, replacements, layer, shapes, before).items():
+            flat[positions] = after[name]
+            changed.discard(name)
+        found[layer] = _holding(replacement, _parts(flat, shapes))
+    return found, {name: after[name] for name in sorted(changed)}
+
+
+def constants(proto: onnx.ModelProto) -> dict[str, Array]:
+    """The initializers of a model by name."""
+    from onnx import numpy_helper
+
+    return {tensor.name: numpy_helper.to_array(tensor) for tensor in proto.graph.initializer}
+
+
+def _in_place(model: Model, replacements: Mapping[str, Replacement]) -> dict[str, Replacement]:
+    """The layers that `replaced` writes anew: those named, and dense ones that get another layout."""
+    kept = {name: Replacement() for name, site in model.sites.items() if not site.transposed}
+    return kept | dict(replacements)
+
+
+def _shapes(model: Model, layer: str, replacement: Replacement) -> list[tuple[int, ...]]:
+    if replacement.cores is not None:
+        return [core.shape for core in replacement.cores]
+    site = model.site(layer).layer
+    return [(site.out_features, site.in_features)]
+
+
+def _holding(replacement: Replacement, parts: list[Array]) -> Replacement:
+    """The same replacement with these cores, or this weight."""
+    if replacement.cores is not None:
+        return replace(replacement, cores=parts)
+    return replace(replacement, weight=parts[0])
+
+
+def _parts(flat: Array, shapes: list[tuple[int, ...]]) -> list[Array]:
+    ends = np.cumsum([prod(shape) for shape in shapes])
+    return [part.reshape(shape) for part, shape in zip(np.split(flat, ends[:-1]), shapes, strict=True)]
+
+
+def _positions(
+    model: Model,
+    replacements: Mapping[str, Replacement],
+    layer: str,
+    shapes: list[tuple[int, ...]],
+    before: Mapping[str, Array],
+) -> dict[str, NDArray[np.int64]]:
+    """For every constant that holds elements of `layer`: which of its cores' elements, counted through, lies where."""
+    count = np.arange(sum(prod(shape) for shape in shapes), dtype=np.int64)
+    replacement = replacements.get(layer, Replacement())
+    found: dict[str, NDArray[np.int64]] = {}
+    for shift in (0, _DIGIT_BITS):
+        # One more than the digit: no constant is all zeros, and none of the layer's is as it was.
+        digits = ((count >> shift) % (1 << _DIGIT_BITS) + 1).astype(np.float32)
+        marked = constants(replaced(model, dict(replacements) | {layer: _holding(replacement, _parts(digits, shapes))}))
+        for name, value in marked.items():
+            if not np.array_equal(value, before[name]):
+                found[name] = found.get(name, 0) + ((value.astype(np.int64) - 1) << shift)
+    return found
