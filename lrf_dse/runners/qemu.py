@@ -7,7 +7,7 @@ time of its own: QEMU's clock and VmHWM say nothing of a chip.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -155,17 +155,19 @@ def run_timed(
     *,
     switches: TimingSwitches = DEFAULT_SWITCHES,
     threads: int = 1,
+    arguments: Sequence[str] = (),
     timeout_s: float = 600.0,
 ) -> tuple[PassFigures, ...]:
-    """Every pass through the region of a bare `program` (no arguments, no outputs), under the model of `target`.
+    """Every pass through the region of a `program`, whatever it is, under the model of `target`; outputs are not read.
 
-    Files go to the folder `work`. Raises ToolError where the program does not run to its end.
+    It runs in the folder `work`, where the files of its `arguments` are. Raises ToolError where it does not run to its
+    end.
     """
     figures, said = work / _FIGURES, work / SAID[-1]
     figures.unlink(missing_ok=True)
     (work / _MODEL).write_text(model_text(target, switches=switches, threads=threads), encoding="utf-8")
     plugin = str(plugin_path("timing")).replace(",", ",,")
-    command = ["-plugin", f"{plugin},out={_FIGURES},model={_MODEL}", str(program.resolve())]
+    command = ["-plugin", f"{plugin},out={_FIGURES},model={_MODEL}", str(program.resolve()), *arguments]
     try:
         run_qemu(command, target, work, writes=figures, timeout_s=timeout_s)
         return read_passes(read_object(figures, "the timing plugin"))

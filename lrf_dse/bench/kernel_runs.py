@@ -1,0 +1,231 @@
+"""Build and measure the variants of a column, each once: every outcome is recorded under its content at once.
+
+Two kinds of records. A program is known by row, variant, target and tools; a measurement by the program's bytes, its
+input and the timing model. So the same program from two flag sets runs once, and a killed benchmark goes on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lrf_dse.bench.our_columns import OurKernel
+from lrf_dse.bench.stage_cycles import StageFigures, measure_stages
+from lrf_dse.bench.trials import ColumnResult, Outcome, Trial, figure_of
+from lrf_dse.bench.variants import Group, Groups, LayerData, Variant
+from lrf_dse.builders.iree import iree_version
+from lrf_dse.builders.polyhedral import clang_version, has_pluto
+from lrf_dse.builders.zig import zig_version
+from lrf_dse.errors import BuildError
+from lrf_dse.resources import data_dir
+from lrf_dse.runners.board import BOARD_STAGE, Board
+from lrf_dse.runners.job import Job
+from lrf_dse.runners.qemu import TIMED_PASSES, QemuRunner
+from lrf_dse.runners.qemu import tool_versions as qemu_versions
+from lrf_dse.runners.ssh import SshRunner
+from lrf_dse.runners.ssh import tool_versions as board_versions
+from lrf_dse.runners.timing import DEFAULT_SWITCHES, TimingSwitches, model_text, sweep_of
+from lrf_dse.schema import Failure, Measurement, content_key, from_json, to_json
+from lrf_dse.store import Store
+from lrf_dse.target import Target
+
+SWEPT = 1.25
+"""Variants within this factor of the best are run under every switch of the timing model: each may win there."""
+
+HOPELESS, PATIENCE_S = 20.0, 60.0
+"""A run is stopped after the patience, and the time of this many times the instructions of the column's leanest."""
+
+TIMEOUT_S = 3600.0
+_SLOW_PER_S = 2e6  # instructions a second, of an emulator on a busy machine
+_STOPPED = "stopped"
+_GENERATORS = ("contractions", "graphs", "plain_loops", "variants", "iree_columns", "c_columns")
+_BUILDERS = (
+    *("iree", "constants", "hal", "hal_operations", "schedule", "packing", "host", "linking"),
+    *("direct", "kernel_object", "polyhedral", "zig"),
+)
+
+
+@dataclass(frozen=True)
+class _Program:
+    """A variant whose program is known by its hash; `path` is None until it is built in this column."""
+
+    variant: Variant
+    sha256: str
+    path: Path | None
+
+
+class KernelRuns:
+    """Measures for `target` with `store` as memory; the tools' versions are read once."""
+
+    def __init__(self, target: Target, store: Store, *, board: Board | None = None) -> None:
+        self.target, self.board = target, board
+        self.models: Mapping[str, TimingSwitches] = sweep_of(target) if board is None else {}
+        self._store = store
+        tools = {"iree": iree_version(), "zig": zig_version(), "clang": clang_version(), "pluto": has_pluto()}
+        seen = target.model_dump(mode="json", include={"isa", "iree", "cc"})
+        self._machine = {"target": seen, "tools": tools | {"sources": _sources_digest()}}
+        self._runner = board_versions(board) if board else qemu_versions() | {"cpu": target.qemu.cpu}
+
+    def column(self, name: str, groups: Groups, data: LayerData, folder: Path) -> ColumnResult:
+        """The trials of a column: only its first group in full, only the best ones swept (SWEPT).
+
+        Programs are built in `folder`, which is removed.
+        """
+        column = _Column(self, name, data, folder)
+        ranked: list[str] = []
+        for group in groups:
+            figures = column.try_group(group, ranked[: group.best])
+            ranked = ranked or sorted(figures, key=figures.__getitem__)
+        result = column.result()
+        shutil.rmtree(folder, ignore_errors=True)
+        return result
+
+    def stages(self, kernel: OurKernel, folder: Path) -> tuple[StageFigures, ...]:
+        """The stages of one of our kernels under every model; none on a board. Files go to `folder`."""
+        if self.board is not None:
+            return ()
+        models = {name: model_text(self.target, switches=switches) for name, switches in self.models.items()}
+        facts = {"source": kernel.code().source, "layer": self._layer(kernel.data), "machine": self._machine}
+        key = content_key("kernel-stages", models=models, runner=self._runner, **facts)
+        known = self._store.get(key)
+        if known is None:
+            figures = measure_stages(kernel, self.models, folder)
+            shutil.rmtree(folder, ignore_errors=True)
+            known = [to_json(stage) for stage in figures]
+            self._store.put(key, "kernel-stages", known, context={"row": kernel.data.case.name})
+        return tuple(from_json(StageFigures, stage) for stage in known)
+
+    def program(self, name: str, variant: Variant, data: LayerData, folder: Path) -> _Program | Failure:
+        """The program of a variant: from the records by its hash, or built now."""
+        key = self._program_key(name, variant, data)
+        known = self._store.get(key)
+        if known is not None:
+            return from_json(Failure, known["failure"]) if "failure" in known else _Program(variant, **known, path=None)
+        built = self.build(variant, folder)
+        if isinstance(built, Failure):
+            value: dict[str, object] = {"failure": to_json(built)}
+        else:
+            value = {"sha256": built.sha256}
+        if not (isinstance(built, Failure) and "did not finish" in built.reason):  # a busy machine is no property
+            self._store.put(key, "kernel-program", value, context={"row": data.case.name, "column": name})
+        return built
+
+    def build(self, variant: Variant, folder: Path) -> _Program | Failure:
+        """Build a variant in `folder`."""
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        try:
+            path = variant.build(folder)
+            return _Program(variant, hashlib.sha256(path.read_bytes()).hexdigest(), path)
+        except BuildError as error:
+            return Failure("build", str(error).replace(str(folder), "..."))
+
+    def measure(
+        self, program: _Program, data: LayerData, folder: Path, *, switches: TimingSwitches, timeout_s: float
+    ) -> Outcome:
+        """The outcome of a program under one model: from the records, or run now."""
+        modelled = self.target.timing is not None and self.board is None
+        model = model_text(self.target, switches=switches) if modelled else None
+        layer = [*self._layer(data), data.dense]
+        key = content_key("kernel-run", program=program.sha256, layer=layer, model=model, runner=self._runner)
+        known = self._store.get(key)
+        if known is not None:
+            return from_json(Outcome, known)  # type: ignore[no-any-return]
+        if program.path is None:
+            rebuilt = self.build(program.variant, folder)
+            if isinstance(rebuilt, Failure):
+                return rebuilt
+            program = rebuilt
+        assert program.path is not None
+        job = Job(program.path, self.target, (data.x,), (data.y,), folder / "run", timeout_s=timeout_s)
+        outcome = (QemuRunner(switches) if self.board is None else SshRunner(self.board)).run(job)
+        if isinstance(outcome, Failure) and "did not finish" in outcome.reason:
+            outcome = Failure(
+                _STOPPED, f"more than {HOPELESS:.0f} times the instructions of the column's leanest: stopped"
+            )
+        if isinstance(outcome, Failure) and outcome.stage == BOARD_STAGE:  # says nothing of the program
+            return outcome
+        self._store.put(key, "kernel-run", to_json(outcome), context={"row": data.case.name})
+        return outcome
+
+    def _program_key(self, name: str, variant: Variant, data: LayerData) -> str:
+        return content_key(
+            "kernel-program", layer=self._layer(data), column=name, variant=variant.facts, machine=self._machine
+        )
+
+    @staticmethod
+    def _layer(data: LayerData) -> list[object]:
+        return [to_json(data.case.shape), data.case.batch]
+
+
+class _Column:
+    """The trials of one column on one row while they are made."""
+
+    def __init__(self, runs: KernelRuns, name: str, data: LayerData, folder: Path) -> None:
+        self._runs, self._name, self._data, self._folder = runs, name, data, folder
+        self._outcomes: dict[str, Outcome] = {}
+        self._programs: dict[str, _Program] = {}
+        self._leanest = float("inf")
+
+    def try_group(self, group: Group, wanted: Sequence[str]) -> dict[str, float]:
+        """Try the `wanted` variants of `group` (none named: all); the figures of those that are right, by name."""
+        figures: dict[str, float] = {}
+        for variant in group.variants:
+            if wanted and variant.name not in wanted:
+                continue
+            key = f"{group.name}: {variant.name}"
+            outcome = self._outcomes[key] = self._try(key, variant)
+            if (figure := figure_of(outcome)) is not None:
+                figures[variant.name] = figure
+        return figures
+
+    def result(self) -> ColumnResult:
+        """All trials, the best ones under every model; programs that are not needed for it are removed before."""
+        figures = {key: figure for key, outcome in self._outcomes.items() if (figure := figure_of(outcome)) is not None}
+        limit = SWEPT * min(figures.values(), default=0)
+        return ColumnResult(
+            tuple(
+                Trial(key, outcome, self._sweep(key, outcome) if key in figures and figures[key] <= limit else {})
+                for key, outcome in self._outcomes.items()
+            )
+        )
+
+    def _try(self, key: str, variant: Variant) -> Outcome:
+        folder = self._folder / str(len(self._outcomes))
+        program = self._runs.program(self._name, variant, self._data, folder)
+        if isinstance(program, Failure):
+            return program
+        self._programs[key] = program
+        outcome = self._measure(program, folder, DEFAULT_SWITCHES)
+        if isinstance(outcome, Measurement) and outcome.instructions:
+            self._leanest = min(self._leanest, outcome.instructions)
+        return outcome
+
+    def _measure(self, program: _Program, folder: Path, switches: TimingSwitches) -> Outcome:
+        timeout_s = min(TIMEOUT_S, PATIENCE_S + HOPELESS * TIMED_PASSES * self._leanest / _SLOW_PER_S)
+        return self._runs.measure(program, self._data, folder, switches=switches, timeout_s=timeout_s)
+
+    def _sweep(self, key: str, outcome: Outcome) -> dict[str, float]:
+        """Cycles under every switch; the same program is measured once, whatever it is called."""
+        figures = {}
+        for model, switches in self._runs.models.items():
+            folder = self._folder / "sweep"
+            found = outcome if switches == DEFAULT_SWITCHES else self._measure(self._programs[key], folder, switches)
+            if (figure := figure_of(found)) is not None:
+                figures[model] = figure
+        return figures
+
+
+def _sources_digest() -> str:
+    """A hash of all that decides what a variant's program is: generators, builders, the host's C."""
+    room = Path(__file__).parent
+    paths = [room / f"{name}.py" for name in _GENERATORS]
+    paths += [room.with_name("builders") / f"{name}.py" for name in _BUILDERS]
+    paths += sorted((data_dir("toolchain") / "host").glob("*.[ch]"))
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,130 @@
+"""The kernel benchmark as text: one row a kernel, the means, the stages against their bounds. Decides no number."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Row = tuple[str, ...]
+
+TITLES: Mapping[str, str] = {
+    "ours": "ours",
+    "iree_t3f": "IREE, t3f",
+    "iree_transpose_free": "IREE, transpose-free",
+    "polyhedral": "polyhedral",
+    "c_literal": "C, einsum",
+    "c_hand": "C, i-k-j",
+    "dense_iree": "dense, IREE",
+    "dense_packed": "dense, ours",
+    "c": "best C",
+    "dense": "dense",
+}
+
+SLOWER_THAN_DENSE, SLOWER = "D", "!"
+"""Marks of a row: slower than dense; slower than another column of the same compressed layer."""
+
+
+def kernel_table(report: Mapping[str, Any]) -> tuple[Row, list[Row]]:
+    """Titles and rows: figures, times ours in brackets, shares of the peak and bytes of ours."""
+    columns = [name for name in TITLES if any(name in row["columns"] for row in report["rows"])]
+    head = (
+        "kernel",
+        "TT shape",
+        *(f">{title(name, report)}" for name in columns),
+        ">% peak",
+        ">L1 KiB",
+        ">beyond L1 KiB",
+        "",
+    )
+    return head, [_kernel_row(row, columns) for row in report["rows"]]
+
+
+def title(name: str, report: Mapping[str, Any]) -> str:
+    """A column's title; the polyhedral one never claims Pluto where there was none."""
+    return str(report["polyhedral"]) if name == "polyhedral" else TITLES[name]
+
+
+def _kernel_row(row: Mapping[str, Any], columns: Sequence[str]) -> Row:
+    ours = row["columns"]["ours"]
+    moved = list(ours.get("bytes", {}).values())
+    shape = f"{'x'.join(map(str, row['out_dims']))} / {'x'.join(map(str, row['in_dims']))}"
+    marks = SLOWER_THAN_DENSE * row["slower_than_dense"]
+    marks += SLOWER * bool(set(row["slower_than"]) - {"dense"})
+    return (
+        row["name"],
+        shape,
+        *(_figure(row["columns"].get(name), ours.get("cycles") if name != "ours" else None) for name in columns),
+        _percent(ours.get("percent_of_peak")),
+        *(f"{moved[level] / 1024:.0f}" if level < len(moved) else "-" for level in (0, 1)),
+        marks,
+    )
+
+
+def _figure(column: Mapping[str, Any] | None, ours: float | None) -> str:
+    if column is None:
+        return "-"
+    if "failure" in column:
+        return "failed"
+    cycles = column["cycles"]
+    text = f"{cycles:,.0f}" if cycles >= 1 else f"{cycles:.3g}"
+    return f"{text} ({cycles / ours:.2f})" if ours else text
+
+
+def failures(report: Mapping[str, Any]) -> list[str]:
+    """One line for every column that failed on a row."""
+    return [
+        f"{row['name']}: {title(name, report)}: {column['failure']['stage']}: {column['failure']['reason']}"
+        for row in report["rows"]
+        for name, column in row["columns"].items()
+        if "failure" in column
+    ]
+
+
+def summary_table(report: Mapping[str, Any]) -> tuple[Row, list[Row]]:
+    """The geometric means under the model as it is and under every switch, and the share of the FMA peak."""
+    names = list(report["geomean"])
+    head = ("model", *(f">{title(name, report)}" for name in names), ">% peak, large stages in L2")
+    models = {"as it is": report} | {k: v for k, v in report["switches"].items() if k != "default"}
+    return head, [
+        (
+            model,
+            *("-" if means["geomean"][name] is None else f"{means['geomean'][name]:.2f}" for name in names),
+            _percent(means["peak_fraction"] and 100 * means["peak_fraction"]),
+        )
+        for model, means in models.items()
+    ]
+
+
+def stage_table(report: Mapping[str, Any]) -> tuple[Row, list[Row]]:
+    """Every stage of our kernels with its own bound, and how close it comes."""
+    head: Row = (
+        "kernel",
+        ">stage",
+        ">batches x rows x K x columns",
+        ">FMA",
+        ">bytes",
+        ">cycles",
+        ">% of bound",
+        "in L2",
+    )
+    rows: list[Row] = []
+    for row in report["rows"]:
+        for number, stage in enumerate(row["stages"], start=1):
+            cycles = stage["cycles"].get("default")
+            sizes = " x ".join(str(stage[key]) for key in ("batches", "rows", "k", "columns"))
+            share = _percent(100 * stage["bound"] / cycles if cycles else None)
+            figures = (f"{stage['fma_cycles']:,.0f}", f"{stage['byte_cycles']:,.0f}", f"{cycles or 0:,.0f}", share)
+            rows.append((row["name"], str(number), sizes, *figures, "yes" if stage["fits_l2"] else "no"))
+    return head, rows
+
+
+def markdown(head: Row, rows: Sequence[Row]) -> str:
+    """A table for docs/: columns with a leading '>' are aligned right."""
+    lines = [" | ".join(title.lstrip(">") for title in head)]
+    lines.append(" | ".join("---:" if title.startswith(">") else "---" for title in head))
+    lines += [" | ".join(cell.replace("|", "\\|") for cell in row) for row in rows]
+    return "\n".join(f"| {line} |" for line in lines) + "\n"
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0f}"

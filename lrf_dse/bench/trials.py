@@ -1,0 +1,53 @@
+"""What came of a column on a row: its trials, and the figures by which they are compared."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from lrf_dse.schema import Failure, Measurement
+
+Outcome = Measurement | Failure
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One variant of a column and what came of it; `sweep` holds cycles by the names of the model's switches."""
+
+    name: str
+    outcome: Outcome
+    sweep: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def cycles(self) -> float | None:
+        """Modelled cycles, or instructions where the target has no timing model; None where it failed."""
+        return figure_of(self.outcome)
+
+
+@dataclass(frozen=True)
+class ColumnResult:
+    """All trials of one column on one row, in the order they were made."""
+
+    trials: tuple[Trial, ...]
+
+    @property
+    def best(self) -> Trial | None:
+        """The fastest right one."""
+        return min((t for t in self.trials if t.cycles is not None), key=lambda t: t.cycles or 0, default=None)
+
+    @property
+    def failure(self) -> Failure | None:
+        """Why there is no best one: the first reason."""
+        failures = [trial.outcome for trial in self.trials if isinstance(trial.outcome, Failure)]
+        return failures[0] if self.best is None and failures else None
+
+    def cycles(self, model: str | None = None) -> float | None:
+        """The best cycles under a switch of the timing model, by default the model as it is."""
+        if model is None:
+            return None if self.best is None else self.best.cycles
+        return min((trial.sweep[model] for trial in self.trials if model in trial.sweep), default=None)
+
+
+def figure_of(outcome: Outcome) -> float | None:
+    """What variants are compared by: cycles, or instructions where the target has no timing model."""
+    return outcome.time if isinstance(outcome, Measurement) else None

@@ -1,0 +1,124 @@
+"""Polyhedral optimisers of plain C loops, as a baseline: clang with Polly, and Pluto's `polycc` where it is installed.
+
+Owns their command lines and the check that loops really were transformed. Debian packages clang-22 (Polly is in it).
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import shutil
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lrf_dse.builders.kernel_object import undefined_symbols
+from lrf_dse.builders.zig import require_room
+from lrf_dse.errors import BuildError, ToolError
+from lrf_dse.target import Target
+
+CLANG, PLUTO = "clang-22", "polycc"
+TIMEOUT_S = 300.0
+"""Polly takes seconds on these loops; what takes minutes is a failure with that reason."""
+
+FLAGS = ("-O3", "-ffast-math", "-fomit-frame-pointer", "-ffreestanding", "-fno-builtin")
+"""Sums may be reordered, as the baseline of plain C may too, and our own kernels do."""
+
+_SCOP_REMARK = "SCoP begins here"
+
+
+@dataclass(frozen=True)
+class TunedMachine:
+    """What clang must know of the chip: LLVM's name of the core, and its extensions that the runner lacks."""
+
+    cpu: str | None
+    without: tuple[str, ...] = ()
+
+
+def clang_version() -> str:
+    """The version of clang-22, such as "22.1.8". Raises ToolError if it is missing."""
+    path = shutil.which(CLANG)
+    if path is None:
+        raise ToolError(f"{CLANG} not found: install the Debian package clang-22 (apt-get install clang-22)")
+    return _version_of(path)
+
+
+@functools.cache
+def _version_of(path: str) -> str:
+    said = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=60, check=False).stdout
+    found = re.search(r"version (\d+(?:\.\d+)+)", said)
+    if found is None:
+        raise ToolError(f"{path} --version did not name a version: {said.strip()[:200]!r}")
+    return found.group(1)
+
+
+def has_pluto() -> bool:
+    """Whether Pluto's `polycc` is on PATH."""
+    return shutil.which(PLUTO) is not None
+
+
+def compile_with_polly(source: Path, target: Target, machine: TunedMachine, options: Sequence[str]) -> Path:
+    """Compile `source` through Polly with its `options` ("-polly-..."); the object's path.
+
+    Raises BuildError if Polly found nothing to work on, or the code is the one that clang makes without it.
+    """
+    remarks = "-Rpass-analysis=polly-scops"
+    switches = [word for option in ("-polly", *options) for word in ("-mllvm", option)]
+    built, scops = _compile(source, target, machine, [*switches, remarks], name="polly")
+    if scops == 0:
+        raise BuildError("Polly found no static control part in the loops")
+    plain, _ = _compile(source, target, machine, (), name="plain")
+    if built.read_bytes() == plain.read_bytes():
+        raise BuildError("Polly left the loops as they are: this is clang's own code")
+    return built
+
+
+def compile_with_pluto(source: Path, target: Target, machine: TunedMachine, options: Sequence[str]) -> Path:
+    """Transform `source` with Pluto's `options`, then compile it with clang; the object's path. Raises BuildError."""
+    transformed = source.with_name("pluto.c")
+    _run([PLUTO, *options, source.name, "-o", transformed.name], source.parent)
+    built, _ = _compile(transformed, target, machine, (), name="pluto")
+    plain, _ = _compile(source, target, machine, (), name="plain")
+    if built.read_bytes() == plain.read_bytes():
+        raise BuildError("Pluto left the loops as they are")
+    return built
+
+
+def _compile(
+    source: Path, target: Target, machine: TunedMachine, flags: Sequence[str], *, name: str
+) -> tuple[Path, int]:
+    """Compile `source` into NAME.o beside it; its path, and how many static control parts Polly found.
+
+    Raises BuildError, also where the object needs a symbol from elsewhere.
+    """
+    clang_version()
+    built = source.with_name(f"{name}.o")
+    options = [*_machine_flags(target, machine), *FLAGS, *flags]
+    said = _run([CLANG, *options, "-c", source.name, "-o", built.name], source.parent)
+    if missing := undefined_symbols(built.read_bytes()):
+        raise BuildError(f"{built}: the compiled loops need {', '.join(missing)} from elsewhere")
+    return built, said.count(_SCOP_REMARK)
+
+
+def _machine_flags(target: Target, machine: TunedMachine) -> list[str]:
+    which = [f"-march={target.isa.march}"]
+    if machine.cpu is not None:
+        which = [f"-mcpu={machine.cpu}"]
+        which += [word for e in machine.without for word in ("-Xclang", "-target-feature", "-Xclang", f"-{e}")]
+    return ["--target=riscv64-linux-musl", *which, f"-mabi={target.iree.abi}", "-mcmodel=medany"]
+
+
+def _run(command: Sequence[str], folder: Path) -> str:
+    """What the tool said. Raises BuildError with its first error line."""
+    try:
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+    except FileNotFoundError as error:
+        raise ToolError(f"{command[0]} not found") from error
+    except subprocess.TimeoutExpired as error:
+        raise BuildError(f"{command[0]} did not finish in {TIMEOUT_S:.0f} s") from error
+    if done.returncode != 0:
+        require_room(command[0], done.returncode, done.stderr)
+        lines = [line for line in done.stderr.splitlines() if "error" in line.lower()]
+        raise BuildError(f"{command[0]} failed: {(lines or [f'exit code {done.returncode}'])[0].strip()[:400]}")
+    return done.stderr
