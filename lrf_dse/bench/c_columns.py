@@ -112,7 +112,7 @@ class _Loops:
         return self._link(code, compile_kernel(code.source, tuned(self.target), folder, name="loops", flags=options))
 
     def build_polyhedral(self, compile_one: _Optimiser, options: tuple[str, ...], folder: Path) -> Path:
-        code = emit_loops(self.way, self.data.cores, self.form)
+        code = emit_loops(self.way, self.data.cores, self.form, scop=True)
         source = folder.resolve() / "loops.c"
         try:
             source.write_text(code.source, encoding="utf-8")

@@ -76,8 +76,9 @@ def compile_with_polly(source: Path, target: Target, machine: TunedMachine, opti
 
 def compile_with_pluto(source: Path, target: Target, machine: TunedMachine, options: Sequence[str]) -> Path:
     """Transform `source` with Pluto's `options`, then compile it with clang; the object's path. Raises BuildError."""
-    transformed = source.with_name("pluto.c")
-    _run([PLUTO, *options, source.name, "-o", transformed.name], source.parent)
+    transformed = source.parent / "pluto" / source.name  # an object holds its source's name: the same for both
+    transformed.parent.mkdir(exist_ok=True)
+    _run([PLUTO, *options, source.name, "-o", str(transformed)], source.parent)
     built, _ = _compile(transformed, target, machine, (), name="pluto")
     plain, _ = _compile(source, target, machine, (), name="plain")
     if built.read_bytes() == plain.read_bytes():
