@@ -118,13 +118,5 @@ def stage_table(report: Mapping[str, Any]) -> tuple[Row, list[Row]]:
     return head, rows
 
 
-def markdown(head: Row, rows: Sequence[Row]) -> str:
-    """A table for docs/: columns with a leading '>' are aligned right."""
-    lines = [" | ".join(title.lstrip(">") for title in head)]
-    lines.append(" | ".join("---:" if title.startswith(">") else "---" for title in head))
-    lines += [" | ".join(cell.replace("|", "\\|") for cell in row) for row in rows]
-    return "\n".join(f"| {line} |" for line in lines) + "\n"
-
-
 def _percent(value: float | None) -> str:
     return "-" if value is None else f"{value:.0f}"

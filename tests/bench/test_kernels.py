@@ -12,7 +12,7 @@ from lrf_dse.bench import benchmark, c_columns, iree_columns, kernel_runs, our_c
 from lrf_dse.bench.kernel_page import write_pages
 from lrf_dse.bench.kernel_report import COLUMN_ORDER, RATIOS
 from lrf_dse.bench.kernel_set import KernelCase
-from lrf_dse.bench.kernel_table import failures, kernel_table, markdown, stage_table, summary_table
+from lrf_dse.bench.kernel_table import failures, kernel_table, stage_table, summary_table
 from lrf_dse.bench.plain_loops import emit_loops
 from lrf_dse.bench.variants import LayerData
 from lrf_dse.builders.polyhedral import TunedMachine, compile_with_pluto, compile_with_polly
@@ -92,7 +92,7 @@ def test_tables_and_pages_show_every_row(report: dict[str, Any], k1: Target, tmp
     head, rows = kernel_table(report)
     assert len(head) == len(rows[0])
     assert ">Polly 22" in head
-    assert markdown(head, rows).count("\n") == 3
+    assert rows[0][0] == CASE.name
     assert [row[0] for row in summary_table(report)[1]] == [
         "as it is",
         *sorted(MODELS - {"default"}, key=list(report["switches"]).index),
