@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
+from lrf_dse.bench.against_dense import AgainstDense, against_dense
 from lrf_dse.bench.kernels import KernelRow, fewest_flops
 from lrf_dse.bench.our_columns import DIRECT, MODULE, shipped
 from lrf_dse.bench.stage_cycles import StageFigures, peak_fraction
@@ -89,6 +90,7 @@ class KernelReport:
             "ratios": {name: ratio(row, name) for name in RATIOS},
             "slower_than": slower_than(row),
             "slower_than_dense": "dense" in slower_than(row),
+            "against_dense": None if (against := layer_against_dense(row, self.target)) is None else asdict(against),
             "stages": [_stage_json(stage) for stage in row.stages],
         }
 
@@ -134,6 +136,16 @@ def ratio(row: KernelRow, name: str, model: str | None = None) -> float | None:
 def slower_than(row: KernelRow) -> list[str]:
     """What ours does not beat on this row."""
     return [name for name in RATIOS if (times := ratio(row, name)) is not None and times < 1]
+
+
+def layer_against_dense(row: KernelRow, target: Target) -> AgainstDense | None:
+    """The row against IREE's dense layer; None where either failed."""
+    ours, dense = (column_of(row, name).best for name in ("ours", "dense_iree"))
+    if ours is None or dense is None:
+        return None
+    assert isinstance(ours.outcome, Measurement)  # a best trial is one
+    assert isinstance(dense.outcome, Measurement)
+    return against_dense(row.case, ours.outcome, dense.outcome, target)
 
 
 def percent_of_peak(row: KernelRow, name: str, target: Target) -> float | None:

@@ -118,5 +118,41 @@ def stage_table(report: Mapping[str, Any]) -> tuple[Row, list[Row]]:
     return head, rows
 
 
+def dense_table(report: Mapping[str, Any]) -> tuple[Row, list[Row]]:
+    """Every layer against IREE's dense one: cycles and times ours, warm and cold caches; break-even ranks."""
+    head: Row = (
+        "kernel",
+        ">ours",
+        ">cold",
+        ">dense",
+        ">cold",
+        ">dense / ours",
+        ">cold",
+        ">break-even rank",
+        ">% FLOPs",
+    )
+    rows: list[Row] = []
+    for row in report["rows"]:
+        against = row["against_dense"]
+        if against is None:
+            continue
+        columns = [row["columns"][name] for name in ("ours", "dense_iree")]
+        cycles = [_whole(column[kind]) for column in columns for kind in ("cycles", "cold_cycles")]
+        rank = against["break_even_rank"]
+        even = "-" if rank is None else f"{rank}" + (" (all)" if against["up_to_cap"] else "")
+        times = (_times(against["warm"]), _times(against["cold"]))
+        share = _percent(100 * row["flops"] / row["dense_flops"])
+        rows.append((row["name"], *cycles, *times, even, share))
+    return head, rows
+
+
+def _whole(value: float | None) -> str:
+    return "-" if value is None else f"{value:,.0f}"
+
+
+def _times(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
+
+
 def _percent(value: float | None) -> str:
     return "-" if value is None else f"{value:.0f}"

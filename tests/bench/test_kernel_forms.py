@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from lrf_dse.bench.against_dense import break_even_rank
 from lrf_dse.bench.contractions import Contraction, contractions
 from lrf_dse.bench.graphs import T3F_FORMS, dense_model, t3f_model, transpose_free_model
 from lrf_dse.bench.kernel_report import geomean, ratio, slower_than, summary
@@ -107,3 +108,16 @@ def test_the_peak_fraction_weighs_large_near_stages_by_flops() -> None:
     assert peak_fraction([large, twice], "default") == pytest.approx((0.5 + 2 * 1.0) / 3)
     assert peak_fraction([stage(1, 1.0), stage(10, 1.0, fits=False)], "default") is None
     assert geomean([]) is None
+
+
+def test_the_break_even_rank_is_the_largest_that_fits() -> None:
+    target = load_target("spacemit-k1")
+    shape = TTShape((64, 64), (64, 64), (1, 8, 1))
+    case = KernelCase(shape)
+    # 8 multiply-adds a cycle: rank r costs at least r * 2 * 64^3 / 8 cycles while the cores stay in the L2.
+    cycles = 8 * 2 * 64**3 / 8
+    assert break_even_rank(case, target, measured=cycles, limit=2.01 * cycles) == 16
+    assert break_even_rank(case, target, measured=2 * cycles, limit=2.01 * cycles) == 8
+    assert break_even_rank(case, target, measured=cycles, limit=cycles / 100) == 0
+    assert break_even_rank(case, target, measured=cycles, limit=1e12) == 1024  # the largest that is explored
+    assert break_even_rank(case, load_target("qemu-rv64gcv"), measured=cycles, limit=cycles) is None

@@ -12,7 +12,7 @@ from lrf_dse.bench import benchmark, c_columns, iree_columns, kernel_runs, our_c
 from lrf_dse.bench.kernel_page import write_pages
 from lrf_dse.bench.kernel_report import COLUMN_ORDER, RATIOS
 from lrf_dse.bench.kernel_set import KernelCase
-from lrf_dse.bench.kernel_table import failures, kernel_table, stage_table, summary_table
+from lrf_dse.bench.kernel_table import dense_table, failures, kernel_table, stage_table, summary_table
 from lrf_dse.bench.plain_loops import emit_loops
 from lrf_dse.bench.variants import LayerData
 from lrf_dse.builders.polyhedral import TunedMachine, compile_with_pluto, compile_with_polly
@@ -75,6 +75,9 @@ def test_the_json_has_the_means_under_every_model(report: dict[str, Any]) -> Non
     best_c = min(row["columns"][name]["cycles"] for name in ("c_literal", "c_hand"))
     assert row["ratios"]["c"] == report["geomean"]["c"] == pytest.approx(best_c / row["columns"]["ours"]["cycles"])
     assert report["peak_fraction"] is None  # no stage is large
+    ours, dense = (row["columns"][name] for name in ("ours", "dense_iree"))
+    assert row["against_dense"]["warm"] == dense["cycles"] / ours["cycles"]
+    assert row["against_dense"]["cold"] == dense["cold_cycles"] / ours["cold_cycles"]
     assert row["slower_than_dense"] == (row["ratios"]["dense"] < 1)
 
 
@@ -98,6 +101,8 @@ def test_tables_and_pages_show_every_row(report: dict[str, Any], k1: Target, tmp
         *sorted(MODELS - {"default"}, key=list(report["switches"]).index),
     ]
     assert len(stage_table(report)[1]) == 2
+    (against,) = dense_table(report)[1]
+    assert against[0] == CASE.name
     write_pages(report, k1, tmp_path / "out")
     assert (tmp_path / "out" / "roofline.png").read_bytes().startswith(b"\x89PNG")
     assert CASE.name in (tmp_path / "out" / "kernels.html").read_text()
