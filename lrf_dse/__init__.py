@@ -44,6 +44,7 @@ def explore(
     target: str,
     data: str | Path | None = None,
     calibration: str | Path | None = None,
+    metric: str | None = None,
     out: str | Path | None = None,
     batch: int | None = None,
     max_drop: float | None = None,
@@ -58,10 +59,11 @@ def explore(
 ) -> Run:
     """Explore `model` for `target` and return the finished Run; a run that was interrupted goes on.
 
-    `data` is an .npz with x and labels y; without it the accuracy is unknown. It is split into calibration, validation
-    and test parts; with samples to calibrate from in a file of their own, into the latter two. `max_drop` is in
-    percentage points of accuracy. With a `board` programs are measured there over SSH, else under QEMU; whole models on
-    each number of `threads`. `out` is the run folder, by default reports/MODEL-TARGET. Raises an LrfDseError.
+    `data` is an .npz with x and targets y, a folder of .npy files or "module:function"; without it the accuracy is
+    unknown. It is split into calibration, validation and test parts; with `calibration` samples of their own, into the
+    latter two. `metric` is a name or "module:function" (see `models.metrics`); `max_drop` is in its drop unit. With a
+    `board` programs are measured there over SSH, else under QEMU; whole models on each number of `threads`. `out` is
+    the run folder, by default reports/MODEL-TARGET. Raises an LrfDseError.
     """
     from lrf_dse.pipeline.context import silent
     from lrf_dse.pipeline.explore import explore_with
@@ -73,6 +75,7 @@ def explore(
         target=target,
         data=None if data is None else Path(data),
         calibration=None if calibration is None else Path(calibration),
+        metric=metric,
         out=default_out(Path(model), target) if out is None else Path(out),
         batch=batch,
         top=DEFAULT_TOP if top is None else top,

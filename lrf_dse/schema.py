@@ -239,12 +239,18 @@ class Failure:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """One accuracy figure: `value` in percent (top-1) over `samples` samples of the data part `part`."""
+    """One value of a metric over `samples` samples of the data part `part`.
+
+    `drop` is how much worse it is than the dense model's, in the metric's drop unit, with its 95% interval.
+    """
 
     value: float
     samples: int
     part: str
-    metric: str = "top1"
+    metric: str
+    drop: float
+    drop_low: float
+    drop_high: float
 
 
 @dataclass(frozen=True)
@@ -252,10 +258,10 @@ class Plan:
     """One choice per FC layer, measured as a whole model.
 
     `cycles` or board `seconds` carry their origin in `latency_source`; `sweep` holds the cycles under every switch of
-    the timing model that means something for the target. `accuracy` is measured on the validation part,
-    `test_accuracy` on the part that selection never sees; `drop_points` is dense minus plan accuracy,
-    in percentage points. They are None where no labelled data was given. `weights` is the key of what takes the place
-    of the model's weights.
+    the timing model that means something for the target. `accuracy` is the metric on the validation part,
+    `test_accuracy` on the part that selection never sees; `drop_points` and `test_drop_points` are how much worse than
+    dense they are, in the metric's drop unit, with 95% intervals. They are None where no data was given. `weights` is
+    the key of what takes the place of the model's weights.
     """
 
     id: str
@@ -269,6 +275,9 @@ class Plan:
     accuracy: float | None = None
     drop_points: float | None = None
     test_accuracy: float | None = None
+    drop_interval: tuple[float, float] | None = None
+    test_drop_points: float | None = None
+    test_drop_interval: tuple[float, float] | None = None
     seconds: float | None = None
     sweep: Mapping[str, float] = field(default_factory=dict)
     builder: str = "iree"

@@ -8,14 +8,37 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lrf_dse.cli.boards import OptionalHost, SshConfig, SshOption, SshPort, board_of
-from lrf_dse.cli.show import number, percent, print_json, print_line, print_table, progress_bar, warn
+from lrf_dse.cli.show import (
+    interval,
+    metric_value,
+    number,
+    percent,
+    print_json,
+    print_line,
+    print_table,
+    progress_bar,
+    warn,
+)
 from lrf_dse.errors import BudgetError, UsageError
 
 if TYPE_CHECKING:
     from lrf_dse.report.info import PlanRow, ReportInfo
 
 
-Data = Annotated[Path | None, typer.Option(help="Samples x and labels y (.npz); without it accuracy is unknown.")]
+Data = Annotated[
+    Path | None,
+    typer.Option(
+        help="Samples x and targets y: an .npz, a folder of .npy, or module:function. Without it accuracy is unknown."
+    ),
+]
+MetricName = Annotated[
+    str | None,
+    typer.Option(
+        "--metric",
+        help="top1, top5, balanced, agreement (with the dense model), mse, cosine, or module:function. "
+        "Default: top1 with labels, mse with values, agreement without y.",
+    ),
+]
 Calibration = Annotated[
     Path | None, typer.Option(help="Samples that decomposers see, such as training data; default a part of --data.")
 ]
@@ -26,8 +49,11 @@ def command(
     target: Annotated[str, typer.Option(help="A chip: see `lrf-dse targets`.")],
     data: Data = None,
     calibration: Calibration = None,
+    metric: MetricName = None,
     batch: Annotated[int | None, typer.Option(help="Batch size for a model with a dynamic batch dimension.")] = None,
-    max_drop: Annotated[float | None, typer.Option(help="Accuracy that may be lost, in percentage points.")] = None,
+    max_drop: Annotated[
+        float | None, typer.Option(help="What may be lost: points of a metric in percent; else % of dense.")
+    ] = None,
     max_bytes: Annotated[int | None, typer.Option(help="Flash budget: weights and code, in bytes.")] = None,
     max_ram: Annotated[int | None, typer.Option(help="RAM budget: buffers and stack, in bytes.")] = None,
     top: Annotated[int | None, typer.Option(help="Factorised candidates measured for each layer.")] = None,
@@ -52,6 +78,7 @@ def command(
             target=target,
             data=data,
             calibration=calibration,
+            metric=metric,
             out=out,
             batch=batch,
             max_drop=max_drop,
@@ -104,7 +131,16 @@ def show_result(info: ReportInfo) -> None:
 def _print_plans(info: ReportInfo) -> None:
     layers = [item.layer.name for item in info.model.layers]
     columns = ("plan", f">{info.latency_unit}", ">x dense", ">instructions", ">flash B", ">x dense", ">RAM B")
-    quality = (">accuracy %", ">drop", ">test %") if info.accuracy_known else (">weight error",)
+    quality: tuple[str, ...] = (">weight error",)
+    if info.accuracy_known and info.data is not None:
+        quality = (
+            f">{info.data.metric}{info.data.unit}",
+            f">drop, {info.data.drop_unit}",
+            ">95%",
+            ">test",
+            ">drop",
+            ">95%",
+        )
     title = f"Plans: * on the front. Latency: {info.dense.latency_source}. Instructions: counted under QEMU"
     marked = [index for index, row in enumerate(info.rows) if row.is_chosen]
     cells = [_plan_cells(info, row) for row in info.rows]
@@ -125,7 +161,10 @@ def _print_spans(info: ReportInfo) -> None:
 def _plan_cells(info: ReportInfo, row: PlanRow) -> tuple[str, ...]:
     plan = row.plan
     quality = (
-        (percent(plan.accuracy), percent(plan.drop_points), percent(plan.test_accuracy))
+        (
+            *(metric_value(plan.accuracy), percent(plan.drop_points), interval(plan.drop_interval)),
+            *(metric_value(plan.test_accuracy), percent(plan.test_drop_points), interval(plan.test_drop_interval)),
+        )
         if info.accuracy_known
         else (f"{plan.weight_error:.4f}",)
     )

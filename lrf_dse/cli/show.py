@@ -80,6 +80,16 @@ def number(value: float | None) -> str:
     return "-" if value is None else f"{value:,.0f}"
 
 
+def metric_value(value: float | None) -> str:
+    """A value of any metric; a dash for an unknown."""
+    return "-" if value is None else f"{value:.2f}" if abs(value) >= 1 else f"{value:.4g}"
+
+
+def interval(bounds: tuple[float, float] | None) -> str:
+    """The ends of an interval."""
+    return "-" if bounds is None else f"{bounds[0]:.2f}..{bounds[1]:.2f}"
+
+
 def percent(value: float | None, *, digits: int = 2) -> str:
     """A percentage or points; a dash for an unknown."""
     return "-" if value is None else f"{value:.{digits}f}"

@@ -1,29 +1,28 @@
-"""Calibration and validation data of a model: an .npz file, checked against the model's inputs and classes.
+"""Data of a model: samples for each input and targets, checked against the model, and split into parts.
 
     x   samples along axis 0, each of the shape of one sample of the model's input (several inputs: one array
         per input name instead; the input's name may also replace x)
-    y   integer labels, one per sample; optional
+    y   targets, one per sample, as the metric needs them (`targets`); optional
 
-Owns what is refused and the words for it. Nothing is rescaled or reshaped: a silent guess would only show as
-bad accuracy. float64 and float16 become float32, integers the integer type of the model, labels int64.
+Owns what is refused of x and the words for it, and the split. Nothing is rescaled or reshaped: a silent guess would
+only show as bad accuracy. float64 and float16 become float32, integers the integer type of the model.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from hashlib import file_digest
-from math import prod
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
-from zlib import error as ZlibError
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lrf_dse.errors import DataError
-from lrf_dse.models.model import Model, TensorSpec
+from lrf_dse.models.metrics import METRICS, Metric, default_metric, get_metric
+from lrf_dse.models.model import Model, TensorSpec, sample_shape
+from lrf_dse.models.sources import read_arrays
+from lrf_dse.models.targets import checked_targets
 
 SHARES = {"calibration": 0.4, "validation": 0.3, "test": 0.3}
 """How one file of data is split."""
@@ -34,15 +33,17 @@ JUDGING_SHARES = {"validation": 0.5, "test": 0.5}
 
 @dataclass(frozen=True)
 class Dataset:
-    """Samples for each model input (axis 0 is the sample), labels [samples] or None, and where they come from.
+    """Samples for each model input (axis 0 is the sample), targets [samples, ...] or None, and where they come from.
 
-    `part` names the piece of the file this is: "all", or a key of `split`. `sha256` is of the whole file.
+    `metric` is what they are judged by. `part` names the piece of the source this is: "all", or a key of `split`.
+    `sha256` is of the whole source.
     """
 
     path: Path
     x: Mapping[str, NDArray[Any]]
-    y: NDArray[np.int64] | None
+    y: NDArray[Any] | None
     sha256: str
+    metric: Metric = METRICS["top1"]
     part: str = "all"
 
     @property
@@ -51,13 +52,14 @@ class Dataset:
         return len(next(iter(self.x.values())))
 
 
-def load_data(path: Path, model: Model) -> Dataset:
-    """The data in `path`, as `model` wants it.
+def load_data(path: Path, model: Model, metric: Metric | None = None) -> Dataset:
+    """The data in `path` (see `sources`), as `model` wants it, to be judged by `metric`.
 
-    Raises DataError naming the file, the array and what to do.
+    Without a metric the targets decide (`default_metric`). Raises DataError naming the source, the array and what to
+    do.
     """
     path = Path(path)
-    arrays = _read(path)
+    arrays, digest = read_arrays(path)
     names = _input_keys(arrays, model, path)
     x = {
         spec.name: _inputs(arrays[names[spec.name]], spec, model, f"{path}: {names[spec.name]}")
@@ -69,10 +71,13 @@ def load_data(path: Path, model: Model) -> Dataset:
     samples = next(iter(counts.values()))
     if samples == 0:
         raise DataError(f"{path}: holds no samples")
-    y = _labels(arrays["y"], samples, model, path) if "y" in arrays else None
-    with path.open("rb") as stream:
-        digest = file_digest(stream, "sha256").hexdigest()
-    return Dataset(path, x, y, digest)
+    y = arrays.get("y")
+    judged = metric or get_metric(default_metric(y, sample_shape(model.outputs[0], model.batch)))
+    if y is not None:
+        y = checked_targets(y, samples, model, metric=judged, path=path)
+    elif judged.needs == "labels":
+        raise DataError(f"{path}: has no labels y, which metric {judged.name} needs; add them, or use agreement")
+    return Dataset(path, x, y, digest, judged)
 
 
 def split(dataset: Dataset, seed: int, shares: Mapping[str, float] = SHARES) -> dict[str, Dataset]:
@@ -97,40 +102,6 @@ def part_of(dataset: Dataset, name: str, rows: NDArray[np.integer]) -> Dataset:
         y=None if dataset.y is None else dataset.y[rows],
         part=name,
     )
-
-
-def class_scores(output: NDArray[Any]) -> NDArray[Any] | None:
-    """`output` [samples, ...] as [samples, classes] if only one axis after the first is longer than 1, else None."""
-    if sum(size > 1 for size in output.shape[1:]) != 1:
-        return None
-    return output.reshape(len(output), -1)
-
-
-def sample_shape(spec: TensorSpec, batch: int | None) -> tuple[int, ...]:
-    """The shape of one sample of an input or output of a model of that batch."""
-    return spec.shape if batch is None else spec.shape[1:]
-
-
-def _read(path: Path) -> dict[str, NDArray[Any]]:
-    if not path.exists():
-        raise DataError(f"{path}: no such file; check the path of the data")
-    damaged = (BadZipFile, ZlibError, ValueError, EOFError, NotImplementedError, RuntimeError, MemoryError, KeyError)
-    try:
-        # numpy forgets to close a file that turns out not to be a zip archive: open it here.
-        with path.open("rb") as stream:
-            archive = np.load(stream, allow_pickle=False)
-            if isinstance(archive, np.ndarray):
-                raise DataError(f"{path}: is a single .npy array; save x and y together with numpy.savez")
-            with archive:
-                return {key: archive[key] for key in archive.files}
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except damaged as error:
-        if "Object arrays" in str(error):
-            raise DataError(
-                f"{path}: holds pickled Python objects, which could run code; refused: save plain numeric arrays"
-            ) from error
-        raise DataError(f"{path}: is not a valid .npz file, or is damaged; write it with numpy.savez") from error
 
 
 def _input_keys(arrays: Mapping[str, NDArray[Any]], model: Model, path: Path) -> dict[str, str]:
@@ -186,40 +157,6 @@ def _finite(values: NDArray[Any], wanted: np.dtype[Any], where: str) -> NDArray[
     if len(bad):
         raise DataError(f"{where}: NaN or Inf in {len(bad)} of {len(converted)} samples, first in sample {bad[0]}")
     return converted
-
-
-def _labels(y: NDArray[Any], samples: int, model: Model, path: Path) -> NDArray[np.int64]:
-    """Labels [samples] as int64, checked against the classes of the model's first output."""
-    if y.ndim == 2 and y.shape[1] == 1:
-        y = y[:, 0]
-    if y.ndim != 1:
-        raise DataError(
-            f"{path}: y has shape {list(y.shape)}; wanted is one label per sample, [{samples}] "
-            "(one-hot labels: y.argmax(axis=1))"
-        )
-    if len(y) != samples:
-        raise DataError(f"{path}: y has {len(y)} labels for {samples} samples")
-    if y.dtype.kind == "f" and bool(np.all(np.isfinite(y) & (y == np.floor(y)))):
-        y = y.astype(np.int64)
-    if y.dtype.kind not in "iu":
-        raise DataError(f"{path}: y is {y.dtype}; labels must be whole numbers")
-    shape = sample_shape(model.outputs[0], model.batch)
-    if sum(size > 1 for size in shape) != 1:
-        raise DataError(
-            f"{path}: has labels y, but the model's first output {model.outputs[0].name!r} has shape {list(shape)} per "
-            "sample, not one score per class; leave y out"
-        )
-    classes = prod(shape)
-    bad = np.flatnonzero((y < 0) | (y >= classes))
-    if len(bad):
-        raise DataError(
-            f"{path}: label {y[bad[0]]} of sample {bad[0]} is out of range; the model has classes 0 to {classes - 1}"
-        )
-    if len(np.unique(y)) == 1:
-        raise DataError(
-            f"{path}: all labels are {y[0]}; accuracy on one class says nothing: give data of several classes"
-        )
-    return y.astype(np.int64)
 
 
 def few_rows(calibration: Dataset, model: Model) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
-"""Run a model with onnxruntime: its outputs, and its accuracy on labelled data.
+"""Run a model with onnxruntime: its outputs for many samples, or for one inference.
 
-Owns how samples become inferences (slices of the model's batch) and what top-1 means. It reads no file.
+Owns how samples become inferences (slices of the model's batch). It reads no file and knows no metric.
 """
 
 from __future__ import annotations
@@ -12,9 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrf_dse.errors import DataError, ModelError
-from lrf_dse.models.data import Dataset, class_scores
+from lrf_dse.models.data import Dataset
 from lrf_dse.models.model import TensorSpec, batch_of
-from lrf_dse.schema import Accuracy
 
 if TYPE_CHECKING:
     import onnx
@@ -56,19 +55,9 @@ def run_once(model: onnx.ModelProto, inputs: Sequence[NDArray[Any]]) -> tuple[ND
     return tuple(np.asarray(value) for value in session.run(None, feed))
 
 
-def top1(model: onnx.ModelProto, dataset: Dataset) -> Accuracy:
-    """The share of samples, in percent, whose largest score in the first output is at the label.
-
-    Raises DataError if `dataset` has no labels, or the model does not give one score per class.
-    """
-    if dataset.y is None:
-        raise DataError(f"{dataset.path}: has no labels y, so there is no accuracy to measure; add them")
-    first = next(iter(outputs(model, dataset.x).values()))
-    scores = class_scores(first)
-    if scores is None:
-        raise DataError(f"the first output has shape {list(first.shape[1:])} per sample; accuracy needs one per class")
-    correct = int(np.count_nonzero(scores.argmax(axis=1) == dataset.y))
-    return Accuracy(100.0 * correct / dataset.samples, dataset.samples, dataset.part)
+def first_output(model: onnx.ModelProto, dataset: Dataset) -> NDArray[Any]:
+    """What metrics are of: the first output for every sample of `dataset` [samples, ...]."""
+    return next(iter(outputs(model, dataset.x).values()))
 
 
 def run_slice(session: onnxruntime.InferenceSession, feed: dict[str, NDArray[Any]], start: int) -> list[NDArray[Any]]:

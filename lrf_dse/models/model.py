@@ -66,6 +66,11 @@ class Model:
         return self.site(name).weights()
 
 
+def sample_shape(spec: TensorSpec, batch: int | None) -> tuple[int, ...]:
+    """The shape of one sample of an input or output of a model of that batch."""
+    return spec.shape if batch is None else spec.shape[1:]
+
+
 def to_onnx(model: Model) -> onnx.ModelProto:
     """The model as read, batch fixed, external data inside. Raises no error of its own."""
     import onnx_ir as ir

@@ -19,8 +19,10 @@ from pathlib import Path
 from lrf_dse.errors import ModelError, StoreError, UsageError
 from lrf_dse.models.compress import Compressor
 from lrf_dse.models.data import JUDGING_SHARES, Dataset, few_rows, load_data, split
+from lrf_dse.models.metrics import METRICS
 from lrf_dse.models.model import Model, to_onnx
 from lrf_dse.models.reader import read_model
+from lrf_dse.models.targets import load_metric
 from lrf_dse.pipeline.context import Exploration, Progress, silent
 from lrf_dse.pipeline.facts import data_facts, layer_funnels, model_facts
 from lrf_dse.pipeline.layers import measure_layers, narrow_spaces
@@ -46,9 +48,8 @@ def explore_with(settings: ExploreSettings, *, progress: Progress = silent) -> R
     if not model.fc_layers:
         reasons = "; ".join(f"{s.name}: {s.reason}" for s in model.skipped)
         raise ModelError(f"{settings.model}: no FC layer to factorise{f' ({reasons})' if reasons else ''}")
-    data = None if settings.data is None else load_data(settings.data, model)
-    if settings.budgets.max_drop is not None and data is not None and data.y is None:
-        raise UsageError(f"--max-drop needs labels: {settings.data} has no array y, so the accuracy is unknown")
+    metric = None if settings.metric is None else load_metric(settings.metric)
+    data = None if settings.data is None else load_data(settings.data, model, metric)
     calibration, parts = _parts(settings, model, data)
     bench = Bench(target, settings.board)
     tools = bench.tools  # a missing one is told before a folder is made
@@ -64,14 +65,12 @@ def explore_with(settings: ExploreSettings, *, progress: Progress = silent) -> R
 
 
 def _parts(settings: ExploreSettings, model: Model, data: Dataset | None) -> tuple[Dataset | None, dict[str, Dataset]]:
-    """What fits see, and the labelled parts that judge them: disjoint, where they come from one file."""
+    """What fits see, and the parts that judge them: disjoint, where they come from one source."""
     if data is None:
         return None, {}
     if settings.calibration is not None:
-        fitted_to = load_data(settings.calibration, model)
-        return fitted_to, {} if data.y is None else split(data, settings.seed, JUDGING_SHARES)
-    if data.y is None:
-        return data, {}
+        fitted_to = load_data(settings.calibration, model, METRICS["agreement"])  # no target of it is ever looked at
+        return fitted_to, split(data, settings.seed, JUDGING_SHARES)
     parts = split(data, settings.seed)
     return parts.pop("calibration"), parts
 
@@ -126,7 +125,10 @@ def _warnings(model: Model, calibration: Dataset | None, parts: dict[str, Datase
     if calibration is not None:
         found += few_rows(calibration, model)
     if not parts:
-        found.append("no labelled data: the accuracy is unknown, and plans are ranked by weight error")
+        found.append(
+            "NO DATA: the accuracy is UNKNOWN. Programs are checked on random inputs, and plans are ranked by weight "
+            "error, which does not predict accuracy; give --data, labels are optional"
+        )
     return found
 
 
@@ -154,6 +156,7 @@ def _command(settings: ExploreSettings) -> str:
     options = {
         "--data": settings.data,
         "--calibration": settings.calibration,
+        "--metric": settings.metric,
         "--batch": settings.batch,
         "--board": settings.board and settings.board.host,
         "--max-drop": budgets.max_drop,

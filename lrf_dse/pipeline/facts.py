@@ -37,7 +37,7 @@ def _tensors(specs: tuple[TensorSpec, ...]) -> tuple[TensorFacts, ...]:
 
 
 def data_facts(data: Dataset, judge: Judge) -> DataFacts:
-    """The data file and the sizes of its parts; no parts to judge with where there are no labels."""
+    """The data file and the sizes of its parts; what they are judged by."""
     sizes = {name: part.samples for name, part in judge.parts.items()}
     calibration = judge.compressor.calibration
     return DataFacts(
@@ -45,7 +45,10 @@ def data_facts(data: Dataset, judge: Judge) -> DataFacts:
         data.sha256,
         sizes.get("validation", 0),
         sizes.get("test", 0),
-        bool(sizes),
+        data.y is not None,
+        metric=data.metric.name,
+        unit=data.metric.unit,
+        drop_unit=data.metric.drop_unit,
         calibration_samples=0 if calibration is None else calibration.samples,
         calibration_name=data.path.name if calibration is None else calibration.path.name,
     )

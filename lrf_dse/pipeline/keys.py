@@ -53,6 +53,7 @@ def accuracy_key(
         model=model.sha256,
         batch=model.batch,
         data=_part(data),
+        metric=data.metric.version,
         seed=seed,
         # Keeping a layer changes nothing: a plan that replaces one layer is that layer judged alone.
         choices={c.layer.name: _weights(c, calibration) for c in choices if not c.is_dense},

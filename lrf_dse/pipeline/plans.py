@@ -124,9 +124,7 @@ def _plan_task(x: Exploration, choices: Sequence[Candidate], inputs: Sequence[Ar
 
 
 def _plan(x: Exploration, choices: Sequence[Candidate], measured: Measurement) -> Plan:
-    drop = x.judge.drop_points(choices)
-    known = x.judge.knows_accuracy
-    return Plan(
+    plan = Plan(
         id="",
         choices=tuple(choices),
         cycles=_plan_cycles(choices, measured, x.target),
@@ -135,13 +133,24 @@ def _plan(x: Exploration, choices: Sequence[Candidate], measured: Measurement) -
         flash_bytes=measured.flash_bytes,
         ram_bytes=measured.ram_bytes,
         weight_error=x.judge.weight_error(choices),
-        accuracy=x.judge.accuracy(choices, "validation").value if known else None,
-        drop_points=drop,
-        test_accuracy=x.judge.accuracy(choices, "test").value if known else None,
         seconds=measured.seconds,
         sweep=measured.sweep,
         builder=measured.builder,
         weights=x.judge.weights_key(choices),
+    )
+    return _judged(x, plan) if x.judge.knows_accuracy else plan
+
+
+def _judged(x: Exploration, plan: Plan) -> Plan:
+    validation, test = (x.judge.accuracy(plan.choices, part) for part in ("validation", "test"))
+    return replace(
+        plan,
+        accuracy=validation.value,
+        drop_points=validation.drop,
+        drop_interval=(validation.drop_low, validation.drop_high),
+        test_accuracy=test.value,
+        test_drop_points=test.drop,
+        test_drop_interval=(test.drop_low, test.drop_high),
     )
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import sqrt
-from typing import TypedDict
+from typing import Any, TypedDict
+
+from numpy.typing import NDArray
 
 from lrf_dse.models.compress import Compressor
 from lrf_dse.models.data import Dataset
-from lrf_dse.models.evaluate import top1
+from lrf_dse.models.evaluate import first_output
+from lrf_dse.models.metrics import Scores, dense_scale, drop_between
 from lrf_dse.pipeline.keys import accuracy_key, layer_error_key, plan_weights_key
 from lrf_dse.schema import Accuracy, Candidate, from_json, to_json
 from lrf_dse.store import Store
@@ -21,38 +24,62 @@ class _FittedTo(TypedDict):
 
 
 @dataclass(frozen=True, eq=False)
+class _Reference:
+    """The dense model on one part of the data: its first output, and its shares of the metric."""
+
+    output: NDArray[Any]
+    scores: Scores
+
+
+@dataclass(frozen=True, eq=False)
 class Judge:
     """Answers questions about quality, from the records where they know.
 
-    `parts` are the labelled parts of the data ("validation", "test"); empty when accuracy is unknown. The part that
-    fits see is the compressor's.
+    `parts` are the parts of the data that judge ("validation", "test"), in the metric that they carry; empty without
+    data. The part that fits see is the compressor's.
     """
 
     compressor: Compressor
     store: Store
     parts: Mapping[str, Dataset]
+    _references: dict[str, _Reference] = field(default_factory=dict)
 
     @property
     def knows_accuracy(self) -> bool:
-        """Whether there is labelled data."""
+        """Whether there is data to judge with."""
         return bool(self.parts)
 
     def accuracy(self, choices: Sequence[Candidate], part: str) -> Accuracy:
-        """Accuracy of the model with `choices` on one part of the data."""
+        """The metric of the model with `choices` on one part of the data, and the drop from the dense model's."""
         key = accuracy_key(self.compressor.model, self.parts[part], choices, **self._fitted_to)
         known = self.store.get(key)
         if known is not None:
             return from_json(Accuracy, known)  # type: ignore[no-any-return]
-        accuracy = top1(self.compressor.apply(choices), self.parts[part])
+        accuracy = self._judged(choices, part)
         context = {"choices": {c.layer.name: c.label for c in choices}}
         self.store.put(key, "accuracy", to_json(accuracy), context=context)
         return accuracy
 
+    def _judged(self, choices: Sequence[Candidate], part: str) -> Accuracy:
+        data = self.parts[part]
+        metric, dense = data.metric, self._dense(part)
+        scores = dense.scores
+        if any(not choice.is_dense for choice in choices):
+            scores = metric.shares(first_output(self.compressor.apply(choices), data), data.y, dense.output)
+        scale = dense_scale(metric, data.y, dense.output)
+        drop = drop_between(dense.scores, scores, metric, seed=self.compressor.seed, scale=scale)
+        return Accuracy(scores.value, data.samples, part, metric.name, drop.value, drop.low, drop.high)
+
+    def _dense(self, part: str) -> _Reference:
+        if part not in self._references:
+            data = self.parts[part]
+            output = first_output(self.compressor.apply([]), data)
+            self._references[part] = _Reference(output, data.metric.shares(output, data.y, output))
+        return self._references[part]
+
     def drop_points(self, choices: Sequence[Candidate]) -> float | None:
-        """Dense minus compressed accuracy on the validation part, in points; None when unknown."""
-        if not self.knows_accuracy:
-            return None
-        return self.accuracy([], "validation").value - self.accuracy(choices, "validation").value
+        """How much worse than dense on the validation part, in the metric's drop unit; None when unknown."""
+        return self.accuracy(choices, "validation").drop if self.knows_accuracy else None
 
     def squared_error(self, candidate: Candidate) -> float:
         """||W - TT||^2 of one layer; 0 for the dense choice."""

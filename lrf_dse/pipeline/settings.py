@@ -17,7 +17,8 @@ DEFAULT_TOP = 8
 class ExploreSettings:
     """`model` is explored for `target` with `data` (None: accuracy stays unknown) into the run folder `out`.
 
-    Fits see samples of `calibration`, or without it a part of `data` of their own.
+    Fits see samples of `calibration`, or without it a part of `data` of their own. `metric` is a name of
+    `models.metrics`, or module:function; without one the targets in `data` decide.
 
     `top` TT candidates a layer are compiled and measured; `finalists` whole models are. `seed` decides the
     split of the data and every random choice. `jobs` programs are built and run at a time. With a `board`, programs
@@ -29,6 +30,7 @@ class ExploreSettings:
     data: Path | None
     out: Path
     calibration: Path | None = None
+    metric: str | None = None
     batch: int | None = None
     top: int = DEFAULT_TOP
     seed: int = 0
@@ -51,7 +53,7 @@ class ExploreSettings:
         if self.data is None and self.calibration is not None:
             raise UsageError("--calibration needs --data: fits are chosen by the accuracy that they leave")
         if self.data is None and self.budgets.max_drop is not None:
-            raise UsageError("--max-drop needs --data with labels: without data the accuracy is unknown")
+            raise UsageError("--max-drop needs --data: without data the accuracy is unknown")
 
     @property
     def finalists(self) -> int:

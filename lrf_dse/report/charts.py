@@ -11,7 +11,7 @@ from typing import Literal
 
 from lrf_dse.plan.front import non_dominated
 from lrf_dse.report.axis import Axis, Unit, error_axis, make_axis
-from lrf_dse.report.info import PlanRow, ReportInfo
+from lrf_dse.report.info import DataFacts, PlanRow, ReportInfo
 
 LOG_SPAN = 6.0
 """A horizontal axis whose values span more than this factor is logarithmic."""
@@ -89,7 +89,7 @@ def _chart(
 ) -> Chart:
     y, heights, y_line, note = _vertical(info, [row for row, _ in values])
     plain = [ChartPoint(row, value, height) for (row, value), height in zip(values, heights, strict=True)]
-    points = _with_labels(plain, x, y, rising=info.accuracy_known)
+    points = _with_labels(plain, x, y, rising=note.startswith("Better is left and up"))
     members = non_dominated([(point.x, point.row.loss) for point in points])
     front = tuple(sorted((points[i] for i in members), key=lambda point: (point.x, point.y)))
     lines = []
@@ -103,29 +103,44 @@ def _chart(
     return Chart(name, title, x, y, tuple(points), front, tuple(lines), note)
 
 
-def _vertical(info: ReportInfo, rows: Sequence[PlanRow]) -> tuple[Axis, list[float], BudgetLine | None, str]:
-    """The vertical axis, each row's height on it, the drop budget's line, and the note under the chart."""
-    joins = "The line joins the plans that none beats in both axes."
+_Vertical = tuple[Axis, list[float], BudgetLine | None, str]
+"""The vertical axis, each row's height on it, the drop budget's line, and the note under the chart."""
+
+_JOINS = "The line joins the plans that none beats in both axes."
+
+
+def _vertical(info: ReportInfo, rows: Sequence[PlanRow]) -> _Vertical:
     if not info.accuracy_known:
         errors = [row.plan.weight_error for row in rows]
         axis = make_axis("relative weight error", errors, line=None, log=False, unit="plain")
-        unknown = "Accuracy is unknown (no labelled data): the weight error stands in, and does not predict accuracy."
-        return axis, errors, None, f"Better is left and down. {joins} {unknown}"
-    samples = info.data.validation_samples if info.data else 1000
-    note = f"Better is left and up. {joins} Accuracy on {samples:,} validation samples"
+        unknown = "Accuracy is unknown (no data): the weight error stands in, and does not predict accuracy."
+        return axis, errors, None, f"Better is left and down. {_JOINS} {unknown}"
+    data = info.data
+    samples, label = (data.validation_samples, f"{data.metric}, %") if data else (1000, "accuracy, %")
+    if data and data.unit != "%":
+        return _drop_axis(rows, info.budgets.max_drop, data)
+    note = f"Better is left and up. {_JOINS} Accuracy on {samples:,} validation samples"
     accuracies = [row.plan.accuracy or 0.0 for row in rows]
     drop = info.budgets.max_drop
     limit = None if drop is None else (info.dense.accuracy or 0.0) - drop
     text = f"accuracy drop ≤ {drop or 0:g}"
     if max(accuracies, default=0.0) - min(accuracies, default=0.0) <= ZOOM_POINTS:
-        axis = make_axis("top-1 accuracy, %", accuracies, line=limit, log=False, unit="plain")
+        axis = make_axis(label, accuracies, line=limit, log=False, unit="plain")
         return axis, accuracies, None if limit is None else BudgetLine("y", limit, text), f"{note}."
     floor = 50.0 / max(samples, 1)  # half a sample: where an accuracy of 100% stands on a logarithmic axis
     errors = [max(100.0 - accuracy, floor) for accuracy in accuracies]
     at = None if limit is None else max(100.0 - limit, floor)
-    axis = error_axis("top-1 accuracy, %", errors, line=at)
+    axis = error_axis(label, errors, line=at)
     note += "; the scale is logarithmic in the error rate, so equal steps are equal factors of error."
     return axis, errors, None if at is None else BudgetLine("y", at, text), note
+
+
+def _drop_axis(rows: Sequence[PlanRow], drop: float | None, data: DataFacts) -> _Vertical:
+    """How much worse than the dense model, for a metric that is no percentage."""
+    drops = [row.plan.drop_points or 0.0 for row in rows]
+    axis = make_axis(f"{data.metric}: drop, {data.drop_unit}", drops, line=drop, log=False, unit="plain")
+    note = f"Better is left and down. {_JOINS} Drop on {data.validation_samples:,} validation samples."
+    return axis, drops, None if drop is None else BudgetLine("y", drop, f"drop ≤ {drop:g}"), note
 
 
 # --- labels -----------------------------------------------------------------------------------------------------------

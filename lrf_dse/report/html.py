@@ -43,7 +43,15 @@ def render_html(info: ReportInfo, *, stills: Mapping[str, bytes]) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        count=count, size=size, ratio=ratio, fixed=fixed, points=points, duration=duration, short=short
+        count=count,
+        size=size,
+        ratio=ratio,
+        fixed=fixed,
+        points=points,
+        duration=duration,
+        short=short,
+        value=value,
+        interval=interval,
     )
     drawn = charts(info)
     return environment.get_template("report.html.j2").render(
@@ -116,6 +124,24 @@ def fixed(value: float | None, digits: int = 2) -> str:
     '97.55'
     """
     return DASH if value is None else f"{value:,.{digits}f}"
+
+
+def value(number: float | None, unit: str) -> str:
+    """A metric's value: two digits for percentages, four that count for anything else.
+
+    >>> value(97.5512, "%"), value(0.0012345, "")
+    ('97.55%', '0.001234')
+    """
+    return DASH if number is None else f"{number:.2f}%" if unit == "%" else f"{number:.4g}"
+
+
+def interval(bounds: tuple[float, float] | None) -> str:
+    """The 95% interval of a drop, written as changes: the worse end first.
+
+    >>> interval((-0.2, 1.0))
+    '−1.00 to +0.20'
+    """
+    return DASH if bounds is None else f"{points(bounds[1])} to {points(bounds[0])}"
 
 
 def points(value: float | None) -> str:
@@ -249,7 +275,8 @@ def hover(info: ReportInfo, row: PlanRow) -> str:
         f"flash {size(plan.flash_bytes)} ({ratio(row.flash_ratio)}), RAM {size(plan.ram_bytes)}",
     ]
     if plan.accuracy is not None:
-        lines.append(f"accuracy {fixed(plan.accuracy)}% ({points(plan.drop_points)} points)")
+        unit, drop_unit = (info.data.unit, info.data.drop_unit) if info.data else ("%", "points")
+        lines.append(f"accuracy {value(plan.accuracy, unit)} ({points(plan.drop_points)} {drop_unit})")
     lines.append(f"weight error {fixed(plan.weight_error, 3)}")
     for choice in plan.choices[:_HOVER_LAYERS]:
         lines.append(f"{html.escape(choice.layer.name)}: {html.escape(choice.label)}")

@@ -106,7 +106,8 @@ class FailedPlan:
 class DataFacts:
     """The data file, its hash, and how many samples each part has after the seeded split; labels may be missing.
 
-    Calibration samples are those that fits see; they may come from a file of their own.
+    Calibration samples are those that fits see; they may come from a file of their own. `metric` is what stands for
+    accuracy, `unit` its unit, and `drop_unit` that of being worse than the dense model.
     """
 
     name: str
@@ -116,6 +117,9 @@ class DataFacts:
     labelled: bool
     calibration_samples: int = 0
     calibration_name: str = ""
+    metric: str = "top1"
+    unit: str = "%"
+    drop_unit: str = "points"
 
 
 @dataclass(frozen=True)
@@ -241,7 +245,7 @@ class ReportInfo:
     @property
     def noise_points(self) -> float | None:
         """95% half width, in points, of the dense accuracy (normal approximation): smaller differences are noise."""
-        if not self.accuracy_known or self.data is None or not self.data.validation_samples:
+        if not self.accuracy_known or self.data is None or not self.data.validation_samples or self.data.unit != "%":
             return None
         share = (self.dense.accuracy or 0.0) / 100.0
         return 196.0 * sqrt(share * (1.0 - share) / self.data.validation_samples)
@@ -276,13 +280,16 @@ class ReportInfo:
         return f"{sources}. Cycles of one inference, not measured on a chip.{at}"
 
     def _accuracy_origin(self) -> str:
-        if self.data is None or not self.data.labelled or not self.accuracy_known:
-            return "unknown: no labelled data was given. The relative weight error stands in its place."
-        noise = f" At this sample size, differences below about {self.noise_points:.2f} points are noise (95%)."
+        if self.data is None or not self.accuracy_known:
+            return "unknown: no data was given. The relative weight error stands in its place."
+        noise = ""
+        if self.noise_points is not None:
+            noise = f" At this sample size, differences below about {self.noise_points:.2f} points are noise (95%)."
         return (
-            f"top-1 of the rewritten model by onnxruntime on {self.data.validation_samples:,} validation samples, "
-            f"which selection uses; test accuracy on {self.data.test_samples:,} samples that it never sees. "
-            f"Decomposers see {self.data.calibration_samples:,} others.{noise}"
+            f"{self.data.metric} of the rewritten model by onnxruntime on {self.data.validation_samples:,} validation "
+            f"samples, which selection uses; test accuracy on {self.data.test_samples:,} samples that it never sees. "
+            f"Decomposers see {self.data.calibration_samples:,} others. Intervals are 95%, by a paired bootstrap: the "
+            f"same samples for the plan and the dense model.{noise}"
         )
 
 

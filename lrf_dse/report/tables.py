@@ -13,6 +13,7 @@ from dataclasses import asdict
 from typing import Any
 
 from lrf_dse.report.info import CandidateResult, PlanRow, ReportInfo, target_figures
+from lrf_dse.schema import Plan
 
 SUMMARY_VERSION = 1
 
@@ -68,10 +69,23 @@ def _plan_cells(info: ReportInfo, row: PlanRow) -> dict[str, Any]:
         "accuracy": plan.accuracy,
         "drop_points": plan.drop_points,
         "test_accuracy": plan.test_accuracy,
+        **_drops(plan),
         "speedup": row.speedup,
         "flash_ratio": row.flash_ratio,
         **{f"choice {choice.layer.name}": choice.label for choice in plan.choices},
         **{f"kernel {choice.layer.name}": choice.kernel for choice in plan.choices},
+    }
+
+
+def _drops(plan: Plan) -> dict[str, Any]:
+    """The intervals of the drop, and the drop on the test part."""
+    interval, test = plan.drop_interval or (None, None), plan.test_drop_interval or (None, None)
+    return {
+        "drop_low": interval[0],
+        "drop_high": interval[1],
+        "test_drop": plan.test_drop_points,
+        "test_drop_low": test[0],
+        "test_drop_high": test[1],
     }
 
 
@@ -186,6 +200,7 @@ def _plan_object(info: ReportInfo, row: PlanRow) -> dict[str, Any]:
         "accuracy_samples": data.validation_samples if data is not None and known else None,
         "drop_points": plan.drop_points,
         "test_accuracy": plan.test_accuracy,
+        **_drops(plan),
         "test_samples": data.test_samples if data is not None and plan.test_accuracy is not None else None,
         "speedup": row.speedup,
         "flash_ratio": row.flash_ratio,

@@ -194,9 +194,14 @@ def test_data_that_is_no_npz(tiny: Path, content: bytes) -> None:
 
 USAGE: dict[str, tuple[list[str], tuple[str, ...]]] = {
     "no such data": (["--data", "no.npz"], ("no.npz", "no such file")),
-    "data is a folder": (["--data", "."], ("cannot be read",)),
+    "data is a folder": (["--data", "."], ("no .npy files",)),
     "max-drop without data": (["--max-drop", "1"], ("--max-drop", "--data")),
-    "max-drop without labels": (["--max-drop", "1", "--data", "unlabelled.npz"], ("--max-drop", "unlabelled.npz", "y")),
+    "a metric of labels without labels": (["--metric", "top5", "--data", "unlabelled.npz"], ("unlabelled.npz", "top5")),
+    "unknown metric": (["--metric", "f1", "--data", "tiny.npz"], ("'f1'", "top1, top5", "module:function")),
+    "a metric that is nowhere": (["--metric", "no_such:f", "--data", "tiny.npz"], ("no_such:f", "cannot be loaded")),
+    "data from nowhere": (["--data", "no_such:f"], ("no_such:f", "cannot be loaded")),
+    "calibration without data": (["--calibration", "tiny.npz"], ("--calibration", "--data")),
+    "mse of labels": (["--metric", "mse", "--data", "tiny.npz"], ("tiny.npz", "mse", "[8]")),
     "max-drop below zero": (["--max-drop", "-1", "--data", "tiny.npz"], ("--max-drop", "-1")),
     "max-drop NaN": (["--max-drop", "nan", "--data", "tiny.npz"], ("--max-drop", "nan")),
     "max-drop infinite": (["--max-drop", "inf", "--data", "tiny.npz"], ("--max-drop", "inf")),

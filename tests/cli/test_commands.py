@@ -30,7 +30,7 @@ def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("this was known")
 
     monkeypatch.setitem(BUILDERS, "iree", refuse)
-    monkeypatch.setattr("lrf_dse.pipeline.quality.top1", refuse)
+    monkeypatch.setattr("lrf_dse.pipeline.quality.first_output", refuse)
 
 
 def test_layers(tiny: Path) -> None:
@@ -178,7 +178,7 @@ def test_few_samples_are_a_warning(mine: Path) -> None:
 def test_without_data_plans_are_ranked_by_weight_error(mine: Path) -> None:
     done = command("explore", mine / "tiny.onnx", "--target", "spacemit-k1", "--top", 2, "-o", mine / "run")
     assert done.code == 0
-    assert done.err.startswith("warning: no labelled data") and done.err.count("\n") == 1
+    assert done.err.startswith("warning: NO DATA: the accuracy is UNKNOWN") and done.err.count("\n") == 1
     summary = result(mine / "run")
     assert summary["loss_kind"] == "weight_error"
     assert all(plan["accuracy"] is None and plan["drop_points"] is None for plan in summary["plans"])

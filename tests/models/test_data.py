@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto
 
 from lrf_dse.errors import DataError
-from lrf_dse.models.data import JUDGING_SHARES, SHARES, few_rows, load_data, split
+from lrf_dse.models.data import JUDGING_SHARES, SHARES, Dataset, few_rows, load_data, split
+from lrf_dse.models.metrics import METRICS
 from lrf_dse.models.model import Model
 from lrf_dse.models.reader import read_model
 
@@ -125,7 +126,7 @@ def test_bad_files(tmp_path: Path, fc: Model) -> None:
         assert "not a valid .npz" in refusal(path, fc)
     folder = tmp_path / "folder.npz"
     folder.mkdir()
-    assert "cannot be read" in refusal(folder, fc)
+    assert "no .npy files" in refusal(folder, fc)
     np.save(tmp_path / "x.npy", values(8, 6))
     assert "single .npy" in refusal(tmp_path / "x.npy", fc)
 
@@ -213,6 +214,10 @@ def test_integer_inputs(tmp_path: Path) -> None:
     assert "float32" in refusal(written(tmp_path, x=values(2, 3)), read)
     message = refusal(written(tmp_path, x=np.zeros((2, 3), int), y=np.array([0, 1])), read)
     assert "[3, 4]" in message, "no accuracy without one score per class"
+    tokens = load_data(written(tmp_path, x=np.zeros((2, 3), int), y=np.array([[0, 3, -1], [2, -1, -1]])), read)
+    assert tokens.y is not None and tokens.y.tolist() == [[0, 3, -1], [2, -1, -1]], "padding stays"
+    message = refusal(written(tmp_path, x=np.zeros((2, 3), int), y=np.array([[0, 4, -1], [2, -1, -1]])), read)
+    assert "label 4 is out of range" in message
 
 
 def test_a_model_without_a_batch_dimension(tmp_path: Path) -> None:
@@ -263,3 +268,79 @@ def test_every_part_has_a_sample(tmp_path: Path, fc: Model) -> None:
         assert min(part.samples for part in parts.values()) >= 1
     with pytest.raises(DataError, match="2 samples cannot be split into calibration, validation, test"):
         split(load_data(written(tmp_path, x=values(2, 6)), fc), 0)
+
+
+def test_a_folder_of_arrays(tmp_path: Path) -> None:
+    read = two_inputs(tmp_path)
+    folder = tmp_path / "arrays"
+    folder.mkdir()
+    for name, array in {"a": values(8, 6), "b": values(8, 6, seed=1), "y": LABELS}.items():
+        np.save(folder / f"{name}.npy", array)
+    data = load_data(folder, read)
+    np.testing.assert_array_equal(data.x["b"], values(8, 6, seed=1))
+    assert data.y is not None and data.y.tolist() == LABELS.tolist()
+    np.save(folder / "b.npy", values(8, 6, seed=2))
+    assert load_data(folder, read).sha256 != data.sha256
+    (folder / "a.npy").write_bytes(b"torn")
+    with pytest.raises(DataError, match=r"a\.npy: is not a valid \.npy file"):
+        load_data(folder, read)
+
+
+BATCHES = """
+import numpy as np
+X, Y = np.eye(6, dtype=np.float32), np.arange(6) % 4
+def pairs():
+    for k in range(3):
+        yield X, Y
+def for_ever():
+    while True:
+        yield {"x": np.zeros((30_000, 6), np.float32)}
+def whole():
+    return X
+def broken():
+    yield X[99]
+def nothing():
+    return []
+"""
+
+
+def test_a_function_that_yields_batches(tmp_path: Path, fc: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "batches_of_mine.py").write_text(BATCHES, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+
+    def loaded(name: str) -> Dataset:
+        return load_data(Path(f"batches_of_mine:{name}"), fc)
+
+    data = loaded("pairs")
+    assert data.samples == 18 and data.y is not None and data.y.tolist() == [0, 1, 2, 3, 0, 1] * 3
+    assert (loaded("whole").samples, loaded("whole").y) == (6, None)
+    assert loaded("for_ever").samples == 120_000, "enough is enough"
+    assert loaded("whole").sha256 != data.sha256 == loaded("pairs").sha256
+    for name, words in {
+        "broken": "raised IndexError",
+        "nothing": "yields no batches",
+        "X": "is not a function",
+        "missing": "cannot be loaded",
+    }.items():
+        with pytest.raises(DataError, match=f"batches_of_mine:{name}: {words}"):
+            loaded(name)
+    with pytest.raises(DataError, match="no_such_module:f: cannot be loaded"):
+        load_data(Path("no_such_module:f"), fc)
+
+
+@pytest.mark.parametrize(
+    ("y", "metric"),
+    [(None, "agreement"), (LABELS, "top1"), (values(8, 4, seed=5), "mse")],
+)
+def test_the_targets_decide_the_metric(tmp_path: Path, fc: Model, y: NDArray[Any] | None, metric: str) -> None:
+    data = load_data(written(tmp_path, x=values(8, 6), **({} if y is None else {"y": y})), fc)
+    assert data.metric is METRICS[metric]
+
+
+def test_targets_that_the_metric_cannot_use(tmp_path: Path, fc: Model) -> None:
+    path = written(tmp_path, x=values(8, 6), y=values(8, 5))
+    with pytest.raises(DataError, match=r"metric mse compares it with the first output, \[4\] per sample"):
+        load_data(path, fc, METRICS["mse"])
+    with pytest.raises(DataError, match="has no labels y, which metric top5 needs"):
+        load_data(written(tmp_path, x=values(8, 6)), fc, METRICS["top5"])
+    assert load_data(written(tmp_path, x=values(8, 6), y=LABELS), fc, METRICS["agreement"]).y is not None

@@ -1,19 +1,15 @@
-"""Evaluation: samples become inferences of the model's batch, and top-1 counts."""
+"""Evaluation: samples become inferences of the model's batch."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
-from models.graphs import matmul_model, model, node, saved, values
+from models.graphs import matmul_model, model, node, values
 from onnx import TensorProto
 
 from lrf_dse.errors import DataError, ModelError
-from lrf_dse.models.data import Dataset, load_data
-from lrf_dse.models.evaluate import outputs, top1
-from lrf_dse.models.model import TensorSpec, batch_of, to_onnx
-from lrf_dse.models.reader import read_model
+from lrf_dse.models.evaluate import outputs
+from lrf_dse.models.model import TensorSpec, batch_of
 
 
 @pytest.mark.parametrize("samples", [1, 3, 4, 8, 9])
@@ -69,37 +65,6 @@ def spec(*shape: int) -> TensorSpec:
 )
 def test_batch_of(inputs: list[TensorSpec], outs: list[TensorSpec], batch: int | None) -> None:
     assert batch_of(inputs, outs) == batch
-
-
-@pytest.mark.parametrize("batch", [1, 3])
-def test_top1_counts_in_percent(tmp_path: Path, batch: int) -> None:
-    read = read_model(
-        saved(matmul_model(np.eye(4, dtype=np.float32), in_shape=(batch, 4), out_shape=(batch, 4)), tmp_path)
-    )
-    np.savez(tmp_path / "d.npz", x=np.eye(4, dtype=np.float32)[[0, 1, 2, 3, 0]], y=[0, 1, 2, 0, 1])
-    data = load_data(tmp_path / "d.npz", read)
-    accuracy = top1(to_onnx(read), data)
-    assert (accuracy.value, accuracy.samples, accuracy.part, accuracy.metric) == (60.0, 5, "all", "top1")
-
-
-def test_top1_of_scores_with_axes_of_one() -> None:
-    proto = model(
-        [node("MatMul", ["x", "w"], ["h"]), node("Unsqueeze", ["h", "axes"], ["y"])],
-        inputs={"x": (1, 4)},
-        outputs={"y": (1, 4, 1, 1)},
-        constants={"w": np.eye(4, dtype=np.float32), "axes": np.array([2, 3])},
-    )
-    data = Dataset(Path("d.npz"), {"x": np.eye(4, dtype=np.float32)}, np.arange(4), "")
-    assert top1(proto, data).value == 100.0
-
-
-def test_top1_needs_labels_and_scores() -> None:
-    data = Dataset(Path("d.npz"), {"x": values(3, 6)}, None, "")
-    with pytest.raises(DataError, match=r"d\.npz: has no labels"):
-        top1(matmul_model(), data)
-    tokens = Dataset(Path("d.npz"), {"x": values(3, 2, 6)}, np.arange(3), "")
-    with pytest.raises(DataError, match=r"\[2, 4\] per sample"):
-        top1(matmul_model(in_shape=(1, 2, 6), out_shape=(1, 2, 4)), tokens)
 
 
 def test_what_onnxruntime_refuses_is_one_line(capfd: pytest.CaptureFixture[str]) -> None:
