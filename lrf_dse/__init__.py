@@ -51,6 +51,7 @@ def explore(
     max_flash_bytes: int | None = None,
     max_ram_bytes: int | None = None,
     top: int | None = None,
+    evaluations: int | None = None,
     seed: int = 0,
     jobs: int = 2,
     board: Board | None = None,
@@ -67,7 +68,7 @@ def explore(
     """
     from lrf_dse.pipeline.context import silent
     from lrf_dse.pipeline.explore import explore_with
-    from lrf_dse.pipeline.settings import DEFAULT_TOP, ExploreSettings, default_out
+    from lrf_dse.pipeline.settings import DEFAULT_EVALUATIONS, DEFAULT_TOP, ExploreSettings, default_out
     from lrf_dse.plan.choice import Budgets
 
     settings = ExploreSettings(
@@ -78,6 +79,7 @@ def explore(
         metric=metric,
         out=default_out(Path(model), target) if out is None else Path(out),
         batch=batch,
+        evaluations=DEFAULT_EVALUATIONS if evaluations is None else evaluations,
         top=DEFAULT_TOP if top is None else top,
         seed=seed,
         jobs=jobs,

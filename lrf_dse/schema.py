@@ -261,7 +261,8 @@ class Plan:
     the timing model that means something for the target. `accuracy` is the metric on the validation part,
     `test_accuracy` on the part that selection never sees; `drop_points` and `test_drop_points` are how much worse than
     dense they are, in the metric's drop unit, with 95% intervals. They are None where no data was given. `weights` is
-    the key of what takes the place of the model's weights.
+    the key of what takes the place of the model's weights; with `sequential` later layers are fitted to what the
+    compressed earlier ones give them.
     """
 
     id: str
@@ -282,6 +283,7 @@ class Plan:
     sweep: Mapping[str, float] = field(default_factory=dict)
     builder: str = "iree"
     weights: str = ""
+    sequential: bool = False
 
     @property
     def cycles_span(self) -> tuple[float, float] | None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lrf_dse.cli.boards import OptionalHost, SshConfig, SshOption, SshPort, board_of
+from lrf_dse.cli.quality import Calibration, Data, Evaluations, MaxDrop, MetricName
 from lrf_dse.cli.show import (
     interval,
     metric_value,
@@ -22,26 +23,8 @@ from lrf_dse.cli.show import (
 from lrf_dse.errors import BudgetError, UsageError
 
 if TYPE_CHECKING:
+    from lrf_dse.pipeline.run import Run
     from lrf_dse.report.info import PlanRow, ReportInfo
-
-
-Data = Annotated[
-    Path | None,
-    typer.Option(
-        help="Samples x and targets y: an .npz, a folder of .npy, or module:function. Without it accuracy is unknown."
-    ),
-]
-MetricName = Annotated[
-    str | None,
-    typer.Option(
-        "--metric",
-        help="top1, top5, balanced, agreement (with the dense model), mse, cosine, or module:function. "
-        "Default: top1 with labels, mse with values, agreement without y.",
-    ),
-]
-Calibration = Annotated[
-    Path | None, typer.Option(help="Samples that decomposers see, such as training data; default a part of --data.")
-]
 
 
 def command(
@@ -51,12 +34,11 @@ def command(
     calibration: Calibration = None,
     metric: MetricName = None,
     batch: Annotated[int | None, typer.Option(help="Batch size for a model with a dynamic batch dimension.")] = None,
-    max_drop: Annotated[
-        float | None, typer.Option(help="What may be lost: points of a metric in percent; else % of dense.")
-    ] = None,
+    max_drop: MaxDrop = None,
     max_bytes: Annotated[int | None, typer.Option(help="Flash budget: weights and code, in bytes.")] = None,
     max_ram: Annotated[int | None, typer.Option(help="RAM budget: buffers and stack, in bytes.")] = None,
     top: Annotated[int | None, typer.Option(help="Factorised candidates measured for each layer.")] = None,
+    evaluations: Evaluations = None,
     seed: Annotated[int, typer.Option(help="Seed of the data split and of every random choice.")] = 0,
     jobs: Annotated[int, typer.Option(help="Programs built and run at a time.")] = 2,
     threads: Annotated[str, typer.Option(help="Numbers of threads to measure whole models on, such as 1,2,4.")] = "1",
@@ -85,12 +67,18 @@ def command(
             max_flash_bytes=max_bytes,
             max_ram_bytes=max_ram,
             top=top,
+            evaluations=evaluations,
             seed=seed,
             jobs=jobs,
             board=where,
             threads=_numbers(threads),
             progress=progress,
         )
+    _show_run(run, as_json=as_json)
+
+
+def _show_run(run: Run, *, as_json: bool) -> None:
+    """The result on standard output, warnings on standard error; no plan within the budgets is a failure."""
     info = run.info
     if as_json:
         import json

@@ -1,4 +1,9 @@
-"""Train what a plan put in the place of a model's weights: end to end where TensorFlow knows every operation.
+"""Weights of a whole plan: what depends on more than one layer's own inputs.
 
-graph is an ONNX model as TensorFlow variables, operations what its nodes mean, objective the loss, train the epochs.
+    sequential   later layers fitted to what the compressed earlier ones really give them
+    train        end to end, where TensorFlow knows every operation: graph is an ONNX model as TensorFlow variables,
+                 operations what its nodes mean, objective the loss, checkpoint what a stopped training goes on from
+
+Every way returns `models.rewrite.Replacement`s by layer name, so that a plan is judged, kept and exported in the same
+manner however its weights came about. This room knows models and fits; it knows no target, runner or record.
 """

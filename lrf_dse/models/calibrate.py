@@ -6,7 +6,8 @@ a time, and a block of rows per layer. It reads no file and fits nothing.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import partial
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
@@ -47,8 +48,57 @@ def layer_moments(
     sums = {_source(site): MomentSum(site.layer.in_features, seed=seed) for site in sites}
     if not sums:
         return {}
-    values = list(dict.fromkeys(name for name, _ in sums if name not in inputs))
-    session = session_of(_exposing(model, sites, values)) if values else None
+    reader = _Reader(to_onnx(model), sites, inputs)
+    for feed, start, counting in _inferences(model, inputs, seed):
+        for source, rows in reader.rows(feed, start).items():
+            counting(sums[source], rows)
+    moments = {source: total.moment() for source, total in sums.items()}
+    return {site.layer.name: moments[_source(site)] for site in sites}
+
+
+def joint_moment(
+    model: Model, changed: onnx.ModelProto, inputs: Mapping[str, NDArray[Any]], *, layer: str, seed: int
+) -> Moment:
+    """The moment of rows [x_a, x_d]: what `layer` reads in `changed`, a rewritten `model`, and what it read before.
+
+    `changed` still holds the value that the layer reads, by its name. See `layer_moments` for the rest.
+    """
+    site = model.site(layer)
+    total = MomentSum(2 * site.layer.in_features, seed=seed)
+    actual, wanted = (_Reader(proto, [site], inputs) for proto in (changed, to_onnx(model)))
+    for feed, start, counting in _inferences(model, inputs, seed):
+        rows = [reader.rows(feed, start)[_source(site)] for reader in (actual, wanted)]
+        counting(total, np.concatenate(rows, axis=1))
+    return total.moment()
+
+
+class _Reader:
+    """Runs a model as far as the values that some layers read."""
+
+    def __init__(self, proto: onnx.ModelProto, sites: Collection[FcSite], inputs: Mapping[str, NDArray[Any]]) -> None:
+        self._sources = list(dict.fromkeys(map(_source, sites)))
+        self._values = list(dict.fromkeys(name for name, _ in self._sources if name not in inputs))
+        self._session = session_of(_exposing(proto, sites, self._values)) if self._values else None
+
+    def rows(self, feed: dict[str, NDArray[Any]], start: int) -> dict[Source, NDArray[Any]]:
+        """The rows that each source holds in one inference, that of sample `start`."""
+        found: dict[str, NDArray[Any]] = {}
+        if self._session is not None:
+            found = dict(zip(self._values, run_slice(self._session, feed, start), strict=True))
+        return {
+            (name, as_columns): _rows(found[name] if name in found else feed[name], as_columns, name)
+            for name, as_columns in self._sources
+        }
+
+
+Counting = Callable[[MomentSum, NDArray[Any]], None]
+"""Adds the rows of one inference to a sum, or holds them out."""
+
+
+def _inferences(
+    model: Model, inputs: Mapping[str, NDArray[Any]], seed: int
+) -> Iterator[tuple[dict[str, NDArray[Any]], int, Counting]]:
+    """The feed of every inference, its first sample, and how its rows are counted."""
     random = np.random.default_rng(seed)
     samples, step = len(next(iter(inputs.values()))), model.batch or 1
     inferences = ceil(samples / step)
@@ -57,12 +107,7 @@ def layer_moments(
         apart = set(random.permutation(inferences)[: round(HELD_OUT * inferences)].tolist())
     for k in range(inferences):
         feed = {name: _slice(array, k * step, model.batch) for name, array in inputs.items()}
-        found = {} if session is None else dict(zip(values, run_slice(session, feed, k * step), strict=True))
-        for (name, as_columns), total in sums.items():
-            value = found[name] if name in found else feed[name]
-            _count(total, _rows(value, as_columns, name), None if apart is None else k in apart, random)
-    moments = {source: total.moment() for source, total in sums.items()}
-    return {site.layer.name: moments[_source(site)] for site in sites}
+        yield feed, k * step, partial(_count, held_out=None if apart is None else k in apart, random=random)
 
 
 def _source(site: FcSite) -> Source:
@@ -71,11 +116,10 @@ def _source(site: FcSite) -> Source:
     return value.name, site.node.op_type == "Gemm" and is_set(site.node, "transA")
 
 
-def _exposing(model: Model, sites: Collection[FcSite], values: Collection[str]) -> onnx.ModelProto:
-    """The model with these inputs of layers as its only outputs: what comes after the last is not computed."""
+def _exposing(proto: onnx.ModelProto, sites: Collection[FcSite], values: Collection[str]) -> onnx.ModelProto:
+    """`proto` with these inputs of layers as its only outputs: what comes after the last is not computed."""
     from onnx import TensorProto, helper
 
-    proto = to_onnx(model)
     ranks = {_source(site)[0]: len(site.node.inputs[0].shape) for site in sites}  # type: ignore[union-attr,arg-type]
     del proto.graph.output[:]
     proto.graph.output.extend(
@@ -100,7 +144,7 @@ def _rows(value: NDArray[Any], as_columns: bool, name: str) -> NDArray[Any]:
     return rows
 
 
-def _count(total: MomentSum, rows: NDArray[Any], held_out: bool | None, random: np.random.Generator) -> None:
+def _count(total: MomentSum, rows: NDArray[Any], *, held_out: bool | None, random: np.random.Generator) -> None:
     """Add rows to the moment or to what is held out; None: hold out some of them, but never all."""
     if held_out is None:
         order = random.permutation(len(rows))

@@ -24,7 +24,7 @@ from lrf_dse.models.model import Model, to_onnx
 from lrf_dse.models.reader import read_model
 from lrf_dse.models.targets import load_metric
 from lrf_dse.pipeline.context import Exploration, Progress, silent
-from lrf_dse.pipeline.facts import data_facts, layer_funnels, model_facts
+from lrf_dse.pipeline.facts import data_facts, layer_funnels, model_facts, search_facts
 from lrf_dse.pipeline.layers import measure_layers, narrow_spaces
 from lrf_dse.pipeline.plans import choose_plan, measure_plans, select_finalists
 from lrf_dse.pipeline.quality import Judge
@@ -55,7 +55,7 @@ def explore_with(settings: ExploreSettings, *, progress: Progress = silent) -> R
     tools = bench.tools  # a missing one is told before a folder is made
     with _naming_the_folder(settings.out), Store(settings.out) as store:
         _claim_folder(store, settings, model, target)
-        judge = Judge(Compressor(model, seed=settings.seed, calibration=calibration), store, parts)
+        judge = Judge(Compressor(model, seed=settings.seed, calibration=calibration), store, parts, settings.out)
         x = Exploration(settings, model, bench, store, judge, data, tools, progress)
         x.warnings.extend(_warnings(model, calibration, parts))
         info = _explore(x)
@@ -90,8 +90,9 @@ def _naming_the_folder(folder: Path) -> Iterator[None]:
 def _explore(x: Exploration) -> ReportInfo:
     spaces = narrow_spaces(x)
     results = measure_layers(x, spaces)
-    combinations = select_finalists(x, results)
-    plans, failed = measure_plans(x, combinations)
+    found = select_finalists(x, results)
+    plans, failed = measure_plans(x, found.finalists)
+    x.judge.forget_weights(plans)
     chosen, reason = choose_plan(x, plans)
     return ReportInfo(
         title=f"{x.model.path.name} on {x.target.title}",
@@ -104,6 +105,7 @@ def _explore(x: Exploration) -> ReportInfo:
         funnel=layer_funnels(spaces),
         candidates=results,
         plans=plans,
+        search=search_facts(found),
         chosen=chosen,
         chosen_reason=reason,
         instructions_source=_instructions_source(x.tools),
@@ -163,6 +165,7 @@ def _command(settings: ExploreSettings) -> str:
         "--max-bytes": budgets.max_flash_bytes,
         "--max-ram": budgets.max_ram_bytes,
         "--top": settings.top,
+        "--evaluations": settings.evaluations,
         "--seed": settings.seed,
         "-o": settings.out,
     }

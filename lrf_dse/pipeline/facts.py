@@ -9,7 +9,16 @@ from lrf_dse.cost.prune import PruneResult
 from lrf_dse.models.data import Dataset
 from lrf_dse.models.model import Model, TensorSpec
 from lrf_dse.pipeline.quality import Judge
-from lrf_dse.report.info import DataFacts, LayerFacts, LayerFunnel, ModelFacts, TensorFacts
+from lrf_dse.plan.search import Search
+from lrf_dse.report.info import (
+    DataFacts,
+    LayerFacts,
+    LayerFunnel,
+    ModelFacts,
+    PredictionFacts,
+    SearchFacts,
+    TensorFacts,
+)
 from lrf_dse.schema import FcLayer
 
 
@@ -52,6 +61,18 @@ def data_facts(data: Dataset, judge: Judge) -> DataFacts:
         calibration_samples=0 if calibration is None else calibration.samples,
         calibration_name=data.path.name if calibration is None else calibration.path.name,
     )
+
+
+def search_facts(found: Search) -> SearchFacts:
+    """How losses were predicted, and what they were."""
+    rows = tuple(
+        PredictionFacts(
+            {choice.layer.name: choice.label for choice in p.combination.choices if not choice.is_dense},
+            *(p.summed, p.predicted, p.measured),
+        )
+        for p in found.predictions
+    )
+    return SearchFacts(rows, found.rounds, found.stable)
 
 
 def layer_funnels(spaces: Mapping[FcLayer, PruneResult]) -> tuple[LayerFunnel, ...]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from lrf_dse.finetune.sequential import SEQUENTIAL_VERSION
 from lrf_dse.models.compress import METHODS_VERSION, get_method
 from lrf_dse.models.data import Dataset
 from lrf_dse.models.model import Model
@@ -45,7 +46,13 @@ def plan_timing_key(model: Model, choices: Iterable[Candidate], target: Target, 
 
 
 def accuracy_key(
-    model: Model, data: Dataset, choices: Iterable[Candidate], *, calibration: Dataset | None, seed: int
+    model: Model,
+    data: Dataset,
+    choices: Iterable[Candidate],
+    *,
+    calibration: Dataset | None,
+    seed: int,
+    sequential: bool = False,
 ) -> str:
     """Key of an accuracy on one part of the data; `calibration` counts where a choice is fitted to it."""
     return content_key(
@@ -56,18 +63,15 @@ def accuracy_key(
         metric=data.metric.version,
         seed=seed,
         # Keeping a layer changes nothing: a plan that replaces one layer is that layer judged alone.
-        choices={c.layer.name: _weights(c, calibration) for c in choices if not c.is_dense},
+        **_fitted(choices, calibration, sequential),
     )
 
 
-def plan_weights_key(model: Model, choices: Iterable[Candidate], *, calibration: Dataset | None, seed: int) -> str:
+def plan_weights_key(
+    model: Model, choices: Iterable[Candidate], *, calibration: Dataset | None, seed: int, sequential: bool = False
+) -> str:
     """Key of everything that a plan puts in the place of the model's weights."""
-    return content_key(
-        "plan-weights",
-        model=model.sha256,
-        seed=seed,
-        choices={c.layer.name: _weights(c, calibration) for c in choices if not c.is_dense},
-    )
+    return content_key("plan-weights", model=model.sha256, seed=seed, **_fitted(choices, calibration, sequential))
 
 
 def space_key(model: Model, layer: FcLayer, target: Target, *, top: int, seed: int) -> str:
@@ -98,6 +102,12 @@ def layer_error_key(model: Model, candidate: Candidate, *, calibration: Dataset 
 def _computation(candidate: Candidate) -> dict[str, Any]:
     shape = None if candidate.tt_shape is None else to_json(candidate.tt_shape)
     return {"shape": shape, "order": candidate.order, "kernel": candidate.kernel, "threads": candidate.threads}
+
+
+def _fitted(choices: Iterable[Candidate], calibration: Dataset | None, sequential: bool) -> dict[str, Any]:
+    """What decides all weights of a model; a layer that is kept is no choice. A sequential correction sees data."""
+    facts: dict[str, Any] = {"choices": {c.layer.name: _weights(c, calibration) for c in choices if not c.is_dense}}
+    return facts | ({"sequential": [SEQUENTIAL_VERSION, _part(calibration)]} if sequential else {})
 
 
 def _weights(candidate: Candidate, calibration: Dataset | None) -> dict[str, Any] | None:

@@ -8,8 +8,8 @@ from lrf_dse.cost.latency import roofline
 from lrf_dse.cost.prune import PruneResult, prune
 from lrf_dse.pipeline.context import Exploration
 from lrf_dse.pipeline.keys import space_key, timing_key
-from lrf_dse.pipeline.methods import best
-from lrf_dse.pipeline.timing import Task, layer_program
+from lrf_dse.pipeline.methods import Judged, judge_layers
+from lrf_dse.pipeline.timing import Outcome, Task, layer_program
 from lrf_dse.report.info import CandidateResult
 from lrf_dse.schema import Candidate, Failure, FcLayer, Measurement, dense_candidate, from_json, to_json
 from lrf_dse.tt.spectra import layer_spectra
@@ -47,25 +47,30 @@ def measure_layers(x: Exploration, spaces: dict[FcLayer, PruneResult]) -> tuple[
     ]
     tasks = {candidate: _layer_task(x, candidate) for candidate in dict.fromkeys(candidates)}
     outcomes = x.measure("measure layers", list(tasks.values()))
-    results = []
-    for done, (candidate, task) in enumerate(tasks.items()):
-        x.progress("judge layers", done, len(tasks))
-        outcome = outcomes[task.key]
-        measured = outcome if isinstance(outcome, Measurement) else None
-        winner = best(candidate, x.judge) if measured else candidate
-        results.append(
-            CandidateResult(
-                winner,
-                roofline(candidate, x.target),
-                measurement=measured,
-                failure=outcome if isinstance(outcome, Failure) else None,
-                weight_error=_relative_error(x, winner) if measured else None,
-                output_error=x.judge.output_error(winner) if measured else None,
-                drop_points=x.judge.drop_points([winner]) if measured else None,
-            )
-        )
-    x.progress("judge layers", len(tasks), len(tasks))
-    return tuple(results)
+    usable = [candidate for candidate, task in tasks.items() if isinstance(outcomes[task.key], Measurement)]
+    judged = judge_layers(
+        usable,
+        x.judge,
+        evaluations=x.settings.layer_evaluations,
+        progress=lambda done, total: x.progress("judge layers", done, total),
+    )
+    return tuple(_result(x, candidate, outcomes[task.key], judged.get(candidate)) for candidate, task in tasks.items())
+
+
+def _result(x: Exploration, candidate: Candidate, outcome: Outcome, judged: Judged | None) -> CandidateResult:
+    if judged is None or isinstance(outcome, Failure):
+        assert isinstance(outcome, Failure)
+        return CandidateResult(candidate, roofline(candidate, x.target), failure=outcome)
+    winner = judged.candidate
+    return CandidateResult(
+        winner,
+        roofline(winner, x.target),
+        measurement=outcome,
+        weight_error=_relative_error(x, winner),
+        output_error=x.judge.output_error(winner),
+        drop_points=judged.drop,
+        drop_measured=judged.measured,
+    )
 
 
 def _layer_task(x: Exploration, candidate: Candidate) -> Task:

@@ -13,15 +13,13 @@ from lrf_dse.cost.latency import combine, roofline
 from lrf_dse.errors import BudgetError, RunError
 from lrf_dse.models.data import Dataset
 from lrf_dse.models.model import Model
-from lrf_dse.models.stored import to_bytes
 from lrf_dse.pipeline.context import Exploration
 from lrf_dse.pipeline.keys import plan_timing_key
-from lrf_dse.pipeline.run import weights_path
 from lrf_dse.pipeline.timing import Task
 from lrf_dse.plan.choice import choose, latency_of, latency_unit
+from lrf_dse.plan.search import Search, search
 from lrf_dse.plan.select import Combination, LayerOption, finalists
 from lrf_dse.report.info import CandidateResult, FailedPlan
-from lrf_dse.report.write import write_atomic
 from lrf_dse.runners.job import Array
 from lrf_dse.schema import Candidate, Measurement, Plan
 from lrf_dse.target import Target
@@ -30,8 +28,8 @@ if TYPE_CHECKING:
     import onnx
 
 
-def select_finalists(x: Exploration, results: Sequence[CandidateResult]) -> tuple[Combination, ...]:
-    """Whole models worth building, by predicted latency, sizes and loss."""
+def select_finalists(x: Exploration, results: Sequence[CandidateResult]) -> Search:
+    """Whole models worth building, by predicted latency and sizes, and losses measured and predicted in turn."""
     options: dict[str, list[LayerOption]] = {layer.name: [] for layer in x.model.fc_layers}
     for result in results:
         if result.measurement is not None:
@@ -39,10 +37,23 @@ def select_finalists(x: Exploration, results: Sequence[CandidateResult]) -> tupl
         elif result.candidate.is_dense and result.failure is not None:
             name, failure = result.candidate.layer.name, result.failure
             raise RunError(f"the dense layer {name} fails at stage {failure.stage}: {failure.reason}")
-    max_drop = x.settings.budgets.max_drop
-    # A sum of drops measured one by one overstates some plans' drop: leave room before discarding them unmeasured.
-    return finalists(
-        list(options.values()), x.settings.finalists, max_loss=None if max_drop is None else 1.5 * max_drop
+    layers, count = list(options.values()), x.settings.finalists
+    if not x.judge.knows_accuracy:
+        return Search(finalists(layers, count), (), 0, True)
+    done = 0
+
+    def measure(combination: Combination) -> float:
+        nonlocal done
+        done += 1
+        x.progress("judge whole models", done, x.settings.plan_evaluations)
+        return max(0.0, x.judge.best_drop(combination.choices) or 0.0)
+
+    return search(
+        layers,
+        count,
+        measure=measure,
+        evaluations=x.settings.plan_evaluations,
+        max_loss=x.settings.budgets.max_drop,
     )
 
 
@@ -80,7 +91,7 @@ def measure_plans(
         outcome = outcomes[task.key]
         if isinstance(outcome, Measurement):
             plans.append(_plan(x, choices, outcome))
-            keep_weights(x, choices, plans[-1].weights)
+            x.judge.keep_weights(plans[-1])
         elif all(choice.is_dense for choice in choices):
             raise RunError(f"the dense model fails at stage {outcome.stage}: {outcome.reason}")
         else:
@@ -124,6 +135,7 @@ def _plan_task(x: Exploration, choices: Sequence[Candidate], inputs: Sequence[Ar
 
 
 def _plan(x: Exploration, choices: Sequence[Candidate], measured: Measurement) -> Plan:
+    sequential = x.judge.sequential_wins(choices)
     plan = Plan(
         id="",
         choices=tuple(choices),
@@ -136,13 +148,14 @@ def _plan(x: Exploration, choices: Sequence[Candidate], measured: Measurement) -
         seconds=measured.seconds,
         sweep=measured.sweep,
         builder=measured.builder,
-        weights=x.judge.weights_key(choices),
+        weights=x.judge.weights_key(choices, sequential=sequential),
+        sequential=sequential,
     )
     return _judged(x, plan) if x.judge.knows_accuracy else plan
 
 
 def _judged(x: Exploration, plan: Plan) -> Plan:
-    validation, test = (x.judge.accuracy(plan.choices, part) for part in ("validation", "test"))
+    validation, test = (x.judge.accuracy(plan.choices, p, sequential=plan.sequential) for p in ("validation", "test"))
     return replace(
         plan,
         accuracy=validation.value,
@@ -152,13 +165,6 @@ def _judged(x: Exploration, plan: Plan) -> Plan:
         test_drop_points=test.drop,
         test_drop_interval=(test.drop_low, test.drop_high),
     )
-
-
-def keep_weights(x: Exploration, choices: Sequence[Candidate], key: str) -> None:
-    """Write what a plan puts in the place of the model's weights, once: exports need no data then."""
-    path = weights_path(x.settings.out, key)
-    if not path.exists():
-        write_atomic(path, to_bytes(x.judge.compressor.replacements(choices)))
 
 
 def _plan_cycles(choices: Sequence[Candidate], measured: Measurement, target: Target) -> float | None:

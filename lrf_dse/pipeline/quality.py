@@ -5,16 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import sqrt
+from pathlib import Path
 from typing import Any, TypedDict
 
 from numpy.typing import NDArray
 
-from lrf_dse.models.compress import Compressor
+from lrf_dse.finetune.sequential import can_correct, corrected
+from lrf_dse.models.compress import Compressor, replaced
 from lrf_dse.models.data import Dataset
 from lrf_dse.models.evaluate import first_output
 from lrf_dse.models.metrics import Scores, dense_scale, drop_between
+from lrf_dse.models.rewrite import Replacement
+from lrf_dse.models.stored import load_replacements, to_bytes
 from lrf_dse.pipeline.keys import accuracy_key, layer_error_key, plan_weights_key
-from lrf_dse.schema import Accuracy, Candidate, from_json, to_json
+from lrf_dse.pipeline.run import weights_path
+from lrf_dse.report.write import write_atomic
+from lrf_dse.schema import Accuracy, Candidate, Plan, from_json, to_json
 from lrf_dse.store import Store
 
 
@@ -36,12 +42,13 @@ class Judge:
     """Answers questions about quality, from the records where they know.
 
     `parts` are the parts of the data that judge ("validation", "test"), in the metric that they carry; empty without
-    data. The part that fits see is the compressor's.
+    data. The part that fits see is the compressor's. `folder` is the run's.
     """
 
     compressor: Compressor
     store: Store
     parts: Mapping[str, Dataset]
+    folder: Path
     _references: dict[str, _Reference] = field(default_factory=dict)
 
     @property
@@ -49,23 +56,28 @@ class Judge:
         """Whether there is data to judge with."""
         return bool(self.parts)
 
-    def accuracy(self, choices: Sequence[Candidate], part: str) -> Accuracy:
-        """The metric of the model with `choices` on one part of the data, and the drop from the dense model's."""
-        key = accuracy_key(self.compressor.model, self.parts[part], choices, **self._fitted_to)
+    def accuracy(self, choices: Sequence[Candidate], part: str, *, sequential: bool = False) -> Accuracy:
+        """The metric of the model with `choices` on one part of the data, and the drop from the dense model's.
+
+        `sequential`: later layers are fitted to what they really get (`finetune.sequential`).
+        """
+        data = self.parts[part]
+        key = accuracy_key(self.compressor.model, data, choices, **self._fitted_to, sequential=sequential)
         known = self.store.get(key)
         if known is not None:
             return from_json(Accuracy, known)  # type: ignore[no-any-return]
-        accuracy = self._judged(choices, part)
+        accuracy = self._judged(choices, part, sequential)
         context = {"choices": {c.layer.name: c.label for c in choices}}
         self.store.put(key, "accuracy", to_json(accuracy), context=context)
         return accuracy
 
-    def _judged(self, choices: Sequence[Candidate], part: str) -> Accuracy:
+    def _judged(self, choices: Sequence[Candidate], part: str, sequential: bool) -> Accuracy:
         data = self.parts[part]
         metric, dense = data.metric, self._dense(part)
         scores = dense.scores
         if any(not choice.is_dense for choice in choices):
-            scores = metric.shares(first_output(self.compressor.apply(choices), data), data.y, dense.output)
+            proto = replaced(self.compressor.model, self.replacements(choices, sequential=sequential))
+            scores = metric.shares(first_output(proto, data), data.y, dense.output)
         scale = dense_scale(metric, data.y, dense.output)
         drop = drop_between(dense.scores, scores, metric, seed=self.compressor.seed, scale=scale)
         return Accuracy(scores.value, data.samples, part, metric.name, drop.value, drop.low, drop.high)
@@ -80,6 +92,43 @@ class Judge:
     def drop_points(self, choices: Sequence[Candidate]) -> float | None:
         """How much worse than dense on the validation part, in the metric's drop unit; None when unknown."""
         return self.accuracy(choices, "validation").drop if self.knows_accuracy else None
+
+    def sequential_wins(self, choices: Sequence[Candidate]) -> bool:
+        """Whether the sequential correction leaves a smaller drop on the validation part; it is used only then."""
+        if not self.knows_accuracy or not can_correct(choices):
+            return False
+        own, corrected = (self.accuracy(choices, "validation", sequential=s).drop for s in (False, True))
+        return corrected < own
+
+    def best_drop(self, choices: Sequence[Candidate]) -> float | None:
+        """The smaller of the drops with and without the sequential correction, on the validation part."""
+        if not self.knows_accuracy:
+            return None
+        return self.accuracy(choices, "validation", sequential=self.sequential_wins(choices)).drop
+
+    def replacements(self, choices: Sequence[Candidate], *, sequential: bool) -> dict[str, Replacement]:
+        """What takes the place of the model's weights. What is corrected is kept at once: to correct is slow."""
+        if not sequential:
+            return self.compressor.replacements(choices)
+        path = weights_path(self.folder, self.weights_key(choices, sequential=True))
+        if path.exists():
+            return load_replacements(path)
+        made = corrected(self.compressor, choices)
+        write_atomic(path, to_bytes(made))
+        return made
+
+    def keep_weights(self, plan: Plan) -> None:
+        """Write what `plan` puts in the place of the model's weights, once: exports need no data then."""
+        path = weights_path(self.folder, plan.weights)
+        if not path.exists():
+            write_atomic(path, to_bytes(self.replacements(plan.choices, sequential=plan.sequential)))
+
+    def forget_weights(self, plans: Sequence[Plan]) -> None:
+        """Remove the weights of models that were judged and became no plan."""
+        kept = {plan.weights for plan in plans}
+        for path in weights_path(self.folder, "").parent.glob("*.npz"):
+            if path.stem not in kept:
+                path.unlink()
 
     def squared_error(self, candidate: Candidate) -> float:
         """||W - TT||^2 of one layer; 0 for the dense choice."""
@@ -101,9 +150,9 @@ class Judge:
             self.store.put(key, "layer_error", known, context=context)
         return known["squared"], known["output"]
 
-    def weights_key(self, choices: Sequence[Candidate]) -> str:
+    def weights_key(self, choices: Sequence[Candidate], *, sequential: bool) -> str:
         """Key of what the choices put in the place of the model's weights."""
-        return plan_weights_key(self.compressor.model, choices, **self._fitted_to)
+        return plan_weights_key(self.compressor.model, choices, **self._fitted_to, sequential=sequential)
 
     @property
     def _fitted_to(self) -> _FittedTo:

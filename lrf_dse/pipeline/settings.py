@@ -12,6 +12,9 @@ from lrf_dse.runners.board import Board
 
 DEFAULT_TOP = 8
 
+DEFAULT_EVALUATIONS = 400
+"""Evaluations of the model on the validation part: seconds on a small model, an hour or two on a large one."""
+
 
 @dataclass(frozen=True)
 class ExploreSettings:
@@ -23,6 +26,7 @@ class ExploreSettings:
     `top` TT candidates a layer are compiled and measured; `finalists` whole models are. `seed` decides the
     split of the data and every random choice. `jobs` programs are built and run at a time. With a `board`, programs
     are measured there; else under QEMU. Whole models are measured on each number of `threads`.
+    The validation part is evaluated at most about `evaluations` times before finalists stand.
     """
 
     model: Path
@@ -37,6 +41,7 @@ class ExploreSettings:
     jobs: int = 2
     board: Board | None = None
     threads: tuple[int, ...] = (1,)
+    evaluations: int = DEFAULT_EVALUATIONS
     budgets: Budgets = field(default_factory=Budgets)
 
     def __post_init__(self) -> None:
@@ -44,6 +49,8 @@ class ExploreSettings:
         for name, limit in zip(("--max-drop", "--max-bytes", "--max-ram"), limits, strict=True):
             if limit is not None and not 0 <= limit < inf:  # NaN is neither
                 raise UsageError(f"{name} must be a number from 0 on, got {limit}")
+        if self.evaluations < 1:
+            raise UsageError(f"--evaluations must be at least 1, got {self.evaluations}")
         if self.top < 1 or self.jobs < 1:
             raise UsageError(f"--top and --jobs must be at least 1, got {self.top} and {self.jobs}")
         if not self.threads or min(self.threads) < 1 or 1 not in self.threads:
@@ -54,6 +61,16 @@ class ExploreSettings:
             raise UsageError("--calibration needs --data: fits are chosen by the accuracy that they leave")
         if self.data is None and self.budgets.max_drop is not None:
             raise UsageError("--max-drop needs --data: without data the accuracy is unknown")
+
+    @property
+    def layer_evaluations(self) -> int:
+        """Evaluations with one layer replaced: half of them all."""
+        return max(1, self.evaluations // 2)
+
+    @property
+    def plan_evaluations(self) -> int:
+        """Whole models that are judged before finalists stand: the other half."""
+        return max(1, self.evaluations // 2)
 
     @property
     def finalists(self) -> int:

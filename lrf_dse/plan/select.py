@@ -145,32 +145,53 @@ def _thin(values: FloatArray, cap: int) -> npt.NDArray[np.intp]:
     return np.array(sorted(ends | {int(i) for i in best}), dtype=np.intp)
 
 
-def finalists(
-    layers: Sequence[Sequence[LayerOption]], count: int, *, max_loss: float | None = None, cap: int = BEAM_CAP
-) -> tuple[Combination, ...]:
-    """`count` combinations worth building as whole models: first the all-dense reference, then the rest by latency.
+def pool_of(layers: Sequence[Sequence[LayerOption]], *, cap: int = BEAM_CAP) -> tuple[Combination, ...]:
+    """Every combination that may be worth measuring, by the first prediction; the all-dense one comes first.
 
-    Always included, even beyond `count`: the all-dense one, the fastest, the smallest in flash, and the compressed
-    one with the smallest loss. The others are spread along the front in (latency, flash, loss). With `max_loss` the
-    spread stays within that predicted loss, and its fastest and smallest members come first: finalists are not wasted
-    on plans that no accuracy budget will admit. Every layer needs a dense option, else ValueError.
+    The front, and the compressed combination with the smallest loss. Every layer needs a dense option, else ValueError.
     """
     dense = _dense_combination(layers)
     front = [member for member in compose(layers, cap=cap) if not member.is_dense]
     gentle = _least_loss_compressed(layers)
-    pool = _distinct([dense, *front, *([gentle] if gentle else [])])
-    admitted = [i for i, member in enumerate(pool) if max_loss is None or member.loss <= max_loss]
+    return tuple(_distinct([dense, *front, *([gentle] if gentle else [])]))
+
+
+def finalists_of(
+    pool: Sequence[Combination], losses: Sequence[float], count: int, *, limits: Sequence[float | None]
+) -> tuple[int, ...]:
+    """Indices of about `count` members of `pool`, the all-dense first one, then the rest by latency.
+
+    `losses` are the best that is known of every member. Always included, even beyond `count`: the all-dense one, the
+    fastest, the smallest in flash, and the compressed one with the smallest loss. The others are spread along the front
+    in (latency, flash, loss). Members with a loss above their limit are left out of the spread, and the fastest and
+    smallest within theirs come first: finalists are not wasted on plans that no accuracy budget will admit.
+    """
+    compressed = [i for i, member in enumerate(pool) if not member.is_dense]
+    admitted = [i for i, loss in enumerate(losses) if (limit := limits[i]) is None or loss <= limit]
+    array = np.array([(m.latency, m.flash_bytes, loss) for m, loss in zip(pool, losses, strict=True)])
+    with_ram = np.column_stack([array, [member.ram_bytes for member in pool]])
     seeds = [0]
-    for members in (range(len(pool)), admitted):
-        if compressed := [i for i in members if not pool[i].is_dense]:
-            seeds += [min(compressed, key=lambda i: (pool[i].latency, pool[i].flash_bytes, pool[i].loss))]
-            seeds += [min(compressed, key=lambda i: (pool[i].flash_bytes, pool[i].latency, pool[i].loss))]
-    if gentle:
-        seeds += [[_numbers(member) for member in pool].index(_numbers(gentle))]
-    allowed = sorted({*seeds, *admitted})
-    array = np.array([(pool[i].latency, pool[i].flash_bytes, pool[i].loss) for i in allowed])
-    taken = [allowed[i] for i in spread(array, count, seeds=[allowed.index(i) for i in seeds])]
-    return tuple(pool[i] for i in sorted(taken, key=lambda i: (i != 0, pool[i].latency, pool[i].flash_bytes, i)))
+    for members in (compressed, sorted({*compressed} & {*admitted})):
+        if members:
+            seeds += [
+                min(members, key=lambda i: tuple(array[i])),
+                min(members, key=lambda i: tuple(array[i, [1, 0, 2]])),
+            ]
+    if compressed:
+        seeds += [min(compressed, key=lambda i: tuple(array[i, [2, 0, 1]]))]
+    useful = [i for i, on_front in zip(admitted, front_mask(with_ram[admitted]), strict=True) if on_front]
+    allowed = sorted({*seeds, *useful})
+    taken = [allowed[i] for i in spread(array[allowed], count, seeds=[allowed.index(i) for i in seeds])]
+    return tuple(sorted(taken, key=lambda i: (i != 0, *array[i, :2], i)))
+
+
+def finalists(
+    layers: Sequence[Sequence[LayerOption]], count: int, *, max_loss: float | None = None, cap: int = BEAM_CAP
+) -> tuple[Combination, ...]:
+    """The finalists by the first prediction alone; see `pool_of` and `finalists_of`."""
+    pool = pool_of(layers, cap=cap)
+    picked = finalists_of(pool, [member.loss for member in pool], count, limits=[max_loss] * len(pool))
+    return tuple(pool[i] for i in picked)
 
 
 def _numbers(member: Combination) -> tuple[float, ...]:

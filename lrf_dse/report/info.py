@@ -76,7 +76,8 @@ class CandidateResult:
     """What became of one candidate: its estimate, and a measurement or a failure (neither: not measured).
 
     `weight_error` is relative (Frobenius), `output_error` that of the layer's outputs on calibration rows held out;
-    `drop_points` is with only this layer replaced. None where unknown.
+    `drop_points` is with only this layer replaced, or read off the layer's curve where not `drop_measured`. None where
+    unknown.
     """
 
     candidate: Candidate
@@ -86,6 +87,7 @@ class CandidateResult:
     weight_error: float | None = None
     drop_points: float | None = None
     output_error: float | None = None
+    drop_measured: bool = True
 
     @property
     def status(self) -> str:
@@ -100,6 +102,28 @@ class FailedPlan:
     id: str
     choices: tuple[Candidate, ...]
     failure: Failure
+
+
+@dataclass(frozen=True)
+class PredictionFacts:
+    """One whole model that was judged to choose finalists; `choices` are those of its compressed layers.
+
+    Its drop as the sum of what each layer loses alone, as predicted when it was picked, and as measured.
+    """
+
+    choices: Mapping[str, str]
+    summed: float
+    predicted: float
+    measured: float
+
+
+@dataclass(frozen=True)
+class SearchFacts:
+    """How finalists were found: every prediction that was measured, in order; `stable` if the last round had no new."""
+
+    predictions: tuple[PredictionFacts, ...] = ()
+    rounds: int = 0
+    stable: bool = True
 
 
 @dataclass(frozen=True)
@@ -167,6 +191,7 @@ class ReportInfo:
     instructions_source: str
     budgets: Budgets = field(default_factory=Budgets)
     failed_plans: tuple[FailedPlan, ...] = ()
+    search: SearchFacts = SearchFacts()
     warnings: tuple[str, ...] = ()
     sizes_source: str = "weights and code of the linked riscv64 program; buffers and painted stack of its run"
     environment: Mapping[str, str] = field(default_factory=dict)

@@ -76,9 +76,9 @@ def test_a_hundred_layers_of_ten_options_take_seconds() -> None:
     sizes = rng.integers(1, 10**6, (100, 10, 3)).tolist()
     losses = rng.random((100, 10)).tolist()
     layers = [[option(r, *sizes[k][r], losses[k][r]) for r in range(10)] for k in range(100)]
-    start = time.perf_counter()
+    start = time.process_time()  # not the wall's: others may be at work on this machine
     found = finalists(layers, 8)
-    assert time.perf_counter() - start < 30
+    assert time.process_time() - start < 30
     assert len(found) == 8
 
 

@@ -1,0 +1,30 @@
+"""The options of a command that say what quality is: the data, the metric, what may be lost, how often to look."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Data = Annotated[
+    Path | None,
+    typer.Option(
+        help="Samples x and targets y: an .npz, a folder of .npy, or module:function. Without it accuracy is unknown."
+    ),
+]
+Calibration = Annotated[
+    Path | None, typer.Option(help="Samples that decomposers see, such as training data; default a part of --data.")
+]
+MetricName = Annotated[
+    str | None,
+    typer.Option(
+        "--metric",
+        help="top1, top5, balanced, agreement (with the dense model), mse, cosine, or module:function. "
+        "Default: top1 with labels, mse with values, agreement without y.",
+    ),
+]
+MaxDrop = Annotated[
+    float | None, typer.Option(help="What may be lost: points of a metric in percent; else % of the dense model's.")
+]
+Evaluations = Annotated[int | None, typer.Option(help="Times the model may be evaluated to choose plans; default 400.")]
