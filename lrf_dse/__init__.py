@@ -52,6 +52,8 @@ def explore(
     max_ram_bytes: int | None = None,
     top: int | None = None,
     evaluations: int | None = None,
+    finetune: int = 0,
+    train: str | Path | None = None,
     seed: int = 0,
     jobs: int = 2,
     board: Board | None = None,
@@ -62,7 +64,8 @@ def explore(
 
     `data` is an .npz with x and targets y, a folder of .npy files or "module:function"; without it the accuracy is
     unknown. It is split into calibration, validation and test parts; with `calibration` samples of their own, into the
-    latter two. `metric` is a name or "module:function" (see `models.metrics`); `max_drop` is in its drop unit. With a
+    latter two. `metric` is a name or "module:function" (see `models.metrics`); `max_drop` is in its drop unit. Plans
+    are trained for `finetune` epochs on `train`, without it on the calibration samples. With a
     `board` programs are measured there over SSH, else under QEMU; whole models on each number of `threads`. `out` is
     the run folder, by default reports/MODEL-TARGET. Raises an LrfDseError.
     """
@@ -80,6 +83,8 @@ def explore(
         out=default_out(Path(model), target) if out is None else Path(out),
         batch=batch,
         evaluations=DEFAULT_EVALUATIONS if evaluations is None else evaluations,
+        finetune=finetune,
+        train=None if train is None else Path(train),
         top=DEFAULT_TOP if top is None else top,
         seed=seed,
         jobs=jobs,

@@ -254,6 +254,21 @@ class Accuracy:
 
 
 @dataclass(frozen=True)
+class FineTuning:
+    """How weights were trained after they were fitted: `how` is "end to end" or "layer by layer".
+
+    `drops` are on the validation part, before training and after every epoch; `losses` one an epoch. `best_epoch` is
+    the one whose weights are kept, 0 where training did not help; `ended` says why it ended.
+    """
+
+    how: str
+    drops: tuple[float, ...]
+    losses: tuple[float, ...]
+    best_epoch: int
+    ended: str
+
+
+@dataclass(frozen=True)
 class Plan:
     """One choice per FC layer, measured as a whole model.
 
@@ -262,7 +277,8 @@ class Plan:
     `test_accuracy` on the part that selection never sees; `drop_points` and `test_drop_points` are how much worse than
     dense they are, in the metric's drop unit, with 95% intervals. They are None where no data was given. `weights` is
     the key of what takes the place of the model's weights; with `sequential` later layers are fitted to what the
-    compressed earlier ones give them.
+    compressed earlier ones give them. `finetuning` says how they were trained after that, if
+    they were (`weight_error` is from before).
     """
 
     id: str
@@ -284,6 +300,7 @@ class Plan:
     builder: str = "iree"
     weights: str = ""
     sequential: bool = False
+    finetuning: FineTuning | None = None
 
     @property
     def cycles_span(self) -> tuple[float, float] | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lrf_dse.cli.boards import OptionalHost, SshConfig, SshOption, SshPort, board_of
-from lrf_dse.cli.quality import Calibration, Data, Evaluations, MaxDrop, MetricName
+from lrf_dse.cli.quality import Calibration, Data, Evaluations, Finetune, MaxDrop, MetricName, Train
 from lrf_dse.cli.show import (
     interval,
     metric_value,
@@ -39,6 +39,8 @@ def command(
     max_ram: Annotated[int | None, typer.Option(help="RAM budget: buffers and stack, in bytes.")] = None,
     top: Annotated[int | None, typer.Option(help="Factorised candidates measured for each layer.")] = None,
     evaluations: Evaluations = None,
+    finetune: Finetune = 0,
+    train: Train = None,
     seed: Annotated[int, typer.Option(help="Seed of the data split and of every random choice.")] = 0,
     jobs: Annotated[int, typer.Option(help="Programs built and run at a time.")] = 2,
     threads: Annotated[str, typer.Option(help="Numbers of threads to measure whole models on, such as 1,2,4.")] = "1",
@@ -68,6 +70,8 @@ def command(
             max_ram_bytes=max_ram,
             top=top,
             evaluations=evaluations,
+            finetune=finetune,
+            train=train,
             seed=seed,
             jobs=jobs,
             board=where,
@@ -108,6 +112,7 @@ def show_result(info: ReportInfo) -> None:
     rows = [(funnel.layer, *(number(step.remaining) for step in funnel.steps)) for funnel in info.funnel]
     print_table("Design space: candidates left after each step", ("layer", *(f">{name}" for name in steps)), rows)
     _print_plans(info)
+    _print_tunings(info)
     _print_spans(info)
     for result in info.candidates:
         if result.failure is not None:
@@ -133,6 +138,18 @@ def _print_plans(info: ReportInfo) -> None:
     marked = [index for index, row in enumerate(info.rows) if row.is_chosen]
     cells = [_plan_cells(info, row) for row in info.rows]
     print_table(title, (*columns, *quality, *([">threads"] if _threaded(info) else []), *layers), cells, marked=marked)
+
+
+def _print_tunings(info: ReportInfo) -> None:
+    """What training won back, and what it does to the dense model."""
+    if info.finetuning is None or info.data is None:
+        return
+    rows = [
+        (name, percent(tuning.drops[0]), percent(min(tuning.drops)), str(tuning.best_epoch), tuning.how, tuning.ended)
+        for name, tuning in info.tunings
+    ]
+    columns = ("plan", f">drop before, {info.data.drop_unit}", ">after", ">best epoch", "how", "ended")
+    print_table(f"Fine-tuning on {info.finetuning.samples} samples: drops on the validation part", columns, rows)
 
 
 def _print_spans(info: ReportInfo) -> None:

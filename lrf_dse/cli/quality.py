@@ -28,3 +28,7 @@ MaxDrop = Annotated[
     float | None, typer.Option(help="What may be lost: points of a metric in percent; else % of the dense model's.")
 ]
 Evaluations = Annotated[int | None, typer.Option(help="Times the model may be evaluated to choose plans; default 400.")]
+Finetune = Annotated[int, typer.Option(help="Epochs that every plan is trained for, toward the dense model.")]
+Train = Annotated[
+    Path | None, typer.Option(help="Samples to train on, as --data; default what decomposers see. Never the test data.")
+]

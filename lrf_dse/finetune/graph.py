@@ -80,19 +80,6 @@ class TrainableGraph:
             self.variables[name].assign(value)
 
 
-def with_values(model: onnx.ModelProto, values: Mapping[str, Array]) -> onnx.ModelProto:
-    """A copy of `model` whose constants named in `values` hold these."""
-    import onnx
-    from onnx import numpy_helper
-
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    for tensor in copy.graph.initializer:
-        if tensor.name in values:
-            tensor.CopyFrom(numpy_helper.from_array(np.asarray(values[tensor.name], np.float32), tensor.name))
-    return copy
-
-
 def require_known(model: onnx.ModelProto) -> None:
     """Raise UsageError if the model holds an operation that it cannot be trained through."""
     for node in model.graph.node:

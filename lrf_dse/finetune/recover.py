@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from lrf_dse.models.compress import replaced
 from lrf_dse.models.model import Model
 from lrf_dse.models.rewrite import Replacement
+from lrf_dse.models.values import constants
 
 if TYPE_CHECKING:
     import onnx
@@ -45,13 +46,6 @@ def recover(
             changed.discard(name)
         found[layer] = _holding(replacement, _parts(flat, shapes))
     return found, {name: after[name] for name in sorted(changed)}
-
-
-def constants(proto: onnx.ModelProto) -> dict[str, Array]:
-    """The initializers of a model by name."""
-    from onnx import numpy_helper
-
-    return {tensor.name: numpy_helper.to_array(tensor) for tensor in proto.graph.initializer}
 
 
 def _in_place(model: Model, replacements: Mapping[str, Replacement]) -> dict[str, Replacement]:

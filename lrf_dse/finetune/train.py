@@ -19,16 +19,20 @@ from numpy.typing import NDArray
 
 from lrf_dse.errors import RunError
 from lrf_dse.finetune.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from lrf_dse.finetune.graph import TrainableGraph, with_values
+from lrf_dse.finetune.graph import TrainableGraph
 from lrf_dse.finetune.objective import Kind, Loss, objective
 from lrf_dse.models.data import Dataset
 from lrf_dse.models.evaluate import outputs
+from lrf_dse.models.values import with_values
 
 if TYPE_CHECKING:
     import onnx
 
 Array = NDArray[Any]
 Score = Callable[["onnx.ModelProto"], float]
+
+FINETUNE_VERSION = 1
+"""To be raised whenever training gives other weights for the same model, data and recipe."""
 
 AGREEMENT = 1e-3
 """How far TensorFlow's first output may lie from onnxruntime's, relative to max |y|: more is another function."""

@@ -20,6 +20,7 @@ from lrf_dse.models.data import Dataset
 from lrf_dse.models.discover import Array
 from lrf_dse.models.model import Model
 from lrf_dse.models.rewrite import KEPT, Replacement, rewrite
+from lrf_dse.models.values import with_values
 from lrf_dse.schema import Candidate, FcLayer, TTShape
 from lrf_dse.tt.contraction import Cores, to_matrix
 from lrf_dse.tt.moment import Moment, bias_shift, held_out_error
@@ -126,13 +127,17 @@ class Compressor:
         return replaced(self.model, self.replacements(choices))
 
 
-def replaced(model: Model, replacements: Mapping[str, Replacement]) -> onnx.ModelProto:
+def replaced(
+    model: Model, replacements: Mapping[str, Replacement], values: Mapping[str, Array] | None = None
+) -> onnx.ModelProto:
     """`model` with these replacements; dense layers get the layout that compiles best.
 
-    The reference is made in the same way: it must be the strongest.
+    The reference is made in the same way: it must be the strongest. `values` are those of other constants of the
+    result, by name, where they were trained.
     """
     stored_out_in = [name for name, site in model.sites.items() if not site.transposed]
-    return rewrite(model, dict.fromkeys(stored_out_in, KEPT) | dict(replacements))
+    rewritten = rewrite(model, dict.fromkeys(stored_out_in, KEPT) | dict(replacements))
+    return with_values(rewritten, values) if values else rewritten
 
 
 def get_method(name: str) -> Method:

@@ -23,7 +23,10 @@ def silent(_stage: str, _done: int, _total: int) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Exploration:
-    """What every stage needs. Stages are functions of it and of what the stage before found."""
+    """What every stage needs. Stages are functions of it and of what the stage before found.
+
+    `lessons` is what plans are trained on, None where they are not.
+    """
 
     settings: ExploreSettings
     model: Model
@@ -33,7 +36,13 @@ class Exploration:
     data: Dataset | None
     tools: dict[str, str]
     progress: Progress
+    lessons: Dataset | None = None
     warnings: list[str] = field(default_factory=list)
+
+    def warn_once(self, warning: str) -> None:
+        """Add a warning of the report, unless it is there."""
+        if warning not in self.warnings:
+            self.warnings.append(warning)
 
     @property
     def target(self) -> Target:

@@ -25,6 +25,7 @@ from lrf_dse.models.reader import read_model
 from lrf_dse.models.targets import load_metric
 from lrf_dse.pipeline.context import Exploration, Progress, silent
 from lrf_dse.pipeline.facts import data_facts, layer_funnels, model_facts, search_facts
+from lrf_dse.pipeline.finetuning import finetune_plans
 from lrf_dse.pipeline.layers import measure_layers, narrow_spaces
 from lrf_dse.pipeline.plans import choose_plan, measure_plans, select_finalists
 from lrf_dse.pipeline.quality import Judge
@@ -56,7 +57,8 @@ def explore_with(settings: ExploreSettings, *, progress: Progress = silent) -> R
     with _naming_the_folder(settings.out), Store(settings.out) as store:
         _claim_folder(store, settings, model, target)
         judge = Judge(Compressor(model, seed=settings.seed, calibration=calibration), store, parts, settings.out)
-        x = Exploration(settings, model, bench, store, judge, data, tools, progress)
+        lessons = _lessons(settings, model, calibration)
+        x = Exploration(settings, model, bench, store, judge, data, tools, progress, lessons)
         x.warnings.extend(_warnings(model, calibration, parts))
         info = _explore(x)
         store.put(RESULT_KEY, "result", to_json(info), context={"settings": to_json(settings)})
@@ -73,6 +75,15 @@ def _parts(settings: ExploreSettings, model: Model, data: Dataset | None) -> tup
         return fitted_to, split(data, settings.seed, JUDGING_SHARES)
     parts = split(data, settings.seed)
     return parts.pop("calibration"), parts
+
+
+def _lessons(settings: ExploreSettings, model: Model, calibration: Dataset | None) -> Dataset | None:
+    """What plans are trained on: nothing of it is in the parts that judge, if the user's files are different data."""
+    if not settings.finetune or calibration is None:
+        return None
+    if settings.train is None:
+        return calibration
+    return load_data(settings.train, model, None if settings.metric is None else load_metric(settings.metric))
 
 
 @contextmanager
@@ -92,7 +103,9 @@ def _explore(x: Exploration) -> ReportInfo:
     results = measure_layers(x, spaces)
     found = select_finalists(x, results)
     plans, failed = measure_plans(x, found.finalists)
-    x.judge.forget_weights(plans)
+    fitted = plans
+    plans, finetuning = finetune_plans(x, fitted)
+    x.judge.forget_weights([*fitted, *plans])
     chosen, reason = choose_plan(x, plans)
     return ReportInfo(
         title=f"{x.model.path.name} on {x.target.title}",
@@ -106,6 +119,7 @@ def _explore(x: Exploration) -> ReportInfo:
         candidates=results,
         plans=plans,
         search=search_facts(found),
+        finetuning=finetuning,
         chosen=chosen,
         chosen_reason=reason,
         instructions_source=_instructions_source(x.tools),
@@ -166,6 +180,8 @@ def _command(settings: ExploreSettings) -> str:
         "--max-ram": budgets.max_ram_bytes,
         "--top": settings.top,
         "--evaluations": settings.evaluations,
+        "--finetune": settings.finetune or None,
+        "--train": settings.train,
         "--seed": settings.seed,
         "-o": settings.out,
     }

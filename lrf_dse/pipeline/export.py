@@ -10,7 +10,7 @@ from lrf_dse.deploy.bundle import BundleRequest, write_bundle
 from lrf_dse.errors import StoreError
 from lrf_dse.models.compress import replaced
 from lrf_dse.models.reader import read_model
-from lrf_dse.models.stored import load_replacements
+from lrf_dse.models.stored import load_weights
 from lrf_dse.pipeline.plans import example_inputs
 from lrf_dse.pipeline.run import Run, weights_path
 from lrf_dse.report.info import ReportInfo
@@ -23,9 +23,10 @@ def export(run: Run, pick: str, out: Path) -> dict[str, Any]:
     if not run.model_path.exists():
         raise StoreError(f"{run.model_path}: the run's copy of the model is gone; run `lrf-dse explore` again")
     model = read_model(run.model_path)
+    weights = load_weights(weights_path(run.folder, plan.weights))
     request = BundleRequest(
         plan=plan,
-        model=replaced(model, load_replacements(weights_path(run.folder, plan.weights))),
+        model=replaced(model, weights.replacements, weights.values),
         inputs=example_inputs(model, None, seed=info.seed),
         target=info.target,
         accuracy=_accuracy(info, plan),

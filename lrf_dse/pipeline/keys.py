@@ -7,9 +7,11 @@ the model, the decomposition with its seed and every choice made in the model, n
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from typing import Any
 
 from lrf_dse.finetune.sequential import SEQUENTIAL_VERSION
+from lrf_dse.finetune.train import FINETUNE_VERSION, Recipe
 from lrf_dse.models.compress import METHODS_VERSION, get_method
 from lrf_dse.models.data import Dataset
 from lrf_dse.models.model import Model
@@ -72,6 +74,18 @@ def plan_weights_key(
 ) -> str:
     """Key of everything that a plan puts in the place of the model's weights."""
     return content_key("plan-weights", model=model.sha256, seed=seed, **_fitted(choices, calibration, sequential))
+
+
+def finetuning_key(weights: str, lessons: Dataset, recipe: Recipe, parts: Mapping[str, Dataset]) -> str:
+    """Key of a training that starts from the weights of that key; `parts` pick its epoch and judge it."""
+    return content_key(
+        "finetuning",
+        weights=weights,
+        lessons=_part(lessons),
+        recipe=asdict(recipe),
+        version=FINETUNE_VERSION,
+        parts={name: [*(_part(data) or ()), data.metric.version] for name, data in parts.items()},
+    )
 
 
 def space_key(model: Model, layer: FcLayer, target: Target, *, top: int, seed: int) -> str:

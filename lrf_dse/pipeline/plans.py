@@ -15,6 +15,7 @@ from lrf_dse.models.data import Dataset
 from lrf_dse.models.model import Model
 from lrf_dse.pipeline.context import Exploration
 from lrf_dse.pipeline.keys import plan_timing_key
+from lrf_dse.pipeline.quality import judged_fields
 from lrf_dse.pipeline.timing import Task
 from lrf_dse.plan.choice import choose, latency_of, latency_unit
 from lrf_dse.plan.search import Search, search
@@ -53,7 +54,8 @@ def select_finalists(x: Exploration, results: Sequence[CandidateResult]) -> Sear
         count,
         measure=measure,
         evaluations=x.settings.plan_evaluations,
-        max_loss=x.settings.budgets.max_drop,
+        # Training wins back what no prediction tells: plans that lose too much before it are finalists as well.
+        max_loss=None if x.lessons else x.settings.budgets.max_drop,
     )
 
 
@@ -156,15 +158,7 @@ def _plan(x: Exploration, choices: Sequence[Candidate], measured: Measurement) -
 
 def _judged(x: Exploration, plan: Plan) -> Plan:
     validation, test = (x.judge.accuracy(plan.choices, p, sequential=plan.sequential) for p in ("validation", "test"))
-    return replace(
-        plan,
-        accuracy=validation.value,
-        drop_points=validation.drop,
-        drop_interval=(validation.drop_low, validation.drop_high),
-        test_accuracy=test.value,
-        test_drop_points=test.drop,
-        test_drop_interval=(test.drop_low, test.drop_high),
-    )
+    return replace(plan, **judged_fields(validation, test))
 
 
 def _plan_cycles(choices: Sequence[Candidate], measured: Measurement, target: Target) -> float | None:

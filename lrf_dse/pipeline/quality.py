@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import sqrt
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from numpy.typing import NDArray
 
@@ -16,12 +16,15 @@ from lrf_dse.models.data import Dataset
 from lrf_dse.models.evaluate import first_output
 from lrf_dse.models.metrics import Scores, dense_scale, drop_between
 from lrf_dse.models.rewrite import Replacement
-from lrf_dse.models.stored import load_replacements, to_bytes
+from lrf_dse.models.stored import PlanWeights, load_weights, to_bytes
 from lrf_dse.pipeline.keys import accuracy_key, layer_error_key, plan_weights_key
 from lrf_dse.pipeline.run import weights_path
 from lrf_dse.report.write import write_atomic
 from lrf_dse.schema import Accuracy, Candidate, Plan, from_json, to_json
 from lrf_dse.store import Store
+
+if TYPE_CHECKING:
+    import onnx
 
 
 class _FittedTo(TypedDict):
@@ -66,17 +69,20 @@ class Judge:
         known = self.store.get(key)
         if known is not None:
             return from_json(Accuracy, known)  # type: ignore[no-any-return]
-        accuracy = self._judged(choices, part, sequential)
+        proto = None
+        if any(not choice.is_dense for choice in choices):
+            proto = replaced(self.compressor.model, self.replacements(choices, sequential=sequential))
+        accuracy = self.judged(proto, part)
         context = {"choices": {c.layer.name: c.label for c in choices}}
         self.store.put(key, "accuracy", to_json(accuracy), context=context)
         return accuracy
 
-    def _judged(self, choices: Sequence[Candidate], part: str, sequential: bool) -> Accuracy:
+    def judged(self, proto: onnx.ModelProto | None, part: str) -> Accuracy:
+        """The metric of a model on one part of the data, unrecorded; None is the dense model."""
         data = self.parts[part]
         metric, dense = data.metric, self._dense(part)
         scores = dense.scores
-        if any(not choice.is_dense for choice in choices):
-            proto = replaced(self.compressor.model, self.replacements(choices, sequential=sequential))
+        if proto is not None:
             scores = metric.shares(first_output(proto, data), data.y, dense.output)
         scale = dense_scale(metric, data.y, dense.output)
         drop = drop_between(dense.scores, scores, metric, seed=self.compressor.seed, scale=scale)
@@ -112,16 +118,17 @@ class Judge:
             return self.compressor.replacements(choices)
         path = weights_path(self.folder, self.weights_key(choices, sequential=True))
         if path.exists():
-            return load_replacements(path)
+            return dict(load_weights(path).replacements)
         made = corrected(self.compressor, choices)
-        write_atomic(path, to_bytes(made))
+        write_atomic(path, to_bytes(PlanWeights(made)))
         return made
 
     def keep_weights(self, plan: Plan) -> None:
         """Write what `plan` puts in the place of the model's weights, once: exports need no data then."""
         path = weights_path(self.folder, plan.weights)
         if not path.exists():
-            write_atomic(path, to_bytes(self.replacements(plan.choices, sequential=plan.sequential)))
+            replacements = self.replacements(plan.choices, sequential=plan.sequential)
+            write_atomic(path, to_bytes(PlanWeights(replacements)))
 
     def forget_weights(self, plans: Sequence[Plan]) -> None:
         """Remove the weights of models that were judged and became no plan."""
@@ -164,3 +171,15 @@ class Judge:
         total = sum(self.compressor.squared_norm(layer.name) for layer in layers)
         changed = sum(self.squared_error(choice) for choice in choices)
         return sqrt(changed / total) if total else 0.0
+
+
+def judged_fields(validation: Accuracy, test: Accuracy) -> dict[str, Any]:
+    """What a Plan holds of its accuracies, by field."""
+    return {
+        "accuracy": validation.value,
+        "drop_points": validation.drop,
+        "drop_interval": (validation.drop_low, validation.drop_high),
+        "test_accuracy": test.value,
+        "test_drop_points": test.drop,
+        "test_drop_interval": (test.drop_low, test.drop_high),
+    }

@@ -26,7 +26,8 @@ class ExploreSettings:
     `top` TT candidates a layer are compiled and measured; `finalists` whole models are. `seed` decides the
     split of the data and every random choice. `jobs` programs are built and run at a time. With a `board`, programs
     are measured there; else under QEMU. Whole models are measured on each number of `threads`.
-    The validation part is evaluated at most about `evaluations` times before finalists stand.
+    The validation part is evaluated at most about `evaluations` times before finalists stand. Then they are trained
+    for at most `finetune` epochs, on `train`, or without it on what fits see.
     """
 
     model: Path
@@ -42,6 +43,8 @@ class ExploreSettings:
     board: Board | None = None
     threads: tuple[int, ...] = (1,)
     evaluations: int = DEFAULT_EVALUATIONS
+    finetune: int = 0
+    train: Path | None = None
     budgets: Budgets = field(default_factory=Budgets)
 
     def __post_init__(self) -> None:
@@ -51,6 +54,12 @@ class ExploreSettings:
                 raise UsageError(f"{name} must be a number from 0 on, got {limit}")
         if self.evaluations < 1:
             raise UsageError(f"--evaluations must be at least 1, got {self.evaluations}")
+        if self.finetune < 0:
+            raise UsageError(f"--finetune must be a number of epochs from 0 on, got {self.finetune}")
+        if self.finetune and self.data is None:
+            raise UsageError("--finetune needs --data: the epoch that is kept is the best on its validation part")
+        if self.train is not None and not self.finetune:
+            raise UsageError("--train needs --finetune EPOCHS")
         if self.top < 1 or self.jobs < 1:
             raise UsageError(f"--top and --jobs must be at least 1, got {self.top} and {self.jobs}")
         if not self.threads or min(self.threads) < 1 or 1 not in self.threads:

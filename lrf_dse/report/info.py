@@ -24,7 +24,7 @@ from lrf_dse.plan.choice import (
     slower_than_dense,
 )
 from lrf_dse.plan.front import non_dominated
-from lrf_dse.schema import Candidate, Estimate, Failure, FcLayer, Measurement, Plan
+from lrf_dse.schema import Accuracy, Candidate, Estimate, Failure, FcLayer, FineTuning, Measurement, Plan
 from lrf_dse.target import Figure, Target
 
 
@@ -127,6 +127,22 @@ class SearchFacts:
 
 
 @dataclass(frozen=True)
+class FineTuningFacts:
+    """What plans were trained with: at most `epochs` of `samples` samples of the data `data`.
+
+    `control` is the dense model trained in the same way, `validation` and `test` its metric and its drop (negative: it
+    gained) from the dense model as it came.
+    """
+
+    epochs: int
+    data: str
+    samples: int
+    control: FineTuning
+    validation: Accuracy
+    test: Accuracy
+
+
+@dataclass(frozen=True)
 class DataFacts:
     """The data file, its hash, and how many samples each part has after the seeded split; labels may be missing.
 
@@ -191,6 +207,7 @@ class ReportInfo:
     instructions_source: str
     budgets: Budgets = field(default_factory=Budgets)
     failed_plans: tuple[FailedPlan, ...] = ()
+    finetuning: FineTuningFacts | None = None
     search: SearchFacts = SearchFacts()
     warnings: tuple[str, ...] = ()
     sizes_source: str = "weights and code of the linked riscv64 program; buffers and painted stack of its run"
@@ -266,6 +283,14 @@ class ReportInfo:
         """Cycles as seconds at the target's clock; None where either is unknown."""
         clock = self.target.core.freq_hz
         return None if cycles is None or clock is None else cycles / clock.value
+
+    @property
+    def tunings(self) -> tuple[tuple[str, FineTuning], ...]:
+        """(plan, how its training went) in the order of `rows`, the dense control first."""
+        if self.finetuning is None:
+            return ()
+        plans = [(row.plan.id, row.plan.finetuning) for row in self.rows if row.plan.finetuning is not None]
+        return (("dense control", self.finetuning.control), *plans)
 
     @property
     def noise_points(self) -> float | None:

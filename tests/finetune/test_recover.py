@@ -10,11 +10,11 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from lrf_dse.finetune.graph import with_values
-from lrf_dse.finetune.recover import constants, recover
+from lrf_dse.finetune.recover import recover
 from lrf_dse.models.compress import replaced
 from lrf_dse.models.reader import read_model
 from lrf_dse.models.rewrite import Replacement
+from lrf_dse.models.values import constants, with_values
 from lrf_dse.schema import Order
 
 RNG = np.random.default_rng(5)

@@ -11,10 +11,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 from lrf_dse.errors import StoreError
 from lrf_dse.finetune.checkpoint import load_checkpoint
-from lrf_dse.finetune.graph import with_values
 from lrf_dse.finetune.train import Epoch, Recipe, Tuned, finetune
 from lrf_dse.models.data import Dataset
 from lrf_dse.models.evaluate import outputs
+from lrf_dse.models.values import with_values
 
 FEATURES, HIDDEN, CLASSES = 12, 16, 3
 RECIPE = Recipe(epochs=4, batch=8, learning_rate=2e-2)

@@ -1,0 +1,146 @@
+"""The fine-tuning stage: every compressed plan is trained further, toward the dense model, on data of its own.
+
+Shapes stay, so what a plan costs is known already; only its weights and what they are worth change. The epoch that is
+kept is the best on the validation part, and not training counts as one. The dense model is trained in the same way and
+shown beside: what it gains was never lost by compression.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import isfinite
+from pathlib import Path
+
+from lrf_dse.errors import UsageError
+from lrf_dse.finetune.graph import require_known
+from lrf_dse.finetune.objective import Kind
+from lrf_dse.finetune.recover import recover
+from lrf_dse.finetune.sequential import can_correct, corrected
+from lrf_dse.finetune.train import Recipe, Tuned, finetune
+from lrf_dse.models.compress import Compressor, replaced
+from lrf_dse.models.data import Dataset
+from lrf_dse.models.rewrite import Replacement
+from lrf_dse.models.stored import PlanWeights, to_bytes
+from lrf_dse.pipeline.context import Exploration
+from lrf_dse.pipeline.keys import finetuning_key
+from lrf_dse.pipeline.quality import judged_fields
+from lrf_dse.pipeline.run import weights_path
+from lrf_dse.report.info import FineTuningFacts
+from lrf_dse.report.write import write_atomic
+from lrf_dse.schema import Accuracy, Candidate, FineTuning, Plan, from_json, to_json
+
+END_TO_END, LAYER_WISE = "end to end", "layer by layer"
+
+
+@dataclass(frozen=True, eq=False)
+class _Outcome:
+    """How the training of one plan went, the key of its weights, and the metric with them on both parts."""
+
+    tuning: FineTuning
+    weights: str
+    validation: Accuracy
+    test: Accuracy
+
+
+def finetune_plans(x: Exploration, plans: Sequence[Plan]) -> tuple[tuple[Plan, ...], FineTuningFacts | None]:
+    """The plans with trained weights where these leave a smaller drop on the validation part; and the dense control.
+
+    Plans that differ in threads alone share their weights. Without --finetune the plans are as they were.
+    """
+    lessons = x.lessons
+    if lessons is None:
+        return tuple(plans), None
+    unique = {plan.weights: plan for plan in plans if not plan.is_dense}
+    outcomes = {
+        weights: _outcome(x, lessons, plan, f"fine-tune plan {number} of {len(unique)}")
+        for number, (weights, plan) in enumerate(unique.items(), start=1)
+    }
+    control = _outcome(x, lessons, next(p for p in plans if p.is_reference), "fine-tune the dense control")
+    facts = FineTuningFacts(
+        x.settings.finetune, lessons.path.name, lessons.samples, control.tuning, control.validation, control.test
+    )
+    return tuple(_with(plan, outcomes.get(plan.weights)) for plan in plans), facts
+
+
+def _with(plan: Plan, outcome: _Outcome | None) -> Plan:
+    if outcome is None:
+        return plan
+    tuned = replace(plan, finetuning=outcome.tuning)
+    if outcome.tuning.best_epoch == 0:
+        return tuned
+    return replace(tuned, weights=outcome.weights, **judged_fields(outcome.validation, outcome.test))
+
+
+def _outcome(x: Exploration, lessons: Dataset, plan: Plan, stage: str) -> _Outcome:
+    """What training `plan` gives, from the records where they know."""
+    recipe = Recipe(x.settings.finetune, seed=x.settings.seed)
+    key = finetuning_key(plan.weights, lessons, recipe, x.judge.parts)
+    path, known = weights_path(x.settings.out, key), x.store.get(key)
+    if known is not None and path.exists():
+        validation, test = (from_json(Accuracy, known[part]) for part in ("validation", "test"))
+        return _Outcome(from_json(FineTuning, known["tuning"]), key, validation, test)
+    checkpoint = path.with_suffix(".checkpoint")
+    trained, tuning = _trained(x, lessons, plan, recipe, checkpoint=checkpoint, stage=stage)
+    proto = replaced(x.model, trained.replacements, trained.values)
+    validation, test = (x.judge.judged(proto, part) for part in ("validation", "test"))
+    write_atomic(path, to_bytes(trained))
+    context = {"choices": {choice.layer.name: choice.label for choice in plan.choices}}
+    record = {"tuning": to_json(tuning), "validation": to_json(validation), "test": to_json(test)}
+    x.store.put(key, "finetuning", record, context=context)
+    checkpoint.unlink(missing_ok=True)
+    return _Outcome(tuning, key, validation, test)
+
+
+def _trained(
+    x: Exploration, lessons: Dataset, plan: Plan, recipe: Recipe, *, checkpoint: Path, stage: str
+) -> tuple[PlanWeights, FineTuning]:
+    """End to end where every operation of the model can be trained through, else layer by layer."""
+    before = x.judge.replacements(plan.choices, sequential=plan.sequential)
+    proto = replaced(x.model, before)
+    try:
+        require_known(proto)
+    except UsageError as reason:
+        x.warn_once(f"{reason}; plans are fitted to the training data layer by layer instead")
+        return _layer_wise(x, lessons, plan.choices, before)
+    tuned = finetune(
+        proto,
+        lessons,
+        recipe,
+        teacher=x.judge.compressor.apply([]),
+        kind=_kind(lessons),
+        batch=x.model.batch,
+        score=lambda model: x.judge.judged(model, "validation").drop,
+        checkpoint=checkpoint,
+        progress=lambda epoch: x.progress(stage, epoch.number, recipe.epochs),
+    )
+    replacements, values = recover(x.model, before, tuned.model)
+    return PlanWeights(replacements, values), _history(tuned)
+
+
+def _history(tuned: Tuned) -> FineTuning:
+    epochs = [epoch for epoch in tuned.epochs if isfinite(epoch.score)]  # an epoch that diverged has no drop
+    drops, losses = tuple(epoch.score for epoch in epochs), tuple(epoch.loss for epoch in epochs[1:])
+    return FineTuning(END_TO_END, drops, losses, tuned.best.number, tuned.ended)
+
+
+def _layer_wise(
+    x: Exploration, lessons: Dataset, choices: Sequence[Candidate], before: dict[str, Replacement]
+) -> tuple[PlanWeights, FineTuning]:
+    """Every layer fitted to what it reads and what the dense model would answer, over the training data."""
+    drops = [x.judge.judged(replaced(x.model, before), "validation").drop]
+    fitted = before
+    if any(not choice.is_dense for choice in choices):
+        compressor = Compressor(x.model, seed=x.settings.seed, calibration=lessons)
+        fitted = corrected(compressor, choices) if can_correct(choices) else compressor.replacements(choices)
+        drops.append(x.judge.judged(replaced(x.model, fitted), "validation").drop)
+    best = drops.index(min(drops))
+    tuning = FineTuning(LAYER_WISE, tuple(drops), (), best, "finished")
+    return PlanWeights(fitted if best else before, {}), tuning
+
+
+def _kind(lessons: Dataset) -> Kind:
+    """Labels and agreement are of classes; numbers to come near to are values."""
+    if lessons.y is None:
+        return "values" if lessons.metric.needs == "values" else "classes"
+    return "classes" if lessons.y.dtype.kind in "iu" else "values"
