@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from lrf_dse.errors import UsageError
 from lrf_dse.finetune.operations import OPERATIONS, Tensor
+from lrf_dse.tt.t3f_svd import silent_start
 
 if TYPE_CHECKING:
     import onnx
@@ -32,8 +33,10 @@ class TrainableGraph:
     """
 
     def __init__(self, model: onnx.ModelProto) -> None:
-        import tensorflow as tf
         from onnx import numpy_helper
+
+        with silent_start():
+            import tensorflow as tf
 
         self.model = model
         graph = model.graph

@@ -167,9 +167,9 @@ class _Trainer:
     """The graph, its optimiser and the compiled step: what has a state between epochs."""
 
     def __init__(self, model: onnx.ModelProto, lessons: _Lessons, recipe: Recipe, loss: Loss) -> None:
+        self.graph = TrainableGraph(model)  # it also starts TensorFlow
         import tensorflow as tf
 
-        self.graph = TrainableGraph(model)
         self.lessons, self.recipe, self.loss = lessons, recipe, loss
         self.per_step = min(lessons.count, max(1, recipe.batch // lessons.samples_each))
         steps = recipe.epochs * (lessons.count // self.per_step)

@@ -77,9 +77,10 @@ def _outcome(x: Exploration, lessons: Dataset, plan: Plan, stage: str) -> _Outco
     recipe = Recipe(x.settings.finetune, seed=x.settings.seed)
     key = finetuning_key(plan.weights, lessons, recipe, x.judge.parts)
     path, known = weights_path(x.settings.out, key), x.store.get(key)
-    if known is not None and path.exists():
-        validation, test = (from_json(Accuracy, known[part]) for part in ("validation", "test"))
-        return _Outcome(from_json(FineTuning, known["tuning"]), key, validation, test)
+    if known is not None:
+        tuning = from_json(FineTuning, known["tuning"])
+        if path.exists() or plan.is_dense or tuning.best_epoch == 0:  # else nobody asks for the weights
+            return _Outcome(tuning, key, *(from_json(Accuracy, known[part]) for part in ("validation", "test")))
     checkpoint = path.with_suffix(".checkpoint")
     trained, tuning = _trained(x, lessons, plan, recipe, checkpoint=checkpoint, stage=stage)
     proto = replaced(x.model, trained.replacements, trained.values)

@@ -55,13 +55,19 @@ def _numpy_int() -> Iterator[None]:
         del np.int  # type: ignore[attr-defined]
 
 
-def _import_t3f() -> Any:
-    """t3f, with TensorFlow's start-up messages (written by C++ to standard error) switched off unless asked for."""
+@contextmanager
+def silent_start() -> Iterator[None]:
+    """TensorFlow's start-up messages (written by C++ to standard error) switched off unless asked for."""
     before = os.environ.get("TF_CPP_MIN_LOG_LEVEL")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
-        import t3f  # 4 s: it imports TensorFlow
+        yield
     finally:
         if before is None:
             del os.environ["TF_CPP_MIN_LOG_LEVEL"]
+
+
+def _import_t3f() -> Any:
+    with silent_start():
+        import t3f  # 4 s: it imports TensorFlow
     return t3f
