@@ -1,7 +1,6 @@
 """The core values that rooms exchange: frozen, checked on construction, with a JSON form and content keys.
 
-This module owns names and invariants only. It computes no mathematics (see `lrf_dse.cost.counts`),
-reads no file and knows no tool. Arrays and paths travel beside these values, never inside them.
+Names and invariants only: no mathematics (see `lrf_dse.cost.counts`), no file, no tool. Arrays and paths travel beside.
 """
 
 from __future__ import annotations
@@ -255,10 +254,9 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class FineTuning:
-    """How weights were trained after they were fitted: `how` is "end to end" or "layer by layer".
+    """How weights were trained ("end to end" or "layer by layer"): validation drops, before and after epochs.
 
-    `drops` are on the validation part, before training and after every epoch; `losses` one an epoch. `best_epoch` is
-    the one whose weights are kept, 0 where training did not help; `ended` says why it ended.
+    The weights of `best_epoch` are kept (0: training did not help); `ended` says why it ended. `losses`: one an epoch.
     """
 
     how: str
@@ -277,8 +275,7 @@ class Plan:
     `test_accuracy` on the part that selection never sees; `drop_points` and `test_drop_points` are how much worse than
     dense they are, in the metric's drop unit, with 95% intervals. They are None where no data was given. `weights` is
     the key of what takes the place of the model's weights; with `sequential` later layers are fitted to what the
-    compressed earlier ones give them. `finetuning` says how they were trained after that, if
-    they were (`weight_error` is from before).
+    compressed earlier ones give them. `finetuning`: how they were trained then (`weight_error` is from before).
     """
 
     id: str
@@ -336,8 +333,7 @@ def _adapter(kind: Hashable) -> Any:
 
 
 def from_json(kind: Any, data: Any) -> Any:
-    """Inverse of `to_json`: a value of `kind` (a dataclass, or a union of dataclasses). Raises ValueError.
-
+    """Inverse of `to_json`: a `kind` (a dataclass, or a union of dataclasses). Raises ValueError.
     >>> shape = TTShape((20, 15), (28, 28), (1, 8, 1))
     >>> from_json(TTShape, to_json(shape)) == shape
     True
@@ -347,9 +343,8 @@ def from_json(kind: Any, data: Any) -> Any:
 
 def content_key(kind: str, **facts: Any) -> str:
     """A content key: the kind, then a hash of `facts` (JSON values) that does not depend on their order.
-
     >>> content_key("timing", a=1, b=2) == content_key("timing", b=2, a=1)
     True
     """
-    text = json.dumps(facts, sort_keys=True, separators=(",", ":"))
-    return f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:24]}"
+    text = json.dumps(facts, sort_keys=True, separators=(",", ":")).encode()
+    return f"{kind}-{hashlib.sha256(text).hexdigest()[:24]}"
