@@ -1,17 +1,15 @@
-"""The core values that rooms exchange: frozen, checked on construction, with a JSON form and content keys.
+"""The core values that rooms exchange: frozen, checked on construction.
 
-Names and invariants only: no mathematics (see `lrf_dse.cost.counts`), no file, no tool. Arrays and paths travel beside.
+This module owns names and invariants only. It computes no mathematics (see `lrf_dse.cost.counts`), reads no file and
+knows no tool. Their JSON form is `jsonform`'s. Arrays and paths travel beside these values, never inside them.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from math import prod
-from typing import Any, Literal, cast
+from typing import Literal
 
 Order = Literal["last_first", "first_first"]
 """Contraction order: which end of the tensor train meets the input first."""
@@ -254,9 +252,10 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class FineTuning:
-    """How weights were trained ("end to end" or "layer by layer"): validation drops, before and after epochs.
+    """How weights were trained after they were fitted: `how` is "end to end" or "layer by layer".
 
-    The weights of `best_epoch` are kept (0: training did not help); `ended` says why it ended. `losses`: one an epoch.
+    `drops` are on the validation part, before training and after every epoch; `losses` one an epoch. `best_epoch` is
+    the one whose weights are kept, 0 where training did not help; `ended` says why it ended.
     """
 
     how: str
@@ -275,7 +274,8 @@ class Plan:
     `test_accuracy` on the part that selection never sees; `drop_points` and `test_drop_points` are how much worse than
     dense they are, in the metric's drop unit, with 95% intervals. They are None where no data was given. `weights` is
     the key of what takes the place of the model's weights; with `sequential` later layers are fitted to what the
-    compressed earlier ones give them. `finetuning`: how they were trained then (`weight_error` is from before).
+    compressed earlier ones give them. `finetuning` says how they were trained after that, if they were (`weight_error`
+    is from before).
     """
 
     id: str
@@ -318,33 +318,3 @@ class Plan:
     def is_reference(self) -> bool:
         """Whether everything is compared with this plan: dense, on one thread."""
         return self.is_dense and self.threads == 1
-
-
-def to_json(value: Any) -> Any:
-    """The JSON form of a core value: plain dicts, lists and scalars."""
-    return _adapter(cast(Hashable, type(value))).dump_python(value, mode="json")
-
-
-@cache
-def _adapter(kind: Hashable) -> Any:
-    from pydantic import TypeAdapter  # heavier than all of this module: only where records are read
-
-    return TypeAdapter(cast(Any, kind))
-
-
-def from_json(kind: Any, data: Any) -> Any:
-    """Inverse of `to_json`: a `kind` (a dataclass, or a union of dataclasses). Raises ValueError.
-    >>> shape = TTShape((20, 15), (28, 28), (1, 8, 1))
-    >>> from_json(TTShape, to_json(shape)) == shape
-    True
-    """
-    return _adapter(kind).validate_python(data)
-
-
-def content_key(kind: str, **facts: Any) -> str:
-    """A content key: the kind, then a hash of `facts` (JSON values) that does not depend on their order.
-    >>> content_key("timing", a=1, b=2) == content_key("timing", b=2, a=1)
-    True
-    """
-    text = json.dumps(facts, sort_keys=True, separators=(",", ":")).encode()
-    return f"{kind}-{hashlib.sha256(text).hexdigest()[:24]}"

@@ -27,6 +27,7 @@ TABLE: tuple[frozenset[str], ...] = tuple(
         "errors",
         "resources",
         "schema",
+        "jsonform",
         "target",
         "tt",
         "cost",

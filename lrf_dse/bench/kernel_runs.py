@@ -20,6 +20,7 @@ from lrf_dse.builders.iree import iree_version
 from lrf_dse.builders.polyhedral import clang_version, has_pluto
 from lrf_dse.builders.zig import zig_version
 from lrf_dse.errors import BuildError
+from lrf_dse.jsonform import content_key, from_json, to_json
 from lrf_dse.resources import data_dir
 from lrf_dse.runners.board import BOARD_STAGE, Board
 from lrf_dse.runners.job import Job
@@ -28,7 +29,7 @@ from lrf_dse.runners.qemu import tool_versions as qemu_versions
 from lrf_dse.runners.ssh import SshRunner
 from lrf_dse.runners.ssh import tool_versions as board_versions
 from lrf_dse.runners.timing import DEFAULT_SWITCHES, TimingSwitches, model_text, sweep_of
-from lrf_dse.schema import Failure, Measurement, content_key, from_json, to_json
+from lrf_dse.schema import Failure, Measurement
 from lrf_dse.store import Store
 from lrf_dse.target import Target
 

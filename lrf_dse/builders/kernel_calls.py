@@ -17,8 +17,8 @@ import numpy as np
 
 from lrf_dse.codegen import KernelCode, KernelSchedule, KernelSpec, default_schedule, pack
 from lrf_dse.errors import BuildError
+from lrf_dse.jsonform import from_json
 from lrf_dse.models.kernel_call import DOMAIN, SCHEDULE, SPEC
-from lrf_dse.schema import from_json
 from lrf_dse.target import Target
 
 if TYPE_CHECKING:

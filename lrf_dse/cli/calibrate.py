@@ -36,7 +36,7 @@ def command(
     """Measure what instructions, caches and barriers cost on a board, and write a target file with these costs."""
     from lrf_dse.bench.calibrate import calibrate
     from lrf_dse.deploy.calibrated import write_calibration
-    from lrf_dse.schema import to_json
+    from lrf_dse.jsonform import to_json
     from lrf_dse.target import load_target
 
     chip = load_target(target)

@@ -20,6 +20,7 @@ import numpy as np
 
 from lrf_dse.deploy.bundle import MANIFEST, PROGRAM, README
 from lrf_dse.errors import RunError, StoreError, UsageError
+from lrf_dse.jsonform import content_key, to_json
 from lrf_dse.runners.answers import Rejected
 from lrf_dse.runners.board import Board
 from lrf_dse.runners.board_timing import PlacedProgram, measure_placed
@@ -28,7 +29,7 @@ from lrf_dse.runners.repeats import RepeatPolicy
 from lrf_dse.runners.ssh import require_fit, turn
 from lrf_dse.runners.ssh_client import BoardProblem
 from lrf_dse.runners.ssh_folder import BoardFolder
-from lrf_dse.schema import BoardFigures, Measurement, content_key, to_json
+from lrf_dse.schema import BoardFigures, Measurement
 from lrf_dse.store import FILE_NAME, Store
 from lrf_dse.target import Isa
 

@@ -17,6 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from lrf_dse.errors import ModelError, StoreError, UsageError
+from lrf_dse.jsonform import to_json
 from lrf_dse.models.compress import Compressor
 from lrf_dse.models.data import JUDGING_SHARES, Dataset, few_rows, load_data, split
 from lrf_dse.models.metrics import METRICS
@@ -34,7 +35,6 @@ from lrf_dse.pipeline.settings import ExploreSettings
 from lrf_dse.pipeline.timing import Bench
 from lrf_dse.report.info import ReportInfo
 from lrf_dse.report.write import write_report
-from lrf_dse.schema import to_json
 from lrf_dse.store import Store
 from lrf_dse.target import Target, load_target
 

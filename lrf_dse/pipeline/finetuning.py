@@ -18,6 +18,7 @@ from lrf_dse.finetune.objective import Kind
 from lrf_dse.finetune.recover import recover
 from lrf_dse.finetune.sequential import can_correct, corrected
 from lrf_dse.finetune.train import Recipe, Tuned, finetune
+from lrf_dse.jsonform import from_json, to_json
 from lrf_dse.models.compress import Compressor, replaced
 from lrf_dse.models.data import Dataset
 from lrf_dse.models.rewrite import Replacement
@@ -28,7 +29,7 @@ from lrf_dse.pipeline.quality import judged_fields
 from lrf_dse.pipeline.run import weights_path
 from lrf_dse.report.info import FineTuningFacts
 from lrf_dse.report.write import write_atomic
-from lrf_dse.schema import Accuracy, Candidate, FineTuning, Plan, from_json, to_json
+from lrf_dse.schema import Accuracy, Candidate, FineTuning, Plan
 
 END_TO_END, LAYER_WISE = "end to end", "layer by layer"
 

@@ -12,11 +12,12 @@ from typing import Any
 
 from lrf_dse.finetune.sequential import SEQUENTIAL_VERSION
 from lrf_dse.finetune.train import FINETUNE_VERSION, Recipe
+from lrf_dse.jsonform import content_key, to_json
 from lrf_dse.models.compress import METHODS_VERSION, get_method
 from lrf_dse.models.data import Dataset
 from lrf_dse.models.model import Model
 from lrf_dse.runners.machine import machine_facts
-from lrf_dse.schema import Candidate, FcLayer, content_key, to_json
+from lrf_dse.schema import Candidate, FcLayer
 from lrf_dse.target import Target
 
 SPACE_VERSION = 1

@@ -6,12 +6,13 @@ from math import sqrt
 
 from lrf_dse.cost.latency import roofline
 from lrf_dse.cost.prune import PruneResult, prune
+from lrf_dse.jsonform import from_json, to_json
 from lrf_dse.pipeline.context import Exploration
 from lrf_dse.pipeline.keys import space_key, timing_key
 from lrf_dse.pipeline.methods import Judged, judge_layers
 from lrf_dse.pipeline.timing import Outcome, Task, layer_program
 from lrf_dse.report.info import CandidateResult
-from lrf_dse.schema import Candidate, Failure, FcLayer, Measurement, dense_candidate, from_json, to_json
+from lrf_dse.schema import Candidate, Failure, FcLayer, Measurement, dense_candidate
 from lrf_dse.tt.spectra import layer_spectra
 
 

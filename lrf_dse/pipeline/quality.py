@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from numpy.typing import NDArray
 
 from lrf_dse.finetune.sequential import can_correct, corrected
+from lrf_dse.jsonform import from_json, to_json
 from lrf_dse.models.compress import Compressor, replaced
 from lrf_dse.models.data import Dataset
 from lrf_dse.models.evaluate import first_output
@@ -20,7 +21,7 @@ from lrf_dse.models.stored import PlanWeights, load_weights, to_bytes
 from lrf_dse.pipeline.keys import accuracy_key, layer_error_key, plan_weights_key
 from lrf_dse.pipeline.run import weights_path
 from lrf_dse.report.write import write_atomic
-from lrf_dse.schema import Accuracy, Candidate, Plan, from_json, to_json
+from lrf_dse.schema import Accuracy, Candidate, Plan
 from lrf_dse.store import Store
 
 if TYPE_CHECKING:

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lrf_dse.errors import StoreError
+from lrf_dse.jsonform import from_json
 from lrf_dse.plan.choice import Budgets, choose
 from lrf_dse.report.info import ReportInfo
 from lrf_dse.report.write import write_report
-from lrf_dse.schema import Plan, from_json
+from lrf_dse.schema import Plan
 from lrf_dse.store import Store
 
 if TYPE_CHECKING:

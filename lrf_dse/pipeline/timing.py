@@ -17,6 +17,7 @@ import numpy as np
 
 from lrf_dse.builders.program import BUILDERS, tool_versions
 from lrf_dse.errors import BuildError
+from lrf_dse.jsonform import from_json, to_json
 from lrf_dse.models.evaluate import run_once
 from lrf_dse.models.rewrite import Replacement, single_layer_model
 from lrf_dse.runners.board import Board
@@ -25,7 +26,7 @@ from lrf_dse.runners.qemu import model_sweep
 from lrf_dse.runners.qemu import tool_versions as qemu_versions
 from lrf_dse.runners.runner import Means, get_runner
 from lrf_dse.runners.ssh import tool_versions as board_versions
-from lrf_dse.schema import Candidate, Failure, Measurement, from_json, to_json
+from lrf_dse.schema import Candidate, Failure, Measurement
 from lrf_dse.store import Store
 from lrf_dse.target import Target
 

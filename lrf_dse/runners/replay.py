@@ -8,9 +8,10 @@ from __future__ import annotations
 import hashlib
 from typing import Protocol
 
+from lrf_dse.jsonform import content_key, from_json, to_json
 from lrf_dse.runners.board import BOARD_STAGE
 from lrf_dse.runners.job import Array, Job
-from lrf_dse.schema import Failure, Measurement, content_key, from_json, to_json
+from lrf_dse.schema import Failure, Measurement
 from lrf_dse.store import Store
 
 REPLAY_STAGE = "replay"

@@ -14,12 +14,13 @@ from lrf_dse.builders.direct import DirectLayer, direct_versions, link_direct
 from lrf_dse.builders.kernel_object import compile_generated
 from lrf_dse.codegen import KernelSchedule, KernelSpec, emit, pack
 from lrf_dse.errors import BuildError
+from lrf_dse.jsonform import content_key, to_json
 from lrf_dse.runners import qemu
 from lrf_dse.runners.job import Job
 from lrf_dse.runners.machine import machine_facts
 from lrf_dse.runners.qemu import QemuRunner
 from lrf_dse.runners.runner import Runner
-from lrf_dse.schema import Failure, Measurement, content_key, to_json
+from lrf_dse.schema import Failure, Measurement
 from lrf_dse.target import Target
 from lrf_dse.tt.contraction import apply
 from lrf_dse.tune.records import Records

@@ -15,7 +15,8 @@ from typing import Protocol
 
 from lrf_dse.builders.zig import cache_dir
 from lrf_dse.errors import StoreError
-from lrf_dse.schema import Failure, Measurement, from_json, to_json
+from lrf_dse.jsonform import from_json, to_json
+from lrf_dse.schema import Failure, Measurement
 
 Outcome = Measurement | Failure
 

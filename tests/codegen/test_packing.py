@@ -12,7 +12,8 @@ from strategies import tt_shapes
 from lrf_dse.codegen import KernelSpec, default_schedule, kernel_stages, pack, packed_weights
 from lrf_dse.codegen.packing import blocks, vectors
 from lrf_dse.codegen.stages import stage_matrix
-from lrf_dse.schema import TTShape, from_json, to_json
+from lrf_dse.jsonform import from_json, to_json
+from lrf_dse.schema import TTShape
 from lrf_dse.target import load_target
 
 TARGET = load_target("spacemit-k1")

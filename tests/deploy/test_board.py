@@ -14,8 +14,9 @@ from runners.loopback import Sshd
 
 from lrf_dse.deploy.board import deploy, read_bundle
 from lrf_dse.errors import RunError, StoreError, UsageError
+from lrf_dse.jsonform import from_json
 from lrf_dse.runners.repeats import RepeatPolicy
-from lrf_dse.schema import Measurement, from_json
+from lrf_dse.schema import Measurement
 from lrf_dse.store import Store
 from lrf_dse.target import load_target
 

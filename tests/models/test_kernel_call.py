@@ -15,10 +15,11 @@ from models.graphs import matmul_model, model, node, saved, values
 from models.test_rewrite import ORDERS, check, cores_of, einsum_matrix, ops, run, tt_cores
 
 from lrf_dse.codegen import Activation, KernelSchedule, KernelSpec, default_schedule
+from lrf_dse.jsonform import from_json
 from lrf_dse.models.kernel_call import DOMAIN, SCHEDULE, SPEC, KernelChoice
 from lrf_dse.models.reader import read_model
 from lrf_dse.models.rewrite import Replacement, rewrite, single_layer_model
-from lrf_dse.schema import FcLayer, Order, TTShape, from_json
+from lrf_dse.schema import FcLayer, Order, TTShape
 from lrf_dse.target import load_target
 
 CORES = cores_of((4, 2), (3, 4), (1, 5, 1))

@@ -10,10 +10,11 @@ from explored import SAMPLES, SIZES, TOP, figures, keys_written_twice, open_run
 
 import lrf_dse
 from lrf_dse.errors import LrfDseError, StoreError, UsageError
+from lrf_dse.jsonform import from_json
 from lrf_dse.models.compress import methods_for
 from lrf_dse.models.stored import load_replacements
 from lrf_dse.pipeline.run import Run
-from lrf_dse.schema import Failure, Measurement, from_json
+from lrf_dse.schema import Failure, Measurement
 
 
 @pytest.fixture

@@ -12,10 +12,11 @@ import pytest
 
 from lrf_dse.builders.elf import read_elf
 from lrf_dse.errors import ToolError, UsageError
+from lrf_dse.jsonform import from_json, to_json
 from lrf_dse.runners import qemu
 from lrf_dse.runners.job import Job
 from lrf_dse.runners.runner import RUNNERS, get_runner
-from lrf_dse.schema import Failure, Measurement, from_json, to_json
+from lrf_dse.schema import Failure, Measurement
 
 Run = Callable[..., Measurement | Failure]
 

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from lrf_dse.errors import UsageError
+from lrf_dse.jsonform import to_json
 from lrf_dse.runners.job import Job
 from lrf_dse.runners.qemu import QemuRunner
 from lrf_dse.runners.replay import RecordingRunner, ReplayRunner, job_key, replayed
 from lrf_dse.runners.runner import Means, get_runner
-from lrf_dse.schema import Failure, Measurement, to_json
+from lrf_dse.schema import Failure, Measurement
 from lrf_dse.store import Store
 
 JobOf = Callable[..., Job]

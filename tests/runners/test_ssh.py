@@ -15,11 +15,12 @@ import pytest
 from runners.loopback import Sshd
 
 from lrf_dse.errors import ToolError, UsageError
+from lrf_dse.jsonform import from_json, to_json
 from lrf_dse.runners.job import Job
 from lrf_dse.runners.repeats import RepeatPolicy
 from lrf_dse.runners.runner import Means, get_runner
 from lrf_dse.runners.ssh import SshRunner
-from lrf_dse.schema import Failure, Measurement, from_json, to_json
+from lrf_dse.schema import Failure, Measurement
 
 QUICK = RepeatPolicy(min_repeats=4, max_repeats=16, spread=9.0, time_limit_s=5.0, warm_up_s=0.0)
 CPU = "rv64,v=true,vlen={},elen=64,vext_spec=v1.0"
