@@ -23,8 +23,8 @@ def command(
 ) -> None:
     """Copy BUNDLE to a board, check it there, run its golden input, measure, and write the figures back."""
     from lrf_dse.deploy.board import deploy, read_bundle
-    from lrf_dse.pipeline.profile import board_rows
     from lrf_dse.jsonform import to_json
+    from lrf_dse.pipeline.profile import board_rows
 
     target = read_bundle(bundle).manifest["target"]["name"]
     where = board_of(board, target, directory=directory, config=ssh_config, port=ssh_port, options=ssh_option)

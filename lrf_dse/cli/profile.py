@@ -30,9 +30,9 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Compile (if it is a model), verify and measure one thing."""
+    from lrf_dse.jsonform import to_json
     from lrf_dse.pipeline.profile import profile_program, profile_rows
     from lrf_dse.runners.runner import Means
-    from lrf_dse.jsonform import to_json
     from lrf_dse.store import Store
     from lrf_dse.target import load_target
 
