@@ -27,7 +27,7 @@ from lrf_dse.bench.mca import LoopEntry, compare_with_mca
 from lrf_dse.bench.our_columns import OurKernel, spec_of
 from lrf_dse.bench.page import markdown_table, with_section
 from lrf_dse.bench.variants import LayerData
-from lrf_dse.builders.kernel_object import compile_kernel
+from lrf_dse.builders.kernel_object import compile_generated
 from lrf_dse.builders.zig import cache_dir
 from lrf_dse.codegen import default_schedule
 from lrf_dse.target import Target, load_target
@@ -101,7 +101,7 @@ def hottest_loop(target: Target, work: Path) -> tuple[Loop, LoopEntry | None]:
     (case,) = (case for case in kernel_set("paper") if case.name == HOTTEST)
     data = LayerData(case)
     kernel = OurKernel(data, target, default_schedule(spec_of(data), target))
-    built = compile_kernel(kernel.code().source, target, work, name="kernel")
+    built = compile_generated(kernel.code().source, target, work, name="kernel")
     loop = distinct(find_loops(disassemble(built), HOTTEST))[0]
     return loop, next(iter(compare_with_mca([loop], target, work / "micro").entries), None)
 

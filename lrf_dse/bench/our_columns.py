@@ -17,7 +17,7 @@ from lrf_dse.builders.direct import DirectLayer, link_direct
 from lrf_dse.builders.hal import read_schedule
 from lrf_dse.builders.importing import import_model, riscv_machine
 from lrf_dse.builders.iree import compile_to_hal
-from lrf_dse.builders.kernel_object import compile_kernel
+from lrf_dse.builders.kernel_object import compile_generated
 from lrf_dse.builders.linking import link_program
 from lrf_dse.builders.packing import pack_at_build
 from lrf_dse.codegen import KernelCode, KernelSchedule, KernelSpec, default_schedule, emit, pack
@@ -114,7 +114,7 @@ class OurKernel:
     def link(self, source: str, folder: Path) -> Path:
         """The same, with the kernel's C given: it may hold marks of its stages."""
         code = self.code()
-        built = compile_kernel(source, self.target, folder, name=_NAME)
+        built = compile_generated(source, self.target, folder, name=_NAME)
         layer = DirectLayer(
             "layer",
             code.phases,
