@@ -6,11 +6,11 @@ large beside the factors it has fewer FLOPs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lrf_dse.codegen import Stage, contraction_orders, stages_of
-from lrf_dse.codegen.stages import merge_cores, merged_shapes, stage_matrix
+from lrf_dse.codegen.stages import core_merges, merge_cores, merged_shapes, stage_matrix
 from lrf_dse.schema import TTShape
 from lrf_dse.tt.contraction import Core
 
@@ -65,7 +65,7 @@ def contractions(shape: TTShape, batch: int, *, from_an_end: bool = False) -> tu
     """
     every = [
         Contraction(shape, merges, order, batch)
-        for merges in _merges(shape.d)
+        for merges in core_merges(shape.d)
         for order in contraction_orders(len(merges))
     ]
     ranked = sorted((way for way in every if way.from_an_end or not from_an_end), key=lambda way: way.flops)
@@ -73,15 +73,3 @@ def contractions(shape: TTShape, batch: int, *, from_an_end: bool = False) -> tu
     near = [way for way in plain if way.flops <= NEARLY * plain[0].flops]
     fewest = ranked[:1] if ranked[0].flops < plain[0].flops else []
     return (*fewest, *near)
-
-
-def _merges(d: int) -> Iterator[tuple[int, ...]]:
-    """All ways to cut d cores into two or more runs, by the sizes of these."""
-    for cuts in range(1, 2 ** (d - 1)):
-        runs = [1]
-        for place in range(d - 1):
-            if cuts >> place & 1:
-                runs.append(1)
-            else:
-                runs[-1] += 1
-        yield tuple(runs)

@@ -12,11 +12,11 @@ from lrf_dse.codegen.closed_form import issued_cycles, predicted_cycles
 from lrf_dse.codegen.packing import blocks
 from lrf_dse.codegen.schedule import KernelSchedule, StageSchedule, VectorAxis
 from lrf_dse.codegen.spec import KernelSpec
-from lrf_dse.codegen.stages import Stage, contraction_orders, stages_of
+from lrf_dse.codegen.stages import Stage, contraction_orders, core_merges, merged_shapes, stages_of
 from lrf_dse.target import Target
 
-_ORDERS = 2
-"""Orders that are looked at, the fewest multiply-adds first."""
+_ORDERS, _MERGED = 2, 2
+"""Orders that are looked at, the fewest multiply-adds first; contractions of merged cores that are."""
 _SCALAR_BLOCK = 4
 """Sums at a time in plain C."""
 _BLOCKS = {1: (7, 12, 20), 2: (5, 6, 7, 12), 4: (3, 4, 5, 6), 8: (1, 2)}
@@ -33,8 +33,7 @@ def default_schedule(spec: KernelSpec, target: Target) -> KernelSchedule:
 def schedules(spec: KernelSpec, target: Target, limit: int) -> tuple[KernelSchedule, ...]:
     """At most `limit` schedules, best first."""
     cost = _cost(spec, target)
-    orders = sorted(contraction_orders(len(spec.core_shapes)), key=lambda order: _multiply_adds(spec, order))[:_ORDERS]
-    found = {schedule for order in orders for schedule in _of_order(spec, target, order, cost)}
+    found = {schedule for way in _contractions(spec) for schedule in _of_contraction(spec, target, *way, cost)}
     return tuple(sorted(found, key=lambda schedule: (cost(schedule), str(schedule)))[:limit])
 
 
@@ -47,15 +46,28 @@ def _cost(spec: KernelSpec, target: Target) -> Cost:
     return cost
 
 
-def _multiply_adds(spec: KernelSpec, order: tuple[int, ...]) -> int:
-    return sum(stage.count.flops for stage in stages_of(spec.core_shapes, order, batch=spec.batch))
+def _contractions(spec: KernelSpec) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """Merges and orders that are looked at: the cores as they are, and merged ones that save multiply-adds."""
+
+    def ranked(merges: tuple[int, ...]) -> list[tuple[int, tuple[int, ...], tuple[int, ...]]]:
+        shapes = merged_shapes(spec.core_shapes, merges)
+        orders = contraction_orders(len(shapes))
+        counts = (sum(s.count.flops for s in stages_of(shapes, order, batch=spec.batch)) for order in orders)
+        return sorted(zip(counts, (merges,) * len(orders), orders, strict=True))
+
+    plain = (1,) * len(spec.core_shapes)
+    as_they_are = ranked(plain)[:_ORDERS]
+    merged = sorted(way for merges in core_merges(len(plain)) if merges != plain for way in ranked(merges))[:_MERGED]
+    return [way[1:] for way in (*as_they_are, *(way for way in merged if way < as_they_are[0]))]
 
 
-def _of_order(spec: KernelSpec, target: Target, order: tuple[int, ...], cost: Cost) -> Iterator[KernelSchedule]:
-    """Schedules of one order: for every way to cut it, each stage's best choices while the others stay."""
-    stages = stages_of(spec.core_shapes, order, batch=spec.batch)
+def _of_contraction(
+    spec: KernelSpec, target: Target, merges: tuple[int, ...], order: tuple[int, ...], cost: Cost
+) -> Iterator[KernelSchedule]:
+    """Schedules of one contraction: for every way to cut it, each stage's best choices while the others stay."""
+    stages = stages_of(merged_shapes(spec.core_shapes, merges), order, batch=spec.batch)
     options = [tuple(_stage_schedules(stage, target)) for stage in stages]
-    plain = KernelSchedule(order, (1,) * len(order), target.fp32_lanes, tuple(some[0] for some in options))
+    plain = KernelSchedule(order, merges, target.fp32_lanes, tuple(some[0] for some in options))
     for cut in dict.fromkeys(_cuts(spec, plain, stages)):
         best = cut
         for number, some in enumerate(options):
@@ -84,7 +96,7 @@ def _rank_cuts(spec: KernelSpec, cut: KernelSchedule, stages: tuple[Stage, ...])
     leftwards = len(stages) > 1 and stages[-1].side == "left" and stages[-2].side != "right"
     if not leftwards or (cut.slices > 1 and cut.fused == len(stages) - 1):
         return
-    rank = spec.core_shapes[stages[-1].core][3]
+    rank = merged_shapes(spec.core_shapes, cut.merges)[stages[-1].core][3]
     yield from (replace(cut, rank_slices=slices) for slices in (2, 4, 8, 16) if rank % slices == 0)
 
 

@@ -9,7 +9,7 @@ stage of its one core.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Literal
@@ -91,6 +91,22 @@ def stage_matrix(core: NDArray[np.float32], side: Side) -> NDArray[np.float32]:
     if side == "right":
         return np.ascontiguousarray(core.transpose(1, 3, 0, 2).reshape(m * right, left * n))
     return np.ascontiguousarray(core.transpose(0, 1, 3, 2).reshape(left * m * right, n))
+
+
+def core_merges(d: int) -> Iterator[tuple[int, ...]]:
+    """All ways to multiply runs of neighbours among `d` cores that leave two or more cores; last, none multiplied.
+
+    >>> list(core_merges(3))
+    [(2, 1), (1, 2), (1, 1, 1)]
+    """
+    for cuts in range(1, 2 ** (d - 1)):
+        runs = [1]
+        for place in range(d - 1):
+            if cuts >> place & 1:
+                runs.append(1)
+            else:
+                runs[-1] += 1
+        yield tuple(runs)
 
 
 def merged_shapes(core_shapes: Sequence[CoreShape], merges: Sequence[int]) -> tuple[CoreShape, ...]:

@@ -11,7 +11,7 @@ from strategies import tt_shapes
 
 from lrf_dse.codegen import KernelSpec, default_schedule, kernel_stages, pack, packed_weights
 from lrf_dse.codegen.packing import blocks, vectors
-from lrf_dse.codegen.stages import stage_matrix
+from lrf_dse.codegen.stages import merge_cores, stage_matrix
 from lrf_dse.jsonform import from_json, to_json
 from lrf_dse.schema import TTShape
 from lrf_dse.target import load_target
@@ -47,9 +47,10 @@ def test_unpacking_gives_the_stage_matrices(data) -> None:
     layout, packed = packed_weights(spec, schedule), pack(cores, bias, spec, schedule)
     assert packed.size == layout.floats
     np.testing.assert_array_equal(packed[layout.bias : layout.bias + bias.size], bias)
+    merged = merge_cores(cores, schedule.merges)
     for stage, where in zip(kernel_stages(spec, schedule), layout.stages, strict=True):
         matrix = unpacked(packed, where, stage.count.rows, stage.count.k)
-        np.testing.assert_array_equal(matrix, stage_matrix(cores[stage.core], stage.side))
+        np.testing.assert_array_equal(matrix, stage_matrix(merged[stage.core], stage.side))
 
 
 def test_slices_of_the_rank_and_of_k_are_unpacked_alike() -> None:

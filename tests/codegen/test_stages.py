@@ -7,8 +7,11 @@ from hypothesis import strategies as st
 from strategies import cores as random_cores
 from strategies import tt_shapes
 
+from lrf_dse.codegen import KernelSpec, default_schedule, schedules
 from lrf_dse.codegen.stages import contraction_orders, merge_cores, merged_shapes, stage_matrix, stages_of
 from lrf_dse.cost.counts import stage_counts
+from lrf_dse.schema import TTShape
+from lrf_dse.target import load_target
 from lrf_dse.tt.contraction import to_matrix
 
 
@@ -57,3 +60,16 @@ def test_an_order_must_grow_an_interval(order) -> None:
 def test_merges_must_make_up_the_cores(merges) -> None:
     with pytest.raises(ValueError, match="merges"):
         merged_shapes([(1, 2, 2, 2), (2, 2, 2, 2), (2, 2, 2, 1)], merges)
+
+
+def test_cores_are_merged_where_that_saves_multiply_adds_but_never_all_of_them() -> None:
+    target = load_target("spacemit-k1")
+    shape = TTShape((5, 5, 4, 3), (4, 4, 7, 7), (1, 8, 8, 8, 1))
+    spec = KernelSpec(shape, shape.out_features, shape.in_features)
+    assert default_schedule(spec, target).merges == (2, 2)
+    # A layer of ranks so large that W itself has fewer multiply-adds.
+    large = TTShape((4, 4, 4), (4, 4, 4), (1, 16, 16, 1))
+    assert all(len(s.merges) > 1 for s in schedules(KernelSpec(large, 64, 64), target, 50))
+    # The low-rank pair is best as it is.
+    pair = TTShape((300, 1), (1, 784), (1, 32, 1))
+    assert default_schedule(KernelSpec(pair, 300, 784), target).merges == (1, 1)
