@@ -274,8 +274,8 @@ class Plan:
     `test_accuracy` on the part that selection never sees; `drop_points` and `test_drop_points` are how much worse than
     dense they are, in the metric's drop unit, with 95% intervals. They are None where no data was given. `weights` is
     the key of what takes the place of the model's weights; with `sequential` later layers are fitted to what the
-    compressed earlier ones give them. `finetuning` says how they were trained after that, if they were (`weight_error`
-    is from before).
+    compressed earlier ones give them, with `reordered` hidden units stand in an order that fits better. `finetuning`
+    says how they were trained after that, if they were (`weight_error` is from before).
     """
 
     id: str
@@ -297,6 +297,7 @@ class Plan:
     builder: str = "iree"
     weights: str = ""
     sequential: bool = False
+    reordered: bool = False
     finetuning: FineTuning | None = None
 
     @property

@@ -81,19 +81,30 @@ class LayerFit:
 class Compressor:
     """Fits layers of one model, each (layer, shape, method) once: finalists share most of their choices.
 
-    `calibration` holds the inputs that data-aware methods see; nothing else of a data set is ever fitted to.
+    `calibration` holds the inputs that data-aware methods see; nothing else of a data set is ever fitted to. `moments`
+    are its statistics where they are known already.
     """
 
-    def __init__(self, model: Model, *, seed: int, calibration: Dataset | None = None) -> None:
+    def __init__(
+        self,
+        model: Model,
+        *,
+        seed: int,
+        calibration: Dataset | None = None,
+        moments: Mapping[str, Moment] | None = None,
+    ) -> None:
         self.model = model
         self.seed = seed
         self.calibration = calibration
+        self._moments = moments
         self._known: dict[tuple[str, TTShape, str], LayerFit] = {}
 
     @cached_property
     def moments(self) -> Mapping[str, Moment]:
         """The statistics of every layer's inputs over the calibration data; none without data."""
-        return {} if self.calibration is None else layer_moments(self.model, self.calibration.x, seed=self.seed)
+        if self._moments is not None or self.calibration is None:
+            return self._moments or {}
+        return layer_moments(self.model, self.calibration.x, seed=self.seed)
 
     def fit(self, candidate: Candidate) -> LayerFit:
         """The fit of a candidate that has a TT shape.

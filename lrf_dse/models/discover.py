@@ -188,6 +188,14 @@ def _added_vector(node: ir.Node, out_features: int) -> Constant | None:
     return bias
 
 
+def bias_input(node: ir.Node) -> tuple[ir.Node, int]:
+    """The node that adds the constant bias of an FC layer, and which of its inputs that is: Gemm's C, or an Add's."""
+    if node.op_type == "Gemm":
+        return node, 2
+    use = next(iter(node.outputs[0].uses()))
+    return use.node, 1 - use.idx
+
+
 def is_set(node: ir.Node, name: str) -> bool:
     """Whether the integer attribute `name`, such as Gemm's transA, is there and not 0."""
     attribute = node.attributes.get(name)

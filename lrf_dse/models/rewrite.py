@@ -16,7 +16,7 @@ import numpy as np
 from lrf_dse.errors import UsageError
 from lrf_dse.models.chain import Step, chain, reshape_step
 from lrf_dse.models.constants import resolve
-from lrf_dse.models.discover import Array, FcSite, is_set, static_shape
+from lrf_dse.models.discover import Array, FcSite, bias_input, is_set, static_shape
 from lrf_dse.models.kernel_call import Call, KernelChoice, call_node, define_functions
 from lrf_dse.models.model import Model
 from lrf_dse.models.surgery import add_constant, drop_if_unused, fresh, make_node, names_in
@@ -166,13 +166,8 @@ def _layer_nodes(
 
 def _shift_bias(graph: ir.Graph, node: ir.Node, shift: Array, taken: set[str]) -> None:
     """Add `shift` [out] to the constant bias: Gemm's C (which is scaled by beta later), or the operand of the Add."""
-    beta = np.float32(1.0)
-    if node.op_type == "Gemm":
-        adder, at = node, 2
-        beta = np.float32(node.attributes.get_float("beta", 1.0))
-    else:
-        use = next(iter(node.outputs[0].uses()))
-        adder, at = use.node, 1 - use.idx
+    adder, at = bias_input(node)
+    beta = np.float32(node.attributes.get_float("beta", 1.0) if adder is node else 1.0)
     old = adder.inputs[at]
     stored = resolve(old)
     assert stored is not None, "discover() takes only a constant for a bias"

@@ -98,7 +98,7 @@ def _trained(
     x: Exploration, lessons: Dataset, plan: Plan, recipe: Recipe, *, checkpoint: Path, stage: str
 ) -> tuple[PlanWeights, FineTuning]:
     """End to end where every operation of the model can be trained through, else layer by layer."""
-    before = x.judge.replacements(plan.choices, sequential=plan.sequential)
+    before = x.judge.replacements(plan.choices, sequential=plan.sequential, reordered=plan.reordered)
     proto = replaced(x.model, before)
     try:
         require_known(proto)

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
+from lrf_dse.finetune.reorder import REORDER_VERSION
 from lrf_dse.finetune.sequential import SEQUENTIAL_VERSION
 from lrf_dse.finetune.train import FINETUNE_VERSION, Recipe
 from lrf_dse.jsonform import content_key, to_json
@@ -56,6 +57,7 @@ def accuracy_key(
     calibration: Dataset | None,
     seed: int,
     sequential: bool = False,
+    reordered: bool = False,
 ) -> str:
     """Key of an accuracy on one part of the data; `calibration` counts where a choice is fitted to it."""
     return content_key(
@@ -66,15 +68,22 @@ def accuracy_key(
         metric=data.metric.version,
         seed=seed,
         # Keeping a layer changes nothing: a plan that replaces one layer is that layer judged alone.
-        **_fitted(choices, calibration, sequential),
+        **_fitted(choices, calibration, sequential=sequential, reordered=reordered),
     )
 
 
 def plan_weights_key(
-    model: Model, choices: Iterable[Candidate], *, calibration: Dataset | None, seed: int, sequential: bool = False
+    model: Model,
+    choices: Iterable[Candidate],
+    *,
+    calibration: Dataset | None,
+    seed: int,
+    sequential: bool = False,
+    reordered: bool = False,
 ) -> str:
     """Key of everything that a plan puts in the place of the model's weights."""
-    return content_key("plan-weights", model=model.sha256, seed=seed, **_fitted(choices, calibration, sequential))
+    fitted = _fitted(choices, calibration, sequential=sequential, reordered=reordered)
+    return content_key("plan-weights", model=model.sha256, seed=seed, **fitted)
 
 
 def finetuning_key(weights: str, lessons: Dataset, recipe: Recipe, parts: Mapping[str, Dataset]) -> str:
@@ -119,10 +128,16 @@ def _computation(candidate: Candidate) -> dict[str, Any]:
     return {"shape": shape, "order": candidate.order, "kernel": candidate.kernel, "threads": candidate.threads}
 
 
-def _fitted(choices: Iterable[Candidate], calibration: Dataset | None, sequential: bool) -> dict[str, Any]:
-    """What decides all weights of a model; a layer that is kept is no choice. A sequential correction sees data."""
+def _fitted(
+    choices: Iterable[Candidate], calibration: Dataset | None, *, sequential: bool, reordered: bool
+) -> dict[str, Any]:
+    """What decides all weights of a model; a layer that is kept is no choice. What sees whole models sees data."""
     facts: dict[str, Any] = {"choices": {c.layer.name: _weights(c, calibration) for c in choices if not c.is_dense}}
-    return facts | ({"sequential": [SEQUENTIAL_VERSION, _part(calibration)]} if sequential else {})
+    if sequential:
+        facts["sequential"] = [SEQUENTIAL_VERSION, _part(calibration)]
+    if reordered:
+        facts["reordered"] = [REORDER_VERSION, _part(calibration)]
+    return facts
 
 
 def _weights(candidate: Candidate, calibration: Dataset | None) -> dict[str, Any] | None:

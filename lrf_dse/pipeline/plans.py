@@ -138,6 +138,7 @@ def _plan_task(x: Exploration, choices: Sequence[Candidate], inputs: Sequence[Ar
 
 def _plan(x: Exploration, choices: Sequence[Candidate], measured: Measurement) -> Plan:
     sequential = x.judge.sequential_wins(choices)
+    reordered = x.judge.reordering_wins(choices, sequential=sequential)
     plan = Plan(
         id="",
         choices=tuple(choices),
@@ -150,14 +151,18 @@ def _plan(x: Exploration, choices: Sequence[Candidate], measured: Measurement) -
         seconds=measured.seconds,
         sweep=measured.sweep,
         builder=measured.builder,
-        weights=x.judge.weights_key(choices, sequential=sequential),
+        weights=x.judge.weights_key(choices, sequential=sequential, reordered=reordered),
         sequential=sequential,
+        reordered=reordered,
     )
     return _judged(x, plan) if x.judge.knows_accuracy else plan
 
 
 def _judged(x: Exploration, plan: Plan) -> Plan:
-    validation, test = (x.judge.accuracy(plan.choices, p, sequential=plan.sequential) for p in ("validation", "test"))
+    validation, test = (
+        x.judge.accuracy(plan.choices, part, sequential=plan.sequential, reordered=plan.reordered)
+        for part in ("validation", "test")
+    )
     return replace(plan, **judged_fields(validation, test))
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from numpy.typing import NDArray
 
+from lrf_dse.finetune.reorder import as_read, can_reorder, reordering
 from lrf_dse.finetune.sequential import can_correct, corrected
 from lrf_dse.jsonform import from_json, to_json
 from lrf_dse.models.compress import Compressor, replaced
@@ -31,6 +32,11 @@ if TYPE_CHECKING:
 class _FittedTo(TypedDict):
     calibration: Dataset | None
     seed: int
+
+
+class _Ways(TypedDict):
+    sequential: bool
+    reordered: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,19 +66,22 @@ class Judge:
         """Whether there is data to judge with."""
         return bool(self.parts)
 
-    def accuracy(self, choices: Sequence[Candidate], part: str, *, sequential: bool = False) -> Accuracy:
+    def accuracy(
+        self, choices: Sequence[Candidate], part: str, *, sequential: bool = False, reordered: bool = False
+    ) -> Accuracy:
         """The metric of the model with `choices` on one part of the data, and the drop from the dense model's.
 
-        `sequential`: later layers are fitted to what they really get (`finetune.sequential`).
+        `sequential`: later layers are fitted to what they really get (`finetune.sequential`). `reordered`: hidden units
+        stand in the order that fits best (`finetune.reorder`).
         """
-        data = self.parts[part]
-        key = accuracy_key(self.compressor.model, data, choices, **self._fitted_to, sequential=sequential)
+        data, ways = self.parts[part], _Ways(sequential=sequential, reordered=reordered)
+        key = accuracy_key(self.compressor.model, data, choices, **self._fitted_to, **ways)
         known = self.store.get(key)
         if known is not None:
             return from_json(Accuracy, known)  # type: ignore[no-any-return]
         proto = None
         if any(not choice.is_dense for choice in choices):
-            proto = replaced(self.compressor.model, self.replacements(choices, sequential=sequential))
+            proto = replaced(self.compressor.model, self.replacements(choices, **ways))
         accuracy = self.judged(proto, part)
         context = {"choices": {c.layer.name: c.label for c in choices}}
         self.store.put(key, "accuracy", to_json(accuracy), context=context)
@@ -107,20 +116,33 @@ class Judge:
         own, corrected = (self.accuracy(choices, "validation", sequential=s).drop for s in (False, True))
         return corrected < own
 
+    def reordering_wins(self, choices: Sequence[Candidate], *, sequential: bool) -> bool:
+        """Whether reordered hidden units leave a smaller drop on the validation part; they are reordered only then."""
+        if not self.knows_accuracy or not can_reorder(self.compressor.model, choices):
+            return False
+        own, reordered = (
+            self.accuracy(choices, "validation", sequential=sequential, reordered=r).drop for r in (False, True)
+        )
+        return reordered < own
+
     def best_drop(self, choices: Sequence[Candidate]) -> float | None:
         """The smaller of the drops with and without the sequential correction, on the validation part."""
         if not self.knows_accuracy:
             return None
         return self.accuracy(choices, "validation", sequential=self.sequential_wins(choices)).drop
 
-    def replacements(self, choices: Sequence[Candidate], *, sequential: bool) -> dict[str, Replacement]:
-        """What takes the place of the model's weights. What is corrected is kept at once: to correct is slow."""
-        if not sequential:
+    def replacements(
+        self, choices: Sequence[Candidate], *, sequential: bool = False, reordered: bool = False
+    ) -> dict[str, Replacement]:
+        """What takes the place of the model's weights. What depends on whole models is kept at once: it is slow."""
+        if not sequential and not reordered:
             return self.compressor.replacements(choices)
-        path = weights_path(self.folder, self.weights_key(choices, sequential=True))
+        path = weights_path(self.folder, self.weights_key(choices, sequential=sequential, reordered=reordered))
         if path.exists():
             return dict(load_weights(path).replacements)
-        made = corrected(self.compressor, choices)
+        compressor = reordering(self.compressor, choices) if reordered else self.compressor
+        made = corrected(compressor, choices) if sequential else compressor.replacements(choices)
+        made = as_read(self.compressor.model, compressor.model, made)
         write_atomic(path, to_bytes(PlanWeights(made)))
         return made
 
@@ -128,7 +150,7 @@ class Judge:
         """Write what `plan` puts in the place of the model's weights, once: exports need no data then."""
         path = weights_path(self.folder, plan.weights)
         if not path.exists():
-            replacements = self.replacements(plan.choices, sequential=plan.sequential)
+            replacements = self.replacements(plan.choices, sequential=plan.sequential, reordered=plan.reordered)
             write_atomic(path, to_bytes(PlanWeights(replacements)))
 
     def forget_weights(self, plans: Sequence[Plan]) -> None:
@@ -158,9 +180,10 @@ class Judge:
             self.store.put(key, "layer_error", known, context=context)
         return known["squared"], known["output"]
 
-    def weights_key(self, choices: Sequence[Candidate], *, sequential: bool) -> str:
+    def weights_key(self, choices: Sequence[Candidate], *, sequential: bool, reordered: bool) -> str:
         """Key of what the choices put in the place of the model's weights."""
-        return plan_weights_key(self.compressor.model, choices, **self._fitted_to, sequential=sequential)
+        ways = _Ways(sequential=sequential, reordered=reordered)
+        return plan_weights_key(self.compressor.model, choices, **self._fitted_to, **ways)
 
     @property
     def _fitted_to(self) -> _FittedTo:

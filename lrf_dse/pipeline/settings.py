@@ -78,8 +78,8 @@ class ExploreSettings:
 
     @property
     def plan_evaluations(self) -> int:
-        """Whole models that are judged before finalists stand: the other half."""
-        return max(1, self.evaluations // 2)
+        """Whole models that are judged before finalists stand: the other half, with a correction and without."""
+        return max(1, self.evaluations // 4)
 
     @property
     def finalists(self) -> int:

@@ -79,6 +79,20 @@ class Moment:
         second = (1 - share) * self.second + (share / held) * (wide.T @ wide)
         return Moment(self.samples + held, mean, second, None, none)
 
+    @property
+    def root_mean_squares(self) -> FloatArray:
+        """sqrt(E[x_j^2]) of every input [in]."""
+        if self.second is not None:
+            return np.sqrt(np.diag(self.second))
+        assert self.rows is not None
+        return np.asarray(np.sqrt(np.mean(np.square(self.rows, dtype=np.float64), axis=0)))
+
+    def reordered(self, order: NDArray[np.intp]) -> Moment:
+        """The moment of the inputs with input order[k] at place k."""
+        second = None if self.second is None else self.second[np.ix_(order, order)]
+        rows = None if self.rows is None else self.rows[:, order]
+        return Moment(self.samples, self.mean[order], second, rows, self.held_out[:, order])
+
     def centred(self) -> Moment:
         """The moment of x - E[x]: the metric of a fit whose bias is corrected by `bias_shift` afterwards."""
         zero, mean = np.zeros_like(self.mean), self.mean.astype(np.float32)

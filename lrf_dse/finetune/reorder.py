@@ -1,0 +1,75 @@
+"""Hidden units in the order in which the layers on both sides of them fit best.
+
+Owns the step from choices to a compressor of the reordered model, and back to weights for the model as it was read.
+The search is `tt.reorder`'s; where units may move, `models.hidden` says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from lrf_dse.models.compress import Compressor
+from lrf_dse.models.hidden import Hidden, hidden_units, reordered
+from lrf_dse.models.model import Model
+from lrf_dse.models.rewrite import KEPT, Replacement
+from lrf_dse.schema import Candidate
+from lrf_dse.tt.moment import Moment
+from lrf_dse.tt.reorder import Side, best_order
+
+REORDER_VERSION = 1
+"""To be raised whenever orders change for the same choices, data and seed."""
+
+
+def can_reorder(model: Model, choices: Sequence[Candidate]) -> bool:
+    """Whether a chosen TT shape sees the order of units that may be moved."""
+    chosen = {choice.layer.name: choice for choice in choices}
+    return any(_sides(model, hidden, chosen, {}) for hidden in hidden_units(model))
+
+
+def reordering(compressor: Compressor, choices: Sequence[Candidate]) -> Compressor:
+    """A compressor of the same model with its hidden units in better orders; the one given where there are none.
+
+    Weights count by the size of the inputs that they meet, as far as calibration data tells.
+    """
+    model, moments = compressor.model, dict(compressor.moments)
+    chosen = {choice.layer.name: choice for choice in choices}
+    for hidden in hidden_units(model):
+        order = best_order(_sides(model, hidden, chosen, moments), seed=compressor.seed)
+        if order is not None:
+            model = reordered(model, hidden, order)
+            moments |= {name: moments[name].reordered(order) for name in hidden.readers if name in moments}
+    if model is compressor.model:
+        return compressor
+    return Compressor(model, seed=compressor.seed, calibration=compressor.calibration, moments=moments)
+
+
+def _sides(model: Model, hidden: Hidden, chosen: Mapping[str, Candidate], moments: Mapping[str, Moment]) -> list[Side]:
+    """The compressed layers around the units that see their order."""
+    sides = []
+    for name in (hidden.writer, *hidden.readers):
+        shape = chosen[name].tt_shape if name in chosen else None
+        if shape is None:
+            continue
+        weight, moment = model.weights(name)[0], moments.get(name)
+        scale = np.ones(weight.shape[1]) if moment is None else moment.root_mean_squares
+        sides.append(Side(weight, shape, name == hidden.writer, scale))
+    return [side for side in sides if side.sees_order]
+
+
+def as_read(model: Model, other: Model, replacements: Mapping[str, Replacement]) -> dict[str, Replacement]:
+    """What takes the place of `model`'s weights so that it is `other`, which is reordered, with `replacements`."""
+    found = dict(replacements)
+    for name in model.sites if other is not model else ():
+        (weight, bias), (moved, moved_bias) = model.weights(name), other.weights(name)
+        made = found.get(name, KEPT)
+        if made.cores is None and made.weight is None and not np.array_equal(weight, moved):
+            made = replace(made, weight=np.ascontiguousarray(moved))
+        if bias is not None and moved_bias is not None and not np.array_equal(bias, moved_bias):
+            own = 0.0 if made.bias_shift is None else made.bias_shift
+            made = replace(made, bias_shift=np.asarray(moved_bias - bias + own, np.float32))
+        if made is not KEPT:
+            found[name] = made
+    return found
