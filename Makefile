@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test demo check test soak bench clean
+.PHONY: help setup setup-test demo check test soak bench accuracy clean
 
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest -W error
@@ -40,6 +40,10 @@ bench: setup-test ## the benchmarks of benchmarks/, one after the other
 	@shopt -s nullglob; files=(benchmarks/*.py); \
 	[[ $${#files[@]} -gt 0 ]] || { echo "bench: benchmarks/ holds no script yet"; exit 0; }; \
 	for file in "$${files[@]}"; do echo "== $$file"; $(BIN)/python "$$file"; done
+
+accuracy: setup ## accuracy against ratio of every decomposer on the examples: docs/accuracy.md, .json, .png
+	$(BIN)/python benchmarks/decomposers.py --json docs/decomposers.json
+	$(BIN)/python benchmarks/accuracy.py --out docs
 
 clean: ## remove .venv, caches and build output; never reports/
 	rm -rf .venv build dist .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache

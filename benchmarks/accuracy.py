@@ -1,0 +1,255 @@
+"""Accuracy against ratio for every decomposer, fine-tuning against its control: accuracy.json, .png and .md.
+
+    .venv/bin/python benchmarks/accuracy.py [--examples lenet300 ...] [--ratios 2 4 ...] [--work DIR] [--out DIR]
+
+Fits see calibration.npz of an example; a half of validation.npz selects, the other half (test) only reports. Whatever
+was measured is kept in --work and not measured again. `make accuracy` writes them to docs/.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from lrf_dse.bench.accuracy import FAMILIES, REFERENCES, Option, allocate, layer_options
+from lrf_dse.bench.accuracy_page import page, plot
+from lrf_dse.cost.counts import dense_parameters
+from lrf_dse.finetune.train import Recipe, finetune
+from lrf_dse.models.compress import Compressor, replaced
+from lrf_dse.models.data import JUDGING_SHARES, Dataset, load_data, split
+from lrf_dse.models.metrics import get_metric
+from lrf_dse.models.reader import read_model
+from lrf_dse.pipeline.quality import Judge
+from lrf_dse.schema import Candidate, dense_candidate
+from lrf_dse.store import Store
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+METRICS = {"lenet300": "top1", "patches": "top1", "inpaint": "mse"}
+RATIOS = (2, 4, 8, 10, 16, 20, 32)
+FINETUNED = {"lenet300": (8, 20, 32), "patches": (4, 8), "inpaint": (8, 20)}
+ALONE = 10
+"""The ratio of the first layer of LeNet-300-100 alone."""
+
+SEED = 0
+
+
+@dataclass(frozen=True)
+class Row:
+    """One decomposer at one ratio. Drops in the metric's unit; `predicted` adds up its layers' drops, each alone."""
+
+    example: str
+    family: str
+    asked: int
+    ratio: float
+    sequential: bool
+    predicted: float
+    validation: float
+    test: float
+    test_low: float
+    test_high: float
+    choices: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Bench:
+    """What one example is judged with."""
+
+    name: str
+    judge: Judge
+    train: Dataset
+
+    @property
+    def dense(self) -> tuple[Candidate, ...]:
+        """Every layer kept."""
+        return tuple(dense_candidate(layer) for layer in self.judge.compressor.model.fc_layers)
+
+
+@cache
+def script(name: str) -> ModuleType:
+    """The module that trained an example: it knows how training data is made."""
+    spec = importlib.util.spec_from_file_location(f"{name}_train", EXAMPLES / name / "train.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def training_data(name: str, like: Dataset) -> Dataset:
+    """The 8,000 digits that the network was trained on, as its own script makes them."""
+    module = script(name)
+    if name == "inpaint":
+        images = module.load_digits(module.DIGITS)[: module.TRAIN]
+        x, y = module.damaged(images, np.random.default_rng(SEED)), images.reshape(len(images), -1)
+    else:
+        path = EXAMPLES / "lenet300" / "mnist10k.npz"
+        images, labels = module.load_digits(path)
+        x = module.patches(images) if name == "patches" else images.reshape(len(images), -1)
+        x, y = x[: module.TRAIN], labels[: module.TRAIN]
+    (key,) = like.x
+    return Dataset(EXAMPLES / name / "train.py", {key: x}, y, like.sha256, metric=like.metric)
+
+
+def bench_of(name: str, work: Path) -> Bench:
+    """The example `name`; its records lie in `work`."""
+    model, metric = read_model(EXAMPLES / name / "model.onnx"), get_metric(METRICS[name])
+    calibration = load_data(EXAMPLES / name / "calibration.npz", model, metric)
+    held_out = load_data(EXAMPLES / name / "validation.npz", model, metric)
+    folder = work / name
+    folder.mkdir(parents=True, exist_ok=True)
+    compressor = Compressor(model, seed=SEED, calibration=calibration)
+    judge = Judge(compressor, Store(folder), split(held_out, SEED, JUDGING_SHARES), folder)
+    return Bench(name, judge, training_data(name, held_out))
+
+
+def rows_of(bench: Bench, ratios: Sequence[int]) -> Iterator[Row]:
+    """Every family at every ratio that it can reach."""
+    judge = bench.judge
+    layers = judge.compressor.model.fc_layers
+    dense = sum(dense_parameters(layer) for layer in layers)
+    for family in FAMILIES:
+        options = [layer_options(layer, family, judge.output_error) for layer in layers]
+        for asked in ratios:
+            chosen = allocate(options, dense // asked)
+            if chosen is not None:
+                yield _row(bench, family.name, asked, chosen)
+
+
+def _row(bench: Bench, family: str, asked: int, chosen: Sequence[Option]) -> Row:
+    judge, choices = bench.judge, tuple(option.candidate for option in chosen)
+    sequential = judge.sequential_wins(choices)
+    validation, test = (judge.accuracy(choices, part, sequential=sequential) for part in ("validation", "test"))
+    alone = [judge.drop_points([choice]) or 0.0 for choice in choices if not choice.is_dense]
+    return Row(
+        example=bench.name,
+        family=family,
+        asked=asked,
+        ratio=sum(dense_parameters(c.layer) for c in choices) / sum(option.parameters for option in chosen),
+        sequential=sequential,
+        predicted=sum(alone),
+        validation=validation.drop,
+        test=test.drop,
+        test_low=test.drop_low,
+        test_high=test.drop_high,
+        choices=tuple(choice.label for choice in choices),
+    )
+
+
+def alone(bench: Bench, asked: int) -> Iterator[Row]:
+    """The first layer alone compressed by a ratio of its own, the others dense: every family's best by its errors."""
+    first, *others = bench.judge.compressor.model.fc_layers
+    kept = [Option(dense_candidate(layer), dense_parameters(layer), 0.0) for layer in others]
+    for family in FAMILIES:
+        options = layer_options(first, family, bench.judge.output_error)
+        chosen = allocate([options], dense_parameters(first) // asked)
+        if chosen is not None:
+            yield _row(bench, family.name, asked, [*chosen, *kept])
+
+
+def best_at(rows: Sequence[Row], asked: int) -> Row:
+    """The row that selection takes: the least drop on the validation half."""
+    return min((row for row in rows if row.asked == asked), key=lambda row: row.validation)
+
+
+def finetuned(bench: Bench, rows: Sequence[Row], asked: int, epochs: int) -> dict[str, Any]:
+    """The two best families at a ratio, fine-tuned; the better one by validation. Beside it the dense control."""
+    judge = bench.judge
+    model, layers = judge.compressor.model, judge.compressor.model.fc_layers
+    dense = sum(dense_parameters(layer) for layer in layers)
+    at_ratio = sorted((row for row in rows if row.asked == asked), key=lambda row: row.validation)
+    results = []
+    for row in at_ratio[:3]:
+        family = next(family for family in FAMILIES if family.name == row.family)
+        options = [layer_options(layer, family, judge.output_error) for layer in layers]
+        chosen = allocate(options, dense // asked)
+        assert chosen is not None
+        choices = [option.candidate for option in chosen]
+        start = replaced(model, judge.replacements(choices, sequential=row.sequential))
+        results.append({"family": row.family, "ratio": row.ratio, "before": row.test, **_trained(bench, start, epochs)})
+    best = min(results, key=lambda result: result["validation"])
+    return {"example": bench.name, "asked": asked, "epochs": epochs, **best}
+
+
+def control(bench: Bench, epochs: int) -> dict[str, Any]:
+    """The dense model fine-tuned in the same way."""
+    start = replaced(bench.judge.compressor.model, bench.judge.compressor.replacements(bench.dense))
+    return {"example": bench.name, "epochs": epochs, **_trained(bench, start, epochs)}
+
+
+def _trained(bench: Bench, start: Any, epochs: int) -> dict[str, Any]:
+    judge, model = bench.judge, bench.judge.compressor.model
+    tuned = finetune(
+        start,
+        bench.train,
+        Recipe(epochs=epochs, seed=SEED),
+        teacher=judge.compressor.apply([]),
+        kind="values" if METRICS[bench.name] == "mse" else "classes",
+        batch=model.batch,
+        score=lambda trained: judge.judged(trained, "validation").drop,
+    )
+    test = judge.judged(tuned.model, "test")
+    facts = {"validation": tuned.best.score, "test": test.drop, "test_low": test.drop_low, "test_high": test.drop_high}
+    return facts | {"best_epoch": tuned.best.number, "ended": tuned.ended}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--examples", nargs="+", choices=METRICS, default=list(METRICS))
+    parser.add_argument("--ratios", nargs="+", type=int, default=list(RATIOS))
+    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--work", type=Path, default=Path("reports/accuracy"))
+    parser.add_argument("--out", type=Path, default=Path("reports/accuracy"))
+    arguments = parser.parse_args()
+    figures: dict[str, Any] = {"rows": [], "selected": [], "alone": [], "finetuned": [], "control": []}
+    for name in arguments.examples:
+        bench = bench_of(name, arguments.work)
+        rows = []
+        for row in rows_of(bench, arguments.ratios):
+            rows.append(row)
+            print(f"{name:<9} x{row.asked:<3} {row.family:<22} drop {row.validation:8.2f} {row.test:8.2f}", flush=True)
+        figures["rows"] += [vars(row) for row in rows]
+        reached = sorted({row.asked for row in rows})
+        figures["selected"] += [vars(best_at(rows, asked)) for asked in reached]
+        if name == "lenet300":
+            figures["alone"] = [vars(row) for row in alone(bench, ALONE)]
+        figures["control"].append(control(bench, arguments.epochs))
+        for asked in FINETUNED[name]:
+            if asked in reached:
+                figures["finetuned"].append(finetuned(bench, rows, asked, arguments.epochs))
+                print(figures["finetuned"][-1], flush=True)
+        write(figures, arguments.out)
+    goals(figures)
+
+
+def write(figures: dict[str, Any], out: Path) -> None:
+    """The figures, the plot and the page; the latter also shows what benchmarks/decomposers.py left in `out`."""
+    out.mkdir(parents=True, exist_ok=True)
+    fits = out / "decomposers.json"
+    decomposers = json.loads(fits.read_text(encoding="utf-8")) if fits.exists() else []
+    (out / "accuracy.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    plot(figures, out / "accuracy.png")
+    (out / "accuracy.md").write_text(page(figures, decomposers), encoding="utf-8")
+
+
+def goals(figures: dict[str, Any]) -> None:
+    """What issue and README promise of LeNet-300-100, met or missed."""
+    lenet = [row for row in figures["rows"] if row["example"] == "lenet300"]
+    for row in figures["selected"]:
+        if row["example"] == "lenet300":
+            rivals = [r["test"] for r in lenet if r["asked"] == row["asked"] and r["family"] in REFERENCES]
+            verdict = "met" if row["test"] <= min(rivals) + 0.5 else "MISSED"
+            print(f"x{row['asked']}: {row['family']} loses {row['test']:.2f}, references {min(rivals):.2f}: {verdict}")
+    for result in figures["finetuned"]:
+        print(f"{result['example']} x{result['asked']}, fine-tuned: loses {result['test']:.2f} ({result['family']})")
+
+
+if __name__ == "__main__":
+    main()

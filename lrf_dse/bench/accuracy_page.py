@@ -1,0 +1,166 @@
+"""docs/accuracy.md and its plot, from the figures of benchmarks/accuracy.py and benchmarks/decomposers.py."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lrf_dse.bench.accuracy import FAMILIES
+from lrf_dse.bench.page import markdown_table
+
+Row = Mapping[str, Any]
+
+UNITS = {"lenet300": "points of top-1", "patches": "points of top-1", "inpaint": "% of the dense mean squared error"}
+"""What a drop is counted in, by example."""
+
+TITLES = {
+    "lenet300": "LeNet-300-100, digits",
+    "patches": "transformer on 16 patches of a digit (3-D MatMul)",
+    "inpaint": "inpainting a digit (regression)",
+}
+
+METHOD_NAMES = {"t3f": "t3f TT-SVD", "tt_svd": "numpy TT-SVD", "whitened": "whitened", "als": "TT-ALS"}
+
+
+def page(figures: Mapping[str, Sequence[Row]], decomposers: Sequence[Row]) -> str:
+    """The whole page."""
+    parts = [_HEAD]
+    for name in dict.fromkeys(row["example"] for row in figures["rows"]):
+        parts += [f"## {TITLES[name]}", f"Drop in {UNITS[name]} on the test half.", _drops(figures, name)]
+        if figures["alone"] and figures["alone"][0]["example"] == name:
+            parts += ["The first layer alone, the others dense:", _alone(figures["alone"])]
+    parts += [
+        "## Fine-tuning",
+        _TUNING,
+        _tuned(figures),
+        "## Predicted and measured drop",
+        _PREDICTED,
+        _predicted(figures),
+    ]
+    parts += ["## Time and memory of a fit", _DECOMPOSERS, _fits(decomposers)]
+    return "\n\n".join(parts) + "\n"
+
+
+_HEAD = """# Accuracy: what each decomposer keeps
+
+Made by `make accuracy`, which writes the figures to [accuracy.json](accuracy.json). Every decomposer gets the same
+allocation: of each layer's options the ones that together keep the parameters of all fully connected layers (with
+biases) below 1/ratio, with the least error of outputs on calibration rows held out. Fits see calibration.npz of the
+example only; a half of validation.npz decides between plain and sequentially corrected weights; the other half, the
+test half, is what is shown. "selected" is what `explore` does: the family with the least drop on the validation half.
+Brackets are 95% intervals of the drop by a paired bootstrap.
+
+![Drop against ratio](accuracy.png)"""
+
+_TUNING = """The three families that lose least on the validation half are trained end to end on the example's training
+data, toward the dense model (`explore --finetune`); the best epoch and family by the validation half is shown, on the
+test half. The control is the dense model trained in the same way: a negative drop is a gain."""
+
+_PREDICTED = """What `explore` predicts first is the sum of the drops with one layer replaced at a time, on the
+validation half; whole models then lose less or more, and the selection loop corrects the prediction by what it
+measures. Here are all combinations of the tables above, by their predicted drop."""
+
+_DECOMPOSERS = """`benchmarks/decomposers.py`: one fit of random weights with 1,024 calibration rows in a process of its
+own. Memory is how far the process grew beyond the weights, the calibration rows and what is imported. Errors are
+relative: of the weights, and of the layer's outputs on rows held out."""
+
+
+def _drops(figures: Mapping[str, Sequence[Row]], name: str) -> str:
+    rows = [row for row in figures["rows"] if row["example"] == name]
+    ratios = sorted({row["asked"] for row in rows})
+    cells = {(row["family"], row["asked"]): _drop(row) for row in rows}
+    table = [[family.name, *(cells.get((family.name, r), "-") for r in ratios)] for family in FAMILIES]
+    selected = {row["asked"]: row for row in figures["selected"] if row["example"] == name}
+    table.append(["**selected**", *(f"**{_drop(selected[r])}** ({selected[r]['family']})" for r in ratios)])
+    return markdown_table(["decomposer", *(f"x{r}" for r in ratios)], table)
+
+
+def _alone(rows: Sequence[Row]) -> str:
+    table = [[row["family"], row["choices"][0], _drop(row)] for row in rows]
+    return markdown_table(["decomposer", "choice", f"drop at x{rows[0]['asked']}"], table)
+
+
+def _drop(row: Row) -> str:
+    return f"{row['test']:.2f} [{row['test_low']:.2f}, {row['test_high']:.2f}]"
+
+
+def _tuned(figures: Mapping[str, Sequence[Row]]) -> str:
+    table = [
+        [row["example"], f"x{row['ratio']:.1f}", row["family"], f"{row['before']:.2f}", _drop(row), row["best_epoch"]]
+        for row in figures["finetuned"]
+    ]
+    table += [
+        [row["example"], "x1", "dense control", "0.00", _drop(row), row["best_epoch"]] for row in figures["control"]
+    ]
+    return markdown_table(["example", "ratio", "start", "drop before", "drop after", "best epoch"], table)
+
+
+BANDS = (0.5, 1.0, 2.0, 5.0, 20.0)
+
+
+def _predicted(figures: Mapping[str, Sequence[Row]]) -> str:
+    table = []
+    for name in dict.fromkeys(row["example"] for row in figures["rows"]):
+        if UNITS[name].startswith("%"):
+            continue
+        low = -float("inf")
+        for high in BANDS:
+            inside = [row for row in figures["rows"] if row["example"] == name and low < row["predicted"] <= high]
+            if inside:
+                means = [sum(row[key] for row in inside) / len(inside) for key in ("predicted", "validation", "test")]
+                table.append([name, f"up to {high:g}", len(inside), *(f"{mean:.2f}" for mean in means)])
+            low = high
+    return markdown_table(
+        ["example", "predicted, points", "combinations", "mean predicted", "mean, validation", "mean, test"], table
+    )
+
+
+def _fits(rows: Sequence[Row]) -> str:
+    table = [
+        [
+            row["layer"],
+            row["shape"],
+            METHOD_NAMES[row["method"]],
+            *(
+                [row["failed"], "-", "-", "-"]
+                if "failed" in row
+                else [
+                    f"{row['seconds']:.1f} s",
+                    f"{row['bytes'] / 2**20:,.0f} MB",
+                    f"{row['weight_error']:.4f}",
+                    f"{row['output_error']:.4f}",
+                ]
+            ),
+        ]
+        for row in rows
+    ]
+    return markdown_table(["layer", "shape", "decomposer", "time", "memory", "error, weights", "error, outputs"], table)
+
+
+def plot(figures: Mapping[str, Sequence[Row]], path: Path) -> None:
+    """One panel an example: drop on the test half against the ratio, a line a decomposer, fine-tuned ones as stars."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    names = list(dict.fromkeys(row["example"] for row in figures["rows"]))
+    drawing, panels = plt.subplots(1, len(names), figsize=(5.2 * len(names), 4.2), layout="constrained", squeeze=False)
+    for axes, name in zip(panels[0], names, strict=True):
+        for family in FAMILIES:
+            mine = [row for row in figures["rows"] if row["example"] == name and row["family"] == family.name]
+            if mine:
+                ratios = [row["ratio"] for row in mine]
+                axes.plot(ratios, [max(row["test"], 0.05) for row in mine], marker=".", label=family.name)
+        tuned = [row for row in figures["finetuned"] if row["example"] == name]
+        ratios, drops = [row["ratio"] for row in tuned], [max(row["test"], 0.05) for row in tuned]
+        axes.plot(ratios, drops, "k*", markersize=10, label="fine-tuned")
+        axes.axhline(1.0, color="0.6", linewidth=1, linestyle=":")
+        axes.set(title=TITLES[name].split(" (")[0], xscale="log", yscale="log", xlabel="times fewer parameters")
+        axes.set_ylabel(f"drop, {UNITS[name]}")
+        axes.xaxis.set_major_formatter("x{x:g}")
+        axes.grid(alpha=0.3)
+    panels[0][0].legend(fontsize="small")
+    drawing.savefig(path, dpi=110, metadata={"Software": None})
+    plt.close(drawing)

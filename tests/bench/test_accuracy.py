@@ -1,0 +1,91 @@
+"""The allocation is the best there is on small cases, and the shapes fit their layers."""
+
+from __future__ import annotations
+
+from itertools import product
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lrf_dse.bench.accuracy import FAMILIES, Option, allocate, layer_options, shapes_of
+from lrf_dse.bench.accuracy_page import page, plot
+from lrf_dse.cost.counts import parameters
+from lrf_dse.schema import FcLayer, dense_candidate
+
+LAYER = dense_candidate(FcLayer("fc", 8, 8, 1, True))
+OPTIONS = st.lists(
+    st.builds(Option, st.just(LAYER), st.integers(1, 60), st.floats(0, 1, width=16)), min_size=1, max_size=5
+)
+
+
+@given(st.lists(OPTIONS, min_size=1, max_size=3), st.integers(1, 150))
+def test_allocation_fits_and_is_near_the_best(layers: list[list[Option]], budget: int) -> None:
+    chosen = allocate(layers, budget)
+    fitting = [c for c in product(*layers) if sum(o.parameters for o in c) <= budget]
+    if not fitting:
+        assert chosen is None
+        return
+    assert chosen is not None
+    assert sum(option.parameters for option in chosen) <= budget
+    # A hull misses at most what one layer's options span.
+    best = min(sum(o.error for o in c) for c in fitting)
+    span = max(max(o.error for o in options) - min(o.error for o in options) for options in layers)
+    assert sum(option.error for option in chosen) <= best + span + 1e-9
+    # Nothing that still fits is better in one layer.
+    spare = budget - sum(option.parameters for option in chosen)
+    for taken, options in zip(chosen, layers, strict=True):
+        assert all(o.error >= taken.error for o in options if o.parameters - taken.parameters <= spare)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_shapes_multiply_to_the_layer_and_are_smaller(depth: int) -> None:
+    shapes = shapes_of(FcLayer("fc1", 784, 300, 1, True), depth)  # type: ignore[arg-type]
+    assert len(shapes) >= 5
+    assert len(set(shapes)) == len(shapes)
+    for shape in shapes:
+        assert (shape.in_features, shape.out_features) == (784, 300)
+        assert parameters(shape) < 784 * 300
+        assert shape.is_low_rank == (depth == 1)
+
+
+def test_the_page_shows_every_figure(tmp_path: Path) -> None:
+    row = {
+        "example": "lenet300", "family": "SVD", "asked": 8, "ratio": 8.2, "sequential": False, "predicted": 0.8,
+        "validation": 1.1, "test": 1.25, "test_low": 0.5, "test_high": 2.0, "choices": ["low rank 16"],
+    }  # fmt: skip
+    tuned = {"before": 1.25, "test": -0.125, "test_low": -0.5, "test_high": 0.25, "best_epoch": 3}
+    figures = {
+        "rows": [row], "selected": [row], "alone": [row],
+        "finetuned": [row | tuned], "control": [{"example": "lenet300"} | tuned],
+    }  # fmt: skip
+    fits = [
+        {"layer": "8x8", "shape": "low rank 2", "method": "t3f", "failed": "more than 5 s"},
+        {
+            "layer": "8x8", "shape": "low rank 2", "method": "als", "seconds": 1.5, "bytes": 3 << 20,
+            "weight_error": 0.25, "output_error": 0.125,
+        },
+    ]  # fmt: skip
+    text = page(figures, fits)
+    for words in (
+        "| SVD | 1.25 [0.50, 2.00] |",
+        "| **selected** | **1.25 [0.50, 2.00]** (SVD) |",
+        "| SVD | low rank 16 | 1.25 [0.50, 2.00] |",
+        "| lenet300 | x8.2 | SVD | 1.25 | -0.12 [-0.50, 0.25] | 3 |",
+        "| lenet300 | up to 1 | 1 | 0.80 | 1.10 | 1.25 |",
+        "| 8x8 | low rank 2 | t3f TT-SVD | more than 5 s | - | - | - |",
+        "| 8x8 | low rank 2 | TT-ALS | 1.5 s | 3 MB | 0.2500 | 0.1250 |",
+    ):
+        assert words in text
+    plot(figures, tmp_path / "plot.png")
+    assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_options_of_a_layer() -> None:
+    layer = FcLayer("fc", 24, 16, 1, has_bias=False)
+    centred = next(family for family in FAMILIES if family.method == "whitened_centred")
+    dense, *others = layer_options(layer, centred, lambda candidate: 0.5)
+    assert dense.candidate.is_dense and dense.error == 0.0 and others
+    assert {option.candidate.decomposer for option in others} == {"whitened"}, "nothing to centre without a bias"
+    assert {option.error for option in others} == {0.25}
