@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from lrf_dse.pipeline.context import Progress
     from lrf_dse.pipeline.run import Run
     from lrf_dse.runners.board import Board
+    from lrf_dse.schema import Kernel
 
 __all__ = ["LrfDseError", "explore", "export", "open_run"]
 
@@ -58,6 +59,8 @@ def explore(
     jobs: int = 2,
     board: Board | None = None,
     threads: tuple[int, ...] = (1,),
+    kernels: tuple[Kernel, ...] = ("iree", "rvv"),
+    tune: int | None = None,
     progress: Progress | None = None,
 ) -> Run:
     """Explore `model` for `target` and return the finished Run; a run that was interrupted goes on.
@@ -65,13 +68,14 @@ def explore(
     `data` is an .npz with x and targets y, a folder of .npy files or "module:function"; without it the accuracy is
     unknown. It is split into calibration, validation and test parts; with `calibration` samples of their own, into the
     latter two. `metric` is a name or "module:function" (see `models.metrics`); `max_drop` is in its drop unit. Plans
-    are trained for `finetune` epochs on `train`, without it on the calibration samples. With a
-    `board` programs are measured there over SSH, else under QEMU; whole models on each number of `threads`. `out` is
-    the run folder, by default reports/MODEL-TARGET. Raises an LrfDseError.
+    are trained for `finetune` epochs on `train`, without it on the calibration samples. With a `board` programs are
+    measured there over SSH, else under QEMU; whole models on each number of `threads`. Each TT shape is computed by the
+    faster of `kernels`: "iree" is the compiler's, "rvv" our generated C, of which `tune` schedules are measured. `out`
+    is the run folder, by default reports/MODEL-TARGET. Raises an LrfDseError.
     """
     from lrf_dse.pipeline.context import silent
     from lrf_dse.pipeline.explore import explore_with
-    from lrf_dse.pipeline.settings import DEFAULT_EVALUATIONS, DEFAULT_TOP, ExploreSettings, default_out
+    from lrf_dse.pipeline.settings import DEFAULT_EVALUATIONS, DEFAULT_TOP, DEFAULT_TUNE, ExploreSettings, default_out
     from lrf_dse.plan.choice import Budgets
 
     settings = ExploreSettings(
@@ -90,6 +94,8 @@ def explore(
         jobs=jobs,
         board=board,
         threads=threads,
+        kernels=kernels,
+        tune=DEFAULT_TUNE if tune is None else tune,
         budgets=Budgets(max_drop, max_flash_bytes, max_ram_bytes),
     )
     return explore_with(settings, progress=progress or silent)

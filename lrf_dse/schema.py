@@ -7,9 +7,9 @@ knows no tool. Their JSON form is `jsonform`'s. Arrays and paths travel beside t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
-from typing import Literal
+from typing import Any, Literal
 
 Order = Literal["last_first", "first_first"]
 """Contraction order: which end of the tensor train meets the input first."""
@@ -122,11 +122,20 @@ class Candidate:
 
     @property
     def label(self) -> str:
-        """Short text for tables."""
+        """Short text for tables: what stands in the place of the weights."""
         if self.tt_shape is None:
             return "dense"
-        shape = f"low rank {self.tt_shape.ranks[1]}" if self.tt_shape.is_low_rank else str(self.tt_shape)
-        return f"{shape}, rvv" if self.kernel == "rvv" else shape
+        return f"low rank {self.tt_shape.ranks[1]}" if self.tt_shape.is_low_rank else str(self.tt_shape)
+
+    @property
+    def without_generated(self) -> Candidate:
+        """The same with IREE's kernel for a generated one: weights, errors and accuracies are no other."""
+        return replace(self, kernel="iree") if self.kernel == "rvv" else self
+
+    @property
+    def label_with_kernel(self) -> str:
+        """`label`, and the kernel where it is not the compiler's."""
+        return f"{self.label}, {self.kernel}" if self.kernel == "rvv" else self.label
 
 
 def dense_candidate(layer: FcLayer) -> Candidate:
@@ -275,7 +284,8 @@ class Plan:
     dense they are, in the metric's drop unit, with 95% intervals. They are None where no data was given. `weights` is
     the key of what takes the place of the model's weights; with `sequential` later layers are fitted to what the
     compressed earlier ones give them, with `reordered` hidden units stand in an order that fits better. `finetuning`
-    says how they were trained after that, if they were (`weight_error` is from before).
+    says how they were trained after that, if they were (`weight_error` is from before). `schedules` is the JSON
+    form of codegen.KernelSchedule for each layer of kernel rvv.
     """
 
     id: str
@@ -299,6 +309,7 @@ class Plan:
     sequential: bool = False
     reordered: bool = False
     finetuning: FineTuning | None = None
+    schedules: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def cycles_span(self) -> tuple[float, float] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -25,6 +25,7 @@ from lrf_dse.errors import BudgetError, UsageError
 if TYPE_CHECKING:
     from lrf_dse.pipeline.run import Run
     from lrf_dse.report.info import PlanRow, ReportInfo
+    from lrf_dse.schema import Kernel
 
 
 def command(
@@ -44,6 +45,8 @@ def command(
     seed: Annotated[int, typer.Option(help="Seed of the data split and of every random choice.")] = 0,
     jobs: Annotated[int, typer.Option(help="Programs built and run at a time.")] = 2,
     threads: Annotated[str, typer.Option(help="Numbers of threads to measure whole models on, such as 1,2,4.")] = "1",
+    kernels: Annotated[str, typer.Option(help="Kernels of factorised layers: iree, rvv or both.")] = "iree,rvv",
+    tune: Annotated[int | None, typer.Option(help="Schedules measured of a finalist's rvv kernel; 1 is none.")] = None,
     board: OptionalHost = None,
     ssh_config: SshConfig = None,
     ssh_port: SshPort = None,
@@ -76,6 +79,8 @@ def command(
             jobs=jobs,
             board=where,
             threads=_numbers(threads),
+            kernels=cast("tuple[Kernel, ...]", tuple(kernels.split(","))),  # settings check them
+            tune=tune,
             progress=progress,
         )
     _show_run(run, as_json=as_json)
@@ -116,7 +121,7 @@ def show_result(info: ReportInfo) -> None:
     _print_spans(info)
     for result in info.candidates:
         if result.failure is not None:
-            name = f"{result.candidate.layer.name}, {result.candidate.label}"
+            name = f"{result.candidate.layer.name}, {result.candidate.label_with_kernel}"
             print_line(f"failed: {name}: {result.failure.stage}: {result.failure.reason}")
     print_line(f"chosen: {info.chosen or 'none'} ({info.chosen_reason})")
 
@@ -183,7 +188,7 @@ def _plan_cells(info: ReportInfo, row: PlanRow) -> tuple[str, ...]:
         number(plan.ram_bytes),
         *quality,
         *([str(plan.threads)] if _threaded(info) else []),
-        *(choice.label for choice in plan.choices),
+        *(choice.label_with_kernel for choice in plan.choices),
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
+import platform
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -17,11 +18,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lrf_dse.builders.program import BUILDERS, BuiltProgram
+from lrf_dse.builders.stock import build_for_stock_runtime
 from lrf_dse.deploy.instructions import bundle_readme
 from lrf_dse.errors import RunError, StoreError
 from lrf_dse.models.evaluate import run_once
-from lrf_dse.runners.job import Array, Job, write_raw
+from lrf_dse.runners.job import DEFAULT_TOLERANCE, Array, Job, write_raw
 from lrf_dse.runners.runner import get_runner
+from lrf_dse.runners.stock import run_on_stock_runtime
+from lrf_dse.runners.verify import Errors, compare
 from lrf_dse.schema import Failure, Measurement, Plan
 from lrf_dse.target import Target
 
@@ -36,11 +40,14 @@ _SCRATCH = ".building-"
 class BundleRequest:
     """What to ship: a plan, its model, one golden input (whole tensors in the model's order), and where it came from.
 
+    `compiled` is the same model with calls of generated kernels, whose schedules in words are `kernels`, by layer.
     `accuracy` holds what is known of it, by part of the data; `run_facts` are copied into the manifest.
     """
 
     plan: Plan
     model: onnx.ModelProto
+    compiled: onnx.ModelProto
+    kernels: Mapping[str, str]
     inputs: Sequence[Array]
     target: Target
     accuracy: Mapping[str, Any]
@@ -78,16 +85,17 @@ def _write(request: BundleRequest, out: Path, scratch: Path) -> dict[str, Any]:
     work, staged = scratch / "work", scratch / "staged"
     work.mkdir()
     (staged / "golden").mkdir(parents=True)
-    built = BUILDERS[request.plan.builder](request.model, request.target, work)
+    built = BUILDERS[request.plan.builder](request.compiled, request.target, work)
     expected = run_once(request.model, request.inputs)
     measured = _verify(built, request, expected, scratch / "run")
+    stock = _verify_on_stock_runtime(request, expected, scratch / "stock")
     onnx.save(request.model, staged / MODEL)
     shutil.copy(built.vmfb.path, staged / MODULE)
     shutil.copy(built.program.path, staged / PROGRAM)
     for kind, arrays in (("input", request.inputs), ("output", expected)):
         for index, array in enumerate(arrays):
             write_raw(staged / "golden" / f"{kind}{index}.bin", array)
-    manifest = _manifest(request, built, measured, staged)
+    manifest = _manifest(request, built, measured, stock, staged)
     (staged / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
     (staged / README).write_text(bundle_readme(manifest), encoding="utf-8")
     _move_into_place(staged, out)
@@ -102,12 +110,29 @@ def _verify(built: BuiltProgram, request: BundleRequest, expected: tuple[Array, 
     return outcome
 
 
-def _manifest(request: BundleRequest, built: BuiltProgram, measured: Measurement, staged: Path) -> dict[str, Any]:
+def _verify_on_stock_runtime(request: BundleRequest, expected: tuple[Array, ...], work: Path) -> Errors:
+    """The same network by IREE's own runtime on this machine: a second witness. Raises RunError where it disagrees."""
+    work.mkdir()
+    vmfb = build_for_stock_runtime(request.compiled, request.target, work)
+    outputs = run_on_stock_runtime(vmfb, request.inputs, work / "run", outputs=len(expected))
+    errors = compare(outputs, expected, tolerance=DEFAULT_TOLERANCE)
+    if isinstance(errors, str):
+        raise RunError(f"plan {request.plan.id} is not shipped: IREE's runtime on this machine disagrees: {errors}")
+    return errors
+
+
+def _manifest(
+    request: BundleRequest, built: BuiltProgram, measured: Measurement, stock: Errors, staged: Path
+) -> dict[str, Any]:
     plan, isa = request.plan, request.target.isa
     files = sorted(path for path in staged.rglob("*") if path.is_file())
     return {
         "plan": plan.id,
         "choices": {choice.layer.name: choice.label for choice in plan.choices},
+        "kernels": {
+            choice.layer.name: {"kernel": choice.kernel, "schedule": request.kernels.get(choice.layer.name)}
+            for choice in plan.choices
+        },
         "target": {"name": request.target.name, "isa": isa.march, "vlen_bits": isa.vlen_bits},
         "inputs": _ports(request.model.graph.input),
         "outputs": _ports(request.model.graph.output),
@@ -121,6 +146,7 @@ def _manifest(request: BundleRequest, built: BuiltProgram, measured: Measurement
             "by": measured.source,
             "max_abs_error": measured.max_abs_error,
             "max_rel_error": measured.max_rel_error,
+            "on_this_machine": {"by": f"IREE's runtime, {platform.machine()}", "max_rel_error": stock.max_rel},
         },
         "tool_versions": {**built.program.tool_versions, **_own_versions()},
         "run": dict(request.run_facts),

@@ -31,7 +31,7 @@ from lrf_dse.pipeline.layers import measure_layers, narrow_spaces
 from lrf_dse.pipeline.plans import choose_plan, measure_plans, select_finalists
 from lrf_dse.pipeline.quality import Judge
 from lrf_dse.pipeline.run import MODEL_FILE, RESULT_KEY, RUN_KEY, Run
-from lrf_dse.pipeline.settings import ExploreSettings
+from lrf_dse.pipeline.settings import DEFAULT_TUNE, ExploreSettings
 from lrf_dse.pipeline.timing import Bench
 from lrf_dse.report.info import ReportInfo
 from lrf_dse.report.write import write_report
@@ -183,6 +183,8 @@ def _command(settings: ExploreSettings) -> str:
         "--finetune": settings.finetune or None,
         "--train": settings.train,
         "--seed": settings.seed,
+        "--kernels": None if settings.kernels == ("iree", "rvv") else ",".join(settings.kernels),
+        "--tune": None if settings.tune == DEFAULT_TUNE else settings.tune,
         "-o": settings.out,
     }
     return " ".join([*words, *(f"{name} {value}" for name, value in options.items() if value is not None)])

@@ -11,6 +11,7 @@ from lrf_dse.errors import StoreError
 from lrf_dse.models.compress import replaced
 from lrf_dse.models.reader import read_model
 from lrf_dse.models.stored import load_weights
+from lrf_dse.pipeline.kernels import schedules_from_json, with_kernels
 from lrf_dse.pipeline.plans import example_inputs
 from lrf_dse.pipeline.run import Run, weights_path
 from lrf_dse.report.info import ReportInfo
@@ -24,9 +25,13 @@ def export(run: Run, pick: str, out: Path) -> dict[str, Any]:
         raise StoreError(f"{run.model_path}: the run's copy of the model is gone; run `lrf-dse explore` again")
     model = read_model(run.model_path)
     weights = load_weights(weights_path(run.folder, plan.weights))
+    schedules = schedules_from_json(plan.schedules)
+    with_generated = with_kernels(weights.replacements, plan.choices, schedules)
     request = BundleRequest(
         plan=plan,
         model=replaced(model, weights.replacements, weights.values),
+        compiled=replaced(model, with_generated, weights.values),
+        kernels={name: str(schedule) for name, schedule in schedules.items()},
         inputs=example_inputs(model, None, seed=info.seed),
         target=info.target,
         accuracy=_accuracy(info, plan),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
+from types import MappingProxyType
 from typing import Any
 
 from lrf_dse.finetune.reorder import REORDER_VERSION
@@ -21,30 +22,40 @@ from lrf_dse.runners.machine import machine_facts
 from lrf_dse.schema import Candidate, FcLayer
 from lrf_dse.target import Target
 
+_NONE: Mapping[str, str] = MappingProxyType({})
+
 SPACE_VERSION = 1
 """To be raised whenever enumeration, counts, bounds or pruning change what survives."""
 
 
-def timing_key(candidate: Candidate, target: Target, tools: Mapping[str, str]) -> str:
-    """Key of the measurement of one layer by itself."""
+def timing_key(
+    candidate: Candidate, target: Target, tools: Mapping[str, str], sources: Mapping[str, str] = _NONE
+) -> str:
+    """Key of the measurement of one layer by itself; `sources` are of generated kernels, by layer."""
     layer = candidate.layer
     return content_key(
         "timing",
         sizes=[layer.out_features, layer.in_features, layer.batch, layer.has_bias],
-        computation=_computation(candidate),
+        computation=_computation(candidate, sources),
         dtype="float32",
         **machine_facts(target, tools, candidate.threads),
     )
 
 
-def plan_timing_key(model: Model, choices: Iterable[Candidate], target: Target, tools: Mapping[str, str]) -> str:
+def plan_timing_key(
+    model: Model,
+    choices: Iterable[Candidate],
+    target: Target,
+    tools: Mapping[str, str],
+    sources: Mapping[str, str] = _NONE,
+) -> str:
     """Key of the measurement of a whole model. The graph around the layers is known by the model's hash."""
     chosen = tuple(choices)
     return content_key(
         "plan-timing",
         model=model.sha256,
         batch=model.batch,
-        choices={c.layer.name: _computation(c) for c in chosen},
+        choices={c.layer.name: _computation(c, sources) for c in chosen},
         **machine_facts(target, tools, max((c.threads for c in chosen), default=1)),
     )
 
@@ -123,9 +134,11 @@ def layer_error_key(model: Model, candidate: Candidate, *, calibration: Dataset 
     )
 
 
-def _computation(candidate: Candidate) -> dict[str, Any]:
+def _computation(candidate: Candidate, sources: Mapping[str, str]) -> dict[str, Any]:
+    """How a layer is computed. Of a generated kernel its source counts, so that another generator is another key."""
     shape = None if candidate.tt_shape is None else to_json(candidate.tt_shape)
-    return {"shape": shape, "order": candidate.order, "kernel": candidate.kernel, "threads": candidate.threads}
+    found = {"shape": shape, "order": candidate.order, "kernel": candidate.kernel, "threads": candidate.threads}
+    return found | ({"source": sources[candidate.layer.name]} if candidate.kernel == "rvv" else {})
 
 
 def _fitted(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import sqrt
 
+from lrf_dse.builders.program import BUILDERS
 from lrf_dse.cost.latency import roofline
 from lrf_dse.cost.prune import PruneResult, prune
 from lrf_dse.jsonform import from_json, to_json
 from lrf_dse.pipeline.context import Exploration
+from lrf_dse.pipeline.kernels import default_schedules, kernel_sources
 from lrf_dse.pipeline.keys import space_key, timing_key
 from lrf_dse.pipeline.methods import Judged, judge_layers
 from lrf_dse.pipeline.timing import Outcome, Task, layer_program
@@ -42,27 +45,28 @@ def _narrow(x: Exploration, layer: FcLayer) -> PruneResult:
 def measure_layers(x: Exploration, spaces: dict[FcLayer, PruneResult]) -> tuple[CandidateResult, ...]:
     """Every survivor and every dense layer: measured, with what replacing it alone costs."""
     candidates = [
-        candidate
-        for layer, space in spaces.items()
-        for candidate in (dense_candidate(layer), *(ranked.candidate for ranked in space.survivors))
+        candidate for layer, space in spaces.items() for candidate in (dense_candidate(layer), *_with_kernels(x, space))
     ]
     tasks = {candidate: _layer_task(x, candidate) for candidate in dict.fromkeys(candidates)}
     outcomes = x.measure("measure layers", list(tasks.values()))
     usable = [candidate for candidate, task in tasks.items() if isinstance(outcomes[task.key], Measurement)]
     judged = judge_layers(
-        usable,
+        tuple(dict.fromkeys(candidate.without_generated for candidate in usable)),
         x.judge,
         evaluations=x.settings.layer_evaluations,
         progress=lambda done, total: x.progress("judge layers", done, total),
     )
-    return tuple(_result(x, candidate, outcomes[task.key], judged.get(candidate)) for candidate, task in tasks.items())
+    return tuple(
+        _result(x, candidate, outcomes[task.key], judged.get(candidate.without_generated))
+        for candidate, task in tasks.items()
+    )
 
 
 def _result(x: Exploration, candidate: Candidate, outcome: Outcome, judged: Judged | None) -> CandidateResult:
     if judged is None or isinstance(outcome, Failure):
         assert isinstance(outcome, Failure)
         return CandidateResult(candidate, roofline(candidate, x.target), failure=outcome)
-    winner = judged.candidate
+    winner = replace(judged.candidate, kernel=candidate.kernel)
     return CandidateResult(
         winner,
         roofline(winner, x.target),
@@ -74,9 +78,23 @@ def _result(x: Exploration, candidate: Candidate, outcome: Outcome, judged: Judg
     )
 
 
+def _with_kernels(x: Exploration, space: PruneResult) -> list[Candidate]:
+    """The survivors of a space with every kernel that is explored."""
+    return [replace(ranked.candidate, kernel=kernel) for ranked in space.survivors for kernel in x.settings.kernels]
+
+
 def _layer_task(x: Exploration, candidate: Candidate) -> Task:
-    key = timing_key(candidate, x.target, x.tools)
-    return Task(key, "timing", to_json(candidate), lambda: layer_program(candidate, seed=x.settings.seed))
+    schedules = default_schedules([candidate], x.target)
+    key = timing_key(candidate, x.target, x.tools, kernel_sources([candidate], schedules, x.target))
+    schedule = schedules.get(candidate.layer.name)
+    return Task(
+        key,
+        "timing",
+        to_json(candidate),
+        lambda: layer_program(candidate, schedule, seed=x.settings.seed),
+        # Around a single generated kernel there is nothing that data tiling could change.
+        builders=("iree",) if schedule else tuple(BUILDERS),
+    )
 
 
 def _relative_error(x: Exploration, candidate: Candidate) -> float:

@@ -11,18 +11,28 @@ import numpy as np
 
 from lrf_dse.cost.latency import combine, roofline
 from lrf_dse.errors import BudgetError, RunError
+from lrf_dse.models.compress import replaced
 from lrf_dse.models.data import Dataset
 from lrf_dse.models.model import Model
 from lrf_dse.pipeline.context import Exploration
+from lrf_dse.pipeline.kernels import (
+    Schedules,
+    kernel_sources,
+    schedules_of,
+    schedules_to_json,
+    tuned_schedules,
+    with_kernels,
+    without_generated,
+)
 from lrf_dse.pipeline.keys import plan_timing_key
 from lrf_dse.pipeline.quality import judged_fields
-from lrf_dse.pipeline.timing import Task
+from lrf_dse.pipeline.timing import Outcome, Task
 from lrf_dse.plan.choice import choose, latency_of, latency_unit
 from lrf_dse.plan.search import Search, search
 from lrf_dse.plan.select import Combination, LayerOption, finalists
 from lrf_dse.report.info import CandidateResult, FailedPlan
 from lrf_dse.runners.job import Array
-from lrf_dse.schema import Candidate, Measurement, Plan
+from lrf_dse.schema import Candidate, Failure, Measurement, Plan
 from lrf_dse.target import Target
 
 if TYPE_CHECKING:
@@ -31,14 +41,14 @@ if TYPE_CHECKING:
 
 def select_finalists(x: Exploration, results: Sequence[CandidateResult]) -> Search:
     """Whole models worth building, by predicted latency and sizes, and losses measured and predicted in turn."""
-    options: dict[str, list[LayerOption]] = {layer.name: [] for layer in x.model.fc_layers}
+    options: dict[str, dict[Candidate, LayerOption]] = {layer.name: {} for layer in x.model.fc_layers}
     for result in results:
         if result.measurement is not None:
-            options[result.candidate.layer.name].append(_option(x, result, result.measurement))
+            _keep_faster(options[result.candidate.layer.name], _option(x, result, result.measurement))
         elif result.candidate.is_dense and result.failure is not None:
             name, failure = result.candidate.layer.name, result.failure
             raise RunError(f"the dense layer {name} fails at stage {failure.stage}: {failure.reason}")
-    layers, count = list(options.values()), x.settings.finalists
+    layers, count = [list(found.values()) for found in options.values()], x.settings.finalists
     if not x.judge.knows_accuracy:
         return Search(finalists(layers, count), (), 0, True)
     done = 0
@@ -57,6 +67,13 @@ def select_finalists(x: Exploration, results: Sequence[CandidateResult]) -> Sear
         # Training wins back what no prediction tells: plans that lose too much before it are finalists as well.
         max_loss=None if x.lessons else x.settings.budgets.max_drop,
     )
+
+
+def _keep_faster(options: dict[Candidate, LayerOption], option: LayerOption) -> None:
+    """Add an option of a layer; of those that differ in the kernel only, the faster one stays."""
+    same = option.candidate.without_generated
+    if same not in options or option.latency < options[same].latency:
+        options[same] = option
 
 
 def _option(x: Exploration, result: CandidateResult, measured: Measurement) -> LayerOption:
@@ -82,27 +99,41 @@ def measure_plans(
     x: Exploration, combinations: Sequence[Combination]
 ) -> tuple[tuple[Plan, ...], tuple[FailedPlan, ...]]:
     """The finalists as whole models: measured under the runner and judged on both parts of the data."""
-    inputs = example_inputs(x.model, x.data, seed=x.settings.seed)
     variants = [choices for combination in combinations for choices in _on_threads(x, combination)]
-    tasks = [_plan_task(x, choices, inputs) for choices in variants]
-    outcomes = x.measure("measure plans", tasks)
+    measured = _measured(x, "measure plans", variants)
+    # A plan whose generated kernels fail is kept as a Failure; with IREE's kernels it is still worth having.
+    failing = [choices for choices, _, outcome in measured if isinstance(outcome, Failure)]
+    measured += _measured(x, "measure plans with IREE's kernels", without_generated(failing))
     plans: list[Plan] = []
     failed: list[FailedPlan] = []
-    for done, (choices, task) in enumerate(zip(variants, tasks, strict=True)):
-        x.progress("judge plans", done, len(tasks))
-        outcome = outcomes[task.key]
+    for done, (choices, schedules, outcome) in enumerate(measured):
+        x.progress("judge plans", done, len(measured))
         if isinstance(outcome, Measurement):
-            plans.append(_plan(x, choices, outcome))
+            plans.append(replace(_plan(x, choices, outcome), schedules=schedules_to_json(schedules)))
             x.judge.keep_weights(plans[-1])
         elif all(choice.is_dense for choice in choices):
             raise RunError(f"the dense model fails at stage {outcome.stage}: {outcome.reason}")
         else:
             failed.append(FailedPlan(f"failed-{len(failed) + 1}", choices, outcome))
-    x.progress("judge plans", len(tasks), len(tasks))
+    x.progress("judge plans", len(measured), len(measured))
     unit = latency_unit(plans)
     plans.sort(key=lambda plan: (not plan.is_reference, latency_of(plan, unit) or 0.0, plan.flash_bytes))
     named = [replace(plan, id="dense" if plan.is_reference else f"p{n}") for n, plan in enumerate(plans)]
     return tuple(named), tuple(failed)
+
+
+def _measured(
+    x: Exploration, stage: str, variants: Sequence[tuple[Candidate, ...]]
+) -> list[tuple[tuple[Candidate, ...], Schedules, Outcome]]:
+    """What came of each whole model, its generated kernels tuned."""
+    if not variants:
+        return []
+    inputs = example_inputs(x.model, x.data, seed=x.settings.seed)
+    tuned = tuned_schedules(x, variants)
+    schedules = [schedules_of(choices, tuned) for choices in variants]
+    tasks = [_plan_task(x, choices, chosen, inputs) for choices, chosen in zip(variants, schedules, strict=True)]
+    outcomes = x.measure(stage, tasks)
+    return [(v, s, outcomes[task.key]) for v, s, task in zip(variants, schedules, tasks, strict=True)]
 
 
 def _on_threads(x: Exploration, combination: Combination) -> list[tuple[Candidate, ...]]:
@@ -125,13 +156,14 @@ def _barrier_cycles(target: Target, combination: Combination) -> float:
     return target.timing.barrier_cycles.value * stages
 
 
-def _plan_task(x: Exploration, choices: Sequence[Candidate], inputs: Sequence[Array]) -> Task:
-    key = plan_timing_key(x.model, choices, x.target, x.tools)
-    context = {choice.layer.name: choice.label for choice in choices}
+def _plan_task(x: Exploration, choices: Sequence[Candidate], schedules: Schedules, inputs: Sequence[Array]) -> Task:
+    sources = kernel_sources(choices, schedules, x.target)
+    key = plan_timing_key(x.model, choices, x.target, x.tools, sources)
+    context = {choice.layer.name: choice.label_with_kernel for choice in choices}
     threads = choices[0].threads
 
     def make() -> tuple[onnx.ModelProto, Sequence[Array]]:
-        return x.judge.compressor.apply(choices), inputs
+        return replaced(x.model, with_kernels(x.judge.compressor.replacements(choices), choices, schedules)), inputs
 
     return Task(key, "plan_timing", context, make, sweep=True, threads=threads)
 

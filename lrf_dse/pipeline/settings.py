@@ -9,8 +9,10 @@ from pathlib import Path
 from lrf_dse.errors import UsageError
 from lrf_dse.plan.choice import Budgets
 from lrf_dse.runners.board import Board
+from lrf_dse.schema import Kernel
 
 DEFAULT_TOP = 8
+DEFAULT_TUNE = 6
 
 DEFAULT_EVALUATIONS = 400
 """Evaluations of the model on the validation part: seconds on a small model, an hour or two on a large one."""
@@ -28,6 +30,9 @@ class ExploreSettings:
     are measured there; else under QEMU. Whole models are measured on each number of `threads`.
     The validation part is evaluated at most about `evaluations` times before finalists stand. Then they are trained
     for at most `finetune` epochs, on `train`, or without it on what fits see.
+
+    TT shapes are computed by each of the `kernels`, and the faster one stays; `tune` schedules of a finalist's
+    generated kernel are measured, 1 being the closed form's choice.
     """
 
     model: Path
@@ -45,6 +50,8 @@ class ExploreSettings:
     evaluations: int = DEFAULT_EVALUATIONS
     finetune: int = 0
     train: Path | None = None
+    kernels: tuple[Kernel, ...] = ("iree", "rvv")
+    tune: int = DEFAULT_TUNE
     budgets: Budgets = field(default_factory=Budgets)
 
     def __post_init__(self) -> None:
@@ -62,6 +69,7 @@ class ExploreSettings:
             raise UsageError("--train needs --finetune EPOCHS")
         if self.top < 1 or self.jobs < 1:
             raise UsageError(f"--top and --jobs must be at least 1, got {self.top} and {self.jobs}")
+        self._check_kernels()
         if not self.threads or min(self.threads) < 1 or 1 not in self.threads:
             raise UsageError(f"--threads must be numbers from 1 on, 1 among them (the reference), got {self.threads}")
         if self.seed < 0:
@@ -70,6 +78,12 @@ class ExploreSettings:
             raise UsageError("--calibration needs --data: fits are chosen by the accuracy that they leave")
         if self.data is None and self.budgets.max_drop is not None:
             raise UsageError("--max-drop needs --data: without data the accuracy is unknown")
+
+    def _check_kernels(self) -> None:
+        if not self.kernels or set(self.kernels) - {"iree", "rvv"}:
+            raise UsageError(f"--kernels must be iree, rvv or both, got {','.join(self.kernels) or 'none'}")
+        if self.tune < 1:
+            raise UsageError(f"--tune must be at least 1, got {self.tune}")
 
     @property
     def layer_evaluations(self) -> int:

@@ -11,14 +11,16 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from lrf_dse.builders.program import BUILDERS, tool_versions
+from lrf_dse.codegen import KernelSchedule
 from lrf_dse.errors import BuildError
 from lrf_dse.jsonform import from_json, to_json
 from lrf_dse.models.evaluate import run_once
+from lrf_dse.models.kernel_call import KernelChoice
 from lrf_dse.models.rewrite import Replacement, single_layer_model
 from lrf_dse.runners.board import Board
 from lrf_dse.runners.job import Array, Job
@@ -34,11 +36,16 @@ if TYPE_CHECKING:
     import onnx
 
 Outcome = Measurement | Failure
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """A program to be measured under `key`. `make` gives the model and the inputs of one inference."""
+    """A program to be measured under `key`. `make` gives the model and the inputs of one inference.
+
+    The fastest of the programs of all `builders` counts.
+    """
 
     key: str
     kind: str
@@ -46,6 +53,7 @@ class Task:
     make: Callable[[], tuple[onnx.ModelProto, Sequence[Array]]]
     sweep: bool = False
     threads: int = 1
+    builders: tuple[str, ...] = tuple(BUILDERS)
 
 
 @dataclass(frozen=True)
@@ -58,7 +66,12 @@ class Bench:
     @property
     def tools(self) -> dict[str, str]:
         """Versions of everything that decides a measurement. Raises ToolError if one is missing."""
-        return tool_versions() | (qemu_versions() if self.board is None else board_versions(self.board))
+        return tool_versions() | self.runner_tools
+
+    @property
+    def runner_tools(self) -> dict[str, str]:
+        """The part of `tools` that runs programs."""
+        return qemu_versions() if self.board is None else board_versions(self.board)
 
     def run(self, job: Job) -> Outcome:
         """The outcome of one program."""
@@ -95,16 +108,28 @@ def measure_all(
         store.put(task.key, task.kind, to_json(outcome), context=task.context)
         return outcome
 
+    known = len(outcomes)
+    measured = in_threads(missing, work, jobs=jobs, finished=lambda done: progress(known + done, len(by_key)))
+    return outcomes | dict(zip((task.key for task in missing), measured, strict=True))
+
+
+def in_threads(
+    items: Sequence[Item], work: Callable[[Item], Result], *, jobs: int, finished: Callable[[int], None]
+) -> list[Result]:
+    """`work` of every item in order, `jobs` at a time; `finished` hears after each how many are done.
+
+    The first error stops the rest and is raised.
+    """
     with ThreadPoolExecutor(jobs, initializer=_keep_interrupts_out) as pool:
-        futures = {pool.submit(work, task): task.key for task in missing}
+        futures = [pool.submit(work, item) for item in items]
         try:
-            for future in as_completed(futures):
-                outcomes[futures[future]] = future.result()
-                progress(len(outcomes), len(by_key))
+            for done, future in enumerate(as_completed(futures), 1):
+                future.result()
+                finished(done)
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
-    return outcomes
+    return [future.result() for future in futures]
 
 
 def _recorded(key: str, store: Store) -> Outcome | None:
@@ -131,7 +156,9 @@ def _measure(task: Task, bench: Bench, work_dir: Path) -> Outcome:
     shutil.rmtree(work_dir, ignore_errors=True)
     work_dir.mkdir(parents=True, exist_ok=True)  # the compilers of a killed run may still write here
     model, inputs = task.make()
-    outcome = build_and_run(model, inputs, bench, work_dir, threads=task.threads, sweep=task.sweep)
+    outcome = build_and_run(
+        model, inputs, bench, work_dir, threads=task.threads, sweep=task.sweep, builders=task.builders
+    )
     if isinstance(outcome, Measurement):
         shutil.rmtree(work_dir, ignore_errors=True)
     return outcome
@@ -145,19 +172,20 @@ def build_and_run(
     *,
     threads: int = 1,
     sweep: bool = False,
+    builders: Sequence[str] = tuple(BUILDERS),
 ) -> Outcome:
-    """Compile `model` in `work_dir` with every builder, run each program, and keep the fastest that is right.
+    """Compile `model` in `work_dir` with every one of `builders`, run each program, and keep the fastest that is right.
 
     Outputs are compared with onnxruntime before anything counts. A Failure only if no builder's program is right.
     """
     expected = run_once(model, inputs)
     jobs: dict[str, Job] = {}
     outcomes: dict[str, Outcome] = {}
-    for name, build in BUILDERS.items():
+    for name in builders:
         folder = work_dir / name
         folder.mkdir()
         try:
-            built = build(model, bench.target, folder)
+            built = BUILDERS[name](model, bench.target, folder)
         except BuildError as error:
             outcomes[name] = Failure("build", f"{name}: {error}", (str(folder),))
             continue
@@ -178,7 +206,9 @@ def build_and_run(
     return replace(right[best], builder=best, sweep=bench.sweep(jobs[best]) if sweep else {})
 
 
-def layer_program(candidate: Candidate, *, seed: int) -> tuple[onnx.ModelProto, Sequence[Array]]:
+def layer_program(
+    candidate: Candidate, schedule: KernelSchedule | None = None, *, seed: int
+) -> tuple[onnx.ModelProto, Sequence[Array]]:
     """A model of one layer with random weights, and a random input: a timing does not depend on their values."""
     layer, random = candidate.layer, np.random.default_rng(seed)
 
@@ -193,4 +223,5 @@ def layer_program(candidate: Candidate, *, seed: int) -> tuple[onnx.ModelProto, 
     # Each core keeps the size of its input on average, so that no stage overflows or vanishes.
     shapes = candidate.tt_shape.core_shapes
     cores = [normal(*shape, scale=(shape[2] * shape[3]) ** -0.5) for shape in shapes]
-    return single_layer_model(layer, Replacement(cores, candidate.order), bias=bias), [x]
+    kernel = KernelChoice(candidate.threads, schedule) if candidate.kernel == "rvv" else None
+    return single_layer_model(layer, Replacement(cores, candidate.order, kernel=kernel), bias=bias), [x]

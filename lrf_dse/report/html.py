@@ -187,7 +187,7 @@ def _choice_cell(info: ReportInfo, choice: Candidate, dense_params: int | None) 
     result = info.result_of(choice)
     params = result.estimate.params if result and not choice.is_dense else None
     times = dense_params / params if dense_params and params else None
-    return {"label": choice.label, "is_dense": choice.is_dense, "params": params, "times": times}
+    return {"label": choice.label_with_kernel, "is_dense": choice.is_dense, "params": params, "times": times}
 
 
 def _bars(info: ReportInfo) -> dict[str, list[float]]:
@@ -279,7 +279,7 @@ def hover(info: ReportInfo, row: PlanRow) -> str:
         lines.append(f"accuracy {value(plan.accuracy, unit)} ({points(plan.drop_points)} {drop_unit})")
     lines.append(f"weight error {fixed(plan.weight_error, 3)}")
     for choice in plan.choices[:_HOVER_LAYERS]:
-        lines.append(f"{html.escape(choice.layer.name)}: {html.escape(choice.label)}")
+        lines.append(f"{html.escape(choice.layer.name)}: {html.escape(choice.label_with_kernel)}")
     if len(plan.choices) > _HOVER_LAYERS:
         lines.append(f"and {len(plan.choices) - _HOVER_LAYERS} more layers")
     return "<br>".join(lines)

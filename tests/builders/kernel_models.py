@@ -24,21 +24,21 @@ SHAPES = {
 
 
 def three_layers_and_more(*, leading: tuple[int, ...] = (3,)) -> onnx.ModelProto:
-    """fc1, Relu; fc2 and fc3, Relu6 each; dense, Tanh; last, whose value is added to and is an output itself."""
+    """fc1, Relu; fc2 and fc3, clipped to -1..6; dense, Tanh; last, whose value is added to and is an output itself."""
     nodes = [
         node("MatMul", ["x", "w1"], ["h1"], "fc1"),
         node("Add", ["h1", "b1"], ["a1"]),
         node("Relu", ["a1"], ["r1"]),
         node("MatMul", ["r1", "w2"], ["h2"], "fc2"),
-        node("Clip", ["h2", "zero", "six"], ["r2"]),
+        node("Clip", ["h2", "low", "six"], ["r2"]),
         node("MatMul", ["r2", "w3"], ["h3"], "fc3"),
-        node("Clip", ["h3", "zero", "six"], ["r3"]),
+        node("Clip", ["h3", "low", "six"], ["r3"]),
         node("MatMul", ["r3", "wd"], ["hd"], "dense"),
         node("Tanh", ["hd"], ["t"]),
         node("MatMul", ["t", "w4"], ["y"], "last"),
         node("Add", ["y", "y"], ["z"]),
     ]
-    constants = {"w1": values(40, 24), "b1": values(24, seed=1), "zero": np.float32(0), "six": np.float32(6)}
+    constants = {"w1": values(40, 24), "b1": values(24, seed=1), "low": np.float32(-1), "six": np.float32(6)}
     constants |= {f"w{k}": values(24, n, seed=k) for k, n in ((2, 24), (3, 24), (4, 15))} | {"wd": values(24, 24) / 5}
     outputs = {"y": (*leading, 15), "z": (*leading, 15)}
     return model(nodes, inputs={"x": (*leading, 40)}, outputs=outputs, constants=constants)

@@ -13,8 +13,9 @@ from lrf_dse.errors import LrfDseError, StoreError, UsageError
 from lrf_dse.jsonform import from_json
 from lrf_dse.models.compress import methods_for
 from lrf_dse.models.stored import load_replacements
+from lrf_dse.pipeline.kernels import schedules_from_json
 from lrf_dse.pipeline.run import Run
-from lrf_dse.schema import Failure, Measurement
+from lrf_dse.schema import Failure, Measurement, TTShape
 
 
 @pytest.fixture
@@ -50,6 +51,33 @@ def test_every_candidate_was_verified_and_measured(run: Run) -> None:
         shape = result.candidate.tt_shape
         weights = 4 * (result.estimate.params if shape else result.candidate.layer.in_features)
         assert measured.flash_bytes > weights, "the weights are in the program"
+
+
+def test_each_shape_is_measured_with_both_kernels_and_the_faster_one_stays(run: Run) -> None:
+    times: dict[tuple[str, TTShape], dict[str, float]] = {}
+    for result in run.info.candidates:
+        if result.candidate.tt_shape is not None and result.measurement is not None:
+            by_kernel = times.setdefault((result.candidate.layer.name, result.candidate.tt_shape), {})
+            by_kernel[result.candidate.kernel] = result.measurement.time
+    assert times
+    assert all(set(by_kernel) == {"iree", "rvv"} for by_kernel in times.values())
+    chosen = [choice for plan in run.info.plans for choice in plan.choices if choice.tt_shape is not None]
+    assert {choice.kernel for choice in chosen} >= {"rvv"}
+    for choice in chosen:
+        assert choice.tt_shape is not None
+        by_kernel = times[choice.layer.name, choice.tt_shape]
+        assert by_kernel[choice.kernel] == min(by_kernel.values())
+    for plan in run.info.plans:
+        assert set(plan.schedules) == {choice.layer.name for choice in plan.choices if choice.kernel == "rvv"}
+        schedules_from_json(plan.schedules)  # or ValueError
+
+
+def test_an_accuracy_does_not_depend_on_the_kernel(run: Run) -> None:
+    found: dict[TTShape, set[float | None]] = {}
+    for result in run.info.candidates:
+        if result.candidate.tt_shape is not None:
+            found.setdefault(result.candidate.tt_shape, set()).add(result.drop_points)
+    assert all(len(drops) == 1 for drops in found.values())
 
 
 def test_the_dense_model_is_the_reference(run: Run) -> None:
@@ -138,7 +166,8 @@ def test_records_are_one_table(run: Run) -> None:
     assert set(table["kind"]) == {"timing", "plan_timing", "accuracy", "layer_error"}
     assert table["key"].is_unique
     timings = table[table["kind"] == "timing"]
-    assert len(timings) == len({(c.candidate.layer, c.candidate.tt_shape) for c in run.info.candidates})
+    measured = [result.candidate for result in run.info.candidates]
+    assert len(timings) == len({(c.layer, c.tt_shape, c.kernel) for c in measured})
     assert (timings["instructions"] > 0).all()
 
 

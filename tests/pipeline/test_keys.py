@@ -17,6 +17,7 @@ from lrf_dse.models.compress import METHODS
 from lrf_dse.models.data import Dataset, load_data, split
 from lrf_dse.models.model import Model
 from lrf_dse.models.reader import read_model
+from lrf_dse.pipeline.kernels import default_schedules, kernel_sources
 from lrf_dse.pipeline.keys import accuracy_key, layer_error_key, plan_timing_key, plan_weights_key, timing_key
 from lrf_dse.runners.board import Board
 from lrf_dse.runners.ssh import tool_versions as board_versions
@@ -213,3 +214,42 @@ def test_another_seed_judges_again_and_times_nothing(finished: Path, tmp_path: P
     kinds = {kind for _, kind, _, _ in added}
     assert {"accuracy"} <= kinds <= {"accuracy", "layer_error", "space"}
     assert open_run(mine / "run").info.seed == 1
+
+
+RVV = replace(LOW_RANK, kernel="rvv")
+
+
+def test_a_generated_kernel_is_known_by_its_source() -> None:
+    """Another generator or schedule measures rvv again, and nothing else."""
+    old, new = {"fc0": "0123"}, {"fc0": "4567"}
+    keys = {timing_key(RVV, TARGET, TOOLS, source) for source in (old, new)} | {timing_key(LOW_RANK, TARGET, TOOLS)}
+    assert len(keys) == 3
+    assert timing_key(LOW_RANK, TARGET, TOOLS, new) == timing_key(LOW_RANK, TARGET, TOOLS)
+    assert timing_key(replace(RVV, layer=replace(LAYER, name="other")), TARGET, TOOLS, {"other": "0123"}) in keys
+
+
+def test_kernel_sources_follow_shape_schedule_and_target() -> None:
+    schedules = default_schedules([RVV, dense_candidate(LAYER)], TARGET)
+    assert list(schedules) == ["fc0"]
+    (source,) = kernel_sources([RVV], schedules, TARGET).values()
+    assert kernel_sources([replace(RVV, decomposer="als")], schedules, TARGET) == {"fc0": source}
+    assert kernel_sources([LOW_RANK], schedules, TARGET) == {}
+    *others, last = schedules["fc0"].stages
+    shorter = replace(schedules["fc0"], stages=(*others, replace(last, lmul=last.lmul // 2)))
+    other = load_target("starfive-jh7110")
+    found = {
+        source,
+        kernel_sources([RVV], {"fc0": shorter}, TARGET)["fc0"],
+        kernel_sources([replace(RVV, threads=2)], schedules, TARGET)["fc0"],
+        kernel_sources([RVV], default_schedules([RVV], other), other)["fc0"],
+    }
+    assert len(found) == 4
+
+
+def test_errors_and_accuracies_know_no_kernel(model: Model, validation: Dataset) -> None:
+    for key in (
+        lambda choice: accuracy_key(model, validation, [choice], calibration=None, seed=0),
+        lambda choice: layer_error_key(model, choice, calibration=None, seed=0),
+        lambda choice: plan_weights_key(model, [choice], calibration=None, seed=0),
+    ):
+        assert key(RVV) == key(LOW_RANK) == key(replace(RVV, threads=4))

@@ -1,0 +1,107 @@
+"""Generated kernels in an exploration: what a layer's kernel computes, its schedule, and what its timing depends on.
+
+Layers are measured with the schedule that the closed form likes best; the kernels of finalists are tuned.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from lrf_dse.codegen import KernelSchedule, KernelSpec, default_schedule, emit
+from lrf_dse.jsonform import from_json, to_json
+from lrf_dse.models.kernel_call import KernelChoice
+from lrf_dse.pipeline.context import Exploration
+from lrf_dse.pipeline.timing import in_threads
+from lrf_dse.schema import Candidate
+from lrf_dse.target import Target
+from lrf_dse.tune import RecordedMeasure, RunnerMeasure, Tuned, tune, user_records
+
+if TYPE_CHECKING:
+    from lrf_dse.models.rewrite import Replacement
+
+Schedules = Mapping[str, KernelSchedule]
+"""By layer: how its generated kernel computes it."""
+
+
+def kernel_spec(candidate: Candidate) -> KernelSpec:
+    """What the kernel of a candidate with a TT shape computes; what a model joins to it changes no schedule."""
+    layer = candidate.layer
+    return KernelSpec(
+        shape=candidate.tt_shape,
+        out_features=layer.out_features,
+        in_features=layer.in_features,
+        batch=layer.batch,
+        has_bias=layer.has_bias,
+        threads=candidate.threads,
+    )
+
+
+def default_schedules(choices: Iterable[Candidate], target: Target) -> Schedules:
+    """The schedules of the closed form, for the choices with a generated kernel."""
+    return {c.layer.name: default_schedule(kernel_spec(c), target) for c in choices if c.kernel == "rvv"}
+
+
+def tuned_schedules(x: Exploration, plans: Sequence[Sequence[Candidate]]) -> dict[KernelSpec, KernelSchedule]:
+    """The fastest schedule that was found of every kernel in `plans`; the closed form's where none was right."""
+    specs = list(dict.fromkeys(kernel_spec(c) for choices in plans for c in choices if c.kernel == "rvv"))
+    measure = RecordedMeasure(RunnerMeasure(x.target, x.bench, x.bench.runner_tools), user_records())
+    folders = {spec: x.settings.out / "work" / f"tune-{number}" for number, spec in enumerate(specs)}
+
+    def find(spec: KernelSpec) -> KernelSchedule:
+        found = tune(spec, x.target, folders[spec], measure=measure, budget=x.settings.tune)
+        if not isinstance(found, Tuned):
+            return default_schedule(spec, x.target)
+        shutil.rmtree(folders[spec], ignore_errors=True)  # there is none where everything was in the records
+        return found.schedule
+
+    def show(done: int) -> None:
+        x.progress("tune kernels", done, len(specs))
+
+    return dict(zip(specs, in_threads(specs, find, jobs=x.settings.jobs, finished=show), strict=True))
+
+
+def schedules_of(choices: Iterable[Candidate], tuned: Mapping[KernelSpec, KernelSchedule]) -> Schedules:
+    """The tuned schedules of the choices with a generated kernel."""
+    return {c.layer.name: tuned[kernel_spec(c)] for c in choices if c.kernel == "rvv"}
+
+
+def kernel_sources(choices: Iterable[Candidate], schedules: Schedules, target: Target) -> dict[str, str]:
+    """By layer a hash of the C that computes it and of its sizes: what a timing depends on."""
+    return {c.layer.name: _source(c, schedules[c.layer.name], target) for c in choices if c.kernel == "rvv"}
+
+
+def _source(candidate: Candidate, schedule: KernelSchedule, target: Target) -> str:
+    code = emit(kernel_spec(candidate), schedule, target, name="kernel")
+    sizes = [code.weight_floats, code.scratch_bytes, *(phase.workgroups for phase in code.phases)]
+    return hashlib.sha256(f"{sizes}\n{code.source}".encode()).hexdigest()[:24]
+
+
+def with_kernels(
+    replacements: Mapping[str, Replacement], choices: Iterable[Candidate], schedules: Schedules
+) -> dict[str, Replacement]:
+    """`replacements` with a generated kernel where a choice asks for it."""
+    kernels = {c.layer.name: KernelChoice(c.threads, schedules[c.layer.name]) for c in choices if c.kernel == "rvv"}
+    return {name: replace(replacement, kernel=kernels.get(name)) for name, replacement in replacements.items()}
+
+
+def without_generated(plans: Iterable[Sequence[Candidate]]) -> list[tuple[Candidate, ...]]:
+    """The plans that have generated kernels, with IREE's in their place."""
+    return [
+        tuple(choice.without_generated for choice in choices)
+        for choices in plans
+        if any(choice.kernel == "rvv" for choice in choices)
+    ]
+
+
+def schedules_to_json(schedules: Schedules) -> dict[str, Any]:
+    """What `Plan.schedules` holds."""
+    return {name: to_json(schedule) for name, schedule in schedules.items()}
+
+
+def schedules_from_json(data: Mapping[str, Any]) -> Schedules:
+    """Inverse of `schedules_to_json`."""
+    return {name: from_json(KernelSchedule, value) for name, value in data.items()}

@@ -1,0 +1,107 @@
+"""A generated kernel that is wrong: a Failure of its candidate or plan, and IREE's kernel in its place."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import explored
+import pytest
+
+from lrf_dse.builders import importing
+from lrf_dse.codegen import KernelCode, emit
+from lrf_dse.cost.latency import roofline
+from lrf_dse.models.compress import Compressor
+from lrf_dse.models.reader import read_model
+from lrf_dse.pipeline.context import Exploration, silent
+from lrf_dse.pipeline.plans import measure_plans, select_finalists
+from lrf_dse.pipeline.quality import Judge
+from lrf_dse.pipeline.settings import ExploreSettings
+from lrf_dse.pipeline.timing import Bench, Outcome, Task, build_and_run, layer_program
+from lrf_dse.plan.select import Combination, LayerOption
+from lrf_dse.report.info import CandidateResult
+from lrf_dse.schema import Candidate, Failure, Measurement, TTShape, dense_candidate
+from lrf_dse.store import Store
+from lrf_dse.target import load_target
+from lrf_dse.tune import FileRecords
+
+TARGET = load_target("spacemit-k1")
+SHAPE = TTShape((32, 1), (1, 64), (1, 6, 1))
+WRONG = Failure("verify", "wrong on purpose")
+
+
+def computing_nothing(*arguments: Any, **options: Any) -> KernelCode:
+    """A kernel that returns at once."""
+    code = emit(*arguments, **options)
+    start = code.source.index("{", code.source.rindex(f"void {code.phases[0].function}(")) + 1
+    return replace(code, source=f"{code.source[:start]}\n    if (y) return;{code.source[start:]}")
+
+
+def test_a_wrong_kernel_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    layer = read_model(explored.tiny_model(tmp_path)).fc_layers[0]
+    candidate = Candidate(layer, SHAPE, kernel="rvv")
+    model, inputs = layer_program(candidate, seed=0)
+    monkeypatch.setattr(importing, "emit", computing_nothing)
+    outcome = build_and_run(model, inputs, Bench(TARGET), tmp_path, builders=("iree",))
+    assert isinstance(outcome, Failure)
+    assert outcome.stage == "verify"
+
+
+class OnlyIree(Exploration):
+    """Measures nothing: programs with a generated kernel are wrong, others take their turn's number of cycles."""
+
+    def measure(self, stage: str, tasks: Sequence[Task]) -> dict[str, Outcome]:
+        return {task.key: WRONG if ", rvv" in str(task.context) else measured(n) for n, task in enumerate(tasks, 1)}
+
+
+def measured(cycles: float) -> Measurement:
+    return Measurement("by hand", 1, {}, 1, 1, {}, max_abs_error=0.0, max_rel_error=0.0, cycles=cycles)
+
+
+@pytest.fixture
+def x(tmp_path: Path) -> Exploration:
+    """An exploration of the tiny model without data."""
+    model = read_model(explored.tiny_model(tmp_path))
+    settings = ExploreSettings(model.path, TARGET.name, None, tmp_path, tune=1)
+    store = Store(tmp_path)
+    judge = Judge(Compressor(model, seed=0), store, {}, tmp_path)
+    return OnlyIree(settings, model, Bench(TARGET), store, judge, None, {}, silent)
+
+
+@pytest.mark.parametrize("rvv", [measured(50), measured(200), WRONG])
+def test_the_faster_kernel_that_is_right_stays(x: Exploration, rvv: Outcome) -> None:
+    first, second = x.model.fc_layers
+    candidate = Candidate(first, SHAPE)
+    outcomes = {candidate: measured(100), replace(candidate, kernel="rvv"): rvv}
+    outcomes |= {dense_candidate(layer): measured(1000) for layer in (first, second)}
+    results = [_result(choice, outcome) for choice, outcome in outcomes.items()]
+    kernels = {
+        choice.kernel for found in select_finalists(x, results).finalists for choice in found.choices if choice.tt_shape
+    }
+    assert kernels == {"rvv" if rvv == measured(50) else "iree"}
+
+
+def _result(candidate: Candidate, outcome: Outcome) -> CandidateResult:
+    estimate = roofline(candidate, TARGET)
+    if isinstance(outcome, Failure):
+        return CandidateResult(candidate, estimate, failure=outcome)
+    return CandidateResult(candidate, estimate, measurement=outcome)
+
+
+def test_a_plan_whose_kernel_fails_is_recorded_and_measured_with_irees(
+    x: Exploration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lrf_dse.tune.measuring.RunnerMeasure.__call__", lambda *_: WRONG)
+    monkeypatch.setattr("lrf_dse.pipeline.kernels.user_records", lambda: FileRecords(x.settings.out / "kernels"))
+    first, second = x.model.fc_layers
+    dense = dense_candidate(first), dense_candidate(second)
+    generated = Candidate(first, SHAPE, kernel="rvv"), dense[1]
+    combinations = [
+        Combination(tuple(LayerOption(choice, 1.0, 1, 1, 0.0) for choice in choices)) for choices in (dense, generated)
+    ]
+    plans, failed = measure_plans(x, combinations)
+    assert [(plan.choices, plan.failure) for plan in failed] == [(generated, WRONG)]
+    assert [plan.choices for plan in plans] == [dense, (replace(generated[0], kernel="iree"), dense[1])]
+    assert all(plan.schedules == {} for plan in plans)
