@@ -1,13 +1,15 @@
-"""Closed-form latency on one target: a roofline in cycles, and the bound that executed instructions give.
+"""Latency on one target without running anything: an estimate, and two lower bounds.
 
-Owns no figure: they all come from the target. Every result says it is an estimate, or is None where the target has no
-timing model.
+Owns no figure: they all come from the target. Every result says what it is, or is None where the target has no timing
+model. `estimate` is what ranks; `roofline` and `issue_bound` say what no program goes below.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
+from lrf_dse.cost.closed_form import predicted_cycles
 from lrf_dse.cost.counts import (
     FP32_BYTES,
     StageCount,
@@ -20,6 +22,15 @@ from lrf_dse.cost.counts import (
 )
 from lrf_dse.schema import Candidate, Estimate
 from lrf_dse.target import Target
+
+
+def estimate(candidate: Candidate, target: Target) -> Estimate:
+    """Cycles by the closed form of what IREE makes of the candidate; by the roofline where there is none."""
+    bound = roofline(candidate, target)
+    cycles = predicted_cycles(candidate, target)
+    if cycles is None:
+        return bound
+    return replace(bound, cycles=cycles, source=f"closed-form estimate, {target.name}")
 
 
 def roofline(candidate: Candidate, target: Target) -> Estimate:

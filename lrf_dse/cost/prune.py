@@ -1,6 +1,11 @@
 """The funnel: from the whole ordered space of a layer to the few candidates worth building, counting every step.
 
-Pure arithmetic over arrays: a TT shape becomes an object only when it survives. Dense is never dropped.
+Counts and error bounds are arithmetic over arrays; a TT shape becomes an object only where its latency is predicted.
+Dense is never dropped.
+
+A shape can be computed by IREE's kernel or by a generated one, and nobody knows yet which is faster. So it stays while
+either needs it: IREE's is judged by predicted cycles, the generated one by FLOPs. It runs near the roofline, which is
+FLOPs and bytes of parameters; its own closed form searches a schedule first, too long for a whole space.
 """
 
 from __future__ import annotations
@@ -12,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from lrf_dse.cost.closed_form import predicted_cycles
 from lrf_dse.cost.counts import dense_flops, dense_parameters, flops, parameters
 from lrf_dse.cost.spread import spread
 from lrf_dse.schema import Candidate, FcLayer, TTShape, dense_candidate
@@ -25,12 +31,16 @@ FloatArray = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class RankedCandidate:
-    """A candidate with its exact counts and the bound on its relative Frobenius error (0 for dense)."""
+    """A candidate with its exact counts and the bound on its relative Frobenius error (0 for dense).
+
+    `cycles` are predicted; None where the target has no closed form.
+    """
 
     candidate: Candidate
     params: int
     flops: int
     error_bound: float
+    cycles: float | None = None
 
 
 @dataclass(frozen=True)
@@ -77,11 +87,11 @@ def prune(
     top: int = 16,
     max_rank: int = MAX_RANK,
 ) -> PruneResult:
-    """The `top` candidates of `layer` that spread along its front in (FLOPs, parameters, error bound), and the funnel.
+    """The `top` candidates of `layer` that spread along its fronts in latency, parameters and error, and the funnel.
 
-    Aligned TT shapes of `depths` and plain low rank compete in one front. Ranks are multiples of `rank_multiple`, by
-    default the target's fp32 lanes. Raises ValueError where the spectra belong to another layer, or `top` or
-    `rank_multiple` is below 1.
+    Latency is FLOPs, and where the target has a closed form predicted cycles too: a front each. Aligned TT shapes of
+    `depths` and plain low rank compete with each other. Ranks are multiples of `rank_multiple`, by default the target's
+    fp32 lanes. Raises ValueError where the spectra belong to another layer, or `top` or `rank_multiple` is below 1.
     """
     multiple = target.fp32_lanes if rank_multiple is None else rank_multiple
     sizes = (layer.out_features, layer.in_features)
@@ -89,6 +99,7 @@ def prune(
         raise ValueError(f"layer {layer.name} is {sizes}, its spectra {spectra.out_features, spectra.in_features}")
     if min(top, multiple, max_rank) < 1:
         raise ValueError(f"top, rank_multiple and max_rank must be >= 1, got {top}, {multiple}, {max_rank}")
+    dense = dense_candidate(layer)
     dims = list(explored_dims(*sizes, depths))
     caps = [uniform_rank_cap(*pair, max_rank) for pair in dims]
     whole = ordered_space_size(*sizes, depths=depths, max_rank=max_rank)
@@ -96,34 +107,39 @@ def prune(
     points = _all_points(layer, spectra, dims, caps, multiple)
     below = points[points.params < dense_parameters(layer)]
     bounded = below[below.errors < 1.0]
-    front = bounded[non_dominated(bounded.flops, bounded.params, bounded.errors)]
-    chosen = front[spread(front.params, front.flops, front.errors, top)]
+    candidates = [_candidate(layer, bounded, dims, i) for i in range(len(bounded.ranks))]
+    cycles = _predicted(candidates, target)
+    latencies = [bounded.flops.astype(np.float64), *([] if cycles is None else [cycles])]
+    fronts = [non_dominated(latency, bounded.params, bounded.errors) for latency in latencies]
+    front = np.unique(np.concatenate(fronts))
+    chosen = front[spread(bounded.params[front], [each[front] for each in (bounded.errors, *latencies)], top)]
+    latency = "FLOPs" if cycles is None else "latency, be it FLOPs or predicted cycles"
     steps = (
         ("whole space", whole, "every ordered shape pair with every uniform rank, and plain low rank"),
         ("aligned", sum(caps), "another order of the same factors has no more FLOPs (out descending, in ascending)"),
         ("rank multiple", len(points.ranks), f"rank is not a multiple of {multiple}"),
         ("below dense", len(below.ranks), "not fewer parameters than dense"),
         ("bounded", len(bounded.ranks), "error bound of 100%: a layer of zeros promises as much, for nothing"),
-        ("front", len(front.ranks), "another is no worse in FLOPs, parameters and error bound"),
-        ("top", len(chosen.ranks), f"beyond the {top} that spread along the front"),
+        ("front", front.size, f"others are no worse in parameters, error bound and {latency}"),
+        ("top", chosen.size, f"beyond the {top} that spread along the front"),
     )
     return PruneResult(
-        survivors=tuple(_ranked(layer, chosen, dims, i) for i in range(len(chosen.ranks))),
-        dense=RankedCandidate(dense_candidate(layer), dense_parameters(layer), dense_flops(layer), 0.0),
+        survivors=tuple(_ranked(candidates[i], bounded, i, cycles) for i in chosen.tolist()),
+        dense=RankedCandidate(dense, dense_parameters(layer), dense_flops(layer), 0.0, predicted_cycles(dense, target)),
         funnel=_funnel(steps),
     )
 
 
-def non_dominated(flops: IntArray, params: IntArray, errors: FloatArray) -> IntArray:
+def non_dominated(latency: FloatArray | IntArray, params: IntArray, errors: FloatArray) -> IntArray:
     """Indices, ascending, of the points that no other is at least as good as in all three; one of each set of equals.
 
-    A sweep by ascending FLOPs over a staircase in (parameters, error): about 0.1 s for 100,000 points.
+    A sweep by ascending latency over a staircase in (parameters, error): about 0.1 s for 100,000 points.
     """
     stair_params: list[int] = []  # ascending, with strictly descending errors beside them
     stair_errors: list[float] = []
     kept = []
-    by_flops = np.lexsort((np.arange(flops.size), errors, params, flops))
-    for i, p, e in zip(by_flops.tolist(), params[by_flops].tolist(), errors[by_flops].tolist(), strict=True):
+    by_latency = np.lexsort((np.arange(latency.size), errors, params, latency))
+    for i, p, e in zip(by_latency.tolist(), params[by_latency].tolist(), errors[by_latency].tolist(), strict=True):
         at = bisect_right(stair_params, p)
         if at and stair_errors[at - 1] <= e:
             continue
@@ -189,13 +205,24 @@ def _funnel(steps: Sequence[tuple[str, int, str]]) -> tuple[FunnelStep, ...]:
     )
 
 
-def _ranked(
+def _candidate(
     layer: FcLayer,
     points: _Points,
     dims: Sequence[tuple[tuple[int, ...], tuple[int, ...]]],
     i: int,
-) -> RankedCandidate:
+) -> Candidate:
     out_dims, in_dims = dims[int(points.dims[i])]
     shape = TTShape(out_dims, in_dims, (1, *[int(points.ranks[i])] * (len(out_dims) - 1), 1))
-    candidate = Candidate(layer, shape)
-    return RankedCandidate(candidate, int(points.params[i]), int(points.flops[i]), float(points.errors[i]))
+    return Candidate(layer, shape)
+
+
+def _predicted(candidates: Sequence[Candidate], target: Target) -> FloatArray | None:
+    """Cycles of every candidate, or None: a closed form knows all of one target, or none."""
+    cycles = [predicted_cycles(candidate, target) for candidate in candidates]
+    known = [each for each in cycles if each is not None]
+    return np.array(known) if len(known) == len(cycles) and target.closed_form is not None else None
+
+
+def _ranked(candidate: Candidate, points: _Points, i: int, cycles: FloatArray | None) -> RankedCandidate:
+    params, flops, error = int(points.params[i]), int(points.flops[i]), float(points.errors[i])
+    return RankedCandidate(candidate, params, flops, error, None if cycles is None else float(cycles[i]))

@@ -2,36 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
 
-_ERROR_FLOOR = 1e-3  # errors below are equally good: without it, one near-zero error would stretch the log scale
+_FLOOR = 1e-3  # errors below are equally good: without it, one near-zero error would stretch the log scale
 
 
-def spread(params: IntArray, flops: IntArray, errors: FloatArray, top: int) -> IntArray:
+def spread(params: IntArray, losses: Sequence[FloatArray], top: int) -> IntArray:
     """Indices of at most `top` points, by ascending parameters.
 
-    The log scale of parameters is cut into top // 2 equal size levels; each level gives its smallest error and its
-    fewest FLOPs. What is left of `top` goes to the points farthest from all chosen ones (in normalised log parameters,
-    FLOPs and error), one after another. Ties go to the point with fewer parameters, then to the first: the same input
-    gives the same points.
+    `losses` are columns of what else should be small: the error, and a latency or more. The log scale of parameters is
+    cut into top // len(losses) equal size levels; each level gives the least of each loss. What is left of `top` goes
+    to the points farthest from all chosen ones (in normalised log parameters and losses), one after another. Ties go to
+    the point with fewer parameters, then to the first: the same input gives the same points.
     """
-    by_size = np.lexsort((np.arange(params.size), errors, flops, params))
+    by_size = np.lexsort((np.arange(params.size), *losses, params))
     if by_size.size <= top:
         return by_size
     log_params = np.log(params[by_size])
-    levels = np.minimum((_unit(log_params) * max(1, top // 2)).astype(np.int64), max(1, top // 2) - 1)
+    count = max(1, top // len(losses))
+    levels = np.minimum((_unit(log_params) * count).astype(np.int64), count - 1)
     chosen: list[int] = []
     for level in np.unique(levels):
         members = np.flatnonzero(levels == level)
-        for loss in (errors, flops):
+        for loss in losses:
             best = int(members[np.argmin(loss[by_size[members]])])
             if best not in chosen and len(chosen) < top:
                 chosen.append(best)
-    logs = (log_params, np.log(flops[by_size]), np.log(np.maximum(errors[by_size], _ERROR_FLOOR)))
+    logs = (log_params, *(np.log(np.maximum(loss[by_size], _FLOOR)) for loss in losses))
     return by_size[np.sort(_fill(np.stack([_unit(log) for log in logs], axis=1), chosen, top))]
 
 

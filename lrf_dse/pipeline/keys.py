@@ -11,6 +11,7 @@ from dataclasses import asdict
 from types import MappingProxyType
 from typing import Any
 
+from lrf_dse.cost.machine import machine_of
 from lrf_dse.finetune.reorder import REORDER_VERSION
 from lrf_dse.finetune.sequential import SEQUENTIAL_VERSION
 from lrf_dse.finetune.train import FINETUNE_VERSION, Recipe
@@ -24,7 +25,7 @@ from lrf_dse.target import Target
 
 _NONE: Mapping[str, str] = MappingProxyType({})
 
-SPACE_VERSION = 1
+SPACE_VERSION = 2
 """To be raised whenever enumeration, counts, bounds or pruning change what survives."""
 
 
@@ -110,12 +111,15 @@ def finetuning_key(weights: str, lessons: Dataset, recipe: Recipe, parts: Mappin
 
 
 def space_key(model: Model, layer: FcLayer, target: Target, *, top: int, seed: int) -> str:
-    """Key of a layer's narrowed space. The weights decide it, and of the target only its lanes."""
+    """Key of a layer's narrowed space. The weights decide it, and of the target its lanes and its closed form."""
+    form = target.closed_form
     return content_key(
         "space",
         model=model.sha256,
         layer=to_json(layer),
         lanes=target.fp32_lanes,
+        machine=to_json(machine_of(target)) if form else None,
+        coefficients={builder: dict(fit.coefficients) for builder, fit in form.fits.items()} if form else None,
         top=top,
         seed=seed,
         version=SPACE_VERSION,

@@ -6,7 +6,7 @@ from dataclasses import replace
 from math import sqrt
 
 from lrf_dse.builders.program import BUILDERS
-from lrf_dse.cost.latency import roofline
+from lrf_dse.cost.latency import estimate
 from lrf_dse.cost.prune import PruneResult, prune
 from lrf_dse.jsonform import from_json, to_json
 from lrf_dse.pipeline.context import Exploration
@@ -65,11 +65,11 @@ def measure_layers(x: Exploration, spaces: dict[FcLayer, PruneResult]) -> tuple[
 def _result(x: Exploration, candidate: Candidate, outcome: Outcome, judged: Judged | None) -> CandidateResult:
     if judged is None or isinstance(outcome, Failure):
         assert isinstance(outcome, Failure)
-        return CandidateResult(candidate, roofline(candidate, x.target), failure=outcome)
+        return CandidateResult(candidate, estimate(candidate, x.target), failure=outcome)
     winner = replace(judged.candidate, kernel=candidate.kernel)
     return CandidateResult(
         winner,
-        roofline(winner, x.target),
+        estimate(winner, x.target),
         measurement=outcome,
         weight_error=_relative_error(x, winner),
         output_error=x.judge.output_error(winner),

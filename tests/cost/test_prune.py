@@ -1,5 +1,5 @@
 import time
-from itertools import pairwise
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
@@ -7,15 +7,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lrf_dse.cost import counts
+from lrf_dse.cost.closed_form import predicted_cycles
 from lrf_dse.cost.prune import non_dominated, prune
 from lrf_dse.cost.spread import spread
-from lrf_dse.schema import FcLayer
+from lrf_dse.schema import Candidate, FcLayer
 from lrf_dse.target import load_target
 from lrf_dse.tt.shapes import enumerate_shapes, low_rank_dims, ordered_space_size, uniform_rank_cap
 from lrf_dse.tt.spectra import error_bound, layer_spectra
 from tests import strategies
 
 K1 = load_target("spacemit-k1")
+GENERIC = load_target("qemu-rv64gcv")
 
 
 def columns(points):
@@ -51,32 +53,39 @@ def test_a_hundred_thousand_points_take_a_second_or_two():
 @settings(deadline=None, max_examples=60)
 @given(strategies.fc_layers(max_features=48), st.integers(1, 8), st.data())
 def test_the_funnel_by_brute_force(layer, multiple, data):
+    target = data.draw(st.sampled_from([K1, GENERIC]))
     weight = data.draw(strategies.weights(layer.out_features, layer.in_features))
     spectra = layer_spectra(weight)
-    result = prune(layer, spectra, K1, rank_multiple=multiple, top=10_000)
+    result = prune(layer, spectra, target, rank_multiple=multiple, top=10_000)
     size = (layer.out_features, layer.in_features)
     shapes = list(enumerate_shapes(*size, rank_multiple=multiple))
     below = [s for s in shapes if counts.parameters(s, bias=layer.has_bias) < counts.dense_parameters(layer)]
     rows = [
         (
             counts.flops(s, batch=layer.batch, bias=layer.has_bias),
+            predicted_cycles(Candidate(layer, s), target),
             counts.parameters(s, bias=layer.has_bias),
-            error_bound(spectra, s),
+            round(error_bound(spectra, s), 12),
         )
         for s in below
     ]
-    bounded = [row for row in rows if row[2] < 1]
+    bounded = [row for row in rows if row[3] < 1]
     remaining = [step.remaining for step in result.funnel]
     assert remaining[0] == ordered_space_size(*size) + uniform_rank_cap(*low_rank_dims(*size))
     assert remaining[1] == sum(1 for _ in enumerate_shapes(*size))
     assert remaining[2:5] == [len(shapes), len(below), len(bounded)]
     assert remaining[-1] == remaining[-2] == len(result.survivors)
     assert [s.removed for s in result.funnel] == [0, *(a - b for a, b in pairwise(remaining))]
-    survivors = {(c.flops, c.params, round(c.error_bound, 12)) for c in result.survivors}
-    exact = {(f, p, round(e, 12)) for f, p, e in bounded}
-    assert survivors <= exact
-    for flops, params, error in exact:
-        assert any(f <= flops and p <= params and e <= error for f, p, e in survivors)
+    assert all((c.cycles is None) == (target is GENERIC) for c in (*result.survivors, result.dense))
+    survivors = {(c.flops, c.cycles, c.params, round(c.error_bound, 12)) for c in result.survivors}
+    assert survivors <= set(bounded)
+    # Whatever was thrown away, one that is no worse for a generated kernel stayed, and one that is none for IREE's.
+    latencies = [0] if target is GENERIC else [0, 1]
+    for at, row in product(latencies, bounded):
+        assert any(s[at] <= row[at] and s[2] <= row[2] and s[3] <= row[3] for s in survivors)
+    for s in survivors:  # and each is there for one of the two
+        assert any(not any(r[at] < s[at] and r[2] < s[2] and r[3] < s[3] - 1e-9 for r in bounded) for at in latencies)
+    assert ("predicted cycles" in result.funnel[-2].reason) == (target is K1)
     assert result.dense.params == counts.dense_parameters(layer)
     assert result.dense.flops == counts.dense_flops(layer)
 
@@ -133,7 +142,7 @@ def test_wrong_arguments_are_refused():
 def test_spread_takes_the_best_of_every_size_level(rows, top):
     flops, params, errors = columns(np.array(rows))
     errors = errors / 10**6
-    picked = spread(params, flops, errors, top)
+    picked = spread(params, [errors, flops.astype(float)], top)
     assert len(picked) == len(set(picked.tolist())) == min(top, len(rows))
     assert (np.diff(params[picked]) >= 0).all()
     if top >= 2 and len(rows) > top:

@@ -18,7 +18,14 @@ from lrf_dse.models.data import Dataset, load_data, split
 from lrf_dse.models.model import Model
 from lrf_dse.models.reader import read_model
 from lrf_dse.pipeline.kernels import default_schedules, kernel_sources
-from lrf_dse.pipeline.keys import accuracy_key, layer_error_key, plan_timing_key, plan_weights_key, timing_key
+from lrf_dse.pipeline.keys import (
+    accuracy_key,
+    layer_error_key,
+    plan_timing_key,
+    plan_weights_key,
+    space_key,
+    timing_key,
+)
 from lrf_dse.runners.board import Board
 from lrf_dse.runners.ssh import tool_versions as board_versions
 from lrf_dse.schema import Candidate, FcLayer, TTShape, dense_candidate
@@ -182,6 +189,24 @@ def test_keeping_a_layer_is_not_choosing_it(model: Model, validation: Dataset) -
     keep = [dense_candidate(layer) for layer in model.fc_layers]
     first, second = (accuracy_key(model, validation, c, calibration=None, seed=0) for c in (keep, []))
     assert first == second
+
+
+def test_a_narrowed_space_follows_the_closed_form_but_not_its_words(tmp_path: Path) -> None:
+    model = read_model(tiny_model(tmp_path))
+
+    def key(target: Target) -> str:
+        return space_key(model, LAYER, target, top=4, seed=0)
+
+    def fitted_with(**changes: object) -> Target:
+        assert TARGET.closed_form is not None
+        fits = {name: fit.model_copy(update=changes) for name, fit in TARGET.closed_form.fits.items()}
+        return TARGET.model_copy(update={"closed_form": TARGET.closed_form.model_copy(update={"fits": fits})})
+
+    assert key(fitted_with(source="hearsay")) == key(TARGET) == key(TARGET.model_copy(update={"title": "other"}))
+    others = [fitted_with(coefficients={"steps": 2.0}), costing(TARGET, "v_float_fma", busy=(2.0, 4.0, 8.0, 16.0))]
+    unfitted = TARGET.model_copy(update={"closed_form": None})
+    assert len({key(TARGET), key(unfitted), *map(key, others)}) == 4
+    assert key(costing(unfitted, "v_float_fma", busy=(2.0, 4.0, 8.0, 16.0))) == key(unfitted)
 
 
 def test_other_weights_do_not_measure_a_layer_again(

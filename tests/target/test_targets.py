@@ -108,7 +108,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("file", "old", "new", "message"),
     [
-        ("spacemit-k1.toml", 'costs = "x60"', 'costs = "z80"', "no cost table 'z80': use one of c920, p550, u74"),
+        ("spacemit-k1.toml", 'costs = "x60"', 'costs = "z80"', "no table 'z80' in costs/: use one of c920, p550, u74"),
         ("spacemit-k1.toml", "streams = 64", "streams = -1", r"key timing\.prefetch\.streams: .*greater"),
         ("spacemit-k1.toml", "[timing.predictor]", "[timing.oracle]", r"key timing\.predictor: Field required"),
         ("spacemit-k1.toml", "size_bytes = 32_768\nways = 4", "size_bytes = 32_768\nways = 3", "a power of two"),
@@ -118,6 +118,11 @@ def folder(tmp_path: Path) -> Path:
         ("costs/x60.toml", "v_gather  ", "# v_gather", r"timing\.costs has no cost of v_gather"),
         ("costs/x60.toml", 'known = "element"', 'known = "hearsay"', "known must be one of llvm, rvv-bench"),
         ("costs/x60.toml", "busy = [3, 5, 9, 17]", "busy = [3, 5]", r"key timing\.costs\.cost\.v_slide\.busy"),
+        ("spacemit-k1.toml", 'closed_form = "spacemit-k1"', 'closed_form = "k9"', "no table 'k9' in closed_form/: use"),
+        ("spacemit-k1.toml", "vlen_bits = 256", "", "closed_form needs .* a vector unit"),
+        ("closed_form/spacemit-k1.toml", "scattered = ", "scatterd = ", "unknown or missing: scatterd, scattered"),
+        ("closed_form/spacemit-k1.toml", "[fits.iree]", "[fits.gcc]", r"fits\.gcc"),
+        ("closed_form/spacemit-k1.toml", "ragged_row", "rugged_row", r"key closed_form\.ragged_row: Field required"),
     ],
 )
 def test_a_bad_timing_part_names_file_and_key(file: str, old: str, new: str, message: str, folder: Path) -> None:
