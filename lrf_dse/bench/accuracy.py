@@ -24,7 +24,7 @@ Depth = Literal[1, 2, 3]
 SHAPES = 2
 """Shapes of each depth that are tried on a layer: the most balanced ones."""
 
-RANKS = {1: 16, 2: 6, 3: 6}
+RANKS = {1: 32, 2: 8, 3: 8}
 """Ranks tried on each shape, by depth, evenly spaced on a logarithmic scale."""
 
 
@@ -70,7 +70,7 @@ def shapes_of(layer: FcLayer, depth: Depth) -> tuple[TTShape, ...]:
     found = []
     for out_dims, in_dims in dims:
         caps = rank_caps(out_dims, in_dims)
-        for rank in np.unique(np.geomspace(2, max(2, *caps), RANKS[depth] * 2).round().astype(int)):
+        for rank in np.unique(np.geomspace(2, max(2, *caps), RANKS[depth]).round().astype(int)):
             shape = TTShape(out_dims, in_dims, (1, *(min(int(rank), cap) for cap in caps), 1))
             if parameters(shape) < layer.out_features * layer.in_features:
                 found.append(shape)
