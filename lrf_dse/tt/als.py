@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 
 import numpy as np
 
@@ -22,42 +23,59 @@ WideCores = list[FloatArray]
 
 @dataclass(frozen=True, eq=False)
 class Fit:
-    """Cores and the objective ||(W - T) (C + ridge I)^1/2||^2: at the start, then after every core that was solved."""
+    """Cores and the objective ||(W - T) (C + ridge I)^1/2||^2: at the start, then after every core that was solved.
+
+    `work` counts floating-point operations of the sweeps, at most.
+    """
 
     cores: WideCores
     objectives: tuple[float, ...]
+    work: float = 0.0
 
 
 def fit(
-    weight: FloatArray, metric: Metric, start: Sequence[FloatArray], *, sweeps: int, tolerance: float = 1e-3
+    weight: FloatArray,
+    metric: Metric,
+    start: Sequence[FloatArray],
+    *,
+    sweeps: int,
+    tolerance: float = 1e-3,
+    work: float = inf,
 ) -> Fit:
     """Cores that fit W [out, in] in `metric`, from `start`; the objective never grows from one core to the next.
 
     Stops after `sweeps`, or when a sweep lowers the objective by less than `tolerance` of itself, or where it is 1e-12
-    of that of T = 0: only rounding is left.
+    of that of T = 0: only rounding is left. After `work` operations no further sweep begins. Memory: W four times in
+    double precision, and 2 GB.
     """
     image = metric.times(weight)
     scale = float(np.vdot(weight, image))
     cores = _without_surplus_ranks(start)
     target = _interleaved(image, [c.shape[1] for c in cores], [c.shape[2] for c in cores])
+    del image
+    spent = 0.0
     objectives = [metric.squared(weight - matrix_of(cores))]
     for _ in range(sweeps):
         before = objectives[-1]
         if before <= 1e-12 * scale:
             break
-        cores = _sweep(cores, target, metric, scale, objectives)
-        if before - objectives[-1] <= tolerance * before:
+        cores, swept = _sweep(cores, target, metric, scale=scale, objectives=objectives)
+        spent += swept
+        if before - objectives[-1] <= tolerance * before or spent >= work:
             break
-    return Fit(_padded(cores, [core.shape for core in start]), tuple(objectives))
+    return Fit(_padded(cores, [core.shape for core in start]), tuple(objectives), spent)
 
 
-def _sweep(cores: WideCores, target: FloatArray, metric: Metric, scale: float, objectives: list[float]) -> WideCores:
-    """One pass over all cores, first to last; `objectives` gains one value per core."""
+def _sweep(
+    cores: WideCores, target: FloatArray, metric: Metric, *, scale: float, objectives: list[float]
+) -> tuple[WideCores, float]:
+    """One pass over all cores, first to last, and its work; `objectives` gains one value per core."""
     cores = _right_orthonormal(cores)
     rights = _right_interfaces(cores)
     left = np.ones((1, 1, 1))
     projected = target.reshape(1, -1)  # W C with the cores left of k applied
     done: WideCores = []
+    work = 0.0
     for k in range(len(cores)):
         core = cores[k]
         a, m, n, b = core.shape
@@ -65,6 +83,7 @@ def _sweep(cores: WideCores, target: FloatArray, metric: Metric, scale: float, o
         for other in reversed(cores[k + 1 :]):
             rhs = rhs.reshape(-1, other[0].size) @ other.reshape(len(other), -1).T
         problem = CoreProblem(metric, _compressed_left(left), _compressed_right(rights[k]), n)
+        work += problem.work(m)
         solved, value = solve_core(
             problem,
             np.ascontiguousarray(rhs.reshape(a, m, n, b).transpose(1, 0, 2, 3)),
@@ -75,7 +94,7 @@ def _sweep(cores: WideCores, target: FloatArray, metric: Metric, scale: float, o
             core = solved.transpose(1, 0, 2, 3)
         objectives.append(min(reached, objectives[-1]))  # rounding at the optimum: the core stays as it was
         if k == len(cores) - 1:
-            return [*done, core]
+            return [*done, core], work
         basis, rest = np.linalg.qr(core.reshape(a * m * n, b))
         done.append(basis.reshape(a, m, n, b))
         cores[k + 1] = np.tensordot(rest, cores[k + 1], 1)

@@ -57,7 +57,12 @@ class CoreProblem:
         return a * n * b
 
     def times(self, core: FloatArray) -> FloatArray:
-        """H applied to G [m, a, n, b], ridge included: two interfaces, one product with C, two interfaces."""
+        """H applied to G [m, a, n, b], ridge included; some of the m at a time, to bound the memory."""
+        step = max(1, MAX_ELEMENTS // (self.left.shape[0] * self.right.shape[1] * self.metric.in_features))
+        return np.concatenate([self._times(core[start : start + step]) for start in range(0, len(core), step)])
+
+    def _times(self, core: FloatArray) -> FloatArray:
+        """Two interfaces, one product with C, two interfaces."""
         p, before, _ = self.left.shape
         _, q, after = self.right.shape
         m = core.shape[0]
@@ -109,17 +114,26 @@ class CoreProblem:
 
     def formed_is_cheaper(self, m: int) -> bool:
         """Whether forming and factorising H costs less than conjugate gradients for m right-hand sides."""
+        return self._work_if_formed(m) <= CG_STEPS * self._work_of_step(m)
+
+    def work(self, m: int) -> float:
+        """Operations to solve for m right-hand sides, at most."""
+        return min(self._work_if_formed(m), (CG_STEPS + 1) * self._work_of_step(m))
+
+    def _work_of_step(self, m: int) -> float:
+        return self.metric.work(int(self.left.shape[0]) * int(self.right.shape[1]) * m)
+
+    def _work_if_formed(self, m: int) -> float:
+        """Infinite where memory forbids it."""
         if self.side > MAX_SIDE:
-            return False
-        seen = self.left.shape[0] * self.right.shape[1]  # rows of the metric for every output index
+            return float("inf")
         if self.metric.second is None:
             assert self.metric.rows is not None
+            seen = self.left.shape[0] * self.right.shape[1]  # rows of the metric for every output index
             cost = 2.0 * self.metric.rows.shape[0] * seen * self.side**2
-            step = 4.0 * seen * m * self.metric.rows.size
         else:
-            cost = min(self._plan(True), self._plan(False))[0]  # infinite where memory forbids it
-            step = 2.0 * seen * m * self.metric.second.size
-        return bool(cost + self.side**3 / 3 + 2 * m * self.side**2 <= CG_STEPS * step)
+            cost = min(self._plan(True), self._plan(False))[0]
+        return float(cost + self.side**3 / 3 + 2 * m * self.side**2)
 
     @cached_property
     def _right_first(self) -> bool:

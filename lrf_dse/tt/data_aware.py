@@ -45,8 +45,13 @@ TRIAL_TOLERANCE = 5e-3
 MAX_SWEEPS = 20
 """Sweeps of the final fit; it stops before when it no longer gains."""
 
-LARGE_SWEEPS = 3
-"""Sweeps where C is held as rows (more than 8192 inputs): one takes minutes, so no ridge is searched for either."""
+MOST_WORK = 3e12
+"""Floating-point operations of the sweeps of one fit, about a minute on two cores; a third of them to choose the ridge.
+A sweep that has begun is ended: at most 13 d products W C."""
+
+PRODUCT_WORK = 1e11
+"""Operations of one product W C, at most, where rows stand for C (more than 8192 inputs): so many rows are taken. All
+2048 for 9216 x 1000, 660 for 9216 x 4096, 240 for 25088 x 4096. No ridge is searched for there."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +92,8 @@ class WhitenedSvd:
 class TtAls:
     """TT-ALS in the metric of the calibration data. `ridge` None: chosen on held-out rows.
 
-    Where `WhitenedSvd` is the exact optimum (plain low rank) its result is returned: there is nothing to improve.
+    Time is bounded by counted operations (`MOST_WORK`), never by a clock: the same input gives the same cores. Where
+    `WhitenedSvd` is the exact optimum (plain low rank) its result is returned: there is nothing to improve.
     """
 
     seed: int = 0
@@ -107,35 +113,47 @@ class TtAls:
 
     def fit(self, weight: FloatArray, shape: TTShape, moment: Moment) -> Fit:
         """The final fit of W [out, in] (scaled to about 1) on all rows, from the best start known."""
-        large = moment.second is None
         ridge = DEFAULT_RIDGE if self.ridge is None else self.ridge
         starts = [_plain(weight, shape, self.seed)]
-        if self.ridge is None and len(moment.held_out) and not large:
-            ridge, tried = self._chosen_ridge(weight, shape, moment, starts[0])
+        spent = 0.0
+        if self.ridge is None and len(moment.held_out) and moment.second is not None:
+            ridge, tried, spent = self._chosen_ridge(weight, shape, moment, starts[0])
             starts.append(tried)
-        everything = moment.with_held_out()
+        most_rows = max(1, int(PRODUCT_WORK / (4 * weight.size)))
+        everything = moment.with_held_out().with_at_most(most_rows, seed=self.seed)
         starts.append(whitened_tt_svd(weight, shape, everything, ridge, seed=self.seed))
         metric = metric_of(everything, ridge)
-        sweeps = min(self.sweeps, LARGE_SWEEPS) if large else self.sweeps
-        return fit(weight, metric, _best_start(weight, metric, starts), sweeps=sweeps)
+        start = _best_start(weight, metric, starts)
+        return fit(weight, metric, start, sweeps=self.sweeps, work=MOST_WORK - spent)
 
     def _chosen_ridge(
         self, weight: FloatArray, shape: TTShape, moment: Moment, plain: WideCores
-    ) -> tuple[float, WideCores]:
-        """The ridge with the smallest error on held-out rows, and its fit; the search ends where the error turns."""
+    ) -> tuple[float, WideCores, float]:
+        """The ridge with the smallest error on held-out rows, its fit, and the work; it ends where the error turns."""
         whitened = whitened_tt_svd(weight, shape, moment, RIDGES[0], seed=self.seed)
         cores = _best_start(weight, metric_of(moment, RIDGES[0]), [plain, whitened])
         best: tuple[float, float, WideCores] | None = None
+        spent = 0.0
         for ridge in RIDGES:
             sweeps = FIRST_SWEEPS if best is None else TRIAL_SWEEPS
             metric = metric_of(moment, ridge)
-            cores = fit(weight, metric, cores, sweeps=min(sweeps, self.sweeps), tolerance=TRIAL_TOLERANCE).cores
+            tried = fit(
+                weight,
+                metric,
+                cores,
+                sweeps=min(sweeps, self.sweeps),
+                tolerance=TRIAL_TOLERANCE,
+                work=MOST_WORK / 3 - spent,
+            )
+            cores, spent = tried.cores, spent + tried.work
             error = held_out_error(moment, weight, matrix_of(cores))
             if best is not None and error >= best[0]:
                 break
             best = error, ridge, cores
+            if spent >= MOST_WORK / 3:
+                break
         assert best is not None
-        return best[1:]
+        return *best[1:], spent
 
 
 def whitened_tt_svd(weight: FloatArray, shape: TTShape, moment: Moment, ridge: float, *, seed: int) -> WideCores:

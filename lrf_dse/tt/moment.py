@@ -9,7 +9,7 @@ calibration rows are few: then a sample of at most `MAX_ROWS` rows stands for it
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import sqrt
 
@@ -92,6 +92,13 @@ class Moment:
         second = None if self.second is None else self.second[np.ix_(order, order)]
         rows = None if self.rows is None else self.rows[:, order]
         return Moment(self.samples, self.mean[order], second, rows, self.held_out[:, order])
+
+    def with_at_most(self, rows: int, *, seed: int) -> Moment:
+        """The same by a random choice of its rows, where rows stand for C and there are more."""
+        if self.rows is None or len(self.rows) <= rows:
+            return self
+        chosen = np.sort(np.random.default_rng(seed).choice(len(self.rows), rows, replace=False))
+        return replace(self, rows=self.rows[chosen])
 
     def centred(self) -> Moment:
         """The moment of x - E[x]: the metric of a fit whose bias is corrected by `bias_shift` afterwards."""
@@ -232,8 +239,17 @@ class Metric:
         return np.asarray((matrix @ self.rows.T) @ self.rows + self.ridge * matrix)
 
     def squared(self, matrix: FloatArray) -> float:
-        """The squared norm of V [rows, in]: trace(V (C + ridge I) V^T)."""
-        return max(0.0, float(np.vdot(matrix, self.times(matrix))))
+        """The squared norm of V [rows, in]: trace(V (C + ridge I) V^T). Block by block: V may be of gigabytes."""
+        step = max(1, (1 << 24) // matrix.shape[1])
+        blocks = (matrix[start : start + step] for start in range(0, len(matrix), step))
+        return max(0.0, sum(float(np.vdot(block, self.times(block))) for block in blocks))
+
+    def work(self, rows: int) -> float:
+        """Floating-point operations of `times` on a matrix of that many rows."""
+        if self.second is not None:
+            return 2.0 * rows * self.second.size
+        assert self.rows is not None
+        return 4.0 * rows * self.rows.size
 
     def whitened(self, matrix: FloatArray) -> FloatArray:
         """V S with S S^T = C + ridge I: its plain norm and its left singular vectors are V's in this metric."""

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lrf_dse.schema import TTShape
-from lrf_dse.tt import als_core
+from lrf_dse.tt import als_core, data_aware
 from lrf_dse.tt.als import fit, matrix_of
 from lrf_dse.tt.als_core import CoreProblem, solve_core
 from lrf_dse.tt.contraction import to_matrix
@@ -192,8 +192,28 @@ def test_a_moment_held_as_rows_is_as_good(shape):
     ]
     assert errors[0] == pytest.approx(errors[1], rel=1e-3)
     assert errors[2] < 1.1 * errors[3]
-    if not shape.is_low_rank:
-        assert len(TtAls().fit(weight.astype(np.float64), shape, moment).objectives) == 1 + 2 * 3
+
+
+def test_work_is_bounded(monkeypatch):
+    """The last sweep begins before the operations run out, also where a ridge is chosen; fewer rows cost less."""
+    shape, weight = TTShape((6, 5), (5, 6), (1, 6, 1)), noise(30, 30)
+    moment = moment_of(inputs(600, 30)[:480], held_out=inputs(600, 30)[480:])
+    metric, start = metric_of(moment, 0.01), whitened_tt_svd(weight, shape, moment, 0.01, seed=0)
+    once, often = (fit(weight, metric, start, sweeps=9, tolerance=0, work=work) for work in (0.0, np.inf))
+    assert (len(once.objectives), len(often.objectives)) == (1 + 2, 1 + 2 * 9)
+    assert often.work == pytest.approx(9 * once.work)
+    assert 0 < once.work < 2 * 13 * metric.work(30)
+    whole = TtAls().fit(weight, shape, moment)
+    monkeypatch.setattr(data_aware, "MOST_WORK", 2.5 * once.work)
+    less = TtAls().fit(weight, shape, moment)
+    assert less.work == pytest.approx(2 * once.work) and less.work < whole.work
+    assert less.objectives[-1] < less.objectives[0]
+    many = MomentSum(30, matrix_side=1)
+    many.add(inputs(600, 30))
+    few = [TtAls().fit(weight, shape, many.moment()).work]
+    monkeypatch.setattr(data_aware, "PRODUCT_WORK", 50 * 4 * weight.size)
+    few.append(TtAls().fit(weight, shape, many.moment()).work)
+    assert few[1] < few[0]
 
 
 def test_few_rows_choose_a_larger_ridge_than_many():

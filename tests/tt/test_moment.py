@@ -121,3 +121,36 @@ def test_moments_that_make_no_sense_are_refused():
         Moment(1, np.zeros(3), np.zeros((2, 3)), None, none)
     with pytest.raises(ValueError, match="rows of 3"):
         Moment(1, np.zeros(3), np.zeros((3, 3)), None, np.zeros((0, 2), np.float32))
+
+
+def test_fewer_rows_are_some_of_those_there_are():
+    total = MomentSum(5, matrix_side=1)
+    total.add(np.arange(500.0).reshape(100, 5))
+    moment = total.moment()
+    few = moment.with_at_most(10, seed=1)
+    assert few.rows.shape == (10, 5)
+    assert set(few.rows[:, 0]) < set(moment.rows[:, 0])
+    np.testing.assert_array_equal(few.rows, moment.with_at_most(10, seed=1).rows)
+    assert moment.with_at_most(100, seed=1) is moment
+    np.testing.assert_array_equal(few.mean, moment.mean)
+
+
+@pytest.mark.parametrize("matrix_side", [1, 100])
+def test_reordered_inputs_have_the_moment_of_reordered_rows(matrix_side):
+    rows, order = np.random.default_rng(0).normal(size=(40, 6)), np.array([3, 1, 5, 0, 2, 4])
+    both = []
+    for values in (rows, rows[:, order]):
+        total = MomentSum(6, matrix_side=matrix_side)
+        total.add(values[:30])
+        total.hold_out(values[30:])
+        both.append(total.moment())
+    found, want = both[0].reordered(order), both[1]
+    np.testing.assert_allclose(found.mean, want.mean)
+    np.testing.assert_array_equal(found.held_out, want.held_out)
+    if want.second is None:
+        np.testing.assert_array_equal(found.rows, want.rows)
+    else:
+        np.testing.assert_allclose(found.second, want.second)
+    np.testing.assert_allclose(
+        want.root_mean_squares, np.sqrt((rows[:30, order].astype("f4") ** 2).mean(axis=0)), rtol=1e-5
+    )
