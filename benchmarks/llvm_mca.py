@@ -20,18 +20,23 @@ from lrf_dse.bench.loops import Loop, distinct, find_loops
 from lrf_dse.bench.mca import EXPLAINED, GOAL, LoopEntry, McaReport, compare_with_mca
 from lrf_dse.bench.page import markdown_table, with_section
 from lrf_dse.bench.sample import sample_candidates
+from lrf_dse.builders.kernel_object import compile_kernel
 from lrf_dse.builders.program import BUILDERS
+from lrf_dse.codegen.choice import default_schedule
+from lrf_dse.codegen.emit import emit
+from lrf_dse.codegen.spec import KernelSpec
 from lrf_dse.pipeline.timing import layer_program
+from lrf_dse.schema import Candidate
 from lrf_dse.target import Target, load_target
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "timing-model.md"
 FIGURES = PAGE.with_name("timing-model-mca.csv")
-LEAST_LOOPS, HOTTEST = 20, 24
+LEAST_LOOPS, HOTTEST = 20, 32
 SEED = 1
 
 
 def kernel_images(target: Target, work: Path) -> Iterator[tuple[str, Path]]:
-    """The kernels of every sample layer by every builder: what made it, and its ELF file."""
+    """The kernels of every sample layer, by every builder of models and ours: what made it, and its ELF file."""
     for number, (name, candidate) in enumerate(sample_candidates().items()):
         model, _ = layer_program(candidate, seed=SEED)
         for builder, build in BUILDERS.items():
@@ -41,6 +46,15 @@ def kernel_images(target: Target, work: Path) -> Iterator[tuple[str, Path]]:
                 path = folder / f"kernels{index}.so"
                 path.write_bytes(image)
                 yield f"{name}, {builder}", path
+        yield f"{name}, ours", own_kernel(candidate, target, work, name=f"kernel{number}")
+
+
+def own_kernel(candidate: Candidate, target: Target, work: Path, *, name: str) -> Path:
+    """The object file of our kernel for `candidate`, on the schedule that the closed form chooses."""
+    layer = candidate.layer
+    spec = KernelSpec(candidate.tt_shape, layer.out_features, layer.in_features, layer.batch, layer.has_bias)
+    code = emit(spec, default_schedule(spec, target), target, name=name)
+    return compile_kernel(code.source, target, work, name=name)
 
 
 def sample_loops(target: Target, work: Path) -> tuple[Loop, ...]:
