@@ -13,19 +13,20 @@ import importlib.util
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from lrf_dse.bench.accuracy import FAMILIES, REFERENCES, Option, allocate, layer_options
+from lrf_dse.bench.accuracy import FAMILIES, MIXED, REFERENCES, Option, allocate, layer_options
 from lrf_dse.bench.accuracy_page import page, plot
 from lrf_dse.cost.counts import dense_parameters
 from lrf_dse.finetune.train import Recipe, finetune
 from lrf_dse.models.compress import Compressor, replaced
 from lrf_dse.models.data import JUDGING_SHARES, Dataset, load_data, split
+from lrf_dse.models.evaluate import first_output
 from lrf_dse.models.metrics import get_metric
 from lrf_dse.models.reader import read_model
 from lrf_dse.pipeline.quality import Judge
@@ -59,6 +60,11 @@ class Row:
     choices: tuple[str, ...]
 
 
+WEIGHING = next(family for family in FAMILIES if family.name == "whitened SVD")
+WEIGHING_ERROR = 0.1
+"""A layer's weight is taken from its option of this family whose squared error is next to this."""
+
+
 @dataclass(frozen=True, eq=False)
 class Bench:
     """What one example is judged with."""
@@ -66,6 +72,30 @@ class Bench:
     name: str
     judge: Judge
     train: Dataset
+
+    def options(self, name: str) -> list[tuple[Option, ...]]:
+        """Every layer's options of the family `name`, or of all of them."""
+        error, weights = self.judge.output_error, self.weights
+        layers = self.judge.compressor.model.fc_layers
+        families = [family for family in FAMILIES if name in (family.name, MIXED)]
+        return [
+            tuple(o for family in families for o in layer_options(layer, family, error, weight=weights[layer.name]))
+            for layer in layers
+        ]
+
+    @cached_property
+    def weights(self) -> dict[str, float]:
+        """What a layer's squared relative error becomes in the model's output, over the calibration data, by layer."""
+        compressor = self.judge.compressor
+        assert compressor.calibration is not None
+        dense = first_output(compressor.apply([]), compressor.calibration)
+        found = {}
+        for layer in compressor.model.fc_layers:
+            options = layer_options(layer, WEIGHING, self.judge.output_error)[1:]
+            option = min(options, key=lambda o: abs(o.error - WEIGHING_ERROR))
+            output = first_output(compressor.apply([option.candidate]), compressor.calibration)
+            found[layer.name] = float(np.square(output - dense).sum() / np.square(dense).sum()) / option.error
+        return found
 
     @property
     def dense(self) -> tuple[Candidate, ...]:
@@ -115,12 +145,11 @@ def rows_of(bench: Bench, ratios: Sequence[int]) -> Iterator[Row]:
     judge = bench.judge
     layers = judge.compressor.model.fc_layers
     dense = sum(dense_parameters(layer) for layer in layers)
-    for family in FAMILIES:
-        options = [layer_options(layer, family, judge.output_error) for layer in layers]
+    for name in (*(family.name for family in FAMILIES), MIXED):
         for asked in ratios:
-            chosen = allocate(options, dense // asked)
+            chosen = allocate(bench.options(name), dense // asked)
             if chosen is not None:
-                yield _row(bench, family.name, asked, chosen)
+                yield _row(bench, name, asked, chosen)
 
 
 def _row(bench: Bench, family: str, asked: int, chosen: Sequence[Option]) -> Row:
@@ -167,9 +196,7 @@ def finetuned(bench: Bench, rows: Sequence[Row], asked: int, epochs: int) -> dic
     at_ratio = sorted((row for row in rows if row.asked == asked), key=lambda row: row.validation)
     results = []
     for row in at_ratio[:3]:
-        family = next(family for family in FAMILIES if family.name == row.family)
-        options = [layer_options(layer, family, judge.output_error) for layer in layers]
-        chosen = allocate(options, dense // asked)
+        chosen = allocate(bench.options(row.family), dense // asked)
         assert chosen is not None
         choices = [option.candidate for option in chosen]
         start = replaced(model, judge.replacements(choices, sequential=row.sequential))

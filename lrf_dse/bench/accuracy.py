@@ -1,7 +1,8 @@
 """How much of a model's accuracy each decomposer keeps when the whole model is compressed by a given ratio.
 
 Every decomposer gets the same allocation: of each layer's options the ones that together stay within the parameters and
-have the least error on calibration rows held out. So a difference is the decomposer's, not the allocation's.
+have the least error on calibration rows held out, where a layer counts by what its errors do to the model's output. So
+a difference is the decomposer's, not the allocation's.
 """
 
 from __future__ import annotations
@@ -48,13 +49,16 @@ FAMILIES = (
 )
 """What is compared. The last four are balanced tensor trains; the first three low-rank pairs."""
 
+MIXED = "any, by layer"
+"""The name of the row in which every layer takes the best option of all families."""
+
 REFERENCES = ("SVD", "whitened SVD", "t3f TT-SVD d=2", "t3f TT-SVD d=3")
 """What a data-aware choice has to be as good as."""
 
 
 @dataclass(frozen=True)
 class Option:
-    """One choice for a layer: its parameters, and the squared error of the layer's outputs relative to them."""
+    """One choice for a layer: its parameters, and what it adds to the squared error that is made small."""
 
     candidate: Candidate
     parameters: int
@@ -81,10 +85,13 @@ def _imbalance(dims: tuple[tuple[int, ...], tuple[int, ...]]) -> float:
     return sum(log(size) ** 2 for side in dims for size in side)
 
 
-def layer_options(layer: FcLayer, family: Family, output_error: OutputError) -> tuple[Option, ...]:
+def layer_options(
+    layer: FcLayer, family: Family, output_error: OutputError, *, weight: float = 1.0
+) -> tuple[Option, ...]:
     """Every option of a family on one layer, the dense one first; without a bias a centred method is not centred.
 
-    `output_error` gives the relative error of a candidate's outputs on calibration rows held out.
+    `output_error` gives the relative error of a candidate's outputs on calibration rows held out; its square counts
+    `weight` times.
     """
     options = [Option(dense_candidate(layer), dense_parameters(layer), 0.0)]
     if family.method.endswith("_centred") and not layer.has_bias:
@@ -93,7 +100,7 @@ def layer_options(layer: FcLayer, family: Family, output_error: OutputError) -> 
         candidate = Candidate(layer, shape, decomposer=family.method)
         error = output_error(candidate)
         assert error is not None, "there is calibration data"
-        options.append(Option(candidate, parameters(shape, bias=layer.has_bias), error**2))
+        options.append(Option(candidate, parameters(shape, bias=layer.has_bias), weight * error**2))
     return tuple(options)
 
 

@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lrf_dse.bench.accuracy import FAMILIES
+from lrf_dse.bench.accuracy import FAMILIES, MIXED
 from lrf_dse.bench.page import markdown_table
 
 Row = Mapping[str, Any]
+
+ROWS = (*(family.name for family in FAMILIES), MIXED)
 
 UNITS = {"lenet300": "points of top-1", "patches": "points of top-1", "inpaint": "% of the dense mean squared error"}
 """What a drop is counted in, by example."""
@@ -46,7 +48,8 @@ _HEAD = """# Accuracy: what each decomposer keeps
 
 Made by `make accuracy`, which writes the figures to [accuracy.json](accuracy.json). Every decomposer gets the same
 allocation: of each layer's options the ones that together keep the parameters of all fully connected layers (with
-biases) below 1/ratio, with the least error of outputs on calibration rows held out. Fits see calibration.npz of the
+biases) below 1/ratio, with the least error of outputs on calibration rows held out, layers weighed by what their errors
+do to the model's output. Fits see calibration.npz of the
 example only; a half of validation.npz decides between plain and sequentially corrected weights; the other half, the
 test half, is what is shown. "selected" is what `explore` does: the family with the least drop on the validation half.
 Brackets are 95% intervals of the drop by a paired bootstrap.
@@ -70,7 +73,7 @@ def _drops(figures: Mapping[str, Sequence[Row]], name: str) -> str:
     rows = [row for row in figures["rows"] if row["example"] == name]
     ratios = sorted({row["asked"] for row in rows})
     cells = {(row["family"], row["asked"]): _drop(row) for row in rows}
-    table = [[family.name, *(cells.get((family.name, r), "-") for r in ratios)] for family in FAMILIES]
+    table = [[family, *(cells.get((family, r), "-") for r in ratios)] for family in ROWS]
     selected = {row["asked"]: row for row in figures["selected"] if row["example"] == name}
     table.append(["**selected**", *(f"**{_drop(selected[r])}** ({selected[r]['family']})" for r in ratios)])
     return markdown_table(["decomposer", *(f"x{r}" for r in ratios)], table)
@@ -148,11 +151,11 @@ def plot(figures: Mapping[str, Sequence[Row]], path: Path) -> None:
     names = list(dict.fromkeys(row["example"] for row in figures["rows"]))
     drawing, panels = plt.subplots(1, len(names), figsize=(5.2 * len(names), 4.2), layout="constrained", squeeze=False)
     for axes, name in zip(panels[0], names, strict=True):
-        for family in FAMILIES:
-            mine = [row for row in figures["rows"] if row["example"] == name and row["family"] == family.name]
+        for family in ROWS:
+            mine = [row for row in figures["rows"] if row["example"] == name and row["family"] == family]
             if mine:
                 ratios = [row["ratio"] for row in mine]
-                axes.plot(ratios, [max(row["test"], 0.05) for row in mine], marker=".", label=family.name)
+                axes.plot(ratios, [max(row["test"], 0.05) for row in mine], marker=".", label=family)
         tuned = [row for row in figures["finetuned"] if row["example"] == name]
         ratios, drops = [row["ratio"] for row in tuned], [max(row["test"], 0.05) for row in tuned]
         axes.plot(ratios, drops, "k*", markersize=10, label="fine-tuned")

@@ -12,7 +12,7 @@ import lrf_dse
 from lrf_dse.errors import LrfDseError, StoreError, UsageError
 from lrf_dse.jsonform import from_json
 from lrf_dse.models.compress import methods_for
-from lrf_dse.models.stored import load_replacements
+from lrf_dse.models.stored import load_weights
 from lrf_dse.pipeline.kernels import schedules_from_json
 from lrf_dse.pipeline.run import Run
 from lrf_dse.schema import Failure, Measurement, TTShape
@@ -125,7 +125,7 @@ def test_the_weights_of_every_plan_are_kept(run: Run) -> None:
     files = {path.stem for path in (run.folder / "weights").iterdir()}
     assert files == {plan.weights for plan in run.info.plans}
     for plan in run.info.plans:
-        kept = load_replacements(run.folder / "weights" / f"{plan.weights}.npz")
+        kept = load_weights(run.folder / "weights" / f"{plan.weights}.npz").replacements
         assert set(kept) == {choice.layer.name for choice in plan.choices if not choice.is_dense}
         for choice in plan.choices:
             if choice.tt_shape is not None:
@@ -136,12 +136,12 @@ def test_the_weights_of_every_plan_are_kept(run: Run) -> None:
 
 def test_weights_that_are_damaged_say_so(run: Run, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"gone\.npz: .* run `lrf-dse explore` again"):
-        load_replacements(tmp_path / "gone.npz")
+        load_weights(tmp_path / "gone.npz")
     path = next((run.folder / "weights").iterdir())
     for content in (b"", path.read_bytes()[:-40]):
         (tmp_path / "half.npz").write_bytes(content)
         with pytest.raises(StoreError, match="run `lrf-dse explore` again"):
-            load_replacements(tmp_path / "half.npz")
+            load_weights(tmp_path / "half.npz")
 
 
 def test_latency_says_what_it_is(run: Run) -> None:
