@@ -14,11 +14,12 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from lrf_dse.bench.benchmark import run_benchmark
 from lrf_dse.bench.kernel_page import write_pages
-from lrf_dse.bench.kernel_report import KernelReport
+from lrf_dse.bench.kernel_report import COLUMN_ORDER, KernelReport
 from lrf_dse.bench.kernel_set import kernel_set
 from lrf_dse.bench.kernel_table import Row, dense_table, failures, kernel_table, stage_table, summary_table, title
 from lrf_dse.bench.llvm import disassemble
@@ -70,6 +71,18 @@ def _times(value: float | None) -> str:
 
 def _met(value: float | None, goal: float) -> str:
     return "met" if value is not None and value >= goal else "MISSED"
+
+
+def coverage_table(report: Mapping[str, Any]) -> tuple[Row, list[Row]]:
+    """How many variants (flag sets, loop forms, contractions) stand behind each column's best, a row."""
+    rows: list[Row] = []
+    for name in COLUMN_ORDER:
+        tried = [len(row["columns"][name]["trials"]) for row in report["rows"] if name in row["columns"]]
+        right = sum("cycles" in row["columns"].get(name, {}) for row in report["rows"])
+        middle = f"{median(tried):g}" if tried else "-"
+        spread = (str(min(tried, default=0)), middle, str(max(tried, default=0)))
+        rows.append((title(name, report), f"{right} of {len(report['rows'])}", *spread))
+    return ("column", "rows with a right result", "variants, fewest", "median", "most"), rows
 
 
 def slowest_rows(report: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -124,6 +137,7 @@ def write_docs(report: KernelReport, facts: Mapping[str, Any]) -> None:
         loop = loop_text(*hottest_loop(report.target, Path(scratch)))
     failed = "\n".join(f"- {line}" for line in failures(facts)) or "None."
     sections = {
+        "coverage": _markdown(*coverage_table(facts)),
         "goals": markdown_table(["what", "model", "goal", "figure", "verdict"], goal_rows(facts)),
         "means": _markdown(*summary_table(facts)),
         "kernels": _markdown(*kernel_table(facts)),

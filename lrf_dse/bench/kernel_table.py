@@ -88,11 +88,17 @@ def summary_table(report: Mapping[str, Any]) -> tuple[Row, list[Row]]:
     return head, [
         (
             model,
-            *("-" if means["geomean"][name] is None else f"{means['geomean'][name]:.2f}" for name in names),
+            *(_mean(means, name, len(report["rows"])) for name in names),
             _percent(means["peak_fraction"] and 100 * means["peak_fraction"]),
         )
         for model, means in models.items()
     ]
+
+
+def _mean(means: Mapping[str, Any], name: str, rows: int) -> str:
+    """A geometric mean, with the number of rows behind it where these are not all."""
+    behind = means["geomean_rows"][name]
+    return _times(means["geomean"][name]) + (f" ({behind} rows)" if 0 < behind < rows else "")
 
 
 def stage_table(report: Mapping[str, Any]) -> tuple[Row, list[Row]]:
