@@ -15,8 +15,8 @@ from lrf_dse.codegen.spec import KernelSpec
 from lrf_dse.codegen.stages import Stage, contraction_orders, core_merges, merged_shapes, stages_of
 from lrf_dse.target import Target
 
-_ORDERS, _MERGED = 2, 2
-"""Orders that are looked at, the fewest multiply-adds first; contractions of merged cores that are."""
+_CONTRACTIONS = 2
+"""Orders, of the cores as they are or merged, that are looked at: the fewest multiply-adds first."""
 _SCALAR_BLOCK = 4
 """Sums at a time in plain C."""
 _BLOCKS = {1: (7, 12, 20), 2: (5, 6, 7, 12), 4: (3, 4, 5, 6), 8: (1, 2)}
@@ -47,18 +47,15 @@ def _cost(spec: KernelSpec, target: Target) -> Cost:
 
 
 def _contractions(spec: KernelSpec) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
-    """Merges and orders that are looked at: the cores as they are, and merged ones that save multiply-adds."""
-
-    def ranked(merges: tuple[int, ...]) -> list[tuple[int, tuple[int, ...], tuple[int, ...]]]:
-        shapes = merged_shapes(spec.core_shapes, merges)
-        orders = contraction_orders(len(shapes))
-        counts = (sum(s.count.flops for s in stages_of(shapes, order, batch=spec.batch)) for order in orders)
-        return sorted(zip(counts, (merges,) * len(orders), orders, strict=True))
-
-    plain = (1,) * len(spec.core_shapes)
-    as_they_are = ranked(plain)[:_ORDERS]
-    merged = sorted(way for merges in core_merges(len(plain)) if merges != plain for way in ranked(merges))[:_MERGED]
-    return [way[1:] for way in (*as_they_are, *(way for way in merged if way < as_they_are[0]))]
+    """Merges and orders that are looked at: those with fewest multiply-adds, and the cores as they are."""
+    ranked = sorted(
+        (sum(stage.count.flops for stage in stages_of(shapes, order, batch=spec.batch)), max(merges), merges, order)
+        for merges in core_merges(len(spec.core_shapes))
+        for shapes in [merged_shapes(spec.core_shapes, merges)]
+        for order in contraction_orders(len(shapes))
+    )
+    plain = next(way for way in ranked if way[1] == 1)
+    return [way[2:] for way in dict.fromkeys([*ranked[:_CONTRACTIONS], plain])]
 
 
 def _of_contraction(

@@ -94,12 +94,12 @@ def stage_matrix(core: NDArray[np.float32], side: Side) -> NDArray[np.float32]:
 
 
 def core_merges(d: int) -> Iterator[tuple[int, ...]]:
-    """All ways to multiply runs of neighbours among `d` cores that leave two or more cores; last, none multiplied.
+    """All ways to multiply runs of neighbours among `d` cores that leave two or more (of one core: that), none last.
 
     >>> list(core_merges(3))
-    [(2, 1), (1, 2), (1, 1, 1)]
+    [(1, 2), (2, 1), (1, 1, 1)]
     """
-    for cuts in range(1, 2 ** (d - 1)):
+    for cuts in range(min(1, d - 1), 2 ** (d - 1)):
         runs = [1]
         for place in range(d - 1):
             if cuts >> place & 1:
