@@ -48,6 +48,8 @@ def default_schedules(choices: Iterable[Candidate], target: Target) -> Schedules
 def tuned_schedules(x: Exploration, plans: Sequence[Sequence[Candidate]]) -> dict[KernelSpec, KernelSchedule]:
     """The fastest schedule that was found of every kernel in `plans`; the closed form's where none was right."""
     specs = list(dict.fromkeys(kernel_spec(c) for choices in plans for c in choices if c.kernel == "rvv"))
+    if x.settings.tune == 1:  # nothing to choose from
+        return {spec: default_schedule(spec, x.target) for spec in specs}
     measure = RecordedMeasure(RunnerMeasure(x.target, x.bench, x.bench.runner_tools), user_records())
     folders = {spec: x.settings.out / "work" / f"tune-{number}" for number, spec in enumerate(specs)}
 
