@@ -33,7 +33,7 @@ def default_schedule(spec: KernelSpec, target: Target) -> KernelSchedule:
 def schedules(spec: KernelSpec, target: Target, limit: int) -> tuple[KernelSchedule, ...]:
     """At most `limit` schedules, best first."""
     cost = _cost(spec, target)
-    found = {schedule for way in _contractions(spec) for schedule in _of_contraction(spec, target, *way, cost)}
+    found = {schedule for way in _contractions(spec, target) for schedule in _of_contraction(spec, target, *way, cost)}
     return tuple(sorted(found, key=lambda schedule: (cost(schedule), str(schedule)))[:limit])
 
 
@@ -46,16 +46,28 @@ def _cost(spec: KernelSpec, target: Target) -> Cost:
     return cost
 
 
-def _contractions(spec: KernelSpec) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
-    """Merges and orders that are looked at: those with fewest multiply-adds, and the cores as they are."""
+def _contractions(spec: KernelSpec, target: Target) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """Merges and orders that are looked at: those with fewest multiply-adds, and the cores as they are.
+
+    Merged cores are larger: where a layer of them does not stay in the L2, what it saves is lost to memory.
+    """
     ranked = sorted(
         (sum(stage.count.flops for stage in stages_of(shapes, order, batch=spec.batch)), max(merges), merges, order)
         for merges in core_merges(len(spec.core_shapes))
         for shapes in [merged_shapes(spec.core_shapes, merges)]
         for order in contraction_orders(len(shapes))
+        if max(merges) == 1 or _is_near(stages_of(shapes, order, batch=1), target)
     )
     plain = next(way for way in ranked if way[1] == 1)
     return [way[2:] for way in dict.fromkeys([*ranked[:_CONTRACTIONS], plain])]
+
+
+def _is_near(stages: tuple[Stage, ...], target: Target) -> bool:
+    """Whether all weights and the largest states fit the L2; they do where no memory is known. A batch goes by rows."""
+    counts = [stage.count for stage in stages]
+    used = sum(count.weight_bytes for count in counts) + max(c.state_in_bytes + c.state_out_bytes for c in counts)
+    sizes = [level.size_bytes for level in target.memory if level.level == "L2"]
+    return not sizes or sizes[0] is None or used <= sizes[0]
 
 
 def _of_contraction(
