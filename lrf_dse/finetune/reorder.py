@@ -17,16 +17,16 @@ from lrf_dse.models.model import Model
 from lrf_dse.models.rewrite import KEPT, Replacement
 from lrf_dse.schema import Candidate
 from lrf_dse.tt.moment import Moment
-from lrf_dse.tt.reorder import Side, best_order
+from lrf_dse.tt.reorder import Side, best_order, can_order
 
 REORDER_VERSION = 1
 """To be raised whenever orders change for the same choices, data and seed."""
 
 
 def can_reorder(model: Model, choices: Sequence[Candidate]) -> bool:
-    """Whether a chosen TT shape sees the order of units that may be moved."""
+    """Whether a chosen TT shape sees the order of units that may be moved, and there are not too many of them."""
     chosen = {choice.layer.name: choice for choice in choices}
-    return any(_sides(model, hidden, chosen, {}) for hidden in hidden_units(model))
+    return any(can_order(_sides(model, hidden, chosen, {})) for hidden in hidden_units(model))
 
 
 def reordering(compressor: Compressor, choices: Sequence[Candidate]) -> Compressor:
@@ -47,7 +47,7 @@ def reordering(compressor: Compressor, choices: Sequence[Candidate]) -> Compress
 
 
 def _sides(model: Model, hidden: Hidden, chosen: Mapping[str, Candidate], moments: Mapping[str, Moment]) -> list[Side]:
-    """The compressed layers around the units that see their order."""
+    """The compressed layers around the units."""
     sides = []
     for name in (hidden.writer, *hidden.readers):
         shape = chosen[name].tt_shape if name in chosen else None
@@ -56,7 +56,7 @@ def _sides(model: Model, hidden: Hidden, chosen: Mapping[str, Candidate], moment
         weight, moment = model.weights(name)[0], moments.get(name)
         scale = np.ones(weight.shape[1]) if moment is None else moment.root_mean_squares
         sides.append(Side(weight, shape, name == hidden.writer, scale))
-    return [side for side in sides if side.sees_order]
+    return sides
 
 
 def as_read(model: Model, other: Model, replacements: Mapping[str, Replacement]) -> dict[str, Replacement]:

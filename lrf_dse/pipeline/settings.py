@@ -87,13 +87,13 @@ class ExploreSettings:
 
     @property
     def layer_evaluations(self) -> int:
-        """Evaluations with one layer replaced: half of them all."""
-        return max(1, self.evaluations // 2)
+        """Choices judged with one layer replaced: half of the evaluations, with a better order of units and without."""
+        return max(1, self.evaluations // 4)
 
     @property
     def plan_evaluations(self) -> int:
-        """Whole models that are judged before finalists stand: the other half, with a correction and without."""
-        return max(1, self.evaluations // 4)
+        """Whole models that are judged before finalists stand: the other half, each in up to three ways."""
+        return max(1, self.evaluations // 6)
 
     @property
     def finalists(self) -> int:

@@ -24,8 +24,11 @@ from lrf_dse.tt.numpy_svd import NumpyTtSvd
 Order = NDArray[np.intp]
 """Which unit stands at each place."""
 
-MOST_UNITS = 4096
-"""More hidden units are left as they are: an assignment takes time with the cube of their number (seconds at 4096)."""
+MOST_UNITS = 1024
+"""More hidden units are left as they are: an assignment takes time with the cube of their number."""
+
+MOST_WEIGHTS = 1 << 23
+"""Units between layers with more weights than this in all are left too: every step decomposes them anew."""
 
 ROUNDS = 4
 """At most so many times fitting and assigning at each rank."""
@@ -55,14 +58,20 @@ class Side:
         return sum(size > 1 for size in dims) > 1
 
 
+def can_order(sides: Sequence[Side]) -> bool:
+    """Whether some side sees the order of the units, and a search for a better one takes seconds."""
+    seeing = [side for side in sides if side.sees_order]
+    return bool(seeing) and seeing[0].units <= MOST_UNITS and sum(side.weight.size for side in seeing) <= MOST_WEIGHTS
+
+
 def best_order(sides: Sequence[Side], *, seed: int = 0) -> Order | None:
     """The order of the units with the smallest error found over all `sides`; None where that is the order they have.
 
     The error of a side is relative to its own weights, so that neither counts for its size.
     """
-    sides = [side for side in sides if side.sees_order]
-    if not sides or sides[0].units > MOST_UNITS:
+    if not can_order(sides):
         return None
+    sides = [side for side in sides if side.sees_order]
     final = [_Units(side, seed) for side in sides]
     unchanged = np.arange(sides[0].units)
     starts = (unchanged, _along_first_axis(final))

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from models.graphs import model, node, saved, values
 
+from lrf_dse.finetune.reorder import reordering
 from lrf_dse.models.compress import Compressor, replaced
 from lrf_dse.models.data import Dataset
 from lrf_dse.models.evaluate import outputs
@@ -82,6 +83,22 @@ def test_weights_that_were_kept_are_those_that_were_judged(judge: Judge, read: M
     want, got = (outputs(proto, part.x)["y"] for proto in (to_onnx(read), replaced(read, kept)))
     assert METRICS["mse"].drop_unit.startswith("%")
     assert drop == pytest.approx(100 * np.square(got - want).mean() / np.var(want), rel=0.3)
+
+
+def test_what_a_choice_loses_is_in_the_best_way(judge: Judge, read: Model) -> None:
+    choices = choices_of(read, TRAIN)
+    alone = [judge.accuracy(choices, "validation", reordered=r).drop for r in (False, True)]
+    assert judge.drop_points(choices) == min(alone) < alone[0]
+    best = judge.best_drop(choices)
+    assert best is not None and best <= min(alone)
+
+
+def test_orders_are_searched_for_once_a_shape(judge: Judge, read: Model) -> None:
+    first, second = read.fc_layers
+    with mock.patch("lrf_dse.pipeline.quality.reordering", side_effect=reordering) as searched:
+        for method in ("tt_svd", "als"):
+            judge.drop_points([Candidate(first, TRAIN, decomposer=method), dense_candidate(second)])
+        assert searched.call_count == 1
 
 
 def test_low_rank_layers_are_not_reordered(judge: Judge, read: Model) -> None:

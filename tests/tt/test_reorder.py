@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from lrf_dse.schema import TTShape
+from lrf_dse.tt import reorder
 from lrf_dse.tt.contraction import to_matrix
 from lrf_dse.tt.numpy_svd import NumpyTtSvd
-from lrf_dse.tt.reorder import Side, best_order
+from lrf_dse.tt.reorder import Side, best_order, can_order
 
 SHAPE = TTShape((6, 8), (5, 4), (1, 4, 1))
 WRITER = (48, 20)
@@ -69,6 +70,16 @@ def test_inputs_that_are_never_there_do_not_count():
 def test_units_in_one_mode_have_no_order(shape):
     assert not side(structured(), shape).sees_order
     assert best_order([side(structured(), shape)]) is None
+
+
+def test_huge_layers_are_left_alone(monkeypatch):
+    sides = [side(structured())]
+    assert can_order(sides)
+    for limit, value in (("MOST_UNITS", 47), ("MOST_WEIGHTS", 48 * 20 - 1)):
+        with monkeypatch.context() as patch:
+            patch.setattr(reorder, limit, value)
+            assert not can_order(sides)
+            assert best_order(sides) is None
 
 
 def test_an_order_that_fits_is_left_alone():
