@@ -1,4 +1,4 @@
-"""C kernels of whole FC layers as pure text: TT layers and dense ones, with RVV intrinsics or as plain C.
+"""C kernels of whole FC layers as pure text: TT layers and dense ones, with RVV instructions or as plain C.
 
 spec         what a kernel computes: shape, batch, bias, activation, threads
 stages       the contraction as a list of batched small GEMMs, in any order that grows an interval of cores

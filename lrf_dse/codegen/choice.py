@@ -13,6 +13,7 @@ from lrf_dse.codegen.packing import blocks
 from lrf_dse.codegen.schedule import KernelSchedule, StageSchedule, VectorAxis
 from lrf_dse.codegen.spec import KernelSpec
 from lrf_dse.codegen.stages import Stage, contraction_orders, core_merges, merged_shapes, stages_of
+from lrf_dse.cost.counts import FP32_BYTES
 from lrf_dse.target import Target
 
 _CONTRACTIONS = 2
@@ -22,7 +23,7 @@ _FAR_SAVING = 2 / 3
 quarter (2048x1000 d=3 r16), 0.75 lost three quarters (768x3072 d=3 r16), which the closed form does not foresee."""
 _SCALAR_BLOCK = 4
 """Sums at a time in plain C."""
-_BLOCKS = {1: (7, 12, 20), 2: (5, 6, 7, 12), 4: (3, 4, 5, 6), 8: (1, 2)}
+_BLOCKS = {1: (6, 8, 12, 20), 2: (5, 6, 8, 12), 4: (3, 4, 5, 6), 8: (1, 2)}
 """Sums at a time by LMUL: few enough for a short loop and a ring of vectors, enough to hide latencies."""
 
 Cost = Callable[[KernelSchedule], float]
@@ -134,3 +135,15 @@ def _stage_schedules(stage: Stage, target: Target) -> Iterator[StageSchedule]:
             continue
         for block in dict.fromkeys(max(blocks(sums, size)) for size in sizes):
             yield StageSchedule(vector, lmul, block)
+            panels = min(
+                _near_panels(target, count.k * lmul * target.fp32_lanes), count.rows // target.fp32_lanes // lmul
+            )
+            if vector == "rows" and panels > 1 and count.columns == 1:
+                yield StageSchedule(vector, lmul, block, panels=panels)
+
+
+def _near_panels(target: Target, panel_floats: int) -> int:
+    """How many panels of A take a quarter of the second cache."""
+    if len(target.memory) < 2:
+        return 1
+    return (target.memory[1].size_bytes or 0) // 4 // (FP32_BYTES * panel_floats)

@@ -14,7 +14,7 @@ from lrf_dse.codegen.schedule import KernelSchedule, kernel_stages
 from lrf_dse.codegen.spec import KernelSpec
 from lrf_dse.codegen.tile_cost import tile_cycles
 from lrf_dse.codegen.tiling import stage_tiles
-from lrf_dse.codegen.traffic import memory_cycles
+from lrf_dse.codegen.traffic import level_rate, memory_cycles
 from lrf_dse.cost.counts import StageCount
 from lrf_dse.target import Target
 
@@ -87,7 +87,7 @@ def _bytes(count: StageCount) -> int:
 
 def _bandwidth(target: Target, working_set_bytes: int) -> float:
     """Bytes per cycle of the nearest level that holds so many bytes."""
-    for level in target.memory:
+    for number, level in enumerate(target.memory):
         if level.size_bytes is None or working_set_bytes <= level.size_bytes:
-            return level.read_bytes_per_cycle.value
+            return level_rate(target, number)
     raise ValueError(f"target {target.name} has no memory levels")

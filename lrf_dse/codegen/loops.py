@@ -78,28 +78,39 @@ def _columns(plan: StagePlan, lanes: int, tiles: _Tiles) -> list[str]:
 
 
 def _rows(plan: StagePlan, lanes: int, tiles: _Tiles) -> list[str]:
-    """Vectors of neighbouring rows of A, one panel after the other, for blocks of (batch, column) pairs."""
+    """Vectors of neighbouring rows of A, some panels at a time, for blocks of (batch, column) pairs."""
     body: list[str] = []
-    for run in panel_runs(plan.panels):
+    for run in panel_runs(plan.panels, plan.how.panels):
+        one_by_one = run.together == 1
         inner: list[str] = []
         for grid in grids(plan):
             tile = rows_tile(plan, lanes, run, grid)
-            called = grid.called(tile.repeats)
-            call = _rows_call(plan, tile, tiles, run, called)
-            inner += loop("q", called.periods, loop("l", called.batch_count, loop("d", called.column_count, [call])))
-        body += loop("p", run.count, over_k(plan, inner), groups=plan.groups)
+            panels = run.together if one_by_one else run.together // tile.repeats
+            called = grid.called(tile.repeats) if one_by_one else grid
+            calls = [_rows_call(plan, tiles, tile, (run, panels), called)]
+            inner += _over(called, loop("i", panels, calls, groups=1 if one_by_one else plan.groups))
+        body += loop("p", run.count, over_k(plan, inner), groups=plan.groups if one_by_one else 1)
     return body
 
 
-def _rows_call(plan: StagePlan, tile: Tile, tiles: _Tiles, run: PanelRun, grid: Grid) -> str:
+def _over(grid: Grid, body: list[str]) -> list[str]:
+    """`body` for every block of `grid`."""
+    return loop("q", grid.periods, loop("l", grid.batch_count, loop("d", grid.column_count, body)))
+
+
+def _rows_call(plan: StagePlan, tiles: _Tiles, tile: Tile, panels: tuple[PanelRun, int], grid: Grid) -> str:
+    """The call of `tile` in a loop over `panels` (a run, and the calls for those that are together) and over `grid`."""
+    run, calls = panels
+    width, together = run.first.width, run.first.width * run.together
     rows: tuple[Term, ...] = (
-        ("p", run.first.width * plan.columns, run.count),
+        ("p", together * plan.columns, run.count),
+        ("i", width * plan.columns, calls),
         ("", run.first.row * plan.columns, 1),
     )
     return tiles.call(
         tile,
         a=at("s", ("ks", plan.k * plan.columns, plan.k_slices), *grid.terms(plan.in_step)),
-        b=at("w", *panel_terms(plan, run, run.count)),
+        b=at("w", *panel_terms(plan, run, run.count), ("i", plan.k * width, calls)),
         out=at("out", *rows, *grid.terms(plan.out_step)),
         vl=str(run.first.rows),
         bias=at("bias", *rows, *grid.terms(plan.bias_step, bias=True)),
@@ -110,7 +121,7 @@ def panel_terms(plan: StagePlan, run: PanelRun, panels: int) -> tuple[Term, ...]
     """Where a panel of `run` lies in the packed weights of the stage; the loop over them runs `panels` times."""
     return (
         ("ks", plan.k * plan.packed.width, plan.k_slices),
-        ("p", plan.k * run.first.width, panels),
+        ("p", plan.k * run.first.width * run.together, panels),
         ("", plan.k * run.offset, 1),
     )
 

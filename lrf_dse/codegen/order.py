@@ -1,7 +1,7 @@
 """The order of a tile's instructions: which load stands between which multiply-adds, and when sums are stored.
 
-Tiles that follow each other with the same vectors are one stream: while the last steps of one are summed up, the first
-operands of the next are loaded, and its first products are taken between the stores of the sums before.
+Tiles that follow each other are one stream: while the last steps of one are summed up, the first operands of the next
+are loaded, and its first products are taken between the stores of the sums before.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ class Latencies:
 def sum_up(tile: Tile, latencies: Latencies) -> list[str]:
     """The sum over k: what must be loaded first, step 0, a loop, and the steps that load nothing beyond the end."""
     lead, ring = latencies.lead, tile.buffers
-    turns = max(0, (tile.k - 1 - ring) // ring)
+    # As many turns as load nothing beyond the end: the vector of ring - 1 steps later, the scalar of `lead` later.
+    turns = max(0, (tile.k - max(ring, 1 + -(-lead // tile.rows))) // ring)
     lines = [_load_scalar(tile, *divmod(event, tile.rows), 0) for event in range(lead)]
     lines += [_load_vector(tile, step, 0) for step in range(min(ring - 1, tile.k))]
     lines += _steps(tile, range(1), lead)
@@ -61,7 +62,9 @@ def _series(tile: Tile, body: list[str], turns: int, lead: int) -> list[str]:
     for line in _steps(tile, range(1), lead):
         first_step += [next(stores), line] if line.startswith("MULTIPLY") else [line]
     one_tile = [
-        f"const float *next_a = a + (left ? {tile.next_scalars} : 0), *next_b = b; /* The last one loads itself. */",
+        "/* The last one loads itself again. */",
+        f"const float *next_a = a + (left ? {tile.next_scalars} : 0);",
+        f"const float *next_b = b + (left ? {tile.next_vectors} : 0);",
         *body,
         *_steps(tile, range(1 + turns * tile.buffers, tile.k), lead, turns * tile.buffers),
         "if (!left) break;",

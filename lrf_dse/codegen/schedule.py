@@ -24,19 +24,25 @@ class StageSchedule:
     """One stage: the vector axis, registers per vector (LMUL), and vectors that are summed up at a time (`block`).
 
     `k_slices` is into how many parts the sum over K is cut, so that one part of the operands stays in a near cache.
+    With vectors along rows, all of the state passes by for `panels` panels of A at a time, and these for each block of
+    the state: one stays in the first cache, several in the second, and their results are stored one after the other.
     """
 
     vector: VectorAxis
     lmul: int
     block: int
     k_slices: int = 1
+    panels: int = 1
 
     def __post_init__(self) -> None:
-        if self.lmul not in LMULS or min(self.block, self.k_slices) < 1:
-            raise ValueError(f"lmul must be one of {LMULS}, block and k_slices >= 1: {self}")
+        if self.lmul not in LMULS or min(self.block, self.k_slices, self.panels) < 1:
+            raise ValueError(f"lmul must be one of {LMULS}, block, k_slices and panels >= 1: {self}")
+        if self.panels > 1 and self.vector == "columns":
+            raise ValueError(f"all panels pass by for every vector of columns: {self}")
 
     def __str__(self) -> str:
-        return f"{self.vector} m{self.lmul} x{self.block}" + (f" k/{self.k_slices}" if self.k_slices > 1 else "")
+        cut = f" k/{self.k_slices}" if self.k_slices > 1 else ""
+        return f"{self.vector} m{self.lmul} x{self.block}{cut}" + (f" p{self.panels}" if self.panels > 1 else "")
 
 
 @dataclass(frozen=True)

@@ -26,11 +26,15 @@ class Chunk:
 
 @dataclass(frozen=True)
 class PanelRun:
-    """`count` panels of A like `first` that follow each other; `offset` is the packed width of those before them."""
+    """`count` times `together` panels of A like `first` that follow each other.
+
+    `offset` is the packed width of those before them.
+    """
 
     first: Panel
     count: int
     offset: int
+    together: int = 1
 
 
 @dataclass(frozen=True)
@@ -87,12 +91,15 @@ def chunks(plan: StagePlan, lanes: int) -> Iterator[Chunk]:
             column = plan.columns
 
 
-def panel_runs(panels: Sequence[Panel]) -> Iterator[PanelRun]:
-    """Equal panels that follow each other, together."""
+def panel_runs(panels: Sequence[Panel], together: int = 1) -> Iterator[PanelRun]:
+    """Equal panels that follow each other, `together` at a time, and what is left of them."""
     index = offset = 0
-    for (_, width), count in runs((panel.rows, panel.width) for panel in panels):
-        yield PanelRun(panels[index], count, offset)
-        index, offset = index + count, offset + width * count
+    for (_, width), equal in runs((panel.rows, panel.width) for panel in panels):
+        full, rest = divmod(equal, together)
+        for count, size in ((full, together), (1, rest)):
+            if count * size:
+                yield PanelRun(panels[index], count, offset, size)
+                index, offset = index + count * size, offset + width * count * size
 
 
 def grids(plan: StagePlan) -> Iterator[Grid]:
@@ -124,8 +131,10 @@ def columns_tile(plan: StagePlan, lanes: int, chunk: Chunk, run: PanelRun) -> Ti
         biases=outputs if plan.has_bias else (),
         finish=plan.finish,
         partial=plan.partial,
+        next_scalars=plan.k * run.first.rows,
+        next_outputs=plan.columns * run.first.rows,
     )
-    return _repeated(plan, tile, run.count, plan.k * run.first.rows, plan.columns * run.first.rows)
+    return _repeated(plan, tile, run.count)
 
 
 def rows_tile(plan: StagePlan, lanes: int, run: PanelRun, grid: Grid) -> Tile:
@@ -142,21 +151,29 @@ def rows_tile(plan: StagePlan, lanes: int, run: PanelRun, grid: Grid) -> Tile:
         finish=plan.finish,
         partial=plan.partial,
     )
+    if run.together > 1:
+        width = run.first.width
+        tile = replace(tile, next_vectors=plan.k * width, next_outputs=plan.columns * width)
+        return _repeated(plan, tile, run.together)
     if grid.column_count > 1:
-        return _repeated(plan, tile, grid.column_count, grid.column_rows, grid.column_rows)
-    return _repeated(plan, tile, grid.batch_count, grid.batch_rows * plan.in_step, grid.batch_rows * plan.out_step)
+        tile = replace(tile, next_scalars=grid.column_rows, next_outputs=grid.column_rows)
+        return _repeated(plan, tile, grid.column_count)
+    tile = replace(tile, next_scalars=grid.batch_rows * plan.in_step, next_outputs=grid.batch_rows * plan.out_step)
+    return _repeated(plan, tile, grid.batch_count)
 
 
-def _repeated(plan: StagePlan, tile: Tile, count: int, next_scalars: int, next_outputs: int) -> Tile:
-    """`tile` as one stream of `count` tiles, if it can be and no workgroups share them."""
+def _repeated(plan: StagePlan, tile: Tile, count: int) -> Tile:
+    """`tile` as one stream of `count` tiles if it can be and no workgroups share them, else alone."""
     if plan.groups > 1 or not tile.can_repeat:
-        return tile
-    return replace(tile, repeats=count, next_scalars=next_scalars, next_outputs=next_outputs)
+        count = 1
+    if count == 1:
+        return replace(tile, next_scalars=0, next_vectors=0, next_outputs=0)
+    return replace(tile, repeats=count)
 
 
 def stage_tiles(plan: StagePlan, lanes: int) -> Iterator[tuple[Tile, int]]:
     """Every tile of one call of the stage, and how often its function is called."""
-    for run in panel_runs(plan.panels):
+    for run in panel_runs(plan.panels, plan.how.panels):
         if plan.how.vector == "columns":
             for chunk in chunks(plan, lanes):
                 tile = columns_tile(plan, lanes, chunk, run)
@@ -164,4 +181,4 @@ def stage_tiles(plan: StagePlan, lanes: int) -> Iterator[tuple[Tile, int]]:
         else:
             for grid in grids(plan):
                 tile = rows_tile(plan, lanes, run, grid)
-                yield tile, plan.k_slices * run.count * grid.count // tile.repeats
+                yield tile, plan.k_slices * run.count * run.together * grid.count // tile.repeats

@@ -32,7 +32,9 @@ def neighbours(schedule: KernelSchedule) -> Iterator[KernelSchedule]:
 
 def _stage_neighbours(how: StageSchedule, *, has_vectors: bool) -> Iterator[StageSchedule]:
     if has_vectors:
-        yield replace(how, vector="rows" if how.vector == "columns" else "columns")
+        yield replace(how, vector="rows" if how.vector == "columns" else "columns", panels=1)
+        for panels in _scaled(how.panels) if how.vector == "rows" else ():
+            yield replace(how, panels=panels)
         for lmul in LMULS:
             if lmul in {how.lmul * 2, how.lmul // 2}:
                 # Keep the sums in as many registers as they are in.

@@ -63,7 +63,8 @@ def random_schedule(rng: random.Random, spec: KernelSpec, target) -> KernelSched
     for stage in stages:
         lmul = rng.choice([1, 2, 4, 8])
         slices = rng.choice(divisors(stage.count.k)) if rng.random() < 0.3 else 1
-        hows.append(StageSchedule(rng.choice(["columns", "rows"]), lmul, rng.randint(1, 32 // lmul - 2), slices))
+        vector, panels = rng.choice([("columns", 1), ("rows", 1), ("rows", rng.randint(2, 9))])
+        hows.append(StageSchedule(vector, lmul, rng.randint(1, 32 // lmul - 2), slices, panels))
     schedule = KernelSchedule(order, merges, target.fp32_lanes, tuple(hows))
     if spec.threads > 1:
         return schedule
