@@ -21,7 +21,16 @@ from lrf_dse.bench.benchmark import run_benchmark
 from lrf_dse.bench.kernel_page import write_pages
 from lrf_dse.bench.kernel_report import COLUMN_ORDER, KernelReport
 from lrf_dse.bench.kernel_set import kernel_set
-from lrf_dse.bench.kernel_table import Row, dense_table, failures, kernel_table, stage_table, summary_table, title
+from lrf_dse.bench.kernel_table import (
+    Row,
+    dense_table,
+    failures,
+    kernel_table,
+    kind_table,
+    stage_table,
+    summary_table,
+    title,
+)
 from lrf_dse.bench.llvm import disassemble
 from lrf_dse.bench.loops import Loop, distinct, find_loops
 from lrf_dse.bench.mca import LoopEntry, compare_with_mca
@@ -140,6 +149,7 @@ def write_docs(report: KernelReport, facts: Mapping[str, Any]) -> None:
         "coverage": _markdown(*coverage_table(facts)),
         "goals": markdown_table(["what", "model", "goal", "figure", "verdict"], goal_rows(facts)),
         "means": _markdown(*summary_table(facts)),
+        "kinds": _markdown(*kind_table(facts)),
         "kernels": _markdown(*kernel_table(facts)),
         "failures": failed,
         "slowest": _markdown(*stall_table(facts)),

@@ -9,7 +9,16 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lrf_dse.bench.kernel_table import Row, dense_table, failures, kernel_table, stage_table, summary_table, title
+from lrf_dse.bench.kernel_table import (
+    Row,
+    dense_table,
+    failures,
+    kernel_table,
+    kind_table,
+    stage_table,
+    summary_table,
+    title,
+)
 from lrf_dse.cost.counts import FP32_BYTES
 from lrf_dse.errors import UsageError
 from lrf_dse.target import Target
@@ -94,6 +103,7 @@ def kernels_html(report: Mapping[str, Any], picture: bytes) -> str:
     tables = {
         f"Kernels, {report['unit']} (times ours)": kernel_table(report),
         "Geometric means, times ours": summary_table(report),
+        "The same by kind of rows": kind_table(report),
         "Whole layers against dense by IREE": dense_table(report),
         "Stages of our kernels against their own bounds, cycles": stage_table(report),
     }

@@ -62,6 +62,7 @@ class KernelReport:
         """Everything: rows, and the means by model."""
         rows = [self._row_json(row) for row in self.rows]
         switches = {model: summary(self.rows, model) for model in self.models}
+        kinds = dict.fromkeys(row.case.kind for row in self.rows)
         return {
             "target": self.target.name,
             "unit": self.unit,
@@ -69,6 +70,7 @@ class KernelReport:
             "rows": rows,
             **summary(self.rows, None),
             "switches": switches,
+            "kinds": {kind: summary([row for row in self.rows if row.case.kind == kind], None) for kind in kinds},
         }
 
     def _row_json(self, row: KernelRow) -> dict[str, Any]:
@@ -165,6 +167,7 @@ def summary(rows: Sequence[KernelRow], model: str | None) -> dict[str, Any]:
     return {
         "geomean": {name: geomean(values) for name, values in ratios.items()},
         "geomean_rows": {name: len(values) for name, values in ratios.items()},
+        "rows_measured": len(rows),
         "peak_fraction": peak_fraction(stages, "default" if model is None else model),
     }
 

@@ -60,6 +60,12 @@ class KernelCase:
         return f"{self.shape.in_features}x{self.shape.out_features}"
 
     @property
+    def kind(self) -> str:
+        """What rows are alike in: low rank or a number of cores, and the batch."""
+        form = "low rank" if self.shape.is_low_rank else f"d={self.shape.d}"
+        return form + (f" batch {self.batch}" if self.batch > 1 else "")
+
+    @property
     def name(self) -> str:
         """Short and unique within the set by rule."""
         inner = self.shape.ranks[1:-1]

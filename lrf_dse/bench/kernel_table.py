@@ -82,23 +82,32 @@ def failures(report: Mapping[str, Any]) -> list[str]:
 
 def summary_table(report: Mapping[str, Any]) -> tuple[Row, list[Row]]:
     """The geometric means under the model as it is and under every switch, and the share of the FMA peak."""
-    names = list(report["geomean"])
-    head = ("model", *(f">{title(name, report)}" for name in names), ">% peak, large stages in L2")
     models = {"as it is": report} | {k: v for k, v in report["switches"].items() if k != "default"}
+    return _means("model", models, report)
+
+
+def kind_table(report: Mapping[str, Any]) -> tuple[Row, list[Row]]:
+    """The same for each kind of rows by itself, under the model as it is."""
+    return _means("rows", report["kinds"], report)
+
+
+def _means(what: str, of: Mapping[str, Any], report: Mapping[str, Any]) -> tuple[Row, list[Row]]:
+    names = list(report["geomean"])
+    head = (what, *(f">{title(name, report)}" for name in names), ">% peak, large stages in L2")
     return head, [
         (
-            model,
-            *(_mean(means, name, len(report["rows"])) for name in names),
+            label,
+            *(_mean(means, name) for name in names),
             _percent(means["peak_fraction"] and 100 * means["peak_fraction"]),
         )
-        for model, means in models.items()
+        for label, means in of.items()
     ]
 
 
-def _mean(means: Mapping[str, Any], name: str, rows: int) -> str:
+def _mean(means: Mapping[str, Any], name: str) -> str:
     """A geometric mean, with the number of rows behind it where these are not all."""
     behind = means["geomean_rows"][name]
-    return _times(means["geomean"][name]) + (f" ({behind} rows)" if 0 < behind < rows else "")
+    return _times(means["geomean"][name]) + (f" ({behind} rows)" if 0 < behind < means["rows_measured"] else "")
 
 
 def stage_table(report: Mapping[str, Any]) -> tuple[Row, list[Row]]:

@@ -88,7 +88,7 @@ def kernels(
 
 
 def _print_kernels(facts: dict[str, Any]) -> None:
-    from lrf_dse.bench.kernel_table import dense_table, failures, kernel_table, stage_table, summary_table
+    from lrf_dse.bench.kernel_table import dense_table, failures, kernel_table, kind_table, stage_table, summary_table
 
     print_table(f"Kernels on {facts['target']}, {facts['unit']} (times ours)", *kernel_table(facts))
     print_line("D: slower than the dense layer; !: slower than another column of the same compressed layer")
@@ -98,7 +98,8 @@ def _print_kernels(facts: dict[str, Any]) -> None:
     if facts["switches"]:
         print_table("Stages of our kernels against their own bounds, cycles", *stage_table(facts))
     print_table(f"Whole layers against dense by IREE, {facts['unit']}", *dense_table(facts))
-    print_table("Geometric means, times ours", *summary_table(facts))
+    print_table("Geometric means, times ours", *kind_table(facts))
+    print_table("Geometric means of all rows under the switches of the model, times ours", *summary_table(facts))
 
 
 def _span(published: tuple[float, float]) -> str:

@@ -22,6 +22,8 @@ def test_the_paper_set_has_six_rows_a_layer_and_batches_of_the_last_three() -> N
     first = cases[:6]
     assert [(c.shape.d, c.shape.ranks[1]) for c in first] == [(2, 8), (2, 16), (3, 8), (3, 16), (4, 8), (2, LOW_RANK)]
     assert first[-1].shape.is_low_rank
+    assert {c.kind for c in first} == {"d=2", "d=3", "d=4", "low rank"}
+    assert {c.kind for c in batched} == {f"{c.kind} batch 16" for c in first}
 
 
 def test_balanced_shapes_are_aligned_and_near_the_roots() -> None:

@@ -12,7 +12,7 @@ from lrf_dse.bench import benchmark, c_columns, iree_columns, kernel_runs, our_c
 from lrf_dse.bench.kernel_page import write_pages
 from lrf_dse.bench.kernel_report import COLUMN_ORDER, RATIOS
 from lrf_dse.bench.kernel_set import KernelCase
-from lrf_dse.bench.kernel_table import dense_table, failures, kernel_table, stage_table, summary_table
+from lrf_dse.bench.kernel_table import dense_table, failures, kernel_table, kind_table, stage_table, summary_table
 from lrf_dse.bench.plain_loops import emit_loops
 from lrf_dse.bench.variants import LayerData
 from lrf_dse.builders.polyhedral import TunedMachine, compile_with_pluto, compile_with_polly
@@ -71,6 +71,7 @@ def test_the_json_has_the_means_under_every_model(report: dict[str, Any]) -> Non
     assert set(report["geomean"]) == set(RATIOS)
     assert set(report["switches"]) == MODELS
     assert report["switches"]["default"]["geomean"] == report["geomean"]
+    assert report["kinds"]["d=2"]["geomean"] == report["geomean"]
     (row,) = report["rows"]
     best_c = min(row["columns"][name]["cycles"] for name in ("c_literal", "c_hand"))
     assert row["ratios"]["c"] == report["geomean"]["c"] == pytest.approx(best_c / row["columns"]["ours"]["cycles"])
@@ -100,6 +101,7 @@ def test_tables_and_pages_show_every_row(report: dict[str, Any], k1: Target, tmp
         "as it is",
         *sorted(MODELS - {"default"}, key=list(report["switches"]).index),
     ]
+    assert [row[0] for row in kind_table(report)[1]] == ["d=2"]
     assert len(stage_table(report)[1]) == 2
     (against,) = dense_table(report)[1]
     assert against[0] == CASE.name
