@@ -20,6 +20,9 @@ TITLES: Mapping[str, str] = {
     "dense": "dense",
 }
 
+_LEVELS = ("l1", "l2", "dram")
+"""What instructions accessed, and what came from beyond the first and the second cache (Measurement.bytes_by_level)."""
+
 SLOWER_THAN_DENSE, SLOWER = "D", "!"
 """Marks of a row: slower than dense; slower than another column of the same compressed layer."""
 
@@ -32,8 +35,7 @@ def kernel_table(report: Mapping[str, Any]) -> tuple[Row, list[Row]]:
         "TT shape",
         *(f">{title(name, report)}" for name in columns),
         ">% peak",
-        ">L1 KiB",
-        ">beyond L1 KiB",
+        *(f">{level.upper()} KiB" for level in _LEVELS),
         "",
     )
     return head, [_kernel_row(row, columns) for row in report["rows"]]
@@ -46,7 +48,7 @@ def title(name: str, report: Mapping[str, Any]) -> str:
 
 def _kernel_row(row: Mapping[str, Any], columns: Sequence[str]) -> Row:
     ours = row["columns"]["ours"]
-    moved = list(ours.get("bytes", {}).values())
+    moved = ours.get("bytes", {})
     shape = f"{'x'.join(map(str, row['out_dims']))} / {'x'.join(map(str, row['in_dims']))}"
     marks = SLOWER_THAN_DENSE * row["slower_than_dense"]
     marks += SLOWER * bool(set(row["slower_than"]) - {"dense"})
@@ -55,7 +57,7 @@ def _kernel_row(row: Mapping[str, Any], columns: Sequence[str]) -> Row:
         shape,
         *(_figure(row["columns"].get(name), ours.get("cycles") if name != "ours" else None) for name in columns),
         _percent(ours.get("percent_of_peak")),
-        *(f"{moved[level] / 1024:.0f}" if level < len(moved) else "-" for level in (0, 1)),
+        *(f"{moved[level] / 1024:.0f}" if level in moved else "-" for level in _LEVELS),
         marks,
     )
 

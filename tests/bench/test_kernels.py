@@ -96,6 +96,8 @@ def test_tables_and_pages_show_every_row(report: dict[str, Any], k1: Target, tmp
     head, rows = kernel_table(report)
     assert len(head) == len(rows[0])
     assert ">Polly 22" in head
+    bytes_of = report["rows"][0]["columns"]["ours"]["bytes"]
+    assert rows[0][head.index(">L1 KiB")] == f"{bytes_of['l1'] / 1024:.0f}"
     assert rows[0][0] == CASE.name
     assert [row[0] for row in summary_table(report)[1]] == [
         "as it is",
