@@ -145,21 +145,24 @@ def dense_table(report: Mapping[str, Any]) -> tuple[Row, list[Row]]:
         ">cold",
         ">dense / ours",
         ">cold",
+        ">dense at its bound",
+        ">times",
         ">break-even rank",
         ">% FLOPs",
     )
     rows: list[Row] = []
     for row in report["rows"]:
-        against = row["against_dense"]
-        if against is None:
+        ours, dense = (row["columns"].get(name, {}) for name in ("ours", "dense_iree"))
+        if "cycles" not in ours:
             continue
-        columns = [row["columns"][name] for name in ("ours", "dense_iree")]
-        cycles = [_whole(column[kind]) for column in columns for kind in ("cycles", "cold_cycles")]
-        rank = against["break_even_rank"]
-        even = "-" if rank is None else f"{rank}" + (" (all)" if against["up_to_cap"] else "")
+        cycles = (_whole(column.get(kind)) for column in (ours, dense) for kind in ("cycles", "cold_cycles"))
+        against = row["against_dense"] or {"warm": None, "cold": None, "break_even_rank": None}
         times = (_times(against["warm"]), _times(against["cold"]))
+        rank, bound = against["break_even_rank"], row["dense_bound"]
+        even = "-" if rank is None else f"{rank}" + (" (all)" if against["up_to_cap"] else "")
+        best_dense = (_whole(bound), _times(bound / ours["cycles"] if bound else None))
         share = _percent(100 * row["flops"] / row["dense_flops"])
-        rows.append((row["name"], *cycles, *times, even, share))
+        rows.append((row["name"], *cycles, *times, *best_dense, even, share))
     return head, rows
 
 
