@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from lrf_dse.bench.contractions import contractions
 from lrf_dse.bench.kernel_set import KernelCase
 from lrf_dse.codegen import KernelSchedule, KernelSpec, StageSchedule, stage_bounds
+from lrf_dse.cost.counts import dense_stage
 from lrf_dse.schema import Measurement, TTShape
 from lrf_dse.target import Target
 from lrf_dse.tt.shapes import uniform_rank_cap
@@ -56,6 +57,22 @@ def break_even_rank(case: KernelCase, target: Target, *, measured: float, limit:
         middle = (low + high + 1) // 2
         low, high = (middle, high) if fits(middle) else (low, middle - 1)
     return low
+
+
+def dense_bound(case: KernelCase, target: Target) -> float | None:
+    """Cycles that no dense kernel beats in the timing model, warm; None without one.
+
+    Multiply-adds at the peak, weights at the rate of the first cache, and what the caches cannot hold at that of DRAM.
+    """
+    peak, timing = target.core.fma_per_cycle, target.timing
+    if peak is None or timing is None:
+        return None
+    stage = dense_stage(case.layer)
+    held = sum(level.size_bytes or 0 for level in target.memory)
+    from_dram = max(0, stage.weight_bytes - held) / timing.dram.bytes_per_cycle.value
+    return max(
+        stage.flops / 2 / peak.value, stage.weight_bytes / target.memory[0].read_bytes_per_cycle.value, from_dram
+    )
 
 
 def _cap(shape: TTShape) -> int:

@@ -11,16 +11,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from lrf_dse.bench.against_dense import AgainstDense, against_dense
+from lrf_dse.bench.against_dense import AgainstDense, against_dense, dense_bound
 from lrf_dse.bench.kernels import KernelRow, fewest_flops
 from lrf_dse.bench.our_columns import DIRECT, MODULE, shipped
 from lrf_dse.bench.stage_cycles import StageFigures, peak_fraction
 from lrf_dse.bench.trials import ColumnResult, Trial
 from lrf_dse.builders.polyhedral import has_pluto
 from lrf_dse.cost.counts import dense_flops
-from lrf_dse.cost.latency import roofline
 from lrf_dse.runners.timing import sweep_of
-from lrf_dse.schema import Failure, Measurement, dense_candidate
+from lrf_dse.schema import Failure, Measurement
 from lrf_dse.target import Target
 
 RATIOS: Mapping[str, tuple[str, ...]] = {
@@ -87,7 +86,7 @@ class KernelReport:
             "batch": row.case.batch,
             "flops": fewest_flops(row.case),
             "dense_flops": dense_flops(layer),
-            "dense_bound": roofline(dense_candidate(layer), self.target).cycles,
+            "dense_bound": dense_bound(row.case, self.target),
             "schedule": row.schedule,
             "columns": columns,
             "measured_in": how_measured(row),

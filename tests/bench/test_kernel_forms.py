@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lrf_dse.bench.against_dense import break_even_rank
+from lrf_dse.bench.against_dense import break_even_rank, dense_bound
 from lrf_dse.bench.contractions import Contraction, contractions
 from lrf_dse.bench.graphs import T3F_FORMS, dense_model, t3f_model, transpose_free_model
 from lrf_dse.bench.kernel_report import geomean, ratio, slower_than, summary
@@ -122,3 +122,15 @@ def test_the_break_even_rank_is_the_largest_that_fits() -> None:
     assert break_even_rank(case, target, measured=cycles, limit=cycles / 100) == 0
     assert break_even_rank(case, target, measured=cycles, limit=1e12) == 1024  # the largest that is explored
     assert break_even_rank(case, load_target("qemu-rv64gcv"), measured=cycles, limit=cycles) is None
+
+
+def test_a_dense_layer_is_bound_by_multiply_adds_loads_or_memory() -> None:
+    target = load_target("spacemit-k1")
+    small = KernelCase(TTShape((8, 8), (8, 8), (1, 8, 1)))
+    assert dense_bound(small, target) == 64 * 64 * 4 / 16  # bytes from the first cache; multiply-adds take half of that
+    assert dense_bound(KernelCase(small.shape, 16), target) == 16 * 64 * 64 / 8
+    assert target.timing is not None
+    large = KernelCase(TTShape((64, 64), (64, 64), (1, 8, 1)))
+    rate = target.timing.dram.bytes_per_cycle.value
+    assert dense_bound(large, target) == (4096 * 4096 * 4 - 32768 - 524288) / rate
+    assert dense_bound(small, load_target("qemu-rv64gcv")) is None

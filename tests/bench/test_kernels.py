@@ -79,6 +79,7 @@ def test_the_json_has_the_means_under_every_model(report: dict[str, Any]) -> Non
     ours, dense = (row["columns"][name] for name in ("ours", "dense_iree"))
     assert row["against_dense"]["warm"] == dense["cycles"] / ours["cycles"]
     assert row["against_dense"]["cold"] == dense["cold_cycles"] / ours["cold_cycles"]
+    assert 0 < row["dense_bound"] < dense["cycles"]
     assert row["slower_than_dense"] == (row["ratios"]["dense"] < 1)
 
 
