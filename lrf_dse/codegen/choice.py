@@ -18,9 +18,10 @@ from lrf_dse.target import Target
 
 _CONTRACTIONS = 2
 """Orders, of the cores as they are or merged, that are looked at: the fewest multiply-adds first."""
-_FAR_SAVING = 2 / 3
-"""Multiply-adds of merged cores beyond the L2, relative to the cores as they are, that are worth a look: 0.64 gained a
-quarter (2048x1000 d=3 r16), 0.75 lost three quarters (768x3072 d=3 r16), which the closed form does not foresee."""
+_FAR, _FAR_SAVING = 2.0, 2 / 3
+"""Merged cores beyond the L2 are looked at up to so many times its size, where they have at most so many of the
+multiply-adds of the cores as they are. The closed form does not foresee what memory costs then: 1.8 times with 0.64
+gained a third (2048x1000 d=3 r16), 2.1 with 0.89 (768x3072) and 3.5 with 0.64 (4096x1000) lost more than half."""
 _SCALAR_BLOCK = 4
 """Sums at a time in plain C."""
 _BLOCKS = {1: (6, 8, 12, 20), 2: (5, 6, 8, 12), 4: (3, 4, 5, 6), 8: (1, 2)}
@@ -62,20 +63,21 @@ def _contractions(spec: KernelSpec, target: Target) -> list[tuple[tuple[int, ...
         for order in contraction_orders(len(shapes))
     )
     plain = next(way for way in ranked if way[1] == 1)
-    worth = [
-        way
-        for way in ranked
-        if way[1] == 1 or way[0] <= _FAR_SAVING * plain[0] or _is_near(spec, merges=way[2], order=way[3], target=target)
-    ]
+
+    def is_worth_it(multiply_adds: int, largest: int, merges: tuple[int, ...], order: tuple[int, ...]) -> bool:
+        filled = 0.0 if largest == 1 else _caches_filled(spec, merges, order, target)
+        return filled <= 1 or (filled <= _FAR and multiply_adds <= _FAR_SAVING * plain[0])
+
+    worth = [way for way in ranked if is_worth_it(*way)]
     return [way[2:] for way in dict.fromkeys([*worth[:_CONTRACTIONS], plain])]
 
 
-def _is_near(spec: KernelSpec, *, merges: tuple[int, ...], order: tuple[int, ...], target: Target) -> bool:
-    """Whether all weights and the largest states fit the L2; they do where no memory is known. A batch goes by rows."""
+def _caches_filled(spec: KernelSpec, merges: tuple[int, ...], order: tuple[int, ...], target: Target) -> float:
+    """How many times the L2 all weights and the largest states take; 0 where no L2 is known. A batch goes by rows."""
     counts = [stage.count for stage in stages_of(merged_shapes(spec.core_shapes, merges), order, batch=1)]
     used = sum(count.weight_bytes for count in counts) + max(c.state_in_bytes + c.state_out_bytes for c in counts)
-    sizes = [level.size_bytes for level in target.memory if level.level == "L2"]
-    return not sizes or sizes[0] is None or used <= sizes[0]
+    size = next((level.size_bytes for level in target.memory if level.level == "L2"), None)
+    return used / size if size else 0.0
 
 
 def _of_contraction(
