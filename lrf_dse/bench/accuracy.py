@@ -25,7 +25,7 @@ Depth = Literal[1, 2, 3]
 SHAPES = 2
 """Shapes of each depth that are tried on a layer: the most balanced ones."""
 
-RANKS = {1: 32, 2: 8, 3: 8}
+RANKS = {1: 32, 2: 15, 3: 15}
 """Ranks tried on each shape, by depth, evenly spaced on a logarithmic scale."""
 
 

@@ -37,6 +37,7 @@ class TrainableGraph:
 
         with silent_start():
             import tensorflow as tf
+        tf.get_logger().setLevel("ERROR")  # every graph is traced anew: that is meant
 
         self.model = model
         graph = model.graph
