@@ -52,6 +52,7 @@ class Row:
     asked: int
     ratio: float
     sequential: bool
+    reordered: bool
     predicted: float
     validation: float
     test: float
@@ -154,15 +155,16 @@ def rows_of(bench: Bench, ratios: Sequence[int]) -> Iterator[Row]:
 
 def _row(bench: Bench, family: str, asked: int, chosen: Sequence[Option]) -> Row:
     judge, choices = bench.judge, tuple(option.candidate for option in chosen)
-    sequential = judge.sequential_wins(choices)
-    validation, test = (judge.accuracy(choices, part, sequential=sequential) for part in ("validation", "test"))
+    ways = {"sequential": (sequential := judge.sequential_wins(choices))}
+    ways["reordered"] = judge.reordering_wins(choices, sequential=sequential)
+    validation, test = (judge.accuracy(choices, part, **ways) for part in ("validation", "test"))
     alone = [judge.drop_points([choice]) or 0.0 for choice in choices if not choice.is_dense]
     return Row(
         example=bench.name,
         family=family,
         asked=asked,
         ratio=sum(dense_parameters(c.layer) for c in choices) / sum(option.parameters for option in chosen),
-        sequential=sequential,
+        **ways,
         predicted=sum(alone),
         validation=validation.drop,
         test=test.drop,
@@ -199,7 +201,7 @@ def finetuned(bench: Bench, rows: Sequence[Row], asked: int, epochs: int) -> dic
         chosen = allocate(bench.options(row.family), dense // asked)
         assert chosen is not None
         choices = [option.candidate for option in chosen]
-        start = replaced(model, judge.replacements(choices, sequential=row.sequential))
+        start = replaced(model, judge.replacements(choices, sequential=row.sequential, reordered=row.reordered))
         results.append({"family": row.family, "ratio": row.ratio, "before": row.test, **_trained(bench, start, epochs)})
     best = min(results, key=lambda result: result["validation"])
     return {"example": bench.name, "asked": asked, "epochs": epochs, **best}

@@ -25,7 +25,7 @@ Depth = Literal[1, 2, 3]
 SHAPES = 2
 """Shapes of each depth that are tried on a layer: the most balanced ones."""
 
-RANKS = {1: 32, 2: 15, 3: 15}
+RANKS = {1: 32, 2: 12, 3: 12}
 """Ranks tried on each shape, by depth, evenly spaced on a logarithmic scale."""
 
 
@@ -44,8 +44,8 @@ FAMILIES = (
     Family("whitened SVD, centred", "whitened_centred", 1),
     Family("t3f TT-SVD d=2", "t3f", 2),
     Family("t3f TT-SVD d=3", "t3f", 3),
-    Family("TT-ALS d=2", "als", 2),
-    Family("TT-ALS d=3", "als", 3),
+    Family("TT-ALS d=2", "als_centred", 2),
+    Family("TT-ALS d=3", "als_centred", 3),
 )
 """What is compared. The last four are balanced tensor trains; the first three low-rank pairs."""
 

@@ -49,10 +49,10 @@ _HEAD = """# Accuracy: what each decomposer keeps
 Made by `make accuracy`, which writes the figures to [accuracy.json](accuracy.json). Every decomposer gets the same
 allocation: of each layer's options the ones that together keep the parameters of all fully connected layers (with
 biases) below 1/ratio, with the least error of outputs on calibration rows held out, layers weighed by what their errors
-do to the model's output. Fits see calibration.npz of the
-example only; a half of validation.npz decides between plain and sequentially corrected weights; the other half, the
-test half, is what is shown. "selected" is what `explore` does: the family with the least drop on the validation half.
-Brackets are 95% intervals of the drop by a paired bootstrap.
+do to the model's output. Fits see calibration.npz of the example only. A half of validation.npz decides whether later
+layers are corrected for what earlier ones lose, and whether hidden units are reordered; the other half, the test half,
+is what is shown. "selected" is what `explore` does: the family with the least drop on the validation half. Brackets
+are 95% intervals of the drop by a paired bootstrap.
 
 ![Drop against ratio](accuracy.png)"""
 

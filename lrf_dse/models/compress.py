@@ -162,12 +162,13 @@ def methods_for(layer: FcLayer, shape: TTShape, *, with_data: bool) -> tuple[str
     """The methods that compete for a TT shape of `layer`; plain TT-SVD, the reference, is always one.
 
     Low-rank fits take a fraction of a second, so all of them are tried. With other TT shapes, whitened TT-SVD is but
-    the start of TT-ALS, and a mean that is matched after plain TT-SVD did not help on any layer tried.
+    the start of TT-ALS, which is centred where there is a bias, and a mean that is matched after plain TT-SVD did not
+    help on any layer tried.
     """
     if not with_data:
         return ("tt_svd",)
     if not shape.is_low_rank:
-        return ("tt_svd", "als")
+        return ("tt_svd", "als_centred" if layer.has_bias else "als")
     return ("tt_svd", "whitened", *(("tt_svd_centred", "whitened_centred") if layer.has_bias else ()))
 
 

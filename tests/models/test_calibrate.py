@@ -169,7 +169,7 @@ def test_methods_that_compete() -> None:
     layer, low_rank = FcLayer("fc", 6, 4, 1, True), TTShape((4, 1), (1, 6), (1, 2, 1))
     assert methods_for(layer, low_rank, with_data=False) == ("tt_svd",)
     assert "whitened_centred" in methods_for(layer, low_rank, with_data=True)
-    assert "als" in methods_for(layer, TTShape((2, 2), (2, 3), (1, 2, 1)), with_data=True)
+    assert "als_centred" in methods_for(layer, TTShape((2, 2), (2, 3), (1, 2, 1)), with_data=True)
     without_bias = methods_for(replace(layer, has_bias=False), low_rank, with_data=True)
     assert not any(METHODS[name].centred for name in without_bias)
     with pytest.raises(UsageError, match="unknown decomposer 'magic': use one of als, "):
