@@ -1,6 +1,6 @@
 """Time and peak memory of every decomposer on two large layers; each runs in a process of its own.
 
-    .venv/bin/python benchmarks/decomposers.py [--layers 4096x4096 ...] [--limit SECONDS] [--json FILE]
+    .venv/bin/python benchmarks/decomposers.py [--layers 4096x4096 ...] [--methods als ...] [--limit S] [--json FILE]
 
 Wall seconds of one fit on this machine, and how far the resident memory rose above that of the weights and calibration
 data it was given. Random Gaussian weights, 1,024 calibration rows whose variances fall off, 256 more held out. What
@@ -96,6 +96,7 @@ def main() -> None:
     """Measure and print every case, or the one that a parent process asks for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--layers", nargs="+", choices=SHAPES, default=list(SHAPES))
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--limit", type=float, default=600.0)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
@@ -106,7 +107,7 @@ def main() -> None:
     rows = []
     for layer in arguments.layers:
         for shape in SHAPES[layer]:
-            for method in DECOMPOSERS[shape]:
+            for method in (name for name in DECOMPOSERS[shape] if name in arguments.methods):
                 rows.append(measured_apart(layer, shape, method, limit=arguments.limit))
                 print(line(rows[-1]), flush=True)
                 if arguments.json:  # what was measured stays, whatever comes next
