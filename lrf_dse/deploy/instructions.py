@@ -39,10 +39,14 @@ Expected accuracy: {_accuracy_text(manifest["accuracy"])}.
 
 def _accuracy_text(accuracy: Mapping[str, Any]) -> str:
     if not accuracy:
-        return "unknown (no labelled data was given)"
+        return "unknown (no data was given)"
+    values = [
+        f"{accuracy[part]:.2f} %" if accuracy["unit"] == "%" else f"{accuracy[part]:.4g} {accuracy['unit']}".rstrip()
+        for part in ("validation", "test")
+    ]
     return (
-        f"{accuracy['validation']:.2f} % on {accuracy['validation_samples']} validation samples, "
-        f"{accuracy['test']:.2f} % on {accuracy['test_samples']} test samples"
+        f"{accuracy['metric']} {values[0]} on {accuracy['validation_samples']} validation samples, "
+        f"{values[1]} on {accuracy['test_samples']} test samples"
     )
 
 

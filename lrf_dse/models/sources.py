@@ -31,7 +31,11 @@ MOST_SAMPLES = 100_000
 """Samples that are taken of a function, which may yield for ever."""
 
 _DAMAGED = (BadZipFile, ZlibError, ValueError, EOFError, NotImplementedError, RuntimeError, MemoryError, KeyError)
+"""What numpy and zipfile raise for a file that is damaged or hostile: besides wrong bytes, an unknown compression, a
+password, a header that claims more than there is memory, a member that is listed and missing."""
+
 _USERS_OWN = (TypeError, ValueError, LookupError, ArithmeticError, RuntimeError, OSError, AssertionError)
+"""What a function of the user's may raise by its own fault."""
 
 
 def read_arrays(source: Path) -> tuple[Arrays, str]:

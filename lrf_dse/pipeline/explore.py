@@ -183,6 +183,7 @@ def _command(settings: ExploreSettings) -> str:
         "--finetune": settings.finetune or None,
         "--train": settings.train,
         "--seed": settings.seed,
+        "--threads": None if settings.threads == (1,) else ",".join(map(str, settings.threads)),
         "--kernels": None if settings.kernels == ("iree", "rvv") else ",".join(settings.kernels),
         "--tune": None if settings.tune == DEFAULT_TUNE else settings.tune,
         "-o": settings.out,

@@ -42,11 +42,13 @@ def export(run: Run, pick: str, out: Path) -> dict[str, Any]:
 
 
 def _accuracy(info: ReportInfo, plan: Plan) -> dict[str, Any]:
-    """Percent top-1 by part of the data; empty when unknown."""
+    """The metric by part of the data, and what it is; empty when unknown."""
     if plan.accuracy is None or info.data is None:
         return {}
     return {
-        "validation": round(plan.accuracy, 4),
+        "metric": info.data.metric,
+        "unit": info.data.unit,
+        "validation": plan.accuracy,
         "test": plan.test_accuracy,
         "validation_samples": info.data.validation_samples,
         "test_samples": info.data.test_samples,

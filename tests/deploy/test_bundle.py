@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from lrf_dse.builders.elf import R_RISCV_RELATIVE, parse_elf, read_elf
 from lrf_dse.deploy.bundle import BundleRequest
+from lrf_dse.deploy.instructions import bundle_readme
 from lrf_dse.models.data import Dataset, load_data, split
 from lrf_dse.models.evaluate import first_output, outputs, run_once
 from lrf_dse.models.reader import read_model
@@ -160,8 +161,16 @@ def test_the_readme_s_own_commands_give_onnxruntime_s_answer(bundle: Bundle, tmp
         assert (done.returncode, done.stderr) == (0, "")
     x = np.fromfile(board / "golden/input0.bin", "<f4").reshape(1, -1)
     assert_close(np.fromfile(board / "output0.bin", "<f4"), ort(onnx.load(board / "model.onnx"), x))
-    assert f"{bundle.plan.accuracy:.2f} %" in text
+    assert f"top1 {bundle.plan.accuracy:.2f} % on " in text
     assert str(bundle.manifest["target"]["vlen_bits"]) in text
+
+
+def test_the_readme_says_what_its_figure_is(bundle: Bundle) -> None:
+    """A small error is no percentage, and is not rounded away."""
+    error = {"metric": "mse", "unit": "", "validation": 0.012345, "test": 0.5}
+    samples = {"validation_samples": 30, "test_samples": 40}
+    text = bundle_readme(bundle.manifest | {"accuracy": error | samples})
+    assert "Expected accuracy: mse 0.01235 on 30 validation samples, 0.5 on 40 test samples." in text
 
 
 def test_the_readme_s_check_can_fail(bundle: Bundle, tmp_path: Path) -> None:
