@@ -33,8 +33,8 @@ from lrf_dse.schema import Failure, Measurement
 from lrf_dse.store import Store
 from lrf_dse.target import Target
 
-SWEPT = 1.25
-"""Variants within this factor of the best are run under every switch of the timing model: each may win there."""
+SWEPT, MOST_SWEPT = 1.25, 3
+"""The best variants within this factor of the best one are run under every switch of the timing model: each may win."""
 
 HOPELESS, PATIENCE_S = 20.0, 60.0
 """A run is stopped after the patience, and the time of this many times the instructions of the column's leanest."""
@@ -44,7 +44,7 @@ _SLOW_PER_S = 2e6  # instructions a second, of an emulator on a busy machine
 _STOPPED = "stopped"
 _GENERATORS = ("contractions", "graphs", "plain_loops", "variants", "iree_columns", "c_columns")
 _BUILDERS = (
-    *("iree", "constants", "hal", "hal_operations", "schedule", "packing", "host", "linking"),
+    *("iree", "constants", "hal", "hal_operations", "schedule", "packing", "host", "host_objects", "linking"),
     *("direct", "kernel_object", "polyhedral", "zig"),
 )
 
@@ -187,12 +187,21 @@ class _Column:
         """All trials, the best ones under every model; programs that are not needed for it are removed before."""
         figures = {key: figure for key, outcome in self._outcomes.items() if (figure := figure_of(outcome)) is not None}
         limit = SWEPT * min(figures.values(), default=0)
+        best = [key for key in sorted(figures, key=figures.__getitem__) if figures[key] <= limit]
+        swept = self._of_other_programs(best)[:MOST_SWEPT]
         return ColumnResult(
             tuple(
-                Trial(key, outcome, self._sweep(key, outcome) if key in figures and figures[key] <= limit else {})
+                Trial(key, outcome, self._sweep(key, outcome) if key in swept else {})
                 for key, outcome in self._outcomes.items()
             )
         )
+
+    def _of_other_programs(self, keys: Sequence[str]) -> list[str]:
+        """The `keys` without those whose program an earlier one has already."""
+        first: dict[str, str] = {}
+        for key in keys:
+            first.setdefault(self._programs[key].sha256, key)
+        return list(first.values())
 
     def _try(self, key: str, variant: Variant) -> Outcome:
         folder = self._folder / str(len(self._outcomes))

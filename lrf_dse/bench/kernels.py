@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
+from operator import itemgetter
 from pathlib import Path
 
 from lrf_dse.bench.c_columns import hand_groups, literal_groups, polyhedral_groups
@@ -20,6 +21,7 @@ from lrf_dse.bench.our_columns import fastest_kernel, our_groups, packed_dense_g
 from lrf_dse.bench.stage_cycles import StageFigures
 from lrf_dse.bench.trials import ColumnResult
 from lrf_dse.bench.variants import Groups, LayerData
+from lrf_dse.cost.counts import dense_flops
 from lrf_dse.target import Target
 
 GroupMaker = Callable[[LayerData, Target], Groups]
@@ -53,7 +55,7 @@ class KernelRow:
 def run_kernels(
     cases: Iterable[KernelCase], runs: KernelRuns, work: Path, *, jobs: int, progress: Progress
 ) -> tuple[KernelRow, ...]:
-    """Measure every column of every row, `jobs` rows at a time, those with fewest FLOPs first; rows as in `cases`.
+    """Measure every column of every row, `jobs` at a time, what has fewest FLOPs first; rows as in `cases`.
 
     The first error that is no Failure stops the rest and is raised; what was measured is recorded by then.
     """
@@ -69,10 +71,11 @@ def run_kernels(
         folder = work / f"dense-{case.layer_name}-{case.batch}"
         dense[_layer_of(case)] = _measure_columns(LayerData(case, dense=True), DENSE_COLUMNS, runs, folder)
 
-    todo = [(measure_row, case) for case in sorted(cases, key=fewest_flops)]
-    todo += [(measure_dense, layers[layer]) for layer in sorted(layers)]
+    todo = [(fewest_flops(case), measure_row, case) for case in cases]
+    todo += [(dense_flops(case.layer), measure_dense, case) for case in layers.values()]
+    todo.sort(key=itemgetter(0))
     with ThreadPoolExecutor(jobs) as pool:
-        futures = [pool.submit(measure, case) for measure, case in todo]
+        futures = [pool.submit(measure, case) for _, measure, case in todo]
         try:
             for done, future in enumerate(as_completed(futures), start=1):
                 future.result()

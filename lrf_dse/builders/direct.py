@@ -25,7 +25,7 @@ from lrf_dse.target import Target
 
 _FIXED_SOURCES = ("main.c", "board.c", "check.c", "fail.c", "pool.c", "direct.c")
 _HEADERS = ("board.h", "check.h", "direct.h", "host.h", "library_abi.h", "pool.h", "region.h")
-_BUILDERS = ("direct.py", "host.py", "kernel_object.py", "linking.py", "zig.py")
+_BUILDERS = ("direct.py", "host.py", "host_objects.py", "kernel_object.py", "linking.py", "zig.py")
 _GUARD_SOURCE = "guard.c"
 _ALIGNMENT_BYTES = 64
 _FP32_BYTES = 4

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lrf_dse.builders.host import emit_host
+from lrf_dse.builders.host_objects import host_dir, host_objects
 from lrf_dse.builders.schedule import Schedule
 from lrf_dse.builders.zig import zig_cc
-from lrf_dse.resources import data_dir
 from lrf_dse.target import Target
 
 SCALAR_MCPU = "generic_rv64+m+a+f+d+c"
@@ -23,6 +23,13 @@ FIXED_SOURCES = ("main.c", "board.c", "check.c", *_CORE_SOURCES)
 """The C files of toolchain/host/ that every program shares."""
 PACK_SOURCES = ("pack.c", *_CORE_SOURCES)
 """The same for the program that runs only what is done at load."""
+
+_FLAGS = (
+    *("-target", "riscv64-linux-musl", f"-mcpu={SCALAR_MCPU}", "-mcmodel=medany"),
+    *("-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-ffunction-sections", "-fdata-sections"),
+    # Zig's default sanitizers trap on patterns that are legal here and cost code size.
+    "-fno-sanitize=all",
+)
 
 
 def link_program(
@@ -48,18 +55,8 @@ def link_static(files: Sequence[str], work_dir: Path, *, name: str, fixed: Seque
 
     The path of the program, `name` in `work_dir`. Raises BuildError.
     """
-    host = data_dir("toolchain") / "host"
     program = work_dir.resolve() / name  # the linker runs in work_dir
-    zig_cc(
-        [
-            *("-target", "riscv64-linux-musl", f"-mcpu={SCALAR_MCPU}", "-mcmodel=medany"),
-            *("-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-static", "-s"),
-            # Zig's default sanitizers trap on patterns that are legal here and cost code size.
-            "-fno-sanitize=all",
-            *("-ffunction-sections", "-fdata-sections", "-Wl,--gc-sections", f"-I{host}"),
-            *(*files, *(str(host / source) for source in fixed)),
-            *("-o", str(program)),
-        ],
-        cwd=work_dir,
-    )
+    fixed_objects = [str(path) for path in host_objects(fixed, _FLAGS)]
+    linked = ("-static", "-s", "-Wl,--gc-sections", *files, *fixed_objects)
+    zig_cc([*_FLAGS, f"-I{host_dir()}", *linked, "-o", str(program)], cwd=work_dir)
     return program
