@@ -70,15 +70,18 @@ class KernelRuns:
         self._machine = {"target": seen, "tools": tools | {"sources": _sources_digest()}}
         self._runner = board_versions(board) if board else qemu_versions() | {"cpu": target.qemu.cpu}
 
-    def column(self, name: str, groups: Groups, data: LayerData, folder: Path) -> ColumnResult:
+    def column(
+        self, name: str, groups: Groups, data: LayerData, folder: Path, *, likely: Sequence[str] = ()
+    ) -> ColumnResult:
         """The trials of a column: only its first group in full, only the best ones swept (SWEPT).
 
-        Programs are built in `folder`, which is removed.
+        `likely` names variants, the best one first: where given, no group is tried in full. Programs are built in
+        `folder`, which is removed.
         """
         column = _Column(self, name, data, folder)
-        ranked: list[str] = []
+        ranked = list(likely)
         for group in groups:
-            figures = column.try_group(group, ranked[: group.best])
+            figures = column.try_group(group, ranked)
             ranked = ranked or sorted(figures, key=figures.__getitem__)
         result = column.result()
         shutil.rmtree(folder, ignore_errors=True)
@@ -171,11 +174,13 @@ class _Column:
         self._programs: dict[str, _Program] = {}
         self._leanest = float("inf")
 
-    def try_group(self, group: Group, wanted: Sequence[str]) -> dict[str, float]:
-        """Try the `wanted` variants of `group` (none named: all); the figures of those that are right, by name."""
+    def try_group(self, group: Group, ranked: Sequence[str]) -> dict[str, float]:
+        """Try the first ones of `group` in the order `ranked`, all if there is none; the figures by variant's name."""
+        names = {variant.name for variant in group.variants}
+        wanted = [name for name in ranked if name in names][: group.best] or names
         figures: dict[str, float] = {}
         for variant in group.variants:
-            if wanted and variant.name not in wanted:
+            if variant.name not in wanted:
                 continue
             key = f"{group.name}: {variant.name}"
             outcome = self._outcomes[key] = self._try(key, variant)

@@ -6,10 +6,10 @@ figures in kernel_report.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
-from operator import itemgetter
+from operator import attrgetter
 from pathlib import Path
 
 from lrf_dse.bench.c_columns import hand_groups, literal_groups, polyhedral_groups
@@ -19,7 +19,7 @@ from lrf_dse.bench.kernel_runs import KernelRuns
 from lrf_dse.bench.kernel_set import KernelCase
 from lrf_dse.bench.our_columns import fastest_kernel, our_groups, packed_dense_groups
 from lrf_dse.bench.stage_cycles import StageFigures
-from lrf_dse.bench.trials import ColumnResult
+from lrf_dse.bench.trials import ColumnResult, ranked_variants
 from lrf_dse.bench.variants import Groups, LayerData
 from lrf_dse.cost.counts import dense_flops
 from lrf_dse.target import Target
@@ -39,7 +39,14 @@ COLUMNS: Mapping[str, GroupMaker] = {
 DENSE_COLUMNS: Mapping[str, GroupMaker] = {"dense_packed": packed_dense_groups, "dense_iree": dense_groups}
 """The dense layer: the same for all rows of one layer and batch."""
 
+OUR_COLUMNS = ("ours", "dense_packed")
+"""Their variants are schedules, other ones on every row."""
+
 Progress = Callable[[str, int, int], None]
+
+
+FULL_FLOPS = 8_000_000
+"""Up to here every variant is tried; beyond, in each contraction, those that were best on smaller rows of the kind."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +59,26 @@ class KernelRow:
     schedule: str = ""
 
 
+@dataclass(frozen=True)
+class _Task:
+    """What is measured at a time: the TT columns of a row, or the dense columns of its layer."""
+
+    case: KernelCase
+    dense: bool = False
+
+    @property
+    def flops(self) -> int:
+        return dense_flops(self.case.layer) if self.dense else fewest_flops(self.case)
+
+    @property
+    def kind(self) -> str:
+        return f"dense batch {self.case.batch}" if self.dense else self.case.kind
+
+    @property
+    def columns(self) -> Mapping[str, GroupMaker]:
+        return DENSE_COLUMNS if self.dense else COLUMNS
+
+
 def run_kernels(
     cases: Iterable[KernelCase], runs: KernelRuns, work: Path, *, jobs: int, progress: Progress
 ) -> tuple[KernelRow, ...]:
@@ -60,45 +87,54 @@ def run_kernels(
     The first error that is no Failure stops the rest and is raised; what was measured is recorded by then.
     """
     cases = tuple(dict.fromkeys(cases))
-    layers = {_layer_of(case): case for case in cases}
-    rows: dict[KernelCase, KernelRow] = {}
-    dense: dict[tuple[int, int, int], Mapping[str, ColumnResult]] = {}
+    layers = {_layer_of(case): _Task(case, dense=True) for case in cases}
+    tasks = sorted([*map(_Task, cases), *layers.values()], key=attrgetter("flops"))
+    smallest = {task.kind: task for task in reversed(tasks)}
+    first = [task for task in tasks if task.flops <= FULL_FLOPS or task is smallest[task.kind]]
+    rows: dict[_Task, KernelRow] = {}
 
-    def measure_row(case: KernelCase) -> None:
-        rows[case] = _measure_row(case, runs, work / "-".join(case.name.split()))
+    def measure(task: _Task, likely: Mapping[str, Sequence[str]]) -> None:
+        rows[task] = _measure(task, runs, work / f"{task.case.name} {task.kind}".replace(" ", "-"), likely)
 
-    def measure_dense(case: KernelCase) -> None:
-        folder = work / f"dense-{case.layer_name}-{case.batch}"
-        dense[_layer_of(case)] = _measure_columns(LayerData(case, dense=True), DENSE_COLUMNS, runs, folder)
-
-    todo = [(fewest_flops(case), measure_row, case) for case in cases]
-    todo += [(dense_flops(case.layer), measure_dense, case) for case in layers.values()]
-    todo.sort(key=itemgetter(0))
     with ThreadPoolExecutor(jobs) as pool:
-        futures = [pool.submit(measure, case) for _, measure, case in todo]
         try:
-            for done, future in enumerate(as_completed(futures), start=1):
-                future.result()
-                progress("measure rows", done, len(todo))
+            for batch in (first, [task for task in tasks if task not in first]):
+                likely = _likely_variants(rows)
+                futures = [pool.submit(measure, task, likely.get(task.kind, {})) for task in batch]
+                for future in as_completed(futures):
+                    future.result()
+                    progress("measure rows", len(rows), len(tasks))
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
-    return tuple(replace(rows[case], columns={**rows[case].columns, **dense[_layer_of(case)]}) for case in cases)
+    dense = {layer: rows[task].columns for layer, task in layers.items()}
+    return tuple(
+        replace(row, columns={**row.columns, **dense[_layer_of(row.case)]}) for row in (rows[_Task(c)] for c in cases)
+    )
 
 
-def _measure_row(case: KernelCase, runs: KernelRuns, folder: Path) -> KernelRow:
-    data = LayerData(case)
-    results = _measure_columns(data, COLUMNS, runs, folder)
-    kernel = fastest_kernel(data, runs.target, results["ours"])
+def _measure(task: _Task, runs: KernelRuns, folder: Path, likely: Mapping[str, Sequence[str]]) -> KernelRow:
+    data = LayerData(task.case, dense=task.dense)
+    results = {
+        name: runs.column(name, make(data, runs.target), data, folder, likely=likely.get(name, ()))
+        for name, make in task.columns.items()
+    }
+    kernel = None if task.dense else fastest_kernel(data, runs.target, results["ours"])
     if kernel is None:
-        return KernelRow(case, results)
-    return KernelRow(case, results, runs.stages(kernel, folder), str(kernel.schedule))
+        return KernelRow(task.case, results)
+    return KernelRow(task.case, results, runs.stages(kernel, folder), str(kernel.schedule))
 
 
-def _measure_columns(
-    data: LayerData, columns: Mapping[str, GroupMaker], runs: KernelRuns, folder: Path
-) -> dict[str, ColumnResult]:
-    return {name: runs.column(name, make(data, runs.target), data, folder) for name, make in columns.items()}
+def _likely_variants(rows: Mapping[_Task, KernelRow]) -> dict[str, dict[str, tuple[str, ...]]]:
+    """For each kind and column the variants by how near they came to the best, on the rows measured so far."""
+    return {
+        kind: {
+            name: ranked_variants([row.columns[name] for task, row in rows.items() if task.kind == kind])
+            for name in (DENSE_COLUMNS if kind.startswith("dense") else COLUMNS)
+            if name not in OUR_COLUMNS
+        }
+        for kind in {task.kind for task in rows}
+    }
 
 
 def fewest_flops(case: KernelCase) -> int:

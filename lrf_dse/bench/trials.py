@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from statistics import fmean
 
 from lrf_dse.schema import Failure, Measurement
 
@@ -12,11 +14,19 @@ Outcome = Measurement | Failure
 
 @dataclass(frozen=True)
 class Trial:
-    """One variant of a column and what came of it; `sweep` holds cycles by the names of the model's switches."""
+    """One variant of a column and what came of it; `name` is "GROUP: VARIANT".
+
+    `sweep` holds cycles by the names of the model's switches.
+    """
 
     name: str
     outcome: Outcome
     sweep: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def variant(self) -> str:
+        """The variant's name without that of its group."""
+        return self.name.partition(": ")[2]
 
     @property
     def cycles(self) -> float | None:
@@ -46,6 +56,22 @@ class ColumnResult:
         if model is None:
             return None if self.best is None else self.best.cycles
         return min((trial.sweep[model] for trial in self.trials if model in trial.sweep), default=None)
+
+
+def ranked_variants(results: Iterable[ColumnResult]) -> tuple[str, ...]:
+    """The variants of a column by how near their best trial came to the best one, on the mean over `results`.
+
+    A variant that failed on one of them counts there as slow as the slowest.
+    """
+    results = [result for result in results if result.best]
+    factors: dict[str, list[float]] = {}
+    for result in results:
+        figures = {trial.name: trial.cycles for trial in result.trials if trial.cycles is not None}
+        fastest, slowest = min(figures.values()), max(figures.values())
+        for variant in {trial.variant for trial in result.trials}:
+            own = [figures[trial.name] for trial in result.trials if trial.variant == variant and trial.name in figures]
+            factors.setdefault(variant, []).append(math.log(min(own, default=slowest) / fastest))
+    return tuple(sorted(factors, key=lambda variant: (fmean(factors[variant]), variant)))
 
 
 def figure_of(outcome: Outcome) -> float | None:

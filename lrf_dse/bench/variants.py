@@ -39,7 +39,7 @@ class Variant:
 class Group:
     """Variants of one column that differ in the same ways (flag sets), for one contraction.
 
-    After the first group of a column only those are tried whose `name` was among the `best` fastest there.
+    Where a column knows which are likely to win, only the first `best` of them are tried.
     """
 
     name: str
