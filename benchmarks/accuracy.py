@@ -29,6 +29,7 @@ from lrf_dse.models.data import JUDGING_SHARES, Dataset, load_data, split
 from lrf_dse.models.evaluate import first_output
 from lrf_dse.models.metrics import get_metric
 from lrf_dse.models.reader import read_model
+from lrf_dse.pipeline.blas import few_blas_threads
 from lrf_dse.pipeline.quality import Judge
 from lrf_dse.schema import Candidate, dense_candidate
 from lrf_dse.store import Store
@@ -240,22 +241,28 @@ def main() -> None:
     figures: dict[str, Any] = {"rows": [], "selected": [], "alone": [], "finetuned": [], "control": []}
     for name in arguments.examples:
         bench = bench_of(name, arguments.work)
-        rows = []
-        for row in rows_of(bench, arguments.ratios):
-            rows.append(row)
-            print(f"{name:<9} x{row.asked:<3} {row.family:<22} drop {row.validation:8.2f} {row.test:8.2f}", flush=True)
-        figures["rows"] += [vars(row) for row in rows]
-        reached = sorted({row.asked for row in rows})
-        figures["selected"] += [vars(best_at(rows, asked)) for asked in reached]
-        if name == "lenet300":
-            figures["alone"] = [vars(row) for row in alone(bench, ALONE)]
-        figures["control"].append(control(bench, arguments.epochs))
-        for asked in FINETUNED[name]:
-            if asked in reached:
-                figures["finetuned"].append(finetuned(bench, rows, asked, arguments.epochs))
-                print(figures["finetuned"][-1], flush=True)
+        with few_blas_threads(bench.judge.compressor.model.fc_layers):
+            measure(bench, figures, arguments.ratios, arguments.epochs)
         write(figures, arguments.out)
     goals(figures)
+
+
+def measure(bench: Bench, figures: dict[str, Any], ratios: Sequence[int], epochs: int) -> None:
+    """Everything about one example, put to `figures` and told as it comes."""
+    name, rows = bench.name, []
+    for row in rows_of(bench, ratios):
+        rows.append(row)
+        print(f"{name:<9} x{row.asked:<3} {row.family:<22} drop {row.validation:8.2f} {row.test:8.2f}", flush=True)
+    figures["rows"] += [vars(row) for row in rows]
+    reached = sorted({row.asked for row in rows})
+    figures["selected"] += [vars(best_at(rows, asked)) for asked in reached]
+    if name == "lenet300":
+        figures["alone"] = [vars(row) for row in alone(bench, ALONE)]
+    figures["control"].append(control(bench, epochs))
+    for asked in FINETUNED[name]:
+        if asked in reached:
+            figures["finetuned"].append(finetuned(bench, rows, asked, epochs))
+            print(figures["finetuned"][-1], flush=True)
 
 
 def write(figures: dict[str, Any], out: Path) -> None:

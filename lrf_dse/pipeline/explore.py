@@ -24,6 +24,7 @@ from lrf_dse.models.metrics import METRICS
 from lrf_dse.models.model import Model, to_onnx
 from lrf_dse.models.reader import read_model
 from lrf_dse.models.targets import load_metric
+from lrf_dse.pipeline.blas import few_blas_threads
 from lrf_dse.pipeline.context import Exploration, Progress, silent
 from lrf_dse.pipeline.facts import data_facts, layer_funnels, model_facts, search_facts
 from lrf_dse.pipeline.finetuning import finetune_plans
@@ -54,7 +55,8 @@ def explore_with(settings: ExploreSettings, *, progress: Progress = silent) -> R
     calibration, parts = _parts(settings, model, data)
     bench = Bench(target, settings.board)
     tools = bench.tools  # a missing one is told before a folder is made
-    with _naming_the_folder(settings.out), Store(settings.out) as store:
+    threads = few_blas_threads(model.fc_layers)
+    with threads, _naming_the_folder(settings.out), Store(settings.out) as store:
         _claim_folder(store, settings, model, target)
         judge = Judge(Compressor(model, seed=settings.seed, calibration=calibration), store, parts, settings.out)
         lessons = _lessons(settings, model, calibration)
