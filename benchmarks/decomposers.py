@@ -2,17 +2,19 @@
 
     .venv/bin/python benchmarks/decomposers.py [--layers 4096x4096 ...] [--methods als ...] [--limit S] [--json FILE]
 
-Wall seconds of one fit on this machine, and how far the resident memory rose above that of the weights and calibration
-data it was given. Random Gaussian weights, 1,024 calibration rows whose variances fall off, 256 more held out. What
-takes longer than --limit is ended and said so. The plain SVDs make the error of the weights small, the others that of
-the outputs: both are shown.
+Processor seconds of one fit on one thread, which other work on the machine hardly changes, and how far the resident
+memory rose above that of the weights and calibration data it was given. Random Gaussian weights, 1,024 calibration rows
+whose variances fall off, 256 more held out. What takes more processor time than --limit is ended and said so. The plain
+SVDs make the error of the weights small, the others that of the outputs: both are shown.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
+import signal
 import subprocess
 import sys
 import time
@@ -21,9 +23,10 @@ from typing import Any
 
 import numpy as np
 
-from lrf_dse.models.compress import METHODS, fit_layer
 from lrf_dse.schema import TTShape
-from lrf_dse.tt.moment import moment_of
+from lrf_dse.tt.contraction import to_matrix
+from lrf_dse.tt.moment import held_out_error, moment_of
+from lrf_dse.tt.svd import DECOMPOSERS, get_decomposer
 
 SHAPES = {
     "4096x4096": {
@@ -39,13 +42,18 @@ SHAPES = {
 }
 """Layers [in x out] and the shapes they are fitted in."""
 
-DECOMPOSERS = {"low rank 32": ("t3f", "tt_svd", "whitened"), "TT d=2 r=16": ("t3f", "tt_svd", "whitened", "als")}
-DECOMPOSERS["TT d=3 r=16"] = DECOMPOSERS["TT d=2 r=16"]
+METHODS = {"low rank 32": ("t3f", "tt_svd", "whitened"), "TT d=2 r=16": ("t3f", "tt_svd", "whitened", "als")}
+METHODS["TT d=3 r=16"] = METHODS["TT d=2 r=16"]
 ROWS, HELD_OUT = 1024, 256
 
+ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"} | dict.fromkeys(
+    ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"), "1"
+)
+"""The environment of a process that fits: threads that wait for each other would count as work."""
 
-def measure(layer: str, shape: str, method: str) -> dict[str, Any]:
-    """One fit, in this process."""
+
+def measure(layer: str, shape: str, method: str, limit: float) -> dict[str, Any]:
+    """One fit, in this process, which ends where it takes more than `limit` seconds."""
     tt = SHAPES[layer][shape]
     random = np.random.default_rng(0)
     weight = random.standard_normal((tt.out_features, tt.in_features), dtype=np.float32)
@@ -53,29 +61,33 @@ def measure(layer: str, shape: str, method: str) -> dict[str, Any]:
     rows = random.standard_normal((ROWS + HELD_OUT, tt.in_features), dtype=np.float32)
     rows /= np.sqrt(1 + np.arange(tt.in_features, dtype=np.float32) / 64)
     moment = moment_of(rows[:ROWS], held_out=rows[ROWS:])
+    decomposer = get_decomposer(method)
     if method == "t3f":  # TensorFlow itself is no memory of the fit
-        fit_layer(np.eye(4, dtype=np.float32), TTShape((2, 2), (2, 2), (1, 2, 1)), METHODS["t3f"], None, seed=0)
-    before, start = _peak_bytes(), time.perf_counter()
-    fit = fit_layer(weight, tt, METHODS[method], moment, seed=0)
-    return {
-        "seconds": time.perf_counter() - start,
-        "bytes": _peak_bytes() - before,
-        "weight_error": fit.relative_error,
-        "output_error": fit.output_error,
+        decomposer.decompose(np.eye(4, dtype=np.float32), TTShape((2, 2), (2, 2), (1, 2, 1)))
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak starts anew (proc(5))
+    before, start = _resident_bytes("VmRSS"), time.process_time()
+    resource.setrlimit(resource.RLIMIT_CPU, (int(start + limit) + 1, resource.RLIM_INFINITY))
+    cores = decomposer.decompose(weight, tt, moment)
+    facts: dict[str, Any] = {"seconds": time.process_time() - start, "bytes": _resident_bytes("VmHWM") - before}
+    matrix = to_matrix(cores)
+    return facts | {
+        "weight_error": float(np.linalg.norm(weight - matrix) / np.linalg.norm(weight)),
+        "output_error": held_out_error(moment, weight, matrix),
     }
 
 
-def _peak_bytes() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+def _resident_bytes(key: str) -> int:
+    """Resident memory of this process: VmRSS is what it has now, VmHWM the peak."""
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines())
+    return int(status[key].removesuffix("kB")) * 1024
 
 
 def measured_apart(layer: str, shape: str, method: str, *, limit: float) -> dict[str, Any]:
     """`measure` in a process of its own, so that the peak is its own; or why there is no figure."""
-    command = [sys.executable, __file__, "--one", layer, shape, method]
+    command = [sys.executable, __file__, "--limit", str(limit), "--one", layer, shape, method]
     facts: dict[str, Any] = {"layer": layer, "shape": shape, "method": method}
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=limit, check=False)
-    except subprocess.TimeoutExpired:
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | ONE_THREAD, check=False)
+    if done.returncode == -signal.SIGXCPU:
         return facts | {"failed": f"more than {limit:g} s"}
     if done.returncode != 0:
         return facts | {"failed": "out of memory" if done.returncode < 0 else done.stderr.strip().splitlines()[-1]}
@@ -96,18 +108,18 @@ def main() -> None:
     """Measure and print every case, or the one that a parent process asks for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--layers", nargs="+", choices=SHAPES, default=list(SHAPES))
-    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--methods", nargs="+", choices=DECOMPOSERS, default=list(DECOMPOSERS))
     parser.add_argument("--limit", type=float, default=600.0)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
-        print(json.dumps(measure(*arguments.one)))
+        print(json.dumps(measure(*arguments.one, arguments.limit)))
         return
     rows = []
     for layer in arguments.layers:
         for shape in SHAPES[layer]:
-            for method in (name for name in DECOMPOSERS[shape] if name in arguments.methods):
+            for method in (name for name in METHODS[shape] if name in arguments.methods):
                 rows.append(measured_apart(layer, shape, method, limit=arguments.limit))
                 print(line(rows[-1]), flush=True)
                 if arguments.json:  # what was measured stays, whatever comes next
