@@ -142,6 +142,16 @@ def bench_of(name: str, work: Path) -> Bench:
     return Bench(name, judge, training_data(name, held_out))
 
 
+def dense_facts(bench: Bench) -> dict[str, Any]:
+    """What the dense model reaches on the test half; a regression's inputs, too, if they were the outputs."""
+    found, data = bench.judge.judged(None, "test"), bench.judge.parts["test"]
+    facts = {"example": bench.name, "metric": found.metric, "value": found.value, "samples": found.samples}
+    if found.metric == "mse":
+        (inputs,) = data.x.values()
+        facts["untouched"] = float(np.mean(np.square(inputs.astype(np.float64) - data.y)))
+    return facts
+
+
 def rows_of(bench: Bench, ratios: Sequence[int]) -> Iterator[Row]:
     """Every family at every ratio that it can reach."""
     judge = bench.judge
@@ -238,7 +248,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("reports/accuracy"))
     parser.add_argument("--out", type=Path, default=Path("reports/accuracy"))
     arguments = parser.parse_args()
-    figures: dict[str, Any] = {"rows": [], "selected": [], "alone": [], "finetuned": [], "control": []}
+    figures: dict[str, Any] = {"dense": [], "rows": [], "selected": [], "alone": [], "finetuned": [], "control": []}
     for name in arguments.examples:
         bench = bench_of(name, arguments.work)
         with few_blas_threads(bench.judge.compressor.model.fc_layers):
@@ -250,6 +260,7 @@ def main() -> None:
 def measure(bench: Bench, figures: dict[str, Any], ratios: Sequence[int], epochs: int) -> None:
     """Everything about one example, put to `figures` and told as it comes."""
     name, rows = bench.name, []
+    figures["dense"].append(dense_facts(bench))
     for row in rows_of(bench, ratios):
         rows.append(row)
         print(f"{name:<9} x{row.asked:<3} {row.family:<22} drop {row.validation:8.2f} {row.test:8.2f}", flush=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ ROWS = (*(family.name for family in FAMILIES), MIXED)
 
 UNITS = {"lenet300": "points of top-1", "patches": "points of top-1", "inpaint": "% of the dense mean squared error"}
 """What a drop is counted in, by example."""
+
+RELATIVE = frozenset(name for name, unit in UNITS.items() if unit.startswith("%"))
+"""The examples whose drops are relative to the dense model's error."""
 
 TITLES = {
     "lenet300": "LeNet-300-100, digits",
@@ -29,7 +33,7 @@ def page(figures: Mapping[str, Sequence[Row]], decomposers: Sequence[Row]) -> st
     """The whole page."""
     parts = [_HEAD]
     for name in dict.fromkeys(row["example"] for row in figures["rows"]):
-        parts += [f"## {TITLES[name]}", f"Drop in {UNITS[name]} on the test half.", _drops(figures, name)]
+        parts += [f"## {TITLES[name]}", _what_is_lost(figures, name), _drops(figures, name)]
         if figures["alone"] and figures["alone"][0]["example"] == name:
             parts += ["The first layer alone, the others dense:", _alone(figures["alone"])]
     parts += [
@@ -56,17 +60,35 @@ are 95% intervals of the drop by a paired bootstrap.
 
 ![Drop against ratio](accuracy.png)"""
 
+_REGRESSION = """Drop in % of the dense mean squared error, on the test half: where the dense network has {dense:.4f}
+(pixels in 0..1), a drop of 25 is an error of {more:.4f} and a drop of 100 one of {twice:.4f}. The damaged digits as
+they come are {damaged:.4f} off, a drop of {damage:.0f}: a network that loses more than that does harm."""
+
 _TUNING = """The three families that lose least on the validation half are trained end to end on the example's training
 data, toward the dense model (`explore --finetune`); the best epoch and family by the validation half is shown, on the
-test half. The control is the dense model trained in the same way: a negative drop is a gain."""
+test half. Drops are in the unit of the example's table above. The control is the dense model trained in the same
+way: a negative drop is a gain."""
 
 _PREDICTED = """What `explore` predicts first is the sum of the drops with one layer replaced at a time, on the
 validation half; whole models then lose less or more, and the selection loop corrects the prediction by what it
-measures. Here are all combinations of the tables above, by their predicted drop."""
+measures. Here are all combinations of the tables above, by their predicted drop in the unit of their table."""
 
 _DECOMPOSERS = """`benchmarks/decomposers.py`: one fit of random weights with 1,024 calibration rows in a process of its
-own. Memory is how far the process grew beyond the weights, the calibration rows and what is imported. Errors are
-relative: of the weights, and of the layer's outputs on rows held out."""
+own. Time is processor time on one thread. Memory is how far the process grew beyond the weights, the calibration rows
+and what is imported. Errors are relative: of the weights, which TT-SVD makes small, and of the layer's outputs on rows
+held out, which the others make small; random weights are the worst case, nothing of them can be left out."""
+
+
+def _what_is_lost(figures: Mapping[str, Sequence[Row]], name: str) -> str:
+    """The unit of the example's table, and what its dense model reaches."""
+    dense = next(row for row in figures["dense"] if row["example"] == name)
+    value, samples = dense["value"], dense["samples"]
+    if name not in RELATIVE:
+        unit = UNITS[name]
+        return f"Drop in {unit} on the test half, {samples:,} samples, where the dense network has {value:.2f} %."
+    damaged = dense["untouched"]
+    damage = 100 * (damaged / value - 1)
+    return _REGRESSION.format(dense=value, more=1.25 * value, twice=2 * value, damaged=damaged, damage=damage)
 
 
 def _drops(figures: Mapping[str, Sequence[Row]], name: str) -> str:
@@ -85,7 +107,8 @@ def _alone(rows: Sequence[Row]) -> str:
 
 
 def _drop(row: Row) -> str:
-    return f"{row['test']:.2f} [{row['test_low']:.2f}, {row['test_high']:.2f}]"
+    digits = 1 if row["example"] in RELATIVE else 2
+    return f"{row['test']:.{digits}f} [{row['test_low']:.{digits}f}, {row['test_high']:.{digits}f}]"
 
 
 def _tuned(figures: Mapping[str, Sequence[Row]]) -> str:
@@ -99,23 +122,23 @@ def _tuned(figures: Mapping[str, Sequence[Row]]) -> str:
     return markdown_table(["example", "ratio", "start", "drop before", "drop after", "best epoch"], table)
 
 
-BANDS = (0.5, 1.0, 2.0, 5.0, 20.0)
+POINTS, PERCENT = (0.5, 1.0, 2.0, 5.0, 20.0, inf), (5.0, 20.0, 50.0, 100.0, 200.0, 500.0, inf)
+"""Upper ends of the bands of predicted drops, by unit."""
 
 
 def _predicted(figures: Mapping[str, Sequence[Row]]) -> str:
     table = []
     for name in dict.fromkeys(row["example"] for row in figures["rows"]):
-        if UNITS[name].startswith("%"):
-            continue
-        low = -float("inf")
-        for high in BANDS:
+        low = -inf
+        for high in PERCENT if name in RELATIVE else POINTS:
             inside = [row for row in figures["rows"] if row["example"] == name and low < row["predicted"] <= high]
             if inside:
                 means = [sum(row[key] for row in inside) / len(inside) for key in ("predicted", "validation", "test")]
-                table.append([name, f"up to {high:g}", len(inside), *(f"{mean:.2f}" for mean in means)])
+                band = f"above {low:g}" if high == inf else f"up to {high:g}"
+                table.append([name, band, len(inside), *(f"{mean:.2f}" for mean in means)])
             low = high
     return markdown_table(
-        ["example", "predicted, points", "combinations", "mean predicted", "mean, validation", "mean, test"], table
+        ["example", "predicted", "combinations", "mean predicted", "mean, validation", "mean, test"], table
     )
 
 
@@ -159,7 +182,8 @@ def plot(figures: Mapping[str, Sequence[Row]], path: Path) -> None:
         tuned = [row for row in figures["finetuned"] if row["example"] == name]
         ratios, drops = [row["ratio"] for row in tuned], [max(row["test"], 0.05) for row in tuned]
         axes.plot(ratios, drops, "k*", markersize=10, label="fine-tuned")
-        axes.axhline(1.0, color="0.6", linewidth=1, linestyle=":")
+        if name not in RELATIVE:  # the point that a user may want to lose at most
+            axes.axhline(1.0, color="0.6", linewidth=1, linestyle=":")
         axes.set(title=TITLES[name].split(" (")[0], xscale="log", yscale="log", xlabel="times fewer parameters")
         axes.set_ylabel(f"drop, {UNITS[name]}")
         axes.xaxis.set_major_formatter("x{x:g}")
