@@ -1,7 +1,9 @@
 """The order of a tile's instructions: which load stands between which multiply-adds, and when sums are stored.
 
+Everything is placed so that it also fits where results are written in order: after a multiply-add comes a scalar's
+load, then one more thing, a vector's load or a pointer's step, that ends no earlier than what was issued before it.
 Tiles that follow each other are one stream: while the last steps of one are summed up, the first operands of the next
-are loaded, and its first products are taken between the stores of the sums before.
+are loaded, and its sums are stored between these steps and the first products of the next one.
 """
 
 from __future__ import annotations
@@ -19,22 +21,32 @@ _DEFAULT_LEAD = 4
 
 @dataclass(frozen=True)
 class Latencies:
-    """In multiply-adds: `lead` from a scalar's load to its use, `result` until a sum can be used again."""
+    """In multiply-adds: `lead` from a scalar's load to its use, `result` until a sum can be used, `store` a store.
+
+    `hides_steps`: whether a multiply-add takes so long that a pointer's step fits before the next one ends. Else every
+    step would hold up what follows it where results are written in order: they stand together at the end of the turn.
+    """
 
     lead: int
     result: int
+    store: int
+    hides_steps: bool
 
     @staticmethod
     def of(tile: Tile, target: Target) -> Latencies:
         """The latencies of `target`, as far as the tile has as many multiply-adds and names for scalars."""
         lead = result = _DEFAULT_LEAD
+        store, hides_steps = 1, True
         if target.timing:
             costs = target.timing.costs.cost
             index = tile.lmul.bit_length() - 1
             fma = costs["v_float_fma"]
             lead = int(-(-costs["float_load"].latency[0] // fma.busy[index])) + 1
             result = int(-(-fma.latency[index] // fma.busy[index]))
-        return Latencies(min(lead, tile.rows * min(tile.k, tile.buffers), tile.rows * tile.buffers - 1), result)
+            store = max(1, round(costs["v_store"].busy[index] / fma.busy[index]))
+            hides_steps = fma.latency[index] <= fma.busy[index] + costs["int_alu"].latency[0]
+        most = min(tile.rows * min(tile.k, tile.buffers), tile.rows * tile.buffers - 1)
+        return Latencies(min(lead, most), result, store, hides_steps)
 
 
 def sum_up(tile: Tile, latencies: Latencies) -> list[str]:
@@ -42,52 +54,92 @@ def sum_up(tile: Tile, latencies: Latencies) -> list[str]:
     lead, ring = latencies.lead, tile.buffers
     # As many turns as load nothing beyond the end: the vector of ring - 1 steps later, the scalar of `lead` later.
     turns = max(0, (tile.k - max(ring, 1 + -(-lead // tile.rows))) // ring)
-    lines = [_load_scalar(tile, *divmod(event, tile.rows), 0) for event in range(lead)]
-    lines += [_load_vector(tile, step, 0) for step in range(min(ring - 1, tile.k))]
-    lines += _steps(tile, range(1), lead)
-    body: list[str] = []
-    if turns:
-        steps = _steps(tile, range(1, 1 + ring), lead)
-        steps += [f"a += {ring * tile.scalar_step};", f"b += {ring * tile.vector_step};"]
-        body = [f"for (size_t turn = 0; turn < {turns}; turn++) {{", *indented(steps), "}"]
+    lines = [f"const float *{name} = a + {base};" for name, base in tile.pointers.items() if base]
+    lines += [_load_scalar(tile, *divmod(event, tile.rows), 0) for event in range(lead)]
+    lines += [_load_vector(tile, step) for step in range(min(ring - 1, tile.k))]
+    lines += _flat(_steps(tile, range(1), lead))
+    body = _loop(tile, turns, latencies) if turns else []
     if tile.repeats == 1:
         return [*lines, *body, *_last_steps(tile, 1 + turns * ring, latencies)]
-    return [*lines, *_series(tile, body, turns, lead)]
+    return [*lines, *_series(tile, body, turns * ring, latencies)]
 
 
-def _series(tile: Tile, body: list[str], turns: int, lead: int) -> list[str]:
+def _loop(tile: Tile, turns: int, latencies: Latencies) -> list[str]:
+    """`turns` times as many steps as vectors are in the ring."""
+    ring = tile.buffers
+    vectors = [f"const float *b{n} = {at('b', ('', (ring + n) * tile.vector_step, 1))};" for n in range(ring)]
+    end = f"const float *const end = a + {turns * ring * tile.scalar_step};"
+    return ["{", *indented([*vectors, end, "do {", *indented(_turn(tile, latencies)), "} while (a != end);"]), "}"]
+
+
+def _turn(tile: Tile, latencies: Latencies) -> list[str]:
+    """One turn of the loop: after each multiply-add a scalar's load, and a vector's load or the step of a pointer."""
+    passed = dict.fromkeys(tile.pointers, 0)
+    waiting = list(tile.pointers)
+    lines = []
+    for step, row in product(range(1, 1 + tile.buffers), range(tile.rows)):
+        later, later_row = divmod(step * tile.rows + row + latencies.lead, tile.rows)
+        gone = passed[tile.pointer_of(later_row)]
+        lines += [_multiply_add(tile, step, row), _load_scalar(tile, later, later_row, gone)]
+        if row == 0:
+            lines += [f"LOAD_VECTOR({tile.vector_register(step - 1)}, b{step - 1});"]
+            waiting += [f"b{step - 1}"]
+        elif waiting and latencies.hides_steps:
+            passed[waiting[0]] = tile.buffers
+            lines += [_next_turn(tile, waiting.pop(0))]
+    return lines + [_next_turn(tile, name) for name in waiting]
+
+
+def _next_turn(tile: Tile, pointer: str) -> str:
+    step = tile.scalar_step if pointer in tile.pointers else tile.vector_step
+    return f"STEP({pointer}, {4 * tile.buffers * step});"
+
+
+def _series(tile: Tile, body: list[str], passed: int, latencies: Latencies) -> list[str]:
     """The loop over tiles that follow each other, from step 1 of one to step 0 of the next."""
-    stores = iter([store(tile, row) for row in range(tile.rows)])
-    first_step: list[str] = []
-    for line in _steps(tile, range(1), lead):
-        first_step += [next(stores), line] if line.startswith("MULTIPLY") else [line]
+    last = _steps(tile, range(1 + passed, tile.k), latencies.lead, passed)
+    first = _steps(tile, range(1), latencies.lead)
+    stored = 0
+    for number, group in enumerate((*last[-tile.rows :], *first), start=1):
+        # Sum i must be stored before the first product of the next one, the multiply-add of number rows + i + 1.
+        while stored < tile.rows and number >= min(latencies.result + stored * latencies.store, tile.rows + stored):
+            group.append(store(tile, stored))
+            stored += 1
+    rest = sum(line.startswith("STORE") for line in _flat(last))
     one_tile = [
         "/* The last one loads itself again. */",
         f"const float *next_a = a + (left ? {tile.next_scalars} : 0);",
         f"const float *next_b = b + (left ? {tile.next_vectors} : 0);",
         *body,
-        *_steps(tile, range(1 + turns * tile.buffers, tile.k), lead, turns * tile.buffers),
+        *_flat(last),
         "if (!left) break;",
-        "a = next_a;",
         "b = next_b;",
-        *first_step,
+        *_flat(first),
         f"out += {tile.next_outputs};",
     ]
     head = f"for (size_t left = {tile.repeats - 1};; left--) {{"
-    return [head, *indented(one_tile), "}", *(store(tile, row) for row in range(tile.rows))]
+    return [head, *indented(one_tile), "}", *(store(tile, row) for row in range(rest, tile.rows))]
 
 
-def _steps(tile: Tile, steps: range, lead: int, passed: int = 0) -> list[str]:
-    """The multiply-adds of `steps`, one after the other, with the loads for later ones between them."""
-    lines = []
+def _steps(tile: Tile, steps: range, lead: int, passed: int = 0) -> list[list[str]]:
+    """The multiply-adds of `steps`, one after the other, each with the loads for later ones after it."""
+    groups = []
     end = tile.k if tile.repeats == 1 else 2 * tile.k
     for step, row in product(steps, range(tile.rows)):
+        group = [_multiply_add(tile, step, row)]
         later, later_row = divmod(step * tile.rows + row + lead, tile.rows)
-        lines += [_load_scalar(tile, later, later_row, passed)] if later < end else []
-        lines += [_multiply_add(tile, step, row)]
+        if (later, later_row) == (tile.k, 0) and end > tile.k:
+            group += [f"{name} = {at('next_a', ('', base, 1))};" for name, base in tile.pointers.items()]
+        if later < end:
+            group += [_load_scalar(tile, later, later_row, tile.k if later >= tile.k else passed)]
         if row == 0 and step + tile.buffers <= end:
-            lines += [_load_vector(tile, step + tile.buffers - 1, passed)]
-    return lines
+            group += [_load_vector(tile, step + tile.buffers - 1)]
+        groups.append(group)
+    return groups
+
+
+def _flat(groups: list[list[str]]) -> list[str]:
+    return [line for group in groups for line in group]
 
 
 def _last_steps(tile: Tile, start: int, latencies: Latencies) -> list[str]:
@@ -106,12 +158,13 @@ def _last_steps(tile: Tile, start: int, latencies: Latencies) -> list[str]:
     stored = 0
     lines = []
     for position, (step, row) in enumerate(order):
-        for later in order[position : position + latencies.lead + 1]:
-            lines += [_load_scalar(tile, *later, passed)] if later not in loaded else []
-            loaded.add(later)
-        lines += [_multiply_add(tile, step, row)]
+        ahead = [later for later in order[position : position + latencies.lead + 1] if later not in loaded]
+        loads = [_load_scalar(tile, *later, passed) for later in ahead]
+        needed = ahead[:1] == [(step, row)]
+        lines += [*loads[:needed], _multiply_add(tile, step, row), *loads[needed:]]
+        loaded.update(ahead)
         if row == 0 and step + tile.buffers <= tile.k:
-            lines += [_load_vector(tile, step + tile.buffers - 1, passed)]
+            lines += [_load_vector(tile, step + tile.buffers - 1)]
         if not tile.finishes and stored < tile.rows and ends[stored] + latencies.result <= position:
             lines += [store(tile, stored)]
             stored += 1
@@ -125,14 +178,15 @@ def _multiply_add(tile: Tile, step: int, row: int) -> str:
 
 
 def _load_scalar(tile: Tile, step: int, row: int, passed: int) -> str:
+    """The load of a scalar, after its pointer has moved on by `passed` steps."""
     name = f"f{(step * tile.rows + row) % (tile.rows * tile.buffers)}"
-    if step >= tile.k:
-        return f"LOAD_SCALAR({name}, {at('next_a', ('', tile.scalars[row] + (step - tile.k) * tile.scalar_step, 1))});"
-    return f"LOAD_SCALAR({name}, {at('a', ('', tile.scalars[row] + (step - passed) * tile.scalar_step, 1))});"
+    pointer = tile.pointer_of(row)
+    offset = tile.scalars[row] - tile.pointers[pointer] + (step - passed) * tile.scalar_step
+    return f"LOAD_SCALAR({name}, {at(pointer, ('', offset, 1))});"
 
 
-def _load_vector(tile: Tile, step: int, passed: int) -> str:
-    base, steps = ("next_b", step - tile.k) if step >= tile.k else ("b", step - passed)
+def _load_vector(tile: Tile, step: int) -> str:
+    base, steps = ("next_b", step - tile.k) if step >= tile.k else ("b", step)
     return f"LOAD_VECTOR({tile.vector_register(step)}, {at(base, ('', steps * tile.vector_step, 1))});"
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from lrf_dse.codegen.spec import Activation
 
 VECTOR_REGISTERS = 32
 FEWEST_BUFFERS, MOST_BUFFERS = 2, 4
+MOST_POINTERS, POINTER_REACH = 8, 400
+"""Pointers to scalars, and how many floats beyond one a scalar of the first step may lie: a load reaches 511."""
 LOOP_INSTRUCTIONS = 34
 """Multiply-adds and loads that a loop should not exceed, so that no vector's load has another load 128 bytes away."""
 
@@ -52,6 +55,21 @@ class Tile:
     def rows(self) -> int:
         """Sums at a time."""
         return len(self.scalars)
+
+    @cached_property
+    def pointers(self) -> dict[str, int]:
+        """Pointers to scalars, by name with their offsets from `a`; beyond the last one the compiler adds."""
+        pointers = {"a": 0}
+        for offset in sorted(self.scalars):
+            if len(pointers) < MOST_POINTERS and offset - max(pointers.values()) > POINTER_REACH:
+                pointers[f"a{len(pointers)}"] = offset
+        return pointers
+
+    def pointer_of(self, row: int) -> str:
+        """The pointer that scalar `row` is loaded from."""
+        return max(
+            (name for name, base in self.pointers.items() if base <= self.scalars[row]), key=self.pointers.__getitem__
+        )
 
     @property
     def can_repeat(self) -> bool:
