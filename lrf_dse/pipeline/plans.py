@@ -27,7 +27,7 @@ from lrf_dse.pipeline.kernels import (
 from lrf_dse.pipeline.keys import plan_timing_key
 from lrf_dse.pipeline.quality import judged_fields
 from lrf_dse.pipeline.timing import Outcome, Task
-from lrf_dse.plan.choice import choose, latency_of, latency_unit
+from lrf_dse.plan.choice import choose, latency_of, latency_unit, why_dense
 from lrf_dse.plan.search import Search, search
 from lrf_dse.plan.select import Combination, LayerOption, finalists
 from lrf_dse.report.info import CandidateResult, FailedPlan
@@ -221,6 +221,8 @@ def choose_plan(x: Exploration, plans: Sequence[Plan]) -> tuple[str | None, str]
         plan = choose(plans, pick, budgets)
     except BudgetError as error:
         return None, str(error)
+    if limited and plan.is_dense:
+        return plan.id, f"dense, the fastest plan within the budgets: {why_dense(plans, budgets)}"
     return plan.id, "the fastest plan within the budgets" if limited else "the knee of the front: no budget was given"
 
 

@@ -21,7 +21,7 @@ PICKS = ("fastest", "smallest", "knee")
 
 @dataclass(frozen=True)
 class Budgets:
-    """Upper limits a plan must keep; None is no limit. `max_drop` is in percentage points of accuracy."""
+    """Upper limits a plan must keep; None is no limit. `max_drop` is in the drop unit of the metric."""
 
     max_drop: float | None = None
     max_flash_bytes: int | None = None
@@ -135,8 +135,20 @@ def _excesses(plan: Plan, budgets: Budgets) -> list[Excess]:
 def _worst(plan: Plan, budgets: Budgets) -> tuple[float, str]:
     """The largest relative excess of a plan, and its sentence."""
     name, value, limit, excess = max(_excesses(plan, budgets), key=lambda item: item[3])
-    found = "unknown: give labelled data" if value is None else f"{value:,.10g}"
+    found = "an unknown one: give --data" if value is None else f"{value:,.10g}"
     return excess, f"{name} is {limit:,.10g}, the plan has {found}"
+
+
+def why_dense(plans: Sequence[Plan], budgets: Budgets) -> str:
+    """Why the dense model is the fastest plan within the budgets: which factorised one comes nearest, and how near."""
+    others = [plan for plan in plans if not plan.is_dense]
+    if not others:
+        return "no factorised plan came of the search: every one that was predicted loses more or gains nothing"
+    within = [plan for plan in others if budgets.admits(plan)]
+    if within:
+        return f"factorised plans within the budgets, such as {within[0].id}, are not faster"
+    nearest = min(others, key=lambda plan: (_worst(plan, budgets)[0], plan.id))
+    return f"no factorised plan keeps the budgets; nearest is {nearest.id}: {_worst(nearest, budgets)[1]}"
 
 
 def _no_plan_message(plans: Sequence[Plan], budgets: Budgets) -> str:

@@ -117,7 +117,7 @@ def _vertical(info: ReportInfo, rows: Sequence[PlanRow]) -> _Vertical:
         return axis, errors, None, f"Better is left and down. {_JOINS} {unknown}"
     data = info.data
     samples, label = (data.validation_samples, f"{data.metric}, %") if data else (1000, "accuracy, %")
-    if data and data.unit != "%":
+    if data and not data.in_points:
         return _drop_axis(rows, info.budgets.max_drop, data)
     note = f"Better is left and up. {_JOINS} Accuracy on {samples:,} validation samples"
     accuracies = [row.plan.accuracy or 0.0 for row in rows]
@@ -136,7 +136,7 @@ def _vertical(info: ReportInfo, rows: Sequence[PlanRow]) -> _Vertical:
 
 
 def _drop_axis(rows: Sequence[PlanRow], drop: float | None, data: DataFacts) -> _Vertical:
-    """How much worse than the dense model, for a metric that is no percentage."""
+    """How much worse than the dense model, for a metric whose drops are no differences of percentages."""
     drops = [row.plan.drop_points or 0.0 for row in rows]
     axis = make_axis(f"{data.metric}: drop, {data.drop_unit}", drops, line=drop, log=False, unit="plain")
     note = f"Better is left and down. {_JOINS} Drop on {data.validation_samples:,} validation samples."

@@ -47,7 +47,7 @@ def render_html(info: ReportInfo, *, stills: Mapping[str, bytes]) -> str:
         size=size,
         ratio=ratio,
         fixed=fixed,
-        points=points,
+        drop=drop,
         duration=duration,
         short=short,
         value=value,
@@ -136,20 +136,20 @@ def value(number: float | None, unit: str) -> str:
 
 
 def interval(bounds: tuple[float, float] | None) -> str:
-    """The 95% interval of a drop, written as changes: the worse end first.
+    """The ends of the 95% interval of a drop.
 
     >>> interval((-0.2, 1.0))
-    '−1.00 to +0.20'
+    '−0.20 to 1.00'
     """
-    return DASH if bounds is None else f"{points(bounds[1])} to {points(bounds[0])}"
+    return DASH if bounds is None else f"{drop(bounds[0])} to {drop(bounds[1])}"
 
 
-def points(value: float | None) -> str:
-    """A drop in points as a change of accuracy, as the reader sees it: a drop is negative, 0 has no sign."""
+def drop(value: float | None) -> str:
+    """How much worse than dense, in any unit; a gain is negative, 0 has no sign."""
     if value is None:
         return DASH
-    text = f"{abs(value):.2f}"
-    return text if float(text) == 0 else (MINUS if value > 0 else "+") + text
+    text = f"{abs(value):,.2f}"
+    return f"{MINUS}{text}" if value < 0 and float(text.replace(",", "")) else text
 
 
 def duration(value: float | None) -> str:
@@ -275,8 +275,9 @@ def hover(info: ReportInfo, row: PlanRow) -> str:
         f"flash {size(plan.flash_bytes)} ({ratio(row.flash_ratio)}), RAM {size(plan.ram_bytes)}",
     ]
     if plan.accuracy is not None:
-        unit, drop_unit = (info.data.unit, info.data.drop_unit) if info.data else ("%", "points")
-        lines.append(f"accuracy {value(plan.accuracy, unit)} ({points(plan.drop_points)} {drop_unit})")
+        data = info.data
+        metric, unit, drop_unit = (data.metric, data.unit, data.drop_unit) if data else ("accuracy", "%", "points")
+        lines.append(f"{metric} {value(plan.accuracy, unit)} (drop {drop(plan.drop_points)} {drop_unit})")
     lines.append(f"weight error {fixed(plan.weight_error, 3)}")
     for choice in plan.choices[:_HOVER_LAYERS]:
         lines.append(f"{html.escape(choice.layer.name)}: {html.escape(choice.label_with_kernel)}")

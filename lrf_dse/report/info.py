@@ -161,6 +161,11 @@ class DataFacts:
     unit: str = "%"
     drop_unit: str = "points"
 
+    @property
+    def in_points(self) -> bool:
+        """Whether a drop is the difference of two percentages."""
+        return self.drop_unit == "points"
+
 
 @dataclass(frozen=True)
 class PlanRow:
@@ -295,7 +300,7 @@ class ReportInfo:
     @property
     def noise_points(self) -> float | None:
         """95% half width, in points, of the dense accuracy (normal approximation): smaller differences are noise."""
-        if not self.accuracy_known or self.data is None or not self.data.validation_samples or self.data.unit != "%":
+        if not self.accuracy_known or self.data is None or not self.data.validation_samples or not self.data.in_points:
             return None
         share = (self.dense.accuracy or 0.0) / 100.0
         return 196.0 * sqrt(share * (1.0 - share) / self.data.validation_samples)
@@ -337,7 +342,7 @@ class ReportInfo:
             noise = f" At this sample size, differences below about {self.noise_points:.2f} points are noise (95%)."
         return (
             f"{self.data.metric} of the rewritten model by onnxruntime on {self.data.validation_samples:,} validation "
-            f"samples, which selection uses; test accuracy on {self.data.test_samples:,} samples that it never sees. "
+            f"samples, which selection uses; test figures are of {self.data.test_samples:,} that it never sees. "
             f"Decomposers see {self.data.calibration_samples:,} others. Intervals are 95%, by a paired bootstrap: the "
             f"same samples for the plan and the dense model.{noise}"
         )

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lrf_dse.errors import BudgetError, UsageError
-from lrf_dse.plan.choice import Budgets, choose, latency_unit, loss_kind, plan_objectives, slower_than_dense
+from lrf_dse.plan.choice import Budgets, choose, latency_unit, loss_kind, plan_objectives, slower_than_dense, why_dense
 from lrf_dse.plan.front import non_dominated
 from lrf_dse.plan.select import Combination, LayerOption, compose, finalists
 from lrf_dse.schema import Candidate, FcLayer, Plan, TTShape, dense_candidate
@@ -171,11 +171,23 @@ def test_no_plan_within_the_budgets(pick: str, budgets: Budgets, words: tuple[st
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("plans", "budgets", "words"),
+    [
+        (PLANS[:1], Budgets(max_drop=1.0), "no factorised plan came of the search"),
+        (PLANS, Budgets(max_drop=0.1), "nearest is p1: max_drop is 0.1, the plan has 0.3"),
+        (PLANS, Budgets(max_drop=1.0), "such as p1, are not faster"),
+    ],
+)
+def test_why_the_dense_model_was_chosen(plans: list[Plan], budgets: Budgets, words: str) -> None:
+    assert words in why_dense(plans, budgets)
+
+
 def test_an_unknown_accuracy_keeps_no_drop_budget() -> None:
     unknown = [replace(p, drop_points=None) for p in PLANS]
     assert loss_kind(unknown) == "weight_error"
     assert choose(unknown, "fastest", Budgets()).id == "p3"
-    with pytest.raises(BudgetError, match="unknown: give labelled data"):
+    with pytest.raises(BudgetError, match="an unknown one: give --data"):
         choose(unknown, "fastest", Budgets(max_drop=1.0))
 
 

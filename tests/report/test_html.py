@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from lrf_dse.plan.choice import Budgets
-from lrf_dse.report.html import DASH, MINUS, TIMES, count, duration, fixed, points, ratio, render_html, size
+from lrf_dse.report.html import DASH, MINUS, TIMES, count, drop, duration, fixed, ratio, render_html, size
 from lrf_dse.report.info import ReportInfo
 
 NO_STILLS = {"latency-accuracy": b"", "bytes-accuracy": b""}
@@ -82,7 +82,7 @@ def test_numbers_are_there(page: Page, info: ReportInfo) -> None:
         assert f"{plan.accuracy:.2f}" in plans
         assert f"{plan.test_accuracy:.2f}" in plans
     assert f"4.14{TIMES} fewer" in page.texts["chosen"]
-    assert f"{MINUS}0.30 points" in page.texts["chosen"]
+    assert "drop 0.30 points" in page.texts["chosen"]
     assert "292,000" in page.texts["funnel"]
     assert "271,850" in page.texts["funnel"]
     assert "10x6x5 / 4x14x14, ranks 8,8" in page.texts["choices"]
@@ -127,12 +127,25 @@ def test_unknowns_are_said_and_not_made_up(variant: str, request: pytest.Fixture
     assert "nan" not in whole.lower().split()
     if variant == "info_without_accuracy":
         assert "Accuracy is unknown" in page.texts["plots"]
-        assert "Test acc" not in page.texts["plans"]
+        assert "Drop" not in page.texts["plans-table"]
         assert "unknown" in page.texts["chosen"]
     else:
         assert "Instructions, against dense" in page.texts["chosen"]
         assert "no timing model" in page.texts["origins"]
         assert "µs" not in page.texts["plans-table"]
+
+
+def test_an_error_that_grew_is_a_drop_above_0(make_info: Callable[..., ReportInfo], info: ReportInfo) -> None:
+    assert info.data is not None
+    data = replace(info.data, metric="mse", unit="", drop_unit="% of the dense model's")
+    worse = replace(info.plans[1], accuracy=0.02, drop_points=25.0, drop_interval=(20.0, 31.0))
+    shown = make_info(data=data, plans=(info.dense, worse), chosen=worse.id)
+    page = Page(render_html(shown, stills=NO_STILLS))
+    assert "drop 25.00 % of the dense model's (20.00 to 31.00)" in page.texts["chosen"]
+    heads = " ".join(page.texts["plans-table"].split())
+    assert "mse Drop, % of the dense model's Test mse Test drop" in heads
+    assert "accuracy" not in page.texts["plans"].lower()
+    assert "are noise" not in page.texts["origins"], "of percentages only is so much known"
 
 
 def test_no_choice_no_funnel_no_candidates(make_info: Callable[..., ReportInfo], info: ReportInfo) -> None:
@@ -176,9 +189,11 @@ def test_a_hundred_layers_stay_readable(make_info: Callable[..., ReportInfo], in
         (fixed(None), DASH),
         (ratio(3.14159), f"3.14{TIMES}"),
         (ratio(25.04), f"25.0{TIMES}"),
-        (points(0.4), f"{MINUS}0.40"),
-        (points(-0.1), "+0.10"),
-        (points(-0.004), "0.00"),
+        (drop(None), DASH),
+        (drop(0.4), "0.40"),
+        (drop(-0.1), f"{MINUS}0.10"),
+        (drop(-0.004), "0.00"),
+        (drop(1234.5), "1,234.50"),
         (duration(0.0), "0 µs"),
         (duration(1500.0), "1,500 s"),
     ],
