@@ -10,6 +10,7 @@ import typer
 from lrf_dse.cli.boards import OptionalHost, SshConfig, SshOption, SshPort, board_of
 from lrf_dse.cli.quality import Calibration, Data, Evaluations, Finetune, MaxDrop, MetricName, Train
 from lrf_dse.cli.show import (
+    ProgressCallback,
     interval,
     metric_value,
     number,
@@ -59,7 +60,8 @@ def command(
     import lrf_dse
 
     where = board_of(board, target, config=ssh_config, port=ssh_port, options=ssh_option)
-    with progress_bar(quiet=quiet) as progress:
+    with progress_bar(quiet=quiet) as bars:
+        progress = bars if data is not None else _unknown_accuracy_first(bars)
         run = lrf_dse.explore(
             model,
             target=target,
@@ -84,6 +86,21 @@ def command(
             progress=progress,
         )
     _show_run(run, as_json=as_json)
+
+
+def _unknown_accuracy_first(progress: ProgressCallback) -> ProgressCallback:
+    """`progress` that says once that there is no data, when the first stage begins: the end may be hours away."""
+    from lrf_dse.pipeline.explore import NO_DATA
+
+    told: list[str] = []
+
+    def tell(stage: str, done: int, total: int) -> None:
+        if not told:
+            told.append(NO_DATA)
+            warn(NO_DATA)
+        progress(stage, done, total)
+
+    return tell
 
 
 def _show_run(run: Run, *, as_json: bool) -> None:

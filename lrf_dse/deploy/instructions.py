@@ -27,7 +27,7 @@ The program reads and writes raw little-endian arrays, inputs then outputs in th
 {_port_lines("output", manifest["outputs"])}
 
 golden/ holds an input and onnxruntime's output for it. Floating-point sums in another order differ in their
-last bits: under QEMU by {manifest["verified"]["max_rel_error"]:.1e} of max |y|; --check allows 1e-4, else exit code 5.
+last bits: under QEMU by {manifest["verified"]["max_rel_error"]:.2g} of max |y|; --check allows 1e-4, else exit code 5.
 The program refuses to run (exit code 3) where the vector registers are too short. --threads N uses N cores.
 
 model.vmfb is the same network for the stock IREE runtime; model.onnx for any ONNX runtime.
@@ -45,8 +45,9 @@ def _accuracy_text(accuracy: Mapping[str, Any]) -> str:
         for part in ("validation", "test")
     ]
     return (
-        f"{accuracy['metric']} {values[0]} on {accuracy['validation_samples']} validation samples, "
-        f"{values[1]} on {accuracy['test_samples']} test samples"
+        f"{accuracy['metric']} {values[0]} on {accuracy['validation_samples']} validation samples, {values[1]} on "
+        f"{accuracy['test_samples']} test samples\n"
+        f"(drop from the dense model on the latter: {accuracy['test_drop_points']:.2f} {accuracy['drop_unit']})"
     )
 
 

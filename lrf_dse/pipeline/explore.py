@@ -39,6 +39,12 @@ from lrf_dse.report.write import write_report
 from lrf_dse.store import Store
 from lrf_dse.target import Target, load_target
 
+NO_DATA = (
+    "NO DATA: the accuracy is UNKNOWN. Programs are checked on random inputs, and plans are ranked by weight error, "
+    "which does not predict accuracy; give --data, labels are optional"
+)
+"""The warning of an exploration without data."""
+
 
 def explore_with(settings: ExploreSettings, *, progress: Progress = silent) -> Run:
     """Run the exploration, or go on with one that was interrupted; the finished run.
@@ -143,10 +149,7 @@ def _warnings(model: Model, calibration: Dataset | None, parts: dict[str, Datase
     if calibration is not None:
         found += few_rows(calibration, model)
     if not parts:
-        found.append(
-            "NO DATA: the accuracy is UNKNOWN. Programs are checked on random inputs, and plans are ranked by weight "
-            "error, which does not predict accuracy; give --data, labels are optional"
-        )
+        found.append(NO_DATA)
     return found
 
 

@@ -53,4 +53,6 @@ def _accuracy(info: ReportInfo, plan: Plan) -> dict[str, Any]:
         "validation_samples": info.data.validation_samples,
         "test_samples": info.data.test_samples,
         "drop_points": plan.drop_points,
+        "test_drop_points": plan.test_drop_points,
+        "drop_unit": info.data.drop_unit,
     }

@@ -222,7 +222,7 @@ def choose_plan(x: Exploration, plans: Sequence[Plan]) -> tuple[str | None, str]
     except BudgetError as error:
         return None, str(error)
     if limited and plan.is_dense:
-        return plan.id, f"dense, the fastest plan within the budgets: {why_dense(plans, budgets)}"
+        return plan.id, f"the fastest plan within the budgets: {why_dense(plans, budgets)}"
     return plan.id, "the fastest plan within the budgets" if limited else "the knee of the front: no budget was given"
 
 

@@ -169,8 +169,10 @@ def test_the_readme_says_what_its_figure_is(bundle: Bundle) -> None:
     """A small error is no percentage, and is not rounded away."""
     error = {"metric": "mse", "unit": "", "validation": 0.012345, "test": 0.5}
     samples = {"validation_samples": 30, "test_samples": 40}
-    text = bundle_readme(bundle.manifest | {"accuracy": error | samples})
-    assert "Expected accuracy: mse 0.01235 on 30 validation samples, 0.5 on 40 test samples." in text
+    drop = {"test_drop_points": 25.0, "drop_unit": "% of the dense model's"}
+    text = bundle_readme(bundle.manifest | {"accuracy": error | samples | drop})
+    assert "Expected accuracy: mse 0.01235 on 30 validation samples, 0.5 on 40 test samples\n" in text
+    assert "(drop from the dense model on the latter: 25.00 % of the dense model's)." in text
 
 
 def test_the_readme_s_check_can_fail(bundle: Bundle, tmp_path: Path) -> None:
