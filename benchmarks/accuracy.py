@@ -30,6 +30,7 @@ from lrf_dse.models.evaluate import first_output
 from lrf_dse.models.metrics import get_metric
 from lrf_dse.models.reader import read_model
 from lrf_dse.pipeline.blas import few_blas_threads
+from lrf_dse.pipeline.keys import finetuning_key
 from lrf_dse.pipeline.quality import Judge
 from lrf_dse.schema import Candidate, dense_candidate
 from lrf_dse.store import Store
@@ -202,9 +203,8 @@ def best_at(rows: Sequence[Row], asked: int) -> Row:
 
 
 def finetuned(bench: Bench, rows: Sequence[Row], asked: int, epochs: int) -> dict[str, Any]:
-    """The two best families at a ratio, fine-tuned; the better one by validation. Beside it the dense control."""
-    judge = bench.judge
-    model, layers = judge.compressor.model, judge.compressor.model.fc_layers
+    """The three best families at a ratio, fine-tuned; the best one by validation."""
+    layers = bench.judge.compressor.model.fc_layers
     dense = sum(dense_parameters(layer) for layer in layers)
     at_ratio = sorted((row for row in rows if row.asked == asked), key=lambda row: row.validation)
     results = []
@@ -212,32 +212,42 @@ def finetuned(bench: Bench, rows: Sequence[Row], asked: int, epochs: int) -> dic
         chosen = allocate(bench.options(row.family), dense // asked)
         assert chosen is not None
         choices = [option.candidate for option in chosen]
-        start = replaced(model, judge.replacements(choices, sequential=row.sequential, reordered=row.reordered))
-        results.append({"family": row.family, "ratio": row.ratio, "before": row.test, **_trained(bench, start, epochs)})
+        after = trained(bench, choices, epochs, sequential=row.sequential, reordered=row.reordered)
+        results.append({"family": row.family, "ratio": row.ratio, "before": row.test, **after})
     best = min(results, key=lambda result: result["validation"])
     return {"example": bench.name, "asked": asked, "epochs": epochs, **best}
 
 
 def control(bench: Bench, epochs: int) -> dict[str, Any]:
     """The dense model fine-tuned in the same way."""
-    start = replaced(bench.judge.compressor.model, bench.judge.compressor.replacements(bench.dense))
-    return {"example": bench.name, "epochs": epochs, **_trained(bench, start, epochs)}
+    after = trained(bench, bench.dense, epochs, sequential=False, reordered=False)
+    return {"example": bench.name, "epochs": epochs, **after}
 
 
-def _trained(bench: Bench, start: Any, epochs: int) -> dict[str, Any]:
-    judge, model = bench.judge, bench.judge.compressor.model
+def trained(
+    bench: Bench, choices: Sequence[Candidate], epochs: int, *, sequential: bool, reordered: bool
+) -> dict[str, Any]:
+    """Drops after training the model with `choices`, from the records where they know."""
+    judge, model, recipe = bench.judge, bench.judge.compressor.model, Recipe(epochs=epochs, seed=SEED)
+    weights = judge.weights_key(choices, sequential=sequential, reordered=reordered)
+    key = finetuning_key(weights, bench.train, recipe, judge.parts)
+    known: dict[str, Any] | None = judge.store.get(key)
+    if known is not None:
+        return known
     tuned = finetune(
-        start,
+        replaced(model, judge.replacements(choices, sequential=sequential, reordered=reordered)),
         bench.train,
-        Recipe(epochs=epochs, seed=SEED),
+        recipe,
         teacher=judge.compressor.apply([]),
         kind="values" if METRICS[bench.name] == "mse" else "classes",
         batch=model.batch,
-        score=lambda trained: judge.judged(trained, "validation").drop,
+        score=lambda proto: judge.judged(proto, "validation").drop,
     )
     test = judge.judged(tuned.model, "test")
     facts = {"validation": tuned.best.score, "test": test.drop, "test_low": test.drop_low, "test_high": test.drop_high}
-    return facts | {"best_epoch": tuned.best.number, "ended": tuned.ended}
+    facts |= {"best_epoch": tuned.best.number, "ended": tuned.ended}
+    judge.store.put(key, "finetuning", facts, context={"choices": {c.layer.name: c.label for c in choices}})
+    return facts
 
 
 def main() -> None:
