@@ -25,7 +25,11 @@ MetricName = Annotated[
     ),
 ]
 MaxDrop = Annotated[
-    float | None, typer.Option(help="What may be lost: points of a metric in percent; else % of the dense model's.")
+    float | None,
+    typer.Option(
+        help="What may be lost: points of top1, top5, balanced and agreement; percent of what the dense model has in mse "
+        "and cosine; of a metric of your own its own unit."
+    ),
 ]
 Evaluations = Annotated[int | None, typer.Option(help="Times the model may be evaluated to choose plans; default 400.")]
 Finetune = Annotated[int, typer.Option(help="Epochs that every plan is trained for, toward the dense model.")]
