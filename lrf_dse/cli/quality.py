@@ -27,8 +27,8 @@ MetricName = Annotated[
 MaxDrop = Annotated[
     float | None,
     typer.Option(
-        help="What may be lost: points of top1, top5, balanced and agreement; percent of what the dense model has in mse "
-        "and cosine; of a metric of your own its own unit."
+        help="What may be lost: points of top1, top5, balanced and agreement; percent of what the dense model has in "
+        "mse and cosine; of a metric of your own its own unit."
     ),
 ]
 Evaluations = Annotated[int | None, typer.Option(help="Times the model may be evaluated to choose plans; default 400.")]
