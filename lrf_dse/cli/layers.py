@@ -10,7 +10,7 @@ import typer
 from lrf_dse.cli.show import number, print_json, print_line, print_table
 
 if TYPE_CHECKING:
-    from lrf_dse.report.info import ModelFacts
+    from lrf_dse.report.facts import ModelFacts
 
 
 def command(

@@ -10,7 +10,7 @@ from lrf_dse.models.data import Dataset
 from lrf_dse.models.model import Model, TensorSpec
 from lrf_dse.pipeline.quality import Judge
 from lrf_dse.plan.search import Search
-from lrf_dse.report.info import (
+from lrf_dse.report.facts import (
     DataFacts,
     LayerFacts,
     LayerFunnel,

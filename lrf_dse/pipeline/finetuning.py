@@ -27,7 +27,7 @@ from lrf_dse.pipeline.context import Exploration
 from lrf_dse.pipeline.keys import finetuning_key
 from lrf_dse.pipeline.quality import judged_fields
 from lrf_dse.pipeline.run import weights_path
-from lrf_dse.report.info import FineTuningFacts
+from lrf_dse.report.facts import FineTuningFacts
 from lrf_dse.report.write import write_atomic
 from lrf_dse.schema import Accuracy, Candidate, FineTuning, Plan
 

@@ -14,7 +14,7 @@ from lrf_dse.pipeline.kernels import default_schedules, kernel_sources
 from lrf_dse.pipeline.keys import space_key, timing_key
 from lrf_dse.pipeline.methods import Judged, judge_layers
 from lrf_dse.pipeline.timing import Outcome, Task, layer_program
-from lrf_dse.report.info import CandidateResult
+from lrf_dse.report.facts import CandidateResult
 from lrf_dse.schema import Candidate, Failure, FcLayer, Measurement, dense_candidate
 from lrf_dse.tt.spectra import layer_spectra
 

@@ -30,7 +30,7 @@ from lrf_dse.pipeline.timing import Outcome, Task
 from lrf_dse.plan.choice import choose, latency_of, latency_unit, why_dense
 from lrf_dse.plan.search import Search, search
 from lrf_dse.plan.select import Combination, LayerOption, finalists
-from lrf_dse.report.info import CandidateResult, FailedPlan
+from lrf_dse.report.facts import CandidateResult, FailedPlan
 from lrf_dse.runners.job import Array
 from lrf_dse.schema import Candidate, Failure, Measurement, Plan
 from lrf_dse.target import Target

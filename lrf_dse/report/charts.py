@@ -11,7 +11,8 @@ from typing import Literal
 
 from lrf_dse.plan.front import non_dominated
 from lrf_dse.report.axis import Axis, Unit, error_axis, make_axis
-from lrf_dse.report.info import DataFacts, PlanRow, ReportInfo
+from lrf_dse.report.facts import DataFacts
+from lrf_dse.report.info import PlanRow, ReportInfo
 
 LOG_SPAN = 6.0
 """A horizontal axis whose values span more than this factor is logarithmic."""

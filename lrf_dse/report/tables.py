@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from lrf_dse.report.info import CandidateResult, PlanRow, ReportInfo, target_figures
+from lrf_dse.report.facts import CandidateResult
+from lrf_dse.report.info import PlanRow, ReportInfo, target_figures
 from lrf_dse.schema import Plan
 
 SUMMARY_VERSION = 1

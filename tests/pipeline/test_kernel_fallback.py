@@ -21,7 +21,7 @@ from lrf_dse.pipeline.quality import Judge
 from lrf_dse.pipeline.settings import ExploreSettings
 from lrf_dse.pipeline.timing import Bench, Outcome, Task, build_and_run, layer_program
 from lrf_dse.plan.select import Combination, LayerOption
-from lrf_dse.report.info import CandidateResult
+from lrf_dse.report.facts import CandidateResult
 from lrf_dse.schema import Candidate, Failure, Measurement, TTShape, dense_candidate
 from lrf_dse.store import Store
 from lrf_dse.target import load_target

@@ -11,16 +11,16 @@ import pytest
 
 from lrf_dse.cost.prune import FunnelStep
 from lrf_dse.plan.choice import Budgets
-from lrf_dse.report.info import (
+from lrf_dse.report.facts import (
     CandidateResult,
     DataFacts,
     FailedPlan,
     LayerFacts,
     LayerFunnel,
     ModelFacts,
-    ReportInfo,
     TensorFacts,
 )
+from lrf_dse.report.info import ReportInfo
 from lrf_dse.report.write import write_report
 from lrf_dse.schema import Candidate, Estimate, Failure, FcLayer, Measurement, Plan, TTShape, dense_candidate
 from lrf_dse.target import load_target
