@@ -135,7 +135,8 @@ def _excesses(plan: Plan, budgets: Budgets) -> list[Excess]:
 def _worst(plan: Plan, budgets: Budgets) -> tuple[float, str]:
     """The largest relative excess of a plan, and its sentence."""
     name, value, limit, excess = max(_excesses(plan, budgets), key=lambda item: item[3])
-    found = "an unknown one: give --data" if value is None else f"{value:,.10g}"
+    digits = 4 if name == "max_drop" else 15  # bytes are counted
+    found = "an unknown one: give --data" if value is None else f"{value:,.{digits}g}"
     return excess, f"{name} is {limit:,.10g}, the plan has {found}"
 
 

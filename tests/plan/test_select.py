@@ -176,6 +176,11 @@ def test_no_plan_within_the_budgets(pick: str, budgets: Budgets, words: tuple[st
     [
         (PLANS[:1], Budgets(max_drop=1.0), "no factorised plan came of the search"),
         (PLANS, Budgets(max_drop=0.1), "nearest is p1: max_drop is 0.1, the plan has 0.3"),
+        (
+            [PLANS[0], replace(PLANS[1], drop_points=6.527777778)],
+            Budgets(max_drop=1.0),
+            "nearest is p1: max_drop is 1, the plan has 6.528",
+        ),
         (PLANS, Budgets(max_drop=1.0), "such as p1, are not faster"),
     ],
 )
