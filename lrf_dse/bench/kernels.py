@@ -45,8 +45,8 @@ OUR_COLUMNS = ("ours", "dense_packed")
 Progress = Callable[[str, int, int], None]
 
 
-FULL_FLOPS = 8_000_000
-"""Up to here every variant is tried; beyond, in each contraction, those that were best on smaller rows of the kind."""
+FULL_FLOPS = 1_000_000
+"""Up to here every variant is tried; beyond, in each contraction, those that did best on smaller rows of the kind."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ def _measure(task: _Task, runs: KernelRuns, folder: Path, likely: Mapping[str, S
 
 
 def _likely_variants(rows: Mapping[_Task, KernelRow]) -> dict[str, dict[str, tuple[str, ...]]]:
-    """For each kind and column the variants by how near they came to the best, on the rows measured so far."""
+    """For each kind and column the variants to try first, by the rows measured so far."""
     return {
         kind: {
             name: ranked_variants([row.columns[name] for task, row in rows.items() if task.kind == kind])

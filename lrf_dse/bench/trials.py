@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 
@@ -59,19 +59,34 @@ class ColumnResult:
 
 
 def ranked_variants(results: Iterable[ColumnResult]) -> tuple[str, ...]:
-    """The variants of a column by how near their best trial came to the best one, on the mean over `results`.
+    """The variants of a column such that the best of the first n is near the best of all, on the mean over `results`.
 
-    A variant that failed on one of them counts there as slow as the slowest.
+    Each next one is that which adds most: variants that win alike do not crowd out one that wins elsewhere. One that
+    failed counts as slow as the slowest.
     """
-    results = [result for result in results if result.best]
-    factors: dict[str, list[float]] = {}
+    behind = _behind_best([result for result in results if result.best])
+    ranked: list[str] = []
+    reached = [math.inf] * max(map(len, behind.values()), default=0)
+    while remaining := behind.keys() - set(ranked):
+        best = min(remaining, key=lambda v: (fmean(map(min, behind[v], reached)), fmean(behind[v]), v))
+        reached = list(map(min, behind[best], reached))
+        ranked.append(best)
+    return tuple(ranked)
+
+
+def _behind_best(results: Sequence[ColumnResult]) -> dict[str, list[float]]:
+    """For every variant the logarithms of its best trial over the best of all, one a result."""
+    names = {trial.variant for result in results for trial in result.trials}
+    behind: dict[str, list[float]] = {name: [] for name in sorted(names)}
     for result in results:
-        figures = {trial.name: trial.cycles for trial in result.trials if trial.cycles is not None}
+        figures: dict[str, float] = {}
+        for trial in result.trials:
+            if trial.cycles is not None:
+                figures[trial.variant] = min(trial.cycles, figures.get(trial.variant, math.inf))
         fastest, slowest = min(figures.values()), max(figures.values())
-        for variant in {trial.variant for trial in result.trials}:
-            own = [figures[trial.name] for trial in result.trials if trial.variant == variant and trial.name in figures]
-            factors.setdefault(variant, []).append(math.log(min(own, default=slowest) / fastest))
-    return tuple(sorted(factors, key=lambda variant: (fmean(factors[variant]), variant)))
+        for name, logs in behind.items():
+            logs.append(math.log(figures.get(name, slowest) / fastest))
+    return behind
 
 
 def figure_of(outcome: Outcome) -> float | None:

@@ -31,6 +31,11 @@ def test_a_variant_counts_by_its_best_group() -> None:
     assert ranked_variants(results) == ("a", "b", "c")
 
 
+def test_what_wins_elsewhere_comes_before_another_of_the_same_kind() -> None:
+    results = [column(g__a=100, g__like_a=101, g__other=300), column(g__a=200, g__like_a=201, g__other=100)]
+    assert ranked_variants(results) == ("a", "other", "like_a")
+
+
 def test_nothing_is_ranked_where_all_failed() -> None:
     assert ranked_variants([column(g__a=None)]) == ()
 
