@@ -34,7 +34,10 @@ from lrf_dse.store import Store
 from lrf_dse.target import Target
 
 SWEPT, MOST_SWEPT = 1.25, 3
-"""The best variants within this factor of the best one are run under every switch of the timing model: each may win."""
+"""The best variants within this factor of the best one are run under every switch of the timing model: each may win.
+
+Where only likely variants were tried, the best one alone is.
+"""
 
 HOPELESS, PATIENCE_S = 20.0, 60.0
 """A run is stopped after the patience, and the time of this many times the instructions of the column's leanest."""
@@ -83,7 +86,7 @@ class KernelRuns:
         for group in groups:
             figures = column.try_group(group, ranked)
             ranked = ranked or sorted(figures, key=figures.__getitem__)
-        result = column.result()
+        result = column.result(swept=1 if likely else MOST_SWEPT)
         shutil.rmtree(folder, ignore_errors=True)
         return result
 
@@ -188,15 +191,15 @@ class _Column:
                 figures[variant.name] = figure
         return figures
 
-    def result(self) -> ColumnResult:
-        """All trials, the best ones under every model; programs that are not needed for it are removed before."""
+    def result(self, *, swept: int) -> ColumnResult:
+        """All trials; of those near the best one, the programs of the `swept` best under every model."""
         figures = {key: figure for key, outcome in self._outcomes.items() if (figure := figure_of(outcome)) is not None}
         limit = SWEPT * min(figures.values(), default=0)
         best = [key for key in sorted(figures, key=figures.__getitem__) if figures[key] <= limit]
-        swept = self._of_other_programs(best)[:MOST_SWEPT]
+        chosen = self._of_other_programs(best)[:swept]
         return ColumnResult(
             tuple(
-                Trial(key, outcome, self._sweep(key, outcome) if key in swept else {})
+                Trial(key, outcome, self._sweep(key, outcome) if key in chosen else {})
                 for key, outcome in self._outcomes.items()
             )
         )
