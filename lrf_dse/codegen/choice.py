@@ -13,15 +13,15 @@ from lrf_dse.codegen.packing import blocks
 from lrf_dse.codegen.schedule import KernelSchedule, StageSchedule, VectorAxis
 from lrf_dse.codegen.spec import KernelSpec
 from lrf_dse.codegen.stages import Stage, contraction_orders, core_merges, merged_shapes, stages_of
+from lrf_dse.codegen.traffic import level_rate
 from lrf_dse.cost.counts import FP32_BYTES
 from lrf_dse.target import Target
 
 _CONTRACTIONS = 2
-"""Orders, of the cores as they are or merged, that are looked at: the fewest multiply-adds first."""
-_FAR, _FAR_SAVING = 2.0, 2 / 3
-"""Merged cores beyond the L2 are looked at up to so many times its size, where they have at most so many of the
-multiply-adds of the cores as they are. The closed form does not foresee what memory costs then: 1.8 times with 0.64
-gained a third (2048x1000 d=3 r16), 2.1 with 0.89 (768x3072) and 3.5 with 0.64 (4096x1000) lost more than half."""
+"""Orders, of the cores as they are or merged, that are looked at: those with the lowest bounds."""
+_FAR_SAVING = 0.9
+"""Merged cores that do not stay in the L2 are looked at if their bound is so many times that of the cores as they are:
+less is not worth the memory that they take, and take from other cores of the chip."""
 _SCALAR_BLOCK = 4
 """Sums at a time in plain C."""
 _BLOCKS = {1: (6, 8, 12, 20), 2: (5, 6, 8, 12), 4: (3, 4, 5, 6), 8: (1, 2)}
@@ -52,32 +52,32 @@ def _cost(spec: KernelSpec, target: Target) -> Cost:
 
 
 def _contractions(spec: KernelSpec, target: Target) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
-    """Merges and orders that are looked at: those with fewest multiply-adds, and the cores as they are.
-
-    Merged cores are larger: where a layer of them does not stay in the L2, memory takes most of what they save.
-    """
+    """Merges and orders that are looked at: those with the lowest bounds, and the best of the cores as they are."""
     ranked = sorted(
-        (sum(stage.count.flops for stage in stages_of(shapes, order, batch=spec.batch)), max(merges), merges, order)
+        (*_bound(spec, merges, order, target), max(merges), merges, order)
         for merges in core_merges(len(spec.core_shapes))
-        for shapes in [merged_shapes(spec.core_shapes, merges)]
-        for order in contraction_orders(len(shapes))
+        for order in contraction_orders(len(merges))
     )
-    plain = next(way for way in ranked if way[1] == 1)
-
-    def is_worth_it(multiply_adds: int, largest: int, merges: tuple[int, ...], order: tuple[int, ...]) -> bool:
-        filled = 0.0 if largest == 1 else _caches_filled(spec, merges, order, target)
-        return filled <= 1 or (filled <= _FAR and multiply_adds <= _FAR_SAVING * plain[0])
-
-    worth = [way for way in ranked if is_worth_it(*way)]
-    return [way[2:] for way in dict.fromkeys([*worth[:_CONTRACTIONS], plain])]
+    plain = next(way for way in ranked if way[2] == 1)
+    worth = [way for way in ranked if way[2] == 1 or not way[1] or way[0] <= _FAR_SAVING * plain[0]]
+    return [way[3:] for way in dict.fromkeys([*worth[:_CONTRACTIONS], plain])]
 
 
-def _caches_filled(spec: KernelSpec, merges: tuple[int, ...], order: tuple[int, ...], target: Target) -> float:
-    """How many times the L2 all weights and the largest states take; 0 where no L2 is known. A batch goes by rows."""
+def _bound(spec: KernelSpec, merges: tuple[int, ...], order: tuple[int, ...], target: Target) -> tuple[float, bool]:
+    """Cycles that no schedule of this contraction can beat, or its FLOPs, and whether its weights come from memory.
+
+    Of every stage what takes longer: its multiply-adds or its weights. The states are those of one row, as a batch may
+    go by rows.
+    """
     counts = [stage.count for stage in stages_of(merged_shapes(spec.core_shapes, merges), order, batch=1)]
     used = sum(count.weight_bytes for count in counts) + max(c.state_in_bytes + c.state_out_bytes for c in counts)
     size = next((level.size_bytes for level in target.memory if level.level == "L2"), None)
-    return used / size if size else 0.0
+    far = size is not None and used > size
+    if target.core.fma_per_cycle is None:
+        return float(sum(count.flops for count in counts)), far
+    flops_per_cycle = 2 * target.core.fma_per_cycle.value
+    rate = level_rate(target, len(target.memory) - 1 if far else min(1, len(target.memory) - 1))
+    return sum(max(c.flops * spec.batch / flops_per_cycle, c.weight_bytes / rate) for c in counts), far
 
 
 def _of_contraction(

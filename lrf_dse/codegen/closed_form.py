@@ -55,8 +55,7 @@ def predicted_cycles(spec: KernelSpec, schedule: KernelSchedule, target: Target)
     cores = min(spec.threads, target.core.count)
     for stage, count in zip(plan.stages, calls, strict=True):
         tiles = sum(tiles * tile_cycles(tile, target) for tile, tiles in stage_tiles(stage, schedule.lanes))
-        moving, exposed = memory_cycles(plan, stage, schedule.lanes, target)
-        cycles += count * (max(tiles / cores, moving) + exposed)
+        cycles += count * memory_cycles(plan, stage, schedule.lanes, target).beside(tiles / cores)
     barrier = target.timing.barrier_cycles.value * len(plan.stages) if spec.threads > 1 else 0.0
     return cycles + barrier
 

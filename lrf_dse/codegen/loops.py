@@ -83,7 +83,7 @@ def _rows(plan: StagePlan, lanes: int, tiles: _Tiles) -> list[str]:
     for run in panel_runs(plan.panels, plan.how.panels):
         one_by_one = run.together == 1
         inner: list[str] = []
-        for grid in grids(plan):
+        for grid in grids(plan, lanes, run):
             tile = rows_tile(plan, lanes, run, grid)
             panels = run.together if one_by_one else run.together // tile.repeats
             called = grid.called(tile.repeats) if one_by_one else grid

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from itertools import product
 
 from lrf_dse.codegen.text import at, indented
-from lrf_dse.codegen.tile import Tile
+from lrf_dse.codegen.tile import ALIASED_BYTES, Tile
+from lrf_dse.codegen.tile_cost import hides_steps
 from lrf_dse.target import Target
 
 _DEFAULT_LEAD = 4
@@ -36,7 +37,7 @@ class Latencies:
     def of(tile: Tile, target: Target) -> Latencies:
         """The latencies of `target`, as far as the tile has as many multiply-adds and names for scalars."""
         lead = result = _DEFAULT_LEAD
-        store, hides_steps = 1, True
+        store = 1
         if target.timing:
             costs = target.timing.costs.cost
             index = tile.lmul.bit_length() - 1
@@ -44,9 +45,8 @@ class Latencies:
             lead = int(-(-costs["float_load"].latency[0] // fma.busy[index])) + 1
             result = int(-(-fma.latency[index] // fma.busy[index]))
             store = max(1, round(costs["v_store"].busy[index] / fma.busy[index]))
-            hides_steps = fma.latency[index] <= fma.busy[index] + costs["int_alu"].latency[0]
         most = min(tile.rows * min(tile.k, tile.buffers), tile.rows * tile.buffers - 1)
-        return Latencies(min(lead, most), result, store, hides_steps)
+        return Latencies(min(lead, most), result, store, hides_steps(tile.lmul, target))
 
 
 def sum_up(tile: Tile, latencies: Latencies) -> list[str]:
@@ -73,7 +73,22 @@ def _loop(tile: Tile, turns: int, latencies: Latencies) -> list[str]:
 
 
 def _turn(tile: Tile, latencies: Latencies) -> list[str]:
-    """One turn of the loop: after each multiply-add a scalar's load, and a vector's load or the step of a pointer."""
+    """One turn of the loop, its vectors loaded where a prefetcher tells them best from other loads."""
+    return min((_turn_with(tile, latencies, row) for row in range(tile.rows)), key=_aliases)
+
+
+def _aliases(lines: list[str]) -> int:
+    """How many loads stand ALIASED_BYTES from a vector's load, if every instruction takes four bytes."""
+    apart = ALIASED_BYTES // 4
+    return sum(
+        line.startswith("LOAD_VECTOR") and other.startswith("LOAD")
+        for number, line in enumerate(lines)
+        for other in (*lines[number % apart : number : apart], *lines[number + apart :: apart])
+    )
+
+
+def _turn_with(tile: Tile, latencies: Latencies, vector_row: int) -> list[str]:
+    """After each multiply-add a scalar's load, and a vector's load (in `vector_row`) or the step of a pointer."""
     passed = dict.fromkeys(tile.pointers, 0)
     waiting = list(tile.pointers)
     lines = []
@@ -81,7 +96,7 @@ def _turn(tile: Tile, latencies: Latencies) -> list[str]:
         later, later_row = divmod(step * tile.rows + row + latencies.lead, tile.rows)
         gone = passed[tile.pointer_of(later_row)]
         lines += [_multiply_add(tile, step, row), _load_scalar(tile, later, later_row, gone)]
-        if row == 0:
+        if row == vector_row:
             lines += [f"LOAD_VECTOR({tile.vector_register(step - 1)}, b{step - 1});"]
             waiting += [f"b{step - 1}"]
         elif waiting and latencies.hides_steps:
@@ -108,7 +123,7 @@ def _series(tile: Tile, body: list[str], passed: int, latencies: Latencies) -> l
     rest = sum(line.startswith("STORE") for line in _flat(last))
     one_tile = [
         "/* The last one loads itself again. */",
-        f"const float *next_a = a + (left ? {tile.next_scalars} : 0);",
+        f"const ptrdiff_t on = (left ? {tile.next_scalars} : 0) - {passed * tile.scalar_step};",
         f"const float *next_b = b + (left ? {tile.next_vectors} : 0);",
         *body,
         *_flat(last),
@@ -129,7 +144,7 @@ def _steps(tile: Tile, steps: range, lead: int, passed: int = 0) -> list[list[st
         group = [_multiply_add(tile, step, row)]
         later, later_row = divmod(step * tile.rows + row + lead, tile.rows)
         if (later, later_row) == (tile.k, 0) and end > tile.k:
-            group += [f"{name} = {at('next_a', ('', base, 1))};" for name, base in tile.pointers.items()]
+            group += [f"{name} += on;" for name in tile.pointers]
         if later < end:
             group += [_load_scalar(tile, later, later_row, tile.k if later >= tile.k else passed)]
         if row == 0 and step + tile.buffers <= end:

@@ -12,7 +12,9 @@ FEWEST_BUFFERS, MOST_BUFFERS = 2, 4
 MOST_POINTERS, POINTER_REACH = 8, 400
 """Pointers to scalars, and how many floats beyond one a scalar of the first step may lie: a load reaches 511."""
 LOOP_INSTRUCTIONS = 34
-"""Multiply-adds and loads that a loop should not exceed, so that no vector's load has another load 128 bytes away."""
+"""Multiply-adds and loads of a loop with the longer ring, at most."""
+ALIASED_BYTES = 128
+"""Loads so far apart may look like one stream to a prefetcher, which tells streams apart by the addresses of loads."""
 
 
 @dataclass(frozen=True)
@@ -91,12 +93,9 @@ class Tile:
         return MOST_BUFFERS if free >= MOST_BUFFERS and self._fits(MOST_BUFFERS) else FEWEST_BUFFERS
 
     @property
-    def is_short(self) -> bool:
-        """Whether a prefetcher can tell the streams of the loop apart, which it does by the addresses of their loads.
-
-        4096x4096 on X60: 80% of peak with four steps of four rows in 156 bytes, 92% with two of six in 120.
-        """
-        return self._fits(self.buffers)
+    def scalars_alias(self) -> bool:
+        """Whether a prefetcher takes some scalars' loads for one stream, as these are ALIASED_BYTES apart."""
+        return not self._fits(self.buffers)
 
     def _fits(self, buffers: int) -> bool:
         return buffers * (2 * self.rows + 1) <= LOOP_INSTRUCTIONS

@@ -23,7 +23,20 @@ def step_cycles(tile: Tile, target: Target) -> float:
     slots = 2 * tile.rows + 2 + 4 / tile.buffers
     fma = costs["v_float_fma"]
     bounds = tile.rows * fma.busy[index], costs["v_load"].busy[index], slots / _width(target), fma.latency[index]
-    return max(bounds) + LATE * slots
+    held_up = 0.0
+    if not hides_steps(tile.lmul, target):
+        # Once a turn, pointers and the branch take issue slots; those of two cycles are lost anyway (LATE).
+        held_up = max(0.0, (len(tile.pointers) + tile.buffers + 1) / _width(target) - 2) / tile.buffers
+    return max(bounds) + held_up + LATE * slots
+
+
+def hides_steps(lmul: int, target: Target) -> bool:
+    """Whether a pointer's step after a multiply-add ends before the next one does, so that nothing waits for it."""
+    if target.timing is None:
+        return True
+    costs, index = target.timing.costs.cost, lmul.bit_length() - 1
+    fma = costs["v_float_fma"]
+    return fma.latency[index] <= fma.busy[index] + costs["int_alu"].latency[0]
 
 
 def tile_cycles(tile: Tile, target: Target) -> float:

@@ -102,14 +102,18 @@ def panel_runs(panels: Sequence[Panel], together: int = 1) -> Iterator[PanelRun]
                 index, offset = index + count * size, offset + width * count * size
 
 
-def grids(plan: StagePlan) -> Iterator[Grid]:
-    """Blocks that cover all (batch, column) pairs, within one batch if it has enough columns."""
+def grids(plan: StagePlan, lanes: int, run: PanelRun) -> Iterator[Grid]:
+    """Blocks that cover all (batch, column) pairs for the panels of `run`, within one batch if it has enough columns.
+
+    Where vectors are shorter than those of the stage, as many more sums take the same registers.
+    """
+    block = plan.how.block * (plan.how.lmul * lanes // run.first.width)
     period = plan.bias_batches if plan.has_bias and plan.bias_batches > 1 else plan.batches
-    several = plan.columns < FEWEST_ROWS or 2 * plan.columns <= plan.how.block
+    several = plan.columns < FEWEST_ROWS or 2 * plan.columns <= block
     batch = 0
-    for batch_rows, batch_count in runs(blocks(period, max(1, plan.how.block // plan.columns if several else 1))):
+    for batch_rows, batch_count in runs(blocks(period, max(1, block // plan.columns if several else 1))):
         column = 0
-        for column_rows, column_count in runs(blocks(plan.columns, plan.how.block)):
+        for column_rows, column_count in runs(blocks(plan.columns, block)):
             periods = plan.batches // period
             yield Grid(batch, batch_rows, batch_count, column, column_rows, column_count, periods, period)
             column += column_rows * column_count
@@ -179,6 +183,6 @@ def stage_tiles(plan: StagePlan, lanes: int) -> Iterator[tuple[Tile, int]]:
                 tile = columns_tile(plan, lanes, chunk, run)
                 yield tile, plan.batches * plan.k_slices * chunk.count * run.count // tile.repeats
         else:
-            for grid in grids(plan):
+            for grid in grids(plan, lanes, run):
                 tile = rows_tile(plan, lanes, run, grid)
                 yield tile, plan.k_slices * run.count * run.together * grid.count // tile.repeats

@@ -1,13 +1,16 @@
 """Cycles that a stage's bytes take on their way to the first cache, estimated from what its loops read again and again.
 
-A simple model of two cache levels and memory: an operand that a loop reads again comes from the first cache if it takes
-at most half of it, else from the second; what is read for the first time comes from the second cache if all that the
-slice loop touches fits it, else from memory. Only ranks schedules; the timing plugin knows better.
+A simple model of two cache levels and memory. An operand that a loop reads again comes from the nearest cache of which
+it takes at most the share in USABLE, and so do states, which were written just before. Weights are read for the first
+time from the second cache if all that the slice loop touches fits it, else from memory. Where they pass by several
+times they arrive with the first pass alone, which may take longer for it than its arithmetic. Only ranks schedules; the
+timing plugin knows better.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import gcd
 
 from lrf_dse.codegen.plan import KernelPlan, StagePlan
 from lrf_dse.codegen.tile import Tile
@@ -17,15 +20,16 @@ from lrf_dse.cost.counts import FP32_BYTES
 from lrf_dse.target import Target
 from lrf_dse.target.timing import Timing
 
-USABLE = 0.5
-"""Share of the first cache that one operand may take and still be there when it is read again."""
+USABLE = 0.5, 0.75
+"""Share of the first and the second cache that one operand may take and still be there when it is read again."""
+STATES_USABLE = 0.5
+"""Share of the second cache that states may take and still be there from the stage before."""
 EXPOSED = 0.03
-"""Share of a stream's cycles that is waited for in a short loop, whose loads a prefetcher can tell apart, if vectors
-are loaded at least EARLY cycles before they are used."""
+"""Share of a stream's cycles that is waited for if vectors are loaded at least EARLY cycles before they are used."""
 EXPOSED_LATE = 0.1
 """The same where they are loaded later."""
-EXPOSED_LONG = 0.5
-"""The same in a loop of more instructions."""
+EXPOSED_SCALARS = 0.25
+"""The same of weights that are scalars, in a loop where some of their loads look alike to a prefetcher."""
 EARLY = 20
 STEPS_TO_TRUST = 3
 """Loads or stores at the same distance from each other until a prefetcher believes in it."""
@@ -33,36 +37,74 @@ STEPS_TO_TRUST = 3
 
 @dataclass(frozen=True)
 class Bytes:
-    """What one call of a stage moves: for the first time, and again from the second cache.
+    """What one call of a stage moves into the first cache: its weights, its states, and both again.
 
-    `scattered` is the part of what is written that no prefetcher foresees: one instruction writes here and there.
-    `streams` is how many tiles load their vectors from beyond the first cache.
+    The weights pass by `passes` times, `passing` of them before they do so again. `scattered` is the part of what is
+    written that no prefetcher foresees: one instruction writes here and there. `streams` is how many tiles load their
+    vectors from beyond the first cache.
     """
 
-    fresh: float
-    again: float
+    weights: float
+    weights_again: float
+    passes: int
+    passing: float
+    states: float
+    states_again: float
     scattered: float
     streams: int
 
 
-def memory_cycles(plan: KernelPlan, stage: StagePlan, lanes: int, target: Target) -> tuple[float, float]:
-    """Of one call: cycles that its bytes take at full bandwidth, and how many stay exposed beside the arithmetic."""
-    levels = target.memory
-    moved = stage_bytes(stage, lanes, (levels[0].size_bytes or 0) * USABLE)
-    near = min(1, len(levels) - 1)
-    near_bytes = levels[near].size_bytes
-    level = near if near_bytes is None or working_set(plan, stage) <= near_bytes else len(levels) - 1
-    cycles = moved.fresh / level_rate(target, level) + moved.again / level_rate(target, near)
+@dataclass(frozen=True)
+class MemoryCycles:
+    """What the bytes of one call take at full bandwidth, and how many cycles stay exposed beside the arithmetic.
+
+    `first` is for the first pass over the weights, which is `share` of all passes, `others` for the rest.
+    """
+
+    share: float
+    first: float
+    others: float
+    exposed: float
+
+    def beside(self, arithmetic: float) -> float:
+        """The cycles of the call, whose instructions take `arithmetic`."""
+        first = max(self.share * arithmetic, self.first)
+        return first + max((1 - self.share) * arithmetic, self.others) + self.exposed
+
+
+def memory_cycles(plan: KernelPlan, stage: StagePlan, lanes: int, target: Target) -> MemoryCycles:
+    """Of one call."""
+    levels, far = target.memory, len(target.memory) - 1
+    near = min(1, far)
+    usable = [(level.size_bytes or 0) * share for level, share in zip(levels, USABLE, strict=False)]
+    moved = stage_bytes(stage, lanes, usable[0])
+
+    def rate(size: float, limit: float | None) -> float:
+        return level_rate(target, near if limit is None or size <= limit else far)
+
+    weights_rate = rate(working_set(plan, stage), levels[near].size_bytes)
+    states_rate = weights_rate
+    if FP32_BYTES * (stage.in_floats + stage.out_floats) <= STATES_USABLE * (levels[near].size_bytes or 0):
+        states_rate = level_rate(target, near)
+    share = 1 / moved.passes
+    states = (moved.states + moved.states_again) / states_rate
+    first = moved.weights / weights_rate + share * states
+    others = moved.weights_again / max(weights_rate, rate(moved.passing, usable[near])) + (1 - share) * states
     tile = max(stage_tiles(stage, lanes), key=lambda tile: tile[1] * tile[0].lmul)[0]
-    exposed = cycles * _exposed(tile, target)
+    # Memory is asked for early: what is waited for is the way from the second cache.
+    moving = moved.weights + moved.weights_again + moved.states + moved.states_again
+    exposed = moving / level_rate(target, near) * _exposed(tile, target)
+    if stage.how.vector == "columns" and tile.scalars_alias and moved.weights > usable[0]:
+        exposed += (moved.weights + moved.weights_again) / level_rate(target, near) * EXPOSED_SCALARS
     if target.timing is not None:
         exposed += moved.streams * _restart_cycles(tile, lanes, target.timing, step_cycles(tile, target))
-        if level > near:
-            # Lines that nobody asked for early come with their whole latency, a few at a time.
-            waited = target.timing.dram.latency_cycles.value / target.timing.outstanding_misses.value
-            line = waited - target.timing.line_bytes / level_rate(target, level)
+        exposed += _thrashing_cycles(stage, lanes, target.timing)
+        # Lines of memory that nobody asked for early come with their whole latency, a few at a time.
+        waited = target.timing.dram.latency_cycles.value / target.timing.outstanding_misses.value
+        if states_rate == level_rate(target, far):
+            line = waited - target.timing.line_bytes / states_rate
             exposed += moved.scattered / target.timing.line_bytes * max(0.0, line)
-    return cycles, exposed
+    return MemoryCycles(share, first, others, exposed)
 
 
 def _restart_cycles(tile: Tile, lanes: int, timing: Timing, step: float) -> float:
@@ -72,6 +114,25 @@ def _restart_cycles(tile: Tile, lanes: int, timing: Timing, step: float) -> floa
     asked_for = timing.prefetch.near_lines * timing.line_bytes / (FP32_BYTES * lanes * tile.lmul)
     steps = tile.buffers * max(0.0, STEPS_TO_TRUST + 1 - asked_for)
     return min(tile.k, steps) * max(0.0, timing.cache[1].latency_cycles.value - (tile.buffers - 1) * step)
+
+
+def _thrashing_cycles(stage: StagePlan, lanes: int, timing: Timing) -> float:
+    """What scalars wait for that push each other out of the first cache.
+
+    They do where their rows are so far apart that as many as a set has ways fall into the same sets: with 10 rows
+    16 KiB apart a stage on X60 took eleven times as long.
+    """
+    if stage.how.vector == "columns" or len(timing.cache) < 2:
+        return 0.0
+    near = timing.cache[0]
+    way = near.size_bytes // near.ways
+    places = way // gcd(FP32_BYTES * stage.in_step, way)
+    waits = 0.0
+    for tile, calls in stage_tiles(stage, lanes):
+        apart = len({offset // stage.in_step for offset in tile.scalars})
+        if -(-apart // places) >= near.ways:
+            waits += calls * tile.repeats * tile.k * tile.rows
+    return waits * timing.cache[1].latency_cycles.value
 
 
 def level_rate(target: Target, level: int) -> float:
@@ -86,8 +147,6 @@ def level_rate(target: Target, level: int) -> float:
 
 def _exposed(tile: Tile, target: Target) -> float:
     """Which share of its streams' cycles a tile waits for."""
-    if not tile.is_short:
-        return EXPOSED_LONG
     return EXPOSED if (tile.buffers - 1) * step_cycles(tile, target) >= EARLY else EXPOSED_LATE
 
 
@@ -109,16 +168,17 @@ def stage_bytes(stage: StagePlan, lanes: int, usable: float) -> Bytes:
     scattered = 0.0
     if stage.how.vector == "columns":
         # For every batch and vector of columns, all panels of A pass by.
-        passes = stage.batches * -(-stage.columns // (lanes * stage.how.lmul))
-        a_again = 0 if a <= usable else a * (passes - 1)
+        passes, passing = stage.batches * -(-stage.columns // (lanes * stage.how.lmul)), a
         s_again = 0 if vector <= usable else s * (len(stage.panels) - 1)
         streams = passes * (1 if vector <= usable else len(stage.panels))
     else:
         # For so many panels of A at a time, all of the state passes by.
-        together, blocks = stage.how.panels, -(-stage.batches * stage.columns // stage.how.block)
-        passes = len(stage.panels) if together > 1 and s / blocks > usable else -(-len(stage.panels) // together)
-        a_again = 0 if vector * together <= usable else a * (blocks - 1)
-        s_again = 0 if s <= usable else s * (passes - 1)
-        streams = len(stage.panels) * (blocks if a_again else 1)
-        scattered = out * min(1.0, STEPS_TO_TRUST / together) if blocks > 1 else 0.0
-    return Bytes(a + s + 2 * out, a_again + s_again + out_again, scattered, streams * stage.k_slices)
+        together, passes = stage.how.panels, -(-stage.batches * stage.columns // stage.how.block)
+        passing = vector * together
+        rounds = len(stage.panels) if together > 1 and s / passes > usable else -(-len(stage.panels) // together)
+        s_again = 0 if s <= usable else s * (rounds - 1)
+        streams = len(stage.panels) * (passes if passing > usable else 1)
+        scattered = out * min(1.0, STEPS_TO_TRUST / together) if passes > 1 else 0.0
+    a_again = 0 if passing <= usable else a * (passes - 1)
+    states = s + 2 * out, s_again + out_again
+    return Bytes(a, a_again, passes, passing, *states, scattered, streams * stage.k_slices)
