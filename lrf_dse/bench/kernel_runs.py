@@ -116,7 +116,7 @@ class KernelRuns:
             value: dict[str, object] = {"failure": to_json(built)}
         else:
             value = {"sha256": built.sha256}
-        if not (isinstance(built, Failure) and "did not finish" in built.reason):  # a busy machine is no property
+        if not _stopped(built):
             self._store.put(key, "kernel-program", value, context={"row": data.case.name, "column": name})
         return built
 
@@ -235,6 +235,11 @@ class _Column:
             if (figure := figure_of(found)) is not None:
                 figures[model] = figure
         return figures
+
+
+def _stopped(built: _Program | Failure) -> bool:
+    """Whether a compiler was stopped: a busy machine is no property of a variant. Packing has time for a hundred."""
+    return isinstance(built, Failure) and "did not finish" in built.reason and "packing" not in built.reason
 
 
 def _sources_digest() -> str:
