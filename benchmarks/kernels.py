@@ -1,9 +1,9 @@
 """TT kernels against every compiler on the same compressed layers: goals, and the tables of docs/kernels.md.
 
-    .venv/bin/python benchmarks/kernels.py [--set quick|paper|FILE] [--work FOLDER] [--docs]
+    .venv/bin/python benchmarks/kernels.py [--set quick|paper|FILE] [--work FOLDER] [--ours-only] [--docs]
 
-The set "paper" takes hours on two cores; a second run goes on where the first one ended. --docs writes the tables, the
-plot and the JSON of docs/kernels.md.
+The set "paper" takes hours on two cores; a second run goes on where the first one ended, and with --ours-only measures
+our kernels alone. --docs writes the tables, the plot and the JSON of docs/kernels.md.
 """
 
 from __future__ import annotations
@@ -175,9 +175,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--set", default="quick")
     parser.add_argument("--work", type=Path, default=cache_dir() / "bench-kernels")
+    parser.add_argument("--ours-only", action="store_true")
     parser.add_argument("--docs", action="store_true")
     chosen = parser.parse_args()
-    report = run_benchmark(kernel_set(chosen.set), load_target("spacemit-k1"), chosen.work, jobs=2)
+    cases, target = kernel_set(chosen.set), load_target("spacemit-k1")
+    report = run_benchmark(cases, target, chosen.work, ours_only=chosen.ours_only, jobs=2)
     facts = report.to_json()
     if chosen.docs:
         write_docs(report, facts)

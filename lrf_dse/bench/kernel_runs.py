@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lrf_dse.bench.our_columns import OurKernel
+from lrf_dse.bench.our_columns import OurKernel, shipped
 from lrf_dse.bench.stage_cycles import StageFigures, measure_stages
 from lrf_dse.bench.trials import ColumnResult, Outcome, Trial, figure_of
 from lrf_dse.bench.variants import Group, Groups, LayerData, Variant
@@ -45,6 +45,7 @@ HOPELESS, PATIENCE_S = 20.0, 60.0
 TIMEOUT_S = 3600.0
 _SLOW_PER_S = 2e6  # instructions a second, of an emulator on a busy machine
 _STOPPED = "stopped"
+_UNKNOWN = Failure("records", "not measured")
 _GENERATORS = ("contractions", "graphs", "plain_loops", "variants", "iree_columns", "c_columns")
 _BUILDERS = (
     *("iree", "constants", "hal", "hal_operations", "schedule", "packing", "host", "host_objects", "linking"),
@@ -62,10 +63,16 @@ class _Program:
 
 
 class KernelRuns:
-    """Measures for `target` with `store` as memory; the tools' versions are read once."""
+    """Measures for `target` with `store` as memory; the tools' versions are read once.
 
-    def __init__(self, target: Target, store: Store, *, board: Board | None = None) -> None:
+    `columns` names those that are measured; of the others only what is recorded counts. None: all are.
+    """
+
+    def __init__(
+        self, target: Target, store: Store, *, board: Board | None = None, columns: Collection[str] | None = None
+    ) -> None:
         self.target, self.board = target, board
+        self._columns = columns
         self.models: Mapping[str, TimingSwitches] = sweep_of(target) if board is None else {}
         self._store = store
         tools = {"iree": iree_version(), "zig": zig_version(), "clang": clang_version(), "pluto": has_pluto()}
@@ -81,7 +88,8 @@ class KernelRuns:
         `likely` names variants, the best one first: where given, no group is tried in full. Programs are built in
         `folder`, which is removed.
         """
-        column = _Column(self, name, data, folder)
+        measured = self._columns is None or name in self._columns
+        column = _Column(self, name, data, folder if measured else None)
         ranked = list(likely)
         for group in groups:
             figures = column.try_group(group, ranked)
@@ -105,12 +113,14 @@ class KernelRuns:
             self._store.put(key, "kernel-stages", known, context={"row": kernel.data.case.name})
         return tuple(from_json(StageFigures, stage) for stage in known)
 
-    def program(self, name: str, variant: Variant, data: LayerData, folder: Path) -> _Program | Failure:
-        """The program of a variant: from the records by its hash, or built now."""
+    def program(self, name: str, variant: Variant, data: LayerData, folder: Path | None) -> _Program | Failure:
+        """The program of a variant: from the records by its hash, or built now where there is a folder."""
         key = self._program_key(name, variant, data)
         known = self._store.get(key)
         if known is not None:
             return from_json(Failure, known["failure"]) if "failure" in known else _Program(variant, **known, path=None)
+        if folder is None:
+            return _UNKNOWN
         built = self.build(variant, folder)
         if isinstance(built, Failure):
             value: dict[str, object] = {"failure": to_json(built)}
@@ -131,9 +141,9 @@ class KernelRuns:
             return Failure("build", str(error).replace(str(folder), "..."))
 
     def measure(
-        self, program: _Program, data: LayerData, folder: Path, *, switches: TimingSwitches, timeout_s: float
+        self, program: _Program, data: LayerData, folder: Path | None, *, switches: TimingSwitches, timeout_s: float
     ) -> Outcome:
-        """The outcome of a program under one model: from the records, or run now."""
+        """The outcome of a program under one model: from the records, or run now where there is a folder."""
         modelled = self.target.timing is not None and self.board is None
         model = model_text(self.target, switches=switches) if modelled else None
         layer = [*self._layer(data), data.dense]
@@ -141,6 +151,8 @@ class KernelRuns:
         known = self._store.get(key)
         if known is not None:
             return from_json(Outcome, known)  # type: ignore[no-any-return]
+        if folder is None:
+            return _UNKNOWN
         if program.path is None:
             rebuilt = self.build(program.variant, folder)
             if isinstance(rebuilt, Failure):
@@ -169,9 +181,9 @@ class KernelRuns:
 
 
 class _Column:
-    """The trials of one column on one row while they are made."""
+    """The trials of one column on one row while they are made; without a folder only those that are recorded."""
 
-    def __init__(self, runs: KernelRuns, name: str, data: LayerData, folder: Path) -> None:
+    def __init__(self, runs: KernelRuns, name: str, data: LayerData, folder: Path | None) -> None:
         self._runs, self._name, self._data, self._folder = runs, name, data, folder
         self._outcomes: dict[str, Outcome] = {}
         self._programs: dict[str, _Program] = {}
@@ -192,15 +204,18 @@ class _Column:
         return figures
 
     def result(self, *, swept: int) -> ColumnResult:
-        """All trials; of those near the best one, the programs of the `swept` best under every model."""
-        figures = {key: figure for key, outcome in self._outcomes.items() if (figure := figure_of(outcome)) is not None}
-        limit = SWEPT * min(figures.values(), default=0)
-        best = [key for key in sorted(figures, key=figures.__getitem__) if figures[key] <= limit]
-        chosen = self._of_other_programs(best)[:swept]
+        """All trials; the one that counts and those near it, `swept` programs at most, under every model."""
+        known = tuple(Trial(key, outcome) for key, outcome in self._outcomes.items() if outcome != _UNKNOWN)
+        counts = shipped(ColumnResult(known)).best
+        if counts is None:
+            return ColumnResult(known)
+        figures = {trial.name: trial.cycles for trial in known if trial.cycles is not None}
+        near = sorted((name for name in figures if figures[name] <= SWEPT * figures[counts.name]), key=figures.__getitem__)
+        chosen = self._of_other_programs([counts.name, *near])[:swept]
         return ColumnResult(
             tuple(
-                Trial(key, outcome, self._sweep(key, outcome) if key in chosen else {})
-                for key, outcome in self._outcomes.items()
+                replace(trial, sweep=self._sweep(trial.name, trial.outcome)) if trial.name in chosen else trial
+                for trial in known
             )
         )
 
@@ -212,7 +227,7 @@ class _Column:
         return list(first.values())
 
     def _try(self, key: str, variant: Variant) -> Outcome:
-        folder = self._folder / str(len(self._outcomes))
+        folder = self._folder and self._folder / str(len(self._outcomes))
         program = self._runs.program(self._name, variant, self._data, folder)
         if isinstance(program, Failure):
             return program
@@ -222,7 +237,7 @@ class _Column:
             self._leanest = min(self._leanest, outcome.instructions)
         return outcome
 
-    def _measure(self, program: _Program, folder: Path, switches: TimingSwitches) -> Outcome:
+    def _measure(self, program: _Program, folder: Path | None, switches: TimingSwitches) -> Outcome:
         timeout_s = min(TIMEOUT_S, PATIENCE_S + HOPELESS * TIMED_PASSES * self._leanest / _SLOW_PER_S)
         return self._runs.measure(program, self._data, folder, switches=switches, timeout_s=timeout_s)
 
@@ -230,7 +245,7 @@ class _Column:
         """Cycles under every switch; the same program is measured once, whatever it is called."""
         figures = {}
         for model, switches in self._runs.models.items():
-            folder = self._folder / "sweep"
+            folder = self._folder and self._folder / "sweep"
             found = outcome if switches == DEFAULT_SWITCHES else self._measure(self._programs[key], folder, switches)
             if (figure := figure_of(found)) is not None:
                 figures[model] = figure

@@ -61,6 +61,9 @@ def kernels(
     work: Annotated[
         Path | None, typer.Option("--work", help="Folder of the records that a second run goes on from.")
     ] = None,
+    ours_only: Annotated[
+        bool, typer.Option("--ours-only", help="Measure our kernels; of the others show what is recorded.")
+    ] = False,
     board: OptionalHost = None,
     jobs: Annotated[int, typer.Option(min=1, help="Rows that are measured at a time.")] = 2,
 ) -> None:
@@ -73,7 +76,8 @@ def kernels(
     chip, cases = load_target(target), sets.kernel_set(kernel_set)
     records = work or cache_dir() / "bench-kernels"
     with progress_bar(quiet=False) as progress:
-        report = run_benchmark(cases, chip, records, board=board_of(board, target), jobs=jobs, progress=progress)
+        host = board_of(board, target)
+        report = run_benchmark(cases, chip, records, board=host, ours_only=ours_only, jobs=jobs, progress=progress)
     facts = report.to_json()
     if out is not None:
         from lrf_dse.bench.kernel_page import write_pages

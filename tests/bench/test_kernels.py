@@ -142,3 +142,11 @@ def test_pluto_transforms_a_marked_nest(k1: Target, tmp_path: Path, monkeypatch:
         compile_with_pluto(source, k1, TunedMachine(k1.cc.tune), ())
     polycc.write_text('#!/bin/sh\nsed "s/= 0;/= 1;/" "$1" >"$3"\n')
     assert compile_with_pluto(source, k1, TunedMachine(k1.cc.tune), ()).name == "pluto.o"
+
+
+def test_of_baselines_only_what_is_recorded_counts(report: dict[str, Any], k1: Target, tmp_path: Path) -> None:
+    ours = benchmark.run_benchmark([CASE], k1, tmp_path, ours_only=True).to_json()
+    (row,), (full,) = ours["rows"], report["rows"]
+    assert row["columns"]["ours"]["cycles"] == full["columns"]["ours"]["cycles"]
+    assert all(not row["columns"][name]["trials"] for name in set(row["columns"]) - {"ours", "dense_packed"})
+    assert ours["geomean"]["iree_t3f"] is None
