@@ -210,7 +210,8 @@ class _Column:
         if counts is None:
             return ColumnResult(known)
         figures = {trial.name: trial.cycles for trial in known if trial.cycles is not None}
-        near = sorted((name for name in figures if figures[name] <= SWEPT * figures[counts.name]), key=figures.__getitem__)
+        limit = SWEPT * figures[counts.name]
+        near = sorted((name for name in figures if figures[name] <= limit), key=figures.__getitem__)
         chosen = self._of_other_programs([counts.name, *near])[:swept]
         return ColumnResult(
             tuple(
