@@ -20,15 +20,18 @@ def command(
 ) -> None:
     """Build, verify and write the bundle of one plan: model.onnx, model.vmfb, a static riscv64 program, manifest."""
     import lrf_dse
+    from lrf_dse.plan.choice import over_budget
 
-    folder = out or run / "bundle"
-    manifest = lrf_dse.export(lrf_dse.open_run(run), pick, folder)
+    folder, opened = out or run / "bundle", lrf_dse.open_run(run)
+    manifest = lrf_dse.export(opened, pick, folder)
     if as_json:
         print_json(manifest)
         return
     choices = ", ".join(f"{layer}: {label}" for layer, label in manifest["choices"].items())
     error = manifest["verified"]["max_rel_error"]
     print_line(f"plan {manifest['plan']} ({choices})")
+    if excess := over_budget(opened.plan(pick), opened.info.budgets):
+        print_line(f"it is over the run's budget: {excess}")
     print_line(f"verified under QEMU against onnxruntime: error {error:.1e} of max |y|")
     print_line(f"flash {manifest['flash_bytes']:,} bytes, RAM {manifest['ram_bytes']:,} bytes")
     print_line(f"bundle: {folder}")

@@ -83,8 +83,8 @@ def choose(plans: Sequence[Plan], pick: str, budgets: Budgets) -> Plan:
         raise UsageError(f"unknown pick {pick!r}: use one of {', '.join(PICKS)}, or a plan: {', '.join(by_id)}")
     admitted = [plan for plan in plans if budgets.admits(plan)]
     if pick in by_id and pick not in PICKS:
-        if not budgets.admits(by_id[pick]):
-            raise BudgetError(f"plan {pick} is over budget: {_worst(by_id[pick], budgets)[1]}")
+        if excess := over_budget(by_id[pick], budgets):
+            raise BudgetError(f"plan {pick} is over budget: {excess}")
         return by_id[pick]
     if not admitted:
         raise BudgetError(_no_plan_message(plans, budgets))
@@ -138,6 +138,11 @@ def _worst(plan: Plan, budgets: Budgets) -> tuple[float, str]:
     digits = 4 if name == "max_drop" else 15  # bytes are counted
     found = "an unknown one: give --data" if value is None else f"{value:,.{digits}g}"
     return excess, f"{name} is {limit:,.10g}, the plan has {found}"
+
+
+def over_budget(plan: Plan, budgets: Budgets) -> str | None:
+    """What `plan` exceeds most, in a sentence; None for one within the budgets."""
+    return None if budgets.admits(plan) else _worst(plan, budgets)[1]
 
 
 def why_dense(plans: Sequence[Plan], budgets: Budgets) -> str:

@@ -10,7 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lrf_dse.errors import BudgetError, UsageError
-from lrf_dse.plan.choice import Budgets, choose, latency_unit, loss_kind, plan_objectives, slower_than_dense, why_dense
+from lrf_dse.plan.choice import (
+    Budgets,
+    choose,
+    latency_unit,
+    loss_kind,
+    over_budget,
+    plan_objectives,
+    slower_than_dense,
+    why_dense,
+)
 from lrf_dse.plan.front import non_dominated
 from lrf_dse.plan.select import Combination, LayerOption, compose, finalists
 from lrf_dse.schema import Candidate, FcLayer, Plan, TTShape, dense_candidate
@@ -225,3 +234,11 @@ def test_dense_on_more_threads_makes_no_plan_slow() -> None:
     more = replace(one, id="p2", choices=(replace(one.choices[0], threads=2),))
     plans = [PLANS[0], two, one, more]
     assert [slower_than_dense(p, plans) for p in plans] == [False, False, False, True]
+
+
+def test_a_plan_over_budget_says_what_it_exceeds_most() -> None:
+    fast = PLANS[2]
+    assert over_budget(fast, Budgets()) is None
+    assert over_budget(fast, Budgets(max_drop=1.5)) is None
+    excess = over_budget(fast, Budgets(max_drop=1.0, max_flash_bytes=199_999))
+    assert excess == "max_drop is 1, the plan has 1.5"
