@@ -37,7 +37,13 @@ from lrf_dse.store import Store
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 METRICS = {"lenet300": "top1", "patches": "top1", "inpaint": "mse"}
-RATIOS = (2, 4, 8, 10, 16, 20, 32)
+RATIOS = {
+    "lenet300": (2, 4, 8, 10, 16, 20, 32),
+    "patches": (2, 4, 8, 10),
+    "inpaint": (2, 4, 8, 10, 20),
+}
+"""As far as a compressed model is of any use."""
+
 FINETUNED = {"lenet300": (8, 20, 32), "patches": (4, 8), "inpaint": (8, 20)}
 ALONE = 10
 """The ratio of the first layer of LeNet-300-100 alone."""
@@ -253,7 +259,7 @@ def trained(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--examples", nargs="+", choices=METRICS, default=list(METRICS))
-    parser.add_argument("--ratios", nargs="+", type=int, default=list(RATIOS))
+    parser.add_argument("--ratios", nargs="+", type=int)
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--work", type=Path, default=Path("reports/accuracy"))
     parser.add_argument("--out", type=Path, default=Path("reports/accuracy"))
@@ -262,7 +268,7 @@ def main() -> None:
     for name in arguments.examples:
         bench = bench_of(name, arguments.work)
         with few_blas_threads(bench.judge.compressor.model.fc_layers):
-            measure(bench, figures, arguments.ratios, arguments.epochs)
+            measure(bench, figures, arguments.ratios or RATIOS[name], arguments.epochs)
         write(figures, arguments.out)
     goals(figures)
 
