@@ -75,7 +75,7 @@ class KernelReport:
 
     def _row_json(self, row: KernelRow) -> dict[str, Any]:
         shape, layer = row.case.shape, row.case.layer
-        columns = {name: self._column_json(row, name) for name in COLUMN_ORDER if name in row.columns}
+        columns = {name: self._column_json(row, name) for name in COLUMN_ORDER if row.columns[name].trials}
         return {
             "name": row.case.name,
             "in": shape.in_features,
