@@ -254,7 +254,10 @@ class _Column:
 
 
 def _stopped(built: _Program | Failure) -> bool:
-    """Whether a compiler was stopped: a busy machine is no property of a variant. Packing has time for a hundred."""
+    """Whether a compiler was stopped, which a busy machine may cause: it says nothing of the variant.
+
+    Packing that was stopped does: it takes seconds, or longer than anybody waits.
+    """
     return isinstance(built, Failure) and "did not finish" in built.reason and "packing" not in built.reason
 
 
