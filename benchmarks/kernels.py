@@ -68,9 +68,10 @@ def goal_rows(report: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str, s
         found = report["switches"][model]["peak_fraction"]
         figure = "no such stage" if found is None else f"{100 * found:.0f} %"
         yield "share of the FMA peak, large stages in L2", model, f"{100 * goal:g} %", figure, _met(found, goal)
-    beaten = [row for row in report["rows"] if not set(row["slower_than"]) - {"dense"}]
-    count = f"{len(beaten)} of {len(report['rows'])}"
-    verdict = "met" if len(beaten) == len(report["rows"]) else "MISSED"
+    compared = [row for row in report["rows"] if any(row["ratios"][n] for n in row["ratios"].keys() - {"dense"})]
+    beaten = [row for row in compared if not set(row["slower_than"]) - {"dense"}]
+    count = f"{len(beaten)} of {len(compared)}"
+    verdict = "met" if len(beaten) == len(report["rows"]) else "MISSED" if len(beaten) < len(compared) else "so far"
     yield "rows never slower than columns 1 to 4", AS_IT_IS, "all", count, verdict
 
 
