@@ -29,7 +29,7 @@ from lrf_dse.tt.svd import NEED_MOMENT, get_decomposer
 if TYPE_CHECKING:
     import onnx
 
-METHODS_VERSION = 2
+METHODS_VERSION = 3
 """To be raised whenever a method's cores change for the same weights, data and seed."""
 
 

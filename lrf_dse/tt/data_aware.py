@@ -10,8 +10,9 @@ fit is made again with them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from math import inf
+from math import inf, prod
 
 import numpy as np
 
@@ -51,7 +52,14 @@ A sweep that has begun is ended: at most 13 d products W C."""
 
 PRODUCT_WORK = 1e11
 """Operations of one product W C, at most, where rows stand for C (more than 8192 inputs): so many rows are taken. All
-2048 for 9216 x 1000, 660 for 9216 x 4096, 240 for 25088 x 4096. No ridge is searched for there."""
+2048 for 9216 x 1000, 660 for 9216 x 4096, 240 for 25088 x 4096."""
+
+ROW_RIDGES = (3.0, 1.0, *RIDGES)
+"""Ridges to choose from where rows stand for C: so few rows of so many inputs may be worth very little."""
+
+SLICE = 16
+"""There the ridge is chosen on a slice of W, every 16th index of its longest output mode: the best one depends on the
+rows, hardly on the outputs, and a trial costs a 16th."""
 
 
 @dataclass(frozen=True)
@@ -75,16 +83,17 @@ class WhitenedSvd:
         if is_full_rank(shape):
             return NumpyTtSvd(self.seed).decompose(weight, shape)
         scaled, exponent = _scaled(weight)
-        ridge = self.ridge if self.ridge is not None else self._chosen_ridge(scaled, shape, known)
+        ridge = self.ridge if self.ridge is not None else self.chosen_ridge(scaled, shape, known)
         return _unscaled(whitened_tt_svd(scaled, shape, known.with_held_out(), ridge, seed=self.seed), exponent)
 
-    def _chosen_ridge(self, scaled: FloatArray, shape: TTShape, moment: Moment) -> float:
+    def chosen_ridge(self, weight: FloatArray, shape: TTShape, moment: Moment) -> float:
+        """The ridge with the smallest error on held-out rows; `inf` is plain TT-SVD."""
         if not len(moment.held_out):
             return DEFAULT_RIDGE
         errors = {}
         for ridge in (inf, *(EXACT_RIDGES if whitening_is_exact(shape) else RIDGES)):
-            cores = whitened_tt_svd(scaled, shape, moment, ridge, seed=self.seed)
-            errors[ridge] = held_out_error(moment, scaled, matrix_of(cores))
+            cores = whitened_tt_svd(weight, shape, moment, ridge, seed=self.seed)
+            errors[ridge] = held_out_error(moment, weight, matrix_of(cores))
         return float(min(errors, key=errors.__getitem__))
 
 
@@ -113,28 +122,56 @@ class TtAls:
 
     def fit(self, weight: FloatArray, shape: TTShape, moment: Moment) -> Fit:
         """The final fit of W [out, in] (scaled to about 1) on all rows, from the best start known."""
+        if self.ridge is None and len(moment.held_out) and moment.second is None:
+            return self._fit_to_few_rows(weight, shape, moment)
         ridge = DEFAULT_RIDGE if self.ridge is None else self.ridge
         starts = [_plain(weight, shape, self.seed)]
         spent = 0.0
-        if self.ridge is None and len(moment.held_out) and moment.second is not None:
-            ridge, tried, spent = self._chosen_ridge(weight, shape, moment, starts[0])
+        if self.ridge is None and len(moment.held_out):
+            ridge, tried, spent = self._chosen_ridge(weight, shape, moment, starts[0], RIDGES)
             starts.append(tried)
-        most_rows = max(1, int(PRODUCT_WORK / (4 * weight.size)))
-        everything = moment.with_held_out().with_at_most(most_rows, seed=self.seed)
+        everything = self._affordable(moment.with_held_out(), weight)
         starts.append(whitened_tt_svd(weight, shape, everything, ridge, seed=self.seed))
         metric = metric_of(everything, ridge)
         start = _best_start(weight, metric, starts)
         return fit(weight, metric, start, sweeps=self.sweeps, work=MOST_WORK - spent)
 
+    def _fit_to_few_rows(self, weight: FloatArray, shape: TTShape, moment: Moment) -> Fit:
+        """The fit where rows stand for C, or its start where that is better on the rows held out.
+
+        However large the ridge, so few rows may mislead a fit: those held out stay so, and decide. The start has seen
+        every row, the fit as many as it can afford.
+        """
+        rows = self._affordable(moment, weight)
+        part, part_shape = slice_of_outputs(weight, shape)
+        plain = _plain(part, part_shape, self.seed)
+        ridge, _, spent = self._chosen_ridge(part, part_shape, rows, plain, ROW_RIDGES)
+        trust = WhitenedSvd(self.seed).chosen_ridge(part, part_shape, moment)  # its errors are other ones
+        starts = [whitened_tt_svd(weight, shape, moment, known, seed=self.seed) for known in (inf, trust)]
+        metric = metric_of(rows, ridge)
+        start = _best_start(weight, metric, starts)
+        fitted = fit(weight, metric, start, sweeps=self.sweeps, work=MOST_WORK - spent)
+        best = min(fitted.cores, *starts, key=lambda cores: held_out_error(moment, weight, matrix_of(cores)))
+        if best is fitted.cores:
+            return fitted
+        return Fit(best, (metric.squared(weight - matrix_of(best)),), fitted.work)
+
+    def _affordable(self, moment: Moment, weight: FloatArray) -> Moment:
+        """`moment` by at most so many rows that a product W C is within PRODUCT_WORK."""
+        return moment.with_at_most(max(1, int(PRODUCT_WORK / (4 * weight.size))), seed=self.seed)
+
     def _chosen_ridge(
-        self, weight: FloatArray, shape: TTShape, moment: Moment, plain: WideCores
+        self, weight: FloatArray, shape: TTShape, moment: Moment, plain: WideCores, ridges: Sequence[float]
     ) -> tuple[float, WideCores, float]:
-        """The ridge with the smallest error on held-out rows, its fit, and the work; it ends where the error turns."""
-        whitened = whitened_tt_svd(weight, shape, moment, RIDGES[0], seed=self.seed)
-        cores = _best_start(weight, metric_of(moment, RIDGES[0]), [plain, whitened])
+        """The ridge with the smallest error on held-out rows, its fit, and the work; it ends where the error turns.
+
+        `ridges` come largest first.
+        """
+        whitened = whitened_tt_svd(weight, shape, moment, ridges[0], seed=self.seed)
+        cores = _best_start(weight, metric_of(moment, ridges[0]), [plain, whitened])
         best: tuple[float, float, WideCores] | None = None
         spent = 0.0
-        for ridge in RIDGES:
+        for ridge in ridges:
             sweeps = FIRST_SWEEPS if best is None else TRIAL_SWEEPS
             metric = metric_of(moment, ridge)
             tried = fit(
@@ -154,6 +191,22 @@ class TtAls:
                 break
         assert best is not None
         return *best[1:], spent
+
+
+def slice_of_outputs(weight: FloatArray, shape: TTShape) -> tuple[FloatArray, TTShape]:
+    """W [out, in] at every SLICE-th index of its longest output mode, and the TT shape of that.
+
+    At every 8th, 4th, 2nd or all where a rank would reach its cap: a slice that any ridge fits exactly tells nothing.
+    """
+    k, step = int(np.argmax(shape.out_dims)), SLICE
+    blocks = weight.reshape(prod(shape.out_dims[:k]), shape.out_dims[k], -1)
+    while True:
+        part = blocks[:, ::step]
+        out_dims = (*shape.out_dims[:k], part.shape[1], *shape.out_dims[k + 1 :])
+        caps = rank_caps(out_dims, shape.in_dims)
+        if step == 1 or all(r < cap for r, cap in zip(shape.ranks[1:-1], caps, strict=True)):
+            return part.reshape(-1, shape.in_features), TTShape(out_dims, shape.in_dims, shape.ranks)
+        step //= 2
 
 
 def whitened_tt_svd(weight: FloatArray, shape: TTShape, moment: Moment, ridge: float, *, seed: int) -> WideCores:

@@ -10,7 +10,7 @@ from lrf_dse.tt import als_core, data_aware
 from lrf_dse.tt.als import fit, matrix_of
 from lrf_dse.tt.als_core import CoreProblem, solve_core
 from lrf_dse.tt.contraction import to_matrix
-from lrf_dse.tt.data_aware import TtAls, WhitenedSvd, whitened_tt_svd
+from lrf_dse.tt.data_aware import TtAls, WhitenedSvd, slice_of_outputs, whitened_tt_svd
 from lrf_dse.tt.moment import Metric, MomentSum, held_out_error, metric_of, moment_of
 from lrf_dse.tt.numpy_svd import NumpyTtSvd
 from tests import strategies
@@ -226,6 +226,35 @@ def test_few_rows_choose_a_larger_ridge_than_many():
     trusting = to_matrix(TtAls(ridge=1e-5).decompose(weight, shape, few))
     assert held_out_error(judge, weight, chosen) < 0.8 * held_out_error(judge, weight, trusting)
     assert np.linalg.norm(chosen) < 1.5 * np.linalg.norm(weight)
+
+
+def test_a_fit_that_a_few_rows_mislead_is_given_up_for_its_start():
+    """Independent inputs and 8 rows of them in the fit: no ridge makes sweeps worth while, whitening is."""
+    shape, weight = TTShape((16, 8), (20, 20), (1, 4, 1)), noise(128, 400).astype(np.float32)
+    rows = noise(700, 400, seed=7) / np.sqrt(1 + np.arange(400) / 4)
+    known = MomentSum(400, matrix_side=1, max_rows=8)
+    known.add(rows[:100])
+    known.hold_out(rows[100:200])
+    judge = moment_of(rows[:2], held_out=rows[200:])
+    als, trusting, whitened = (
+        held_out_error(judge, weight, to_matrix(decomposer.decompose(weight, shape, known.moment())))
+        for decomposer in (TtAls(), TtAls(ridge=1e-2), WhitenedSvd())
+    )
+    assert als < 1.02 * whitened
+    assert trusting > 1.1 * whitened
+    fitted = TtAls().fit(weight, shape, known.moment())
+    assert len(fitted.objectives) == 1 and fitted.work > 0
+
+
+@pytest.mark.parametrize(
+    ("rank", "rows"), [(5, [0, 16, 32, 33, 49, 65]), (6, [0, 8, 16, 24, 32, 33, 41, 49, 57, 65]), (8, range(66))]
+)
+def test_a_slice_of_the_outputs_has_no_rank_at_its_cap(rank, rows):
+    shape = TTShape((2, 33), (4, 2), (1, rank, 1))
+    weight = np.arange(66.0 * 8).reshape(66, 8)
+    part, part_shape = slice_of_outputs(weight, shape)
+    assert part_shape == TTShape((2, len(rows) // 2), (4, 2), shape.ranks)
+    np.testing.assert_array_equal(part, weight[list(rows)])
 
 
 def test_rows_that_mislead_are_not_followed():
