@@ -5,14 +5,17 @@ Dense is never dropped.
 
 A shape can be computed by IREE's kernel or by a generated one, and nobody knows yet which is faster. So it stays while
 either needs it: IREE's is judged by predicted cycles, the generated one by FLOPs. It runs near the roofline, which is
-FLOPs and bytes of parameters; its own closed form searches a schedule first, too long for a whole space.
+FLOPs and bytes of parameters; its own closed form searches a schedule first, too long for a whole space. A shape that
+no kernel can make faster than dense is of no use to anybody.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import combinations, pairwise
+from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +30,8 @@ from lrf_dse.tt.spectra import Spectra, error_bounds
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
+DimsPair = tuple[tuple[int, ...], tuple[int, ...]]
+"""Output modes and input modes."""
 
 
 @dataclass(frozen=True)
@@ -107,12 +112,13 @@ def prune(
     points = _all_points(layer, spectra, dims, caps, multiple)
     below = points[points.params < dense_parameters(layer)]
     bounded = below[below.errors < 1.0]
-    candidates = [_candidate(layer, bounded, dims, i) for i in range(len(bounded.ranks))]
+    fast = bounded[_may_beat_dense(bounded, dims, layer, target)]
+    candidates = [_candidate(layer, fast, dims, i) for i in range(len(fast.ranks))]
     cycles = _predicted(candidates, target)
-    latencies = [bounded.flops.astype(np.float64), *([] if cycles is None else [cycles])]
-    fronts = [non_dominated(latency, bounded.params, bounded.errors) for latency in latencies]
+    latencies = [fast.flops.astype(np.float64), *([] if cycles is None else [cycles])]
+    fronts = [non_dominated(latency, fast.params, fast.errors) for latency in latencies]
     front = np.unique(np.concatenate(fronts))
-    chosen = front[spread(bounded.params[front], [each[front] for each in (bounded.errors, *latencies)], top)]
+    chosen = front[spread(fast.params[front], [each[front] for each in (fast.errors, *latencies)], top)]
     latency = "FLOPs" if cycles is None else "latency, be it FLOPs or predicted cycles"
     steps = (
         ("whole space", whole, "every ordered shape pair with every uniform rank, and plain low rank"),
@@ -120,11 +126,12 @@ def prune(
         ("rank multiple", len(points.ranks), f"rank is not a multiple of {multiple}"),
         ("below dense", len(below.ranks), "not fewer parameters than dense"),
         ("bounded", len(bounded.ranks), "error bound of 100%: a layer of zeros promises as much, for nothing"),
+        ("faster", len(fast.ranks), "even at the FMA peak it takes longer than dense is predicted to take"),
         ("front", front.size, f"others are no worse in parameters, error bound and {latency}"),
         ("top", chosen.size, f"beyond the {top} that spread along the front"),
     )
     return PruneResult(
-        survivors=tuple(_ranked(candidates[i], bounded, i, cycles) for i in chosen.tolist()),
+        survivors=tuple(_ranked(candidates[i], fast, i, cycles) for i in chosen.tolist()),
         dense=RankedCandidate(dense, dense_parameters(layer), dense_flops(layer), 0.0, predicted_cycles(dense, target)),
         funnel=_funnel(steps),
     )
@@ -155,7 +162,7 @@ def non_dominated(latency: FloatArray | IntArray, params: IntArray, errors: Floa
 def _all_points(
     layer: FcLayer,
     spectra: Spectra,
-    dims: Sequence[tuple[tuple[int, ...], tuple[int, ...]]],
+    dims: Sequence[DimsPair],
     caps: Sequence[int],
     multiple: int,
 ) -> _Points:
@@ -197,6 +204,32 @@ def _counts_by_rank(
     )
 
 
+def _may_beat_dense(points: _Points, dims: Sequence[DimsPair], layer: FcLayer, target: Target) -> NDArray[np.bool_]:
+    """Whether a point's FLOPs, neighbouring cores merged as is cheapest, leave it a chance against dense.
+
+    True wherever the target has no closed form: nobody knows how long dense takes.
+    """
+    dense, peak = predicted_cycles(dense_candidate(layer), target), target.core.fma_per_cycle
+    if dense is None or peak is None:
+        return np.ones(len(points.ranks), dtype=np.bool_)
+    most_flops = 2 * peak.value * dense
+    fits = np.asarray(points.flops <= most_flops)
+    for index in np.unique(points.dims[~fits]).tolist():
+        mine = np.flatnonzero((points.dims == index) & ~fits)
+        for merged in _mergings(*dims[index]):
+            fits[mine] |= _counts_by_rank(layer, *merged, points.ranks[mine])[1] <= most_flops
+    return fits
+
+
+def _mergings(out_dims: tuple[int, ...], in_dims: tuple[int, ...]) -> Iterator[DimsPair]:
+    """The dims that a kernel may compute with instead: neighbouring cores merged, to two at least."""
+    d = len(out_dims)
+    for count in range(1, d - 1):
+        for cuts in combinations(range(1, d), count):
+            groups = list(pairwise((0, *cuts, d)))
+            yield tuple(prod(out_dims[a:b]) for a, b in groups), tuple(prod(in_dims[a:b]) for a, b in groups)
+
+
 def _funnel(steps: Sequence[tuple[str, int, str]]) -> tuple[FunnelStep, ...]:
     before = [steps[0][1]] + [remaining for _, remaining, _ in steps]
     return tuple(
@@ -208,7 +241,7 @@ def _funnel(steps: Sequence[tuple[str, int, str]]) -> tuple[FunnelStep, ...]:
 def _candidate(
     layer: FcLayer,
     points: _Points,
-    dims: Sequence[tuple[tuple[int, ...], tuple[int, ...]]],
+    dims: Sequence[DimsPair],
     i: int,
 ) -> Candidate:
     out_dims, in_dims = dims[int(points.dims[i])]

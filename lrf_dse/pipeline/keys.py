@@ -25,7 +25,7 @@ from lrf_dse.target import Target
 
 _NONE: Mapping[str, str] = MappingProxyType({})
 
-SPACE_VERSION = 2
+SPACE_VERSION = 3
 """To be raised whenever enumeration, counts, bounds or pruning change what survives."""
 
 

@@ -10,7 +10,7 @@ from lrf_dse.cost import counts
 from lrf_dse.cost.closed_form import predicted_cycles
 from lrf_dse.cost.prune import non_dominated, prune
 from lrf_dse.cost.spread import spread
-from lrf_dse.schema import Candidate, FcLayer
+from lrf_dse.schema import Candidate, FcLayer, TTShape, dense_candidate
 from lrf_dse.target import load_target
 from lrf_dse.tt.shapes import enumerate_shapes, low_rank_dims, ordered_space_size, uniform_rank_cap
 from lrf_dse.tt.spectra import error_bound, layer_spectra
@@ -50,6 +50,26 @@ def test_a_hundred_thousand_points_take_a_second_or_two():
     assert 1000 < kept.size < 99_000
 
 
+def fewest_flops(shape, layer):
+    """By merging neighbours, two at a time, again and again, to two cores at least."""
+    own = counts.flops(shape, batch=layer.batch, bias=layer.has_bias)
+    if shape.d == 2:
+        return own
+    merged = []
+    for k in range(shape.d - 1):
+        out_dims, in_dims = (
+            (*dims[:k], dims[k] * dims[k + 1], *dims[k + 2 :]) for dims in (shape.out_dims, shape.in_dims)
+        )
+        merged.append(TTShape(out_dims, in_dims, shape.ranks[: k + 1] + shape.ranks[k + 2 :]))
+    return min(own, *(fewest_flops(each, layer) for each in merged))
+
+
+def flops_in_dense_time(layer, target):
+    """What the FMA peak does while the dense layer is predicted to run; anything where that is not predicted."""
+    cycles = predicted_cycles(dense_candidate(layer), target)
+    return np.inf if cycles is None else 2 * target.core.fma_per_cycle.value * cycles
+
+
 @settings(deadline=None, max_examples=60)
 @given(strategies.fc_layers(max_features=48), st.integers(1, 8), st.data())
 def test_the_funnel_by_brute_force(layer, multiple, data):
@@ -69,11 +89,12 @@ def test_the_funnel_by_brute_force(layer, multiple, data):
         )
         for s in below
     ]
-    bounded = [row for row in rows if row[3] < 1]
+    inside = [(shape, row) for shape, row in zip(below, rows, strict=True) if row[3] < 1]
+    bounded = [row for shape, row in inside if fewest_flops(shape, layer) <= flops_in_dense_time(layer, target)]
     remaining = [step.remaining for step in result.funnel]
     assert remaining[0] == ordered_space_size(*size) + uniform_rank_cap(*low_rank_dims(*size))
     assert remaining[1] == sum(1 for _ in enumerate_shapes(*size))
-    assert remaining[2:5] == [len(shapes), len(below), len(bounded)]
+    assert remaining[2:6] == [len(shapes), len(below), len(inside), len(bounded)]
     assert remaining[-1] == remaining[-2] == len(result.survivors)
     assert [s.removed for s in result.funnel] == [0, *(a - b for a, b in pairwise(remaining))]
     assert all((c.cycles is None) == (target is GENERIC) for c in (*result.survivors, result.dense))
@@ -110,6 +131,20 @@ def test_both_families_and_the_default_rank_multiple():
     assert len(shapes) == 24
     assert [c.params for c in result.survivors] == sorted(c.params for c in result.survivors)
     assert prune(layer, layer_spectra(weight), K1, top=24) == result
+
+
+def test_shapes_that_no_kernel_makes_faster_than_dense_are_left_out():
+    """A wide head with few inputs: a TT shape next to dense in size takes several times its FLOPs."""
+    layer = FcLayer("fc", 24, 660, 12, True)
+    weight = np.random.default_rng(0).standard_normal((660, 24)).astype(np.float32)
+    found, blind = (
+        prune(layer, layer_spectra(weight), target, top=10_000, rank_multiple=4) for target in (K1, GENERIC)
+    )
+    (removed,) = (step.removed for step in found.funnel if step.name == "faster")
+    assert removed > 100
+    limit = flops_in_dense_time(layer, K1)
+    assert all(fewest_flops(each.candidate.tt_shape, layer) <= limit for each in found.survivors)
+    assert any(fewest_flops(each.candidate.tt_shape, layer) > limit for each in blind.survivors)
 
 
 @pytest.mark.parametrize("size", [(7, 13), (1, 40), (40, 1), (1, 1), (3, 2)])
