@@ -55,8 +55,9 @@ allocation: of each layer's options the ones that together keep the parameters o
 biases) below 1/ratio, with the least error of outputs on calibration rows held out, layers weighed by what their errors
 do to the model's output. Fits see calibration.npz of the example only. A half of validation.npz decides whether later
 layers are corrected for what earlier ones lose, and whether hidden units are reordered; the other half, the test half,
-is what is shown. "selected" is what `explore` does: the family with the least drop on the validation half. Brackets
-are 95% intervals of the drop by a paired bootstrap.
+is what is shown. "selected" is what `explore` does: of everything at this ratio or above, what drops least on the
+validation half, where a gain counts as no drop, and then what has the least error. Brackets are 95% intervals of the
+drop by a paired bootstrap.
 
 ![Drop against ratio](accuracy.png)
 
@@ -99,8 +100,13 @@ def _drops(figures: Mapping[str, Sequence[Row]], name: str) -> str:
     cells = {(row["family"], row["asked"]): _drop(row) for row in rows}
     table = [[family, *(cells.get((family, r), "-") for r in ratios)] for family in ROWS]
     selected = {row["asked"]: row for row in figures["selected"] if row["example"] == name}
-    table.append(["**selected**", *(f"**{_drop(selected[r])}** ({selected[r]['family']})" for r in ratios)])
+    table.append(["**selected**", *(f"**{_drop(selected[r])}** ({_choice(selected[r])})" for r in ratios)])
     return markdown_table(["decomposer", *(f"x{r}" for r in ratios)], table)
+
+
+def _choice(row: Row) -> str:
+    """The family, and the ratio where that is another one than was asked for."""
+    return row["family"] if row["ratio"] < 1.25 * row["asked"] else f"{row['family']}, x{row['ratio']:.0f}"
 
 
 def _alone(rows: Sequence[Row]) -> str:
