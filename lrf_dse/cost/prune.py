@@ -91,12 +91,16 @@ def prune(
     rank_multiple: int | None = None,
     top: int = 16,
     max_rank: int = MAX_RANK,
+    by_kind: bool = False,
 ) -> PruneResult:
     """The `top` candidates of `layer` that spread along its fronts in latency, parameters and error, and the funnel.
 
     Latency is FLOPs, and where the target has a closed form predicted cycles too: a front each. Aligned TT shapes of
-    `depths` and plain low rank compete with each other. Ranks are multiples of `rank_multiple`, by default the target's
-    fp32 lanes. Raises ValueError where the spectra belong to another layer, or `top` or `rank_multiple` is below 1.
+    `depths` and plain low rank compete with each other, unless `by_kind`: then `top` are TT shapes, with half as many
+    of low rank beside them. Error bounds are of the weights alone; a fit that sees data may turn their order round (of
+    two, a TT shape with the worse bound and a third of the parameters was seen to lose less of a layer's outputs).
+    Ranks are multiples of `rank_multiple`, by default the target's fp32 lanes. Raises ValueError where the spectra
+    belong to another layer, or `top` or `rank_multiple` is below 1.
     """
     multiple = target.fp32_lanes if rank_multiple is None else rank_multiple
     sizes = (layer.out_features, layer.in_features)
@@ -116,9 +120,10 @@ def prune(
     candidates = [_candidate(layer, fast, dims, i) for i in range(len(fast.ranks))]
     cycles = _predicted(candidates, target)
     latencies = [fast.flops.astype(np.float64), *([] if cycles is None else [cycles])]
-    fronts = [non_dominated(latency, fast.params, fast.errors) for latency in latencies]
-    front = np.unique(np.concatenate(fronts))
-    chosen = front[spread(fast.params[front], [each[front] for each in (fast.errors, *latencies)], top)]
+    fronts = [_front(fast, latencies, kind) for kind in _kinds(candidates, by_kind=by_kind)]
+    most = [top, (top + 1) // 2] if by_kind else [top]
+    chosen = np.concatenate([_chosen(fast, latencies, *each) for each in zip(fronts, most, strict=True)])
+    chosen = chosen[np.argsort(fast.params[chosen], kind="stable")]
     latency = "FLOPs" if cycles is None else "latency, be it FLOPs or predicted cycles"
     steps = (
         ("whole space", whole, "every ordered shape pair with every uniform rank, and plain low rank"),
@@ -127,14 +132,37 @@ def prune(
         ("below dense", len(below.ranks), "not fewer parameters than dense"),
         ("bounded", len(bounded.ranks), "error bound of 100%: a layer of zeros promises as much, for nothing"),
         ("faster", len(fast.ranks), "even at the FMA peak it takes longer than dense is predicted to take"),
-        ("front", front.size, f"others are no worse in parameters, error bound and {latency}"),
-        ("top", chosen.size, f"beyond the {top} that spread along the front"),
+        (
+            "front",
+            sum(front.size for front in fronts),
+            f"others{' of the kind' * by_kind} are no worse in parameters, error bound and {latency}",
+        ),
+        ("top", chosen.size, f"beyond the {' and '.join(map(str, most))} that spread along the front"),
     )
     return PruneResult(
         survivors=tuple(_ranked(candidates[i], fast, i, cycles) for i in chosen.tolist()),
         dense=RankedCandidate(dense, dense_parameters(layer), dense_flops(layer), 0.0, predicted_cycles(dense, target)),
         funnel=_funnel(steps),
     )
+
+
+def _kinds(candidates: Sequence[Candidate], *, by_kind: bool) -> list[IntArray]:
+    """Indices of the candidates that compete: all, or TT shapes and plain low rank each for themselves."""
+    if not by_kind:
+        return [np.arange(len(candidates))]
+    low_rank = np.array([c.tt_shape is not None and c.tt_shape.is_low_rank for c in candidates], dtype=np.bool_)
+    return [np.flatnonzero(~low_rank), np.flatnonzero(low_rank)]
+
+
+def _front(points: _Points, latencies: Sequence[FloatArray], kind: IntArray) -> IntArray:
+    """Indices of the fronts of a kind, one for each latency."""
+    fronts = [non_dominated(latency[kind], points.params[kind], points.errors[kind]) for latency in latencies]
+    return kind[np.unique(np.concatenate(fronts))]
+
+
+def _chosen(points: _Points, latencies: Sequence[FloatArray], front: IntArray, top: int) -> IntArray:
+    """At most `top` of a front."""
+    return front[spread(points.params[front], [each[front] for each in (points.errors, *latencies)], top)]
 
 
 def non_dominated(latency: FloatArray | IntArray, params: IntArray, errors: FloatArray) -> IntArray:

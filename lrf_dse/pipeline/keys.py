@@ -110,7 +110,7 @@ def finetuning_key(weights: str, lessons: Dataset, recipe: Recipe, parts: Mappin
     )
 
 
-def space_key(model: Model, layer: FcLayer, target: Target, *, top: int, seed: int) -> str:
+def space_key(model: Model, layer: FcLayer, target: Target, *, top: int, seed: int, by_kind: bool) -> str:
     """Key of a layer's narrowed space. The weights decide it, and of the target its lanes and its closed form."""
     form = target.closed_form
     return content_key(
@@ -122,6 +122,7 @@ def space_key(model: Model, layer: FcLayer, target: Target, *, top: int, seed: i
         coefficients={builder: dict(fit.coefficients) for builder, fit in form.fits.items()} if form else None,
         top=top,
         seed=seed,
+        by_kind=by_kind,
         version=SPACE_VERSION,
     )
 

@@ -31,13 +31,13 @@ def narrow_spaces(x: Exploration) -> dict[FcLayer, PruneResult]:
 
 def _narrow(x: Exploration, layer: FcLayer) -> PruneResult:
     """From the records if they have it: the spectra of a large layer take minutes."""
-    settings = x.settings
-    key = space_key(x.model, layer, x.target, top=settings.top, seed=settings.seed)
+    settings, sees_data = x.settings, x.judge.compressor.calibration is not None
+    key = space_key(x.model, layer, x.target, top=settings.top, seed=settings.seed, by_kind=sees_data)
     known = x.store.get(key)
     if known is not None:
         return from_json(PruneResult, known)  # type: ignore[no-any-return]
     weight, _ = x.model.weights(layer.name)
-    found = prune(layer, layer_spectra(weight, seed=settings.seed), x.target, top=settings.top)
+    found = prune(layer, layer_spectra(weight, seed=settings.seed), x.target, top=settings.top, by_kind=sees_data)
     x.store.put(key, "space", to_json(found), context={"layer": layer.name})
     return found
 

@@ -147,6 +147,23 @@ def test_shapes_that_no_kernel_makes_faster_than_dense_are_left_out():
     assert any(fewest_flops(each.candidate.tt_shape, layer) > limit for each in blind.survivors)
 
 
+@pytest.mark.parametrize(("top", "kinds"), [(1, (1, 1)), (2, (2, 1)), (5, (5, 3)), (10_000, None)])
+def test_low_rank_comes_beside_tt_shapes_where_fits_see_data(top, kinds):
+    """Weights that plain low rank fits best of all: by the bounds alone every TT shape is dominated."""
+    layer = FcLayer("fc", 60, 48, 1, True)
+    rng = np.random.default_rng(0)
+    weight = (rng.standard_normal((48, 8)) @ rng.standard_normal((8, 60))).astype(np.float32)
+    spectra = layer_spectra(weight)
+    found, rivals = (prune(layer, spectra, K1, top=top, by_kind=by_kind) for by_kind in (True, False))
+    low_rank = [each.candidate.tt_shape.is_low_rank for each in found.survivors]
+    if kinds:
+        assert (low_rank.count(False), low_rank.count(True)) == kinds
+    else:  # every point of either front: between them they hold the common one
+        assert {each.candidate for each in rivals.survivors} < {each.candidate for each in found.survivors}
+    assert [each.params for each in found.survivors] == sorted(each.params for each in found.survivors)
+    assert "of the kind" in found.funnel[-2].reason
+
+
 @pytest.mark.parametrize("size", [(7, 13), (1, 40), (40, 1), (1, 1), (3, 2)])
 def test_nothing_below_dense_is_a_legal_result(size):
     layer = FcLayer("fc", size[1], size[0], 1, False)

@@ -195,7 +195,7 @@ def test_a_narrowed_space_follows_the_closed_form_but_not_its_words(tmp_path: Pa
     model = read_model(tiny_model(tmp_path))
 
     def key(target: Target) -> str:
-        return space_key(model, LAYER, target, top=4, seed=0)
+        return space_key(model, LAYER, target, top=4, seed=0, by_kind=False)
 
     def fitted_with(**changes: object) -> Target:
         assert TARGET.closed_form is not None
