@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from lrf_dse.cli.boards import OptionalHost, SshConfig, SshOption, SshPort, board_of
-from lrf_dse.cli.quality import Calibration, Data, Evaluations, Finetune, MaxDrop, MetricName, Train
+from lrf_dse.cli.quality import Calibration, Data, Evaluations, Finetune, MaxDrop, MetricName, Top, Train
 from lrf_dse.cli.show import (
     ProgressCallback,
     interval,
@@ -39,7 +39,7 @@ def command(
     max_drop: MaxDrop = None,
     max_bytes: Annotated[int | None, typer.Option(help="Flash budget: weights and code, in bytes.")] = None,
     max_ram: Annotated[int | None, typer.Option(help="RAM budget: buffers and stack, in bytes.")] = None,
-    top: Annotated[int | None, typer.Option(help="Factorised candidates measured for each layer.")] = None,
+    top: Top = None,
     evaluations: Evaluations = None,
     finetune: Finetune = 0,
     train: Train = None,

@@ -31,6 +31,10 @@ MaxDrop = Annotated[
         "mse and cosine; of a metric of your own its own unit."
     ),
 ]
+Top = Annotated[
+    int | None,
+    typer.Option(help="TT shapes measured for each layer; with data half as many of low rank beside them."),
+]
 Evaluations = Annotated[int | None, typer.Option(help="Times the model may be evaluated to choose plans; default 400.")]
 Finetune = Annotated[int, typer.Option(help="Epochs that every plan is trained for, toward the dense model.")]
 Train = Annotated[

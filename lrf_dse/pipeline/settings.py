@@ -25,11 +25,11 @@ class ExploreSettings:
     Fits see samples of `calibration`, or without it a part of `data` of their own. `metric` is a name of
     `models.metrics`, or module:function; without one the targets in `data` decide.
 
-    `top` TT candidates a layer are compiled and measured; `finalists` whole models are. `seed` decides the
-    split of the data and every random choice. `jobs` programs are built and run at a time. With a `board`, programs
-    are measured there; else under QEMU. Whole models are measured on each number of `threads`.
-    The validation part is evaluated at most about `evaluations` times before finalists stand. Then they are trained
-    for at most `finetune` epochs, on `train`, or without it on what fits see.
+    `top` TT candidates a layer are compiled and measured, with data half as many of plain low rank beside them;
+    `finalists` whole models are. `seed` decides the split of the data and every random choice. `jobs` programs are
+    built and run at a time. With a `board`, programs are measured there; else under QEMU. Whole models are measured on
+    each number of `threads`. The validation part is evaluated at most about `evaluations` times before finalists stand.
+    Then they are trained for at most `finetune` epochs, on `train`, or without it on what fits see.
 
     TT shapes are computed by each of the `kernels`, and the faster one stays; `tune` schedules of a finalist's
     generated kernel are measured, 1 being the closed form's choice.
