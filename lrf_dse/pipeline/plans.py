@@ -223,7 +223,9 @@ def choose_plan(x: Exploration, plans: Sequence[Plan]) -> tuple[str | None, str]
         return None, str(error)
     if limited and plan.is_dense:
         return plan.id, f"the fastest plan within the budgets: {why_dense(plans, budgets)}"
-    return plan.id, "the fastest plan within the budgets" if limited else "the knee of the front: no budget was given"
+    if limited:
+        return plan.id, "the fastest plan within the budgets, the smallest of those within 1 %"
+    return plan.id, "the knee of the front: no budget was given"
 
 
 def example_inputs(model: Model, data: Dataset | None, *, seed: int) -> tuple[Array, ...]:

@@ -18,6 +18,9 @@ LatencyUnit = Literal["microseconds", "cycles", "instructions"]
 LossKind = Literal["drop_points", "weight_error"]
 PICKS = ("fastest", "smallest", "knee")
 
+SAME_LATENCY = 1.01
+"""Plans within this factor of the fastest count as equally fast: where the code happens to lie moves cycles as much."""
+
 
 @dataclass(frozen=True)
 class Budgets:
@@ -73,10 +76,11 @@ def slower_than_dense(plan: Plan, plans: Sequence[Plan]) -> bool:
 def choose(plans: Sequence[Plan], pick: str, budgets: Budgets) -> Plan:
     """The plan that `pick` ("fastest", "smallest", "knee" or a plan's id) names among those within `budgets`.
 
-    Ties go to the plan better in latency, flash, loss and ram, then to the lower id; of equal knees to the lower id.
-    The knee is that of the admitted plans' front, where a loss counts against `max_drop`, or one point, if it is
-    smaller than that. Neither the fastest nor the knee is ever a plan slower than dense. Raises UsageError for an
-    unknown pick, BudgetError when no plan (or not the named one) is admitted.
+    The fastest is the smallest of those within SAME_LATENCY of it. Ties go to the plan better in latency, flash, loss
+    and ram, then to the lower id; of equal knees to the lower id. The knee is that of the admitted plans' front, where
+    a loss counts against `max_drop`, or one point, if it is smaller than that. Neither the fastest nor the knee is ever
+    a plan slower than dense. Raises UsageError for an unknown pick, BudgetError when no plan (or not the named one) is
+    admitted.
     """
     by_id = {plan.id: plan for plan in plans}
     if pick not in PICKS and pick not in by_id:
@@ -89,7 +93,7 @@ def choose(plans: Sequence[Plan], pick: str, budgets: Budgets) -> Plan:
     if not admitted:
         raise BudgetError(_no_plan_message(plans, budgets))
     if pick != "smallest":
-        smallest = min(admitted, key=_cost("smallest", latency_unit(plans), loss_kind(plans)))
+        smallest = min(admitted, key=_smallest(latency_unit(plans), loss_kind(plans)))
         admitted = [plan for plan in admitted if not slower_than_dense(plan, plans)]
         if not admitted:
             raise BudgetError(
@@ -99,17 +103,21 @@ def choose(plans: Sequence[Plan], pick: str, budgets: Budgets) -> Plan:
         floor = 1.0 if budgets.max_drop is None else budgets.max_drop
         ordered = sorted(admitted, key=lambda plan: plan.id)
         return ordered[knee(plan_objectives(ordered), floors=(0.0, 0.0, 0.0, floor))]
-    return min(admitted, key=_cost(pick, latency_unit(plans), loss_kind(plans)))
+    unit = latency_unit(plans)
+    if pick == "fastest":
+        limit = SAME_LATENCY * min(_known(latency_of(plan, unit)) for plan in admitted)
+        admitted = [plan for plan in admitted if _known(latency_of(plan, unit)) <= limit]
+    return min(admitted, key=_smallest(unit, loss_kind(plans)))
 
 
-def _cost(pick: str, unit: LatencyUnit, kind: LossKind) -> Callable[[Plan], tuple[float | str, ...]]:
-    def known(value: float | None) -> float:
-        return inf if value is None else value
+def _known(value: float | None) -> float:
+    return inf if value is None else value
 
+
+def _smallest(unit: LatencyUnit, kind: LossKind) -> Callable[[Plan], tuple[float | str, ...]]:
     def cost(plan: Plan) -> tuple[float | str, ...]:
-        latency, loss = known(latency_of(plan, unit)), known(loss_of(plan, kind))
-        first = latency if pick == "fastest" else plan.flash_bytes
-        return first, latency, plan.flash_bytes, loss, plan.ram_bytes, plan.id
+        latency, loss = _known(latency_of(plan, unit)), _known(loss_of(plan, kind))
+        return plan.flash_bytes, latency, loss, plan.ram_bytes, plan.id
 
     return cost
 

@@ -165,6 +165,14 @@ def test_choose(pick: str, budgets: Budgets, expected: str) -> None:
     assert choose(PLANS[::-1], pick, budgets).id == expected
 
 
+def test_of_equally_fast_plans_the_smallest_is_taken() -> None:
+    fastest, beside, behind = (plan(name, cycles, flash, 500, 0.0) for name, cycles, flash in (
+        ("p1", 200, 300_000), ("p2", 201.9, 200_000), ("p3", 202.1, 100_000),
+    ))  # fmt: skip
+    assert choose([PLANS[0], fastest, beside, behind], "fastest", Budgets()) == beside
+    assert choose([PLANS[0], fastest, behind], "fastest", Budgets()) == fastest
+
+
 @pytest.mark.parametrize(
     ("pick", "budgets", "words"),
     [
