@@ -108,7 +108,6 @@ def prune(
         raise ValueError(f"layer {layer.name} is {sizes}, its spectra {spectra.out_features, spectra.in_features}")
     if min(top, multiple, max_rank) < 1:
         raise ValueError(f"top, rank_multiple and max_rank must be >= 1, got {top}, {multiple}, {max_rank}")
-    dense = dense_candidate(layer)
     dims = list(explored_dims(*sizes, depths))
     caps = [uniform_rank_cap(*pair, max_rank) for pair in dims]
     whole = ordered_space_size(*sizes, depths=depths, max_rank=max_rank)
@@ -119,11 +118,9 @@ def prune(
     fast = bounded[_may_beat_dense(bounded, dims, layer, target)]
     candidates = [_candidate(layer, fast, dims, i) for i in range(len(fast.ranks))]
     cycles = _predicted(candidates, target)
-    latencies = [fast.flops.astype(np.float64), *([] if cycles is None else [cycles])]
-    fronts = [_front(fast, latencies, kind) for kind in _kinds(candidates, by_kind=by_kind)]
     most = [top, (top + 1) // 2] if by_kind else [top]
-    chosen = np.concatenate([_chosen(fast, latencies, *each) for each in zip(fronts, most, strict=True)])
-    chosen = chosen[np.argsort(fast.params[chosen], kind="stable")]
+    on_fronts, chosen = _spread_on_fronts(fast, cycles, _kinds(candidates, by_kind=by_kind), most)
+    rivals = "others of the kind" if by_kind else "others"
     latency = "FLOPs" if cycles is None else "latency, be it FLOPs or predicted cycles"
     steps = (
         ("whole space", whole, "every ordered shape pair with every uniform rank, and plain low rank"),
@@ -132,13 +129,10 @@ def prune(
         ("below dense", len(below.ranks), "not fewer parameters than dense"),
         ("bounded", len(bounded.ranks), "error bound of 100%: a layer of zeros promises as much, for nothing"),
         ("faster", len(fast.ranks), "even at the FMA peak it takes longer than dense is predicted to take"),
-        (
-            "front",
-            sum(front.size for front in fronts),
-            f"others{' of the kind' * by_kind} are no worse in parameters, error bound and {latency}",
-        ),
+        ("front", on_fronts, f"{rivals} are no worse in parameters, error bound and {latency}"),
         ("top", chosen.size, f"beyond the {' and '.join(map(str, most))} that spread along the front"),
     )
+    dense = dense_candidate(layer)
     return PruneResult(
         survivors=tuple(_ranked(candidates[i], fast, i, cycles) for i in chosen.tolist()),
         dense=RankedCandidate(dense, dense_parameters(layer), dense_flops(layer), 0.0, predicted_cycles(dense, target)),
@@ -154,15 +148,20 @@ def _kinds(candidates: Sequence[Candidate], *, by_kind: bool) -> list[IntArray]:
     return [np.flatnonzero(~low_rank), np.flatnonzero(low_rank)]
 
 
-def _front(points: _Points, latencies: Sequence[FloatArray], kind: IntArray) -> IntArray:
-    """Indices of the fronts of a kind, one for each latency."""
-    fronts = [non_dominated(latency[kind], points.params[kind], points.errors[kind]) for latency in latencies]
-    return kind[np.unique(np.concatenate(fronts))]
-
-
-def _chosen(points: _Points, latencies: Sequence[FloatArray], front: IntArray, top: int) -> IntArray:
-    """At most `top` of a front."""
-    return front[spread(points.params[front], [each[front] for each in (points.errors, *latencies)], top)]
+def _spread_on_fronts(
+    points: _Points, cycles: FloatArray | None, kinds: Sequence[IntArray], most: Sequence[int]
+) -> tuple[int, IntArray]:
+    """How many points are on the fronts of their kind, one for each latency; and at most `most` of each kind."""
+    latencies = [points.flops.astype(np.float64), *([] if cycles is None else [cycles])]
+    on_fronts, chosen = 0, []
+    for kind, top in zip(kinds, most, strict=True):
+        fronts = [non_dominated(latency[kind], points.params[kind], points.errors[kind]) for latency in latencies]
+        front = kind[np.unique(np.concatenate(fronts))]
+        losses = [loss[front] for loss in (points.errors, *latencies)]
+        chosen.append(front[spread(points.params[front], losses, top)])
+        on_fronts += front.size
+    found = np.concatenate(chosen)
+    return on_fronts, found[np.argsort(points.params[found], kind="stable")]
 
 
 def non_dominated(latency: FloatArray | IntArray, params: IntArray, errors: FloatArray) -> IntArray:
