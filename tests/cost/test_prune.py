@@ -164,11 +164,12 @@ def test_low_rank_comes_beside_tt_shapes_where_fits_see_data(top, kinds):
     assert "of the kind" in found.funnel[-2].reason
 
 
+@pytest.mark.parametrize("by_kind", [False, True])
 @pytest.mark.parametrize("size", [(7, 13), (1, 40), (40, 1), (1, 1), (3, 2)])
-def test_nothing_below_dense_is_a_legal_result(size):
+def test_nothing_below_dense_is_a_legal_result(size, by_kind):
     layer = FcLayer("fc", size[1], size[0], 1, False)
     weight = np.ones(size, dtype=np.float32)
-    result = prune(layer, layer_spectra(weight), K1)
+    result = prune(layer, layer_spectra(weight), K1, by_kind=by_kind)
     assert result.survivors == ()
     assert result.funnel[-1].remaining == 0
     assert result.dense.candidate.is_dense
