@@ -32,7 +32,7 @@ def test_the_funnel_only_narrows_and_adds_up(run: Run) -> None:
         for step in others:
             assert step.remaining == remaining - step.removed >= 0
             remaining = step.remaining
-        assert remaining <= TOP
+        assert remaining <= TOP + (TOP + 1) // 2  # with data, low rank beside the TT shapes
     assert run.info.funnel[0].steps[0].remaining > 100, "the whole space, counted"
 
 
@@ -126,7 +126,11 @@ def test_the_weights_of_every_plan_are_kept(run: Run) -> None:
     assert files == {plan.weights for plan in run.info.plans}
     for plan in run.info.plans:
         kept = load_weights(run.folder / "weights" / f"{plan.weights}.npz").replacements
-        assert set(kept) == {choice.layer.name for choice in plan.choices if not choice.is_dense}
+        compressed = {choice.layer.name for choice in plan.choices if not choice.is_dense}
+        if plan.sequential:  # dense layers behind a compressed one are corrected too
+            assert compressed <= set(kept) <= {choice.layer.name for choice in plan.choices}
+        else:
+            assert set(kept) == compressed
         for choice in plan.choices:
             if choice.tt_shape is not None:
                 cores = kept[choice.layer.name].cores
