@@ -121,6 +121,7 @@ def prune(
     most = [top, (top + 1) // 2] if by_kind else [top]
     on_fronts, chosen = _spread_on_fronts(fast, cycles, _kinds(candidates, by_kind=by_kind), most)
     rivals = "others of the kind" if by_kind else "others"
+    wanted = f"{most[0]} TT shapes and {most[1]} of low rank" if by_kind else str(top)
     latency = "FLOPs" if cycles is None else "latency, be it FLOPs or predicted cycles"
     steps = (
         ("whole space", whole, "every ordered shape pair with every uniform rank, and plain low rank"),
@@ -130,7 +131,7 @@ def prune(
         ("bounded", len(bounded.ranks), "error bound of 100%: a layer of zeros promises as much, for nothing"),
         ("faster", len(fast.ranks), "even at the FMA peak it takes longer than dense is predicted to take"),
         ("front", on_fronts, f"{rivals} are no worse in parameters, error bound and {latency}"),
-        ("top", chosen.size, f"beyond the {' and '.join(map(str, most))} that spread along the front"),
+        ("top", chosen.size, f"beyond the {wanted} that spread along the front"),
     )
     dense = dense_candidate(layer)
     return PruneResult(
