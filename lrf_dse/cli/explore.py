@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -24,9 +25,14 @@ from lrf_dse.cli.show import (
 from lrf_dse.errors import BudgetError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from lrf_dse.pipeline.run import Run
     from lrf_dse.report.info import PlanRow, ReportInfo
-    from lrf_dse.schema import Kernel
+    from lrf_dse.schema import Candidate, Kernel
+
+MOST_LAYERS = 4
+"""Layers that have a column each in the table of plans; the report shows all of them."""
 
 
 def command(
@@ -145,6 +151,7 @@ def show_result(info: ReportInfo) -> None:
 
 def _print_plans(info: ReportInfo) -> None:
     layers = [item.layer.name for item in info.model.layers]
+    layers = layers if len(layers) <= MOST_LAYERS else ["layers"]
     columns = ("plan", f">{info.latency_unit}", ">x dense", ">instructions", ">flash B", ">x dense", ">RAM B")
     quality: tuple[str, ...] = (">weight error",)
     if info.accuracy_known and info.data is not None:
@@ -205,8 +212,16 @@ def _plan_cells(info: ReportInfo, row: PlanRow) -> tuple[str, ...]:
         number(plan.ram_bytes),
         *quality,
         *([str(plan.threads)] if _threaded(info) else []),
-        *(choice.label_with_kernel for choice in plan.choices),
+        *choice_cells(plan.choices),
     )
+
+
+def choice_cells(choices: Sequence[Candidate]) -> tuple[str, ...]:
+    """A cell a layer; of more than MOST_LAYERS how many are of each kind: a terminal is not wide enough for them."""
+    if len(choices) <= MOST_LAYERS:
+        return tuple(choice.label_with_kernel for choice in choices)
+    kinds = Counter("dense" if c.tt_shape is None else "low rank" if c.tt_shape.is_low_rank else "TT" for c in choices)
+    return (", ".join(f"{count} {kind}" for kind, count in kinds.most_common()),)
 
 
 def _threaded(info: ReportInfo) -> bool:
