@@ -15,7 +15,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from hashlib import sha256
 from importlib import import_module
+from lzma import LZMAError
 from pathlib import Path
+from struct import error as StructError
+from tokenize import TokenError
 from typing import Any
 from zipfile import BadZipFile
 from zlib import error as ZlibError
@@ -30,9 +33,14 @@ Arrays = dict[str, NDArray[Any]]
 MOST_SAMPLES = 100_000
 """Samples that are taken of a function, which may yield for ever."""
 
-_DAMAGED = (BadZipFile, ZlibError, ValueError, EOFError, NotImplementedError, RuntimeError, MemoryError, KeyError)
-"""What numpy and zipfile raise for a file that is damaged or hostile: besides wrong bytes, an unknown compression, a
-password, a header that claims more than there is memory, a member that is listed and missing."""
+_BYTES = (BadZipFile, ZlibError, LZMAError, StructError, EOFError)
+"""What zipfile and its decompressors raise for wrong bytes."""
+
+_HEADER = (ValueError, SyntaxError, TokenError, TypeError, OverflowError)
+"""What numpy raises for a header that it cannot parse, which is Python's syntax, or for one that makes no sense."""
+
+_REFUSED = (NotImplementedError, RuntimeError, KeyError)
+"""An unknown compression, a password, a member that is listed and missing."""
 
 _USERS_OWN = (TypeError, ValueError, LookupError, ArithmeticError, RuntimeError, OSError, AssertionError)
 """What a function of the user's may raise by its own fault."""
@@ -146,7 +154,11 @@ def _reading(path: Path, wanted: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except _DAMAGED as error:
+    except MemoryError as error:
+        raise DataError(
+            f"{path}: claims more data than there is memory; give fewer samples, or write it again if it is small"
+        ) from error
+    except (*_BYTES, *_HEADER, *_REFUSED) as error:
         if "Object arrays" in str(error):
             raise DataError(
                 f"{path}: holds pickled Python objects, which could run code; refused: save plain numeric arrays"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +148,43 @@ def test_damage_is_refused(tmp_path: Path, fc: Model) -> None:
             load_data(path, fc)
         except DataError:
             continue
+
+
+def npy_with(header: bytes) -> bytes:
+    """A .npy file of 48 floats with that header."""
+    padded = header.ljust(117) + b"\n"
+    return b"\x93NUMPY\x01\x00" + len(padded).to_bytes(2, "little") + padded + values(8, 6).tobytes()
+
+
+@pytest.mark.parametrize(
+    ("header", "words"),
+    [
+        (b"{'descr': '<f4', 'fortran_order': False, 'shape': (8, 6, }", "not a valid .npy file"),  # no such Python
+        (b"{'descr': '<f4', 'fortran_order': False, 'shape': (8, 06), }", "not a valid .npy file"),
+        (b"{'descr': '<f4', 'fortran_order': False, 'shape': (8, 6", "not a valid .npy file"),  # it ends too early
+        (b"{'descr': '<f4', 'fortran_order': False, 'shape': (1 << 60, 6), }", "not a valid .npy file"),
+        (
+            b"{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000000, 100000), }",
+            "more data than there is memory",
+        ),
+    ],
+)
+def test_headers_that_numpy_cannot_read(tmp_path: Path, fc: Model, header: bytes, words: str) -> None:
+    (tmp_path / "x.npy").write_bytes(npy_with(header))
+    assert words in refusal(tmp_path, fc)
+
+
+def test_damage_inside_a_member_of_any_compression(tmp_path: Path, fc: Model) -> None:
+    inside = npy_with(b"{'descr': '<f4', 'fortran_order': False, 'shape': (8, 6), }")
+    path = tmp_path / "data.npz"
+    for method in (zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
+        with zipfile.ZipFile(path, "w", method) as archive:
+            archive.writestr("x.npy", inside)
+        assert load_data(path, fc).samples == 8
+        whole = path.read_bytes()
+        for at in range(60, 100):
+            path.write_bytes(whole[:at] + bytes([whole[at] ^ 0xFF]) + whole[at + 1 :])
+            refusal(path, fc)
 
 
 def test_pickled_arrays_are_refused_and_not_run(tmp_path: Path, fc: Model) -> None:
