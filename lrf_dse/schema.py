@@ -145,13 +145,18 @@ def dense_candidate(layer: FcLayer) -> Candidate:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What the cost model says of one inference. `cycles` is None where the target has no model."""
+    """What the cost model says of one inference.
+
+    `cycles` are expected of the candidate's kernel, by `source`; None (and "") where nothing predicts it: a kernel of
+    the compiler's, a target without a timing model. No program takes fewer than `lower_bound`; None without a peak.
+    """
 
     params: int
     flops: int
     bytes_moved: int
     cycles: float | None
     source: str
+    lower_bound: float | None = None
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ stages       the contraction as a list of batched small GEMMs, in any order that
 schedule     how a kernel computes it: order, merged cores, vector axis, register blocks, fusion
 choice       the schedules worth trying, ranked by the closed form
 closed_form  cycles of a schedule without running it
+bound        cycles that no program of a layer goes below
 packing      weights in the order in which a kernel reads them
 plan         a schedule made concrete: what each stage reads and writes; tiling: its tiles
 emit         C source, with vectors (loops, microkernel) or plain (scalar); phases: the kernel around its stages
@@ -14,6 +15,7 @@ Runs nothing and reads no file (tests/test_architecture.py).
 """
 
 from lrf_dse.codegen.abi import KernelCode, Phase
+from lrf_dse.codegen.bound import lower_bound
 from lrf_dse.codegen.choice import default_schedule, schedules
 from lrf_dse.codegen.closed_form import StageBound, predicted_cycles, stage_bounds
 from lrf_dse.codegen.emit import emit, emit_scalar
@@ -39,6 +41,7 @@ __all__ = [
     "emit",
     "emit_scalar",
     "kernel_stages",
+    "lower_bound",
     "pack",
     "packed_weights",
     "predicted_cycles",

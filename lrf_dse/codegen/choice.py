@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import cache
 from itertools import product
 from math import gcd
+from typing import Any
 
 from lrf_dse.codegen.closed_form import issued_cycles, predicted_cycles
 from lrf_dse.codegen.packing import blocks
@@ -43,9 +44,11 @@ def schedules(spec: KernelSpec, target: Target, limit: int) -> tuple[KernelSched
 
 
 def _cost(spec: KernelSpec, target: Target) -> Cost:
+    known: dict[tuple[Any, ...], float] = {}
+
     @cache
     def cost(schedule: KernelSchedule) -> float:
-        cycles = predicted_cycles(spec, schedule, target)
+        cycles = predicted_cycles(spec, schedule, target, known=known)
         return issued_cycles(spec, schedule) if cycles is None else cycles
 
     return cost

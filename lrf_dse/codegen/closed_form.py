@@ -7,14 +7,16 @@ its sum: first loads, last stores, call. Every figure comes from the target; wit
 
 from __future__ import annotations
 
+from collections.abc import MutableMapping
 from dataclasses import dataclass
+from typing import Any
 
 from lrf_dse.codegen.plan import KernelPlan, StagePlan, kernel_plan
 from lrf_dse.codegen.schedule import KernelSchedule, kernel_stages
 from lrf_dse.codegen.spec import KernelSpec
 from lrf_dse.codegen.tile_cost import tile_cycles
 from lrf_dse.codegen.tiling import stage_tiles
-from lrf_dse.codegen.traffic import level_rate, memory_cycles
+from lrf_dse.codegen.traffic import level_rate, memory_cycles, working_set
 from lrf_dse.cost.counts import StageCount
 from lrf_dse.target import Target
 
@@ -42,22 +44,46 @@ def stage_bounds(spec: KernelSpec, schedule: KernelSchedule, target: Target) -> 
     counts = [stage.count for stage in kernel_stages(spec, schedule)]
     bandwidth = _bandwidth(target, _working_set(counts))
     peak = target.core.fma_per_cycle.value * min(spec.threads, target.core.count)
-    return tuple(StageBound(count.flops / 2 / peak, _bytes(count) / bandwidth) for count in counts)
+    return tuple(StageBound(count.flops / 2 / peak, count.bytes_moved / bandwidth) for count in counts)
 
 
-def predicted_cycles(spec: KernelSpec, schedule: KernelSchedule, target: Target) -> float | None:
-    """Modelled cycles of one warm run; None without a timing model. Raises ValueError if the schedule does not fit."""
+KnownStages = MutableMapping[tuple[Any, ...], float]
+"""Cycles of stages that were predicted before, for one spec and target: schedules of a kernel differ in one stage."""
+
+
+def predicted_cycles(
+    spec: KernelSpec, schedule: KernelSchedule, target: Target, *, known: KnownStages | None = None
+) -> float | None:
+    """Modelled cycles of one warm run; None without a timing model. Raises ValueError if the schedule does not fit.
+
+    `known` is looked up and added to; it belongs to one spec and target.
+    """
     plan = kernel_plan(spec, schedule)
     if target.timing is None:
         return None
-    calls = [_calls(plan, stage) for stage in plan.stages]
+    known = {} if known is None else known
     cycles = 0.0
-    cores = min(spec.threads, target.core.count)
-    for stage, count in zip(plan.stages, calls, strict=True):
-        tiles = sum(tiles * tile_cycles(tile, target) for tile, tiles in stage_tiles(stage, schedule.lanes))
-        cycles += count * memory_cycles(plan, stage, schedule.lanes, target).beside(tiles / cores)
+    for stage in plan.stages:
+        touched = working_set(plan, stage)
+        key = (schedule.lanes, touched, *_identity(stage))
+        if key not in known:
+            known[key] = _stage_cycles(stage, touched, schedule.lanes, target)
+        cycles += _calls(plan, stage) * known[key]
     barrier = target.timing.barrier_cycles.value * len(plan.stages) if spec.threads > 1 else 0.0
     return cycles + barrier
+
+
+def _stage_cycles(stage: StagePlan, touched: int, lanes: int, target: Target) -> float:
+    """One call of a stage, with `touched` bytes between two of them."""
+    tiles = list(stage_tiles(stage, lanes))
+    arithmetic = sum(calls * tile_cycles(tile, target) for tile, calls in tiles)
+    return memory_cycles(stage, tiles, touched, lanes, target).beside(arithmetic / min(stage.groups, target.core.count))
+
+
+def _identity(stage: StagePlan) -> tuple[Any, ...]:
+    """What decides a stage's cycles."""
+    sizes = stage.batches, stage.rows, stage.k, stage.columns, stage.k_slices, len(stage.panels), stage.groups
+    return *sizes, stage.how, stage.partial, stage.called_in_slices, stage.bias_batches, stage.finish
 
 
 def issued_cycles(spec: KernelSpec, schedule: KernelSchedule) -> float:
@@ -78,10 +104,6 @@ def _calls(plan: KernelPlan, stage: StagePlan) -> int:
 
 def _working_set(counts: list[StageCount]) -> int:
     return sum(count.weight_bytes for count in counts) + max(c.state_in_bytes + c.state_out_bytes for c in counts)
-
-
-def _bytes(count: StageCount) -> int:
-    return count.weight_bytes + count.state_in_bytes + count.state_out_bytes
 
 
 def _bandwidth(target: Target, working_set_bytes: int) -> float:

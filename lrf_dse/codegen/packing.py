@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,7 +80,6 @@ def packed_weights(spec: KernelSpec, schedule: KernelSchedule) -> PackedWeights:
     offset, last = 0, len(schedule.stages) - 1
     before = kernel_stages(spec, schedule)[0]
     for number, (stage, how) in enumerate(scheduled_stages(spec, schedule)):
-        shape = merged_shapes(spec.core_shapes, schedule.merges)[stage.core]
         row_slices = schedule.rank_slices if number == last - 1 else 1
         slices, k_outer, k_step = how.k_slices, 1, 0
         if schedule.rank_slices > 1 and number == last:
@@ -87,7 +87,8 @@ def packed_weights(spec: KernelSpec, schedule: KernelSchedule) -> PackedWeights:
                 stage.side == "left" and before.side != "right" and before.core == stage.core + 1 and how.k_slices == 1,
                 "rank slices need two last stages that grow to the left, and no other slices of K",
             )
-            slices, k_outer, k_step = schedule.rank_slices, shape[2], shape[3]
+            *_, k_outer, k_step = merged_shapes(spec.core_shapes, schedule.merges)[stage.core]
+            slices = schedule.rank_slices
         _require(stage.count.rows % row_slices == 0, f"{stage.count.rows} rows are not {row_slices} equal slices")
         _require(stage.count.k % (slices * k_outer) == 0, f"K = {stage.count.k} is not {slices} equal slices")
         k_inner = stage.count.k // (slices * k_outer)
@@ -135,6 +136,7 @@ def _packed(matrix: NDArray[np.float32], where: PackedStage) -> NDArray[np.float
     return np.concatenate(parts)
 
 
+@lru_cache(maxsize=4096)
 def _panels(rows: int, slices: int, how: StageSchedule, lanes: int) -> tuple[Panel, ...]:
     """The panels of every slice of the rows: of scalars, or of vectors."""
     each = rows // slices

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
-from lrf_dse.codegen.spec import KernelSpec
+from lrf_dse.codegen.spec import CoreShape, KernelSpec
 from lrf_dse.codegen.stages import Stage, merged_shapes, stages_of
 
 VectorAxis = Literal["columns", "rows"]
@@ -81,7 +82,15 @@ class KernelSchedule:
 
 def kernel_stages(spec: KernelSpec, schedule: KernelSchedule) -> tuple[Stage, ...]:
     """The stages that `schedule` runs, in order. Raises ValueError if it does not fit `spec`."""
-    return stages_of(merged_shapes(spec.core_shapes, schedule.merges), schedule.order, batch=spec.batch)
+    return _stages(spec.core_shapes, schedule.merges, schedule.order, spec.batch)
+
+
+@lru_cache(maxsize=1024)
+def _stages(
+    shapes: tuple[CoreShape, ...], merges: tuple[int, ...], order: tuple[int, ...], batch: int
+) -> tuple[Stage, ...]:
+    """Schedules of a kernel are ranked by the hundred, and few differ in this."""
+    return stages_of(merged_shapes(shapes, merges), order, batch=batch)
 
 
 def scheduled_stages(spec: KernelSpec, schedule: KernelSchedule) -> Iterator[tuple[Stage, StageSchedule]]:

@@ -9,13 +9,13 @@ timing plugin knows better.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import gcd
 
 from lrf_dse.codegen.plan import KernelPlan, StagePlan
 from lrf_dse.codegen.tile import Tile
 from lrf_dse.codegen.tile_cost import step_cycles
-from lrf_dse.codegen.tiling import stage_tiles
 from lrf_dse.cost.counts import FP32_BYTES
 from lrf_dse.target import Target
 from lrf_dse.target.timing import Timing
@@ -72,8 +72,10 @@ class MemoryCycles:
         return first + max((1 - self.share) * arithmetic, self.others) + self.exposed
 
 
-def memory_cycles(plan: KernelPlan, stage: StagePlan, lanes: int, target: Target) -> MemoryCycles:
-    """Of one call."""
+def memory_cycles(
+    stage: StagePlan, tiles: Sequence[tuple[Tile, int]], touched: int, lanes: int, target: Target
+) -> MemoryCycles:
+    """Of one call of a stage that is cut into `tiles`, with `touched` bytes between two calls (`working_set`)."""
     levels, far = target.memory, len(target.memory) - 1
     near = min(1, far)
     usable = [(level.size_bytes or 0) * share for level, share in zip(levels, USABLE, strict=False)]
@@ -82,7 +84,7 @@ def memory_cycles(plan: KernelPlan, stage: StagePlan, lanes: int, target: Target
     def rate(size: float, limit: float | None) -> float:
         return level_rate(target, near if limit is None or size <= limit else far)
 
-    weights_rate = rate(working_set(plan, stage), levels[near].size_bytes)
+    weights_rate = rate(touched, levels[near].size_bytes)
     states_rate = weights_rate
     if FP32_BYTES * (stage.in_floats + stage.out_floats) <= STATES_USABLE * (levels[near].size_bytes or 0):
         states_rate = level_rate(target, near)
@@ -90,7 +92,7 @@ def memory_cycles(plan: KernelPlan, stage: StagePlan, lanes: int, target: Target
     states = (moved.states + moved.states_again) / states_rate
     first = moved.weights / weights_rate + share * states
     others = moved.weights_again / max(weights_rate, rate(moved.passing, usable[near])) + (1 - share) * states
-    tile = max(stage_tiles(stage, lanes), key=lambda tile: tile[1] * tile[0].lmul)[0]
+    tile = max(tiles, key=lambda tile: tile[1] * tile[0].lmul)[0]
     # Memory is asked for early: what is waited for is the way from the second cache.
     moving = moved.weights + moved.weights_again + moved.states + moved.states_again
     exposed = moving / level_rate(target, near) * _exposed(tile, target)
@@ -98,7 +100,7 @@ def memory_cycles(plan: KernelPlan, stage: StagePlan, lanes: int, target: Target
         exposed += (moved.weights + moved.weights_again) / level_rate(target, near) * EXPOSED_SCALARS
     if target.timing is not None:
         exposed += moved.streams * _restart_cycles(tile, lanes, target.timing, step_cycles(tile, target))
-        exposed += _thrashing_cycles(stage, lanes, target.timing)
+        exposed += _thrashing_cycles(stage, tiles, target.timing)
         # Lines of memory that nobody asked for early come with their whole latency, a few at a time.
         waited = target.timing.dram.latency_cycles.value / target.timing.outstanding_misses.value
         if states_rate == level_rate(target, far):
@@ -116,7 +118,7 @@ def _restart_cycles(tile: Tile, lanes: int, timing: Timing, step: float) -> floa
     return min(tile.k, steps) * max(0.0, timing.cache[1].latency_cycles.value - (tile.buffers - 1) * step)
 
 
-def _thrashing_cycles(stage: StagePlan, lanes: int, timing: Timing) -> float:
+def _thrashing_cycles(stage: StagePlan, tiles: Sequence[tuple[Tile, int]], timing: Timing) -> float:
     """What scalars wait for that push each other out of the first cache.
 
     They do where their rows are so far apart that as many as a set has ways fall into the same sets: with 10 rows
@@ -128,7 +130,7 @@ def _thrashing_cycles(stage: StagePlan, lanes: int, timing: Timing) -> float:
     way = near.size_bytes // near.ways
     places = way // gcd(FP32_BYTES * stage.in_step, way)
     waits = 0.0
-    for tile, calls in stage_tiles(stage, lanes):
+    for tile, calls in tiles:
         apart = len({offset // stage.in_step for offset in tile.scalars})
         if -(-apart // places) >= near.ways:
             waits += calls * tile.repeats * tile.k * tile.rows

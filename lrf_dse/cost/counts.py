@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import prod
 
-from lrf_dse.schema import FcLayer, Order, TTShape
+from lrf_dse.schema import Candidate, FcLayer, Order, TTShape
 
 FP32_BYTES = 4
 
@@ -41,6 +41,11 @@ class StageCount:
     def state_out_bytes(self) -> int:
         """Bytes of S'."""
         return FP32_BYTES * self.batches * self.rows * self.columns
+
+    @property
+    def bytes_moved(self) -> int:
+        """Bytes of A, S and S', each once."""
+        return self.weight_bytes + self.state_in_bytes + self.state_out_bytes
 
 
 def parameters(shape: TTShape, *, bias: bool = False) -> int:
@@ -94,3 +99,27 @@ def dense_flops(layer: FcLayer) -> int:
 def dense_stage(layer: FcLayer) -> StageCount:
     """The dense layer as the one stage it is, A = W [out, in]: each element of W is read once for all rows."""
     return StageCount(1, layer.out_features, layer.in_features, layer.batch)
+
+
+@dataclass(frozen=True)
+class LayerCount:
+    """A candidate in numbers: parameters, FLOPs of one inference, bytes if every stage moves its operands once."""
+
+    params: int
+    flops: int
+    bytes_moved: int
+
+
+def layer_count(candidate: Candidate) -> LayerCount:
+    """The counts of a candidate in its own order, bias included."""
+    layer, shape = candidate.layer, candidate.tt_shape
+    bias_bytes = FP32_BYTES * layer.out_features * layer.has_bias
+    if shape is None:
+        moved = dense_stage(layer).bytes_moved + bias_bytes
+        return LayerCount(dense_parameters(layer), dense_flops(layer), moved)
+    stages = stage_counts(shape, candidate.order, batch=layer.batch)
+    return LayerCount(
+        parameters(shape, bias=layer.has_bias),
+        flops(shape, candidate.order, batch=layer.batch, bias=layer.has_bias),
+        sum(stage.bytes_moved for stage in stages) + bias_bytes,
+    )

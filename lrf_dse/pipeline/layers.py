@@ -6,10 +6,10 @@ from dataclasses import replace
 from math import sqrt
 
 from lrf_dse.builders.program import BUILDERS
-from lrf_dse.cost.latency import estimate
 from lrf_dse.cost.prune import PruneResult, prune
 from lrf_dse.jsonform import from_json, to_json
 from lrf_dse.pipeline.context import Exploration
+from lrf_dse.pipeline.estimates import estimate
 from lrf_dse.pipeline.kernels import default_schedules, kernel_sources
 from lrf_dse.pipeline.keys import space_key, timing_key
 from lrf_dse.pipeline.methods import Judged, judge_layers

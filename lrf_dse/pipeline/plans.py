@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lrf_dse.cost.latency import combine, roofline
+from lrf_dse.codegen import lower_bound
+from lrf_dse.cost.latency import combine
 from lrf_dse.errors import BudgetError, RunError
 from lrf_dse.models.compress import replaced
 from lrf_dse.models.data import Dataset
@@ -18,6 +19,7 @@ from lrf_dse.pipeline.context import Exploration
 from lrf_dse.pipeline.kernels import (
     Schedules,
     kernel_sources,
+    kernel_spec,
     schedules_of,
     schedules_to_json,
     tuned_schedules,
@@ -77,7 +79,7 @@ def _keep_faster(options: dict[Candidate, LayerOption], option: LayerOption) -> 
 
 
 def _option(x: Exploration, result: CandidateResult, measured: Measurement) -> LayerOption:
-    latency = _latency(measured, result.estimate.cycles, x.target)
+    latency = _latency(measured, result.estimate.lower_bound, x.target)
     if x.judge.knows_accuracy:
         loss = max(0.0, result.drop_points or 0.0)  # a gain on one half of the data is noise
     else:
@@ -85,13 +87,13 @@ def _option(x: Exploration, result: CandidateResult, measured: Measurement) -> L
     return LayerOption(result.candidate, latency, measured.flash_bytes, measured.ram_bytes, loss)
 
 
-def _latency(measured: Measurement, estimate_cycles: float | None, target: Target) -> float:
-    """The best that is known: board seconds, modelled cycles, the closed form, instructions; one kind within a run."""
+def _latency(measured: Measurement, bound_cycles: float | None, target: Target) -> float:
+    """The best that is known: board seconds, modelled cycles, a lower bound, instructions; one kind within a run."""
     if measured.seconds is not None:
         return measured.seconds
     if measured.cycles is not None:
         return measured.cycles
-    bound = combine(estimate_cycles, measured.instructions, target)
+    bound = combine(bound_cycles, measured.instructions, target)
     return float(measured.instructions or 0) if bound is None else bound
 
 
@@ -199,17 +201,17 @@ def _judged(x: Exploration, plan: Plan) -> Plan:
 
 
 def _plan_cycles(choices: Sequence[Candidate], measured: Measurement, target: Target) -> float | None:
-    """Modelled cycles; the closed form over the FC layers where the target has no model of its pipeline."""
+    """Modelled cycles; a lower bound over the FC layers where the target has no model of its pipeline."""
     if measured.cycles is not None or measured.seconds is not None or not target.has_timing:
         return measured.cycles
-    layers = [roofline(choice, target).cycles for choice in choices]
+    layers = [lower_bound(kernel_spec(choice), target) for choice in choices]
     return combine(sum(cycles for cycles in layers if cycles is not None), measured.instructions, target)
 
 
 def _latency_source(measured: Measurement, target: Target) -> str:
     if measured.seconds is not None or measured.cycles is not None:
         return measured.source
-    return f"roofline estimate, {target.name}" if target.has_timing else "executed instructions"
+    return f"lower bound, {target.name}" if target.has_timing else "executed instructions"
 
 
 def choose_plan(x: Exploration, plans: Sequence[Plan]) -> tuple[str | None, str]:

@@ -78,6 +78,12 @@ class CandidateResult:
         """ "measured", "failed" or "estimated"."""
         return "failed" if self.failure else "measured" if self.measurement else "estimated"
 
+    @property
+    def estimate_error(self) -> float | None:
+        """Estimated over measured cycles, less 1; None where either is unknown."""
+        estimated, measured = self.estimate.cycles, self.measurement and self.measurement.cycles
+        return estimated / measured - 1 if estimated is not None and measured else None
+
 
 @dataclass(frozen=True)
 class FailedPlan:

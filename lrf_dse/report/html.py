@@ -47,6 +47,7 @@ def render_html(info: ReportInfo, *, stills: Mapping[str, bytes]) -> str:
         size=size,
         ratio=ratio,
         fixed=fixed,
+        signed_percent=signed_percent,
         drop=drop,
         duration=duration,
         short=short,
@@ -115,6 +116,15 @@ def ratio(value: float | None) -> str:
         return DASH
     digits = 2 if value < 10 else 1 if value < 100 else 0
     return f"{value:,.{digits}f}{TIMES}"
+
+
+def signed_percent(value: float | None) -> str:
+    """A relative difference with its sign.
+
+    >>> signed_percent(-0.0349)
+    '-3.5 %'
+    """
+    return DASH if value is None else f"{100 * value:+.1f} %"
 
 
 def fixed(value: float | None, digits: int = 2) -> str:

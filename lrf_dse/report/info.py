@@ -186,9 +186,14 @@ class ReportInfo:
                 "Weight error",
                 "Frobenius norm of the change of the FC layers' weights, relative to the norm of them all.",
             ),
-            ("Estimates", "; ".join(sorted({result.estimate.source for result in self.candidates})) or "none."),
+            ("Estimates", self._estimates_origin()),
             ("Seed", f"{self.seed}: splits and every random choice follow from it."),
         )
+
+    def _estimates_origin(self) -> str:
+        sources = sorted({r.estimate.source for r in self.candidates if r.estimate.source})
+        bound = "no program is faster than the lower bound: peak rates, and every weight read once."
+        return "; ".join([*sources, bound]) if self.target.has_timing else "none."
 
     def _latency_origin(self) -> str:
         if self.latency_unit == "instructions":

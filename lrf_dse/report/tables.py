@@ -109,9 +109,10 @@ def _candidate_cells(result: CandidateResult, classes: Sequence[str]) -> dict[st
         "params": estimate.params,
         "flops": estimate.flops,
         "bytes_moved": estimate.bytes_moved,
+        "lower_bound_cycles": estimate.lower_bound,
         "estimate_cycles": estimate.cycles,
-        "estimate_source": estimate.source,
-        "estimate_error": _estimate_error(result),
+        "estimate_source": estimate.source or None,
+        "estimate_error": result.estimate_error,
         "status": result.status,
         "source": measurement and measurement.source,
         "cycles": measurement and measurement.cycles,
@@ -129,12 +130,6 @@ def _candidate_cells(result: CandidateResult, classes: Sequence[str]) -> dict[st
         "failure_stage": failure and failure.stage,
         "failure_reason": failure and failure.reason,
     }
-
-
-def _estimate_error(result: CandidateResult) -> float | None:
-    """Estimated over measured cycles, less 1; None where either is unknown."""
-    estimated, measured = result.estimate.cycles, result.measurement and result.measurement.cycles
-    return estimated / measured - 1 if estimated is not None and measured else None
 
 
 def _summary(info: ReportInfo) -> dict[str, Any]:

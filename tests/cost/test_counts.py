@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lrf_dse.cost import counts
-from lrf_dse.schema import FcLayer, TTShape
+from lrf_dse.schema import Candidate, FcLayer, TTShape, dense_candidate
 from tests import strategies
 
 
@@ -67,3 +67,14 @@ def test_a_low_rank_pair_by_hand():
     assert counts.parameters(shape) == 16 * (300 + 784)
     assert counts.flops(shape, batch=2, bias=True) == 2 * (2 * 16 * (300 + 784) + 300)
     assert counts.dense_parameters(FcLayer("fc", 784, 300, 1, True)) == 235500
+
+
+def test_the_count_of_a_candidate_follows_its_order():
+    layer = FcLayer("fc", 784, 300, 2, True)
+    shape = TTShape((300, 1), (1, 784), (1, 16, 1))
+    found = counts.layer_count(Candidate(layer, shape))
+    states = 2 * (784 + 16 + 16 + 300)
+    assert found == counts.LayerCount(16 * 1084 + 300, 2 * (2 * 16 * 1084 + 300), 4 * (16 * 1084 + states + 300))
+    assert counts.layer_count(Candidate(layer, shape, order="first_first")).flops > found.flops
+    dense = counts.layer_count(dense_candidate(layer))
+    assert dense == counts.LayerCount(235500, counts.dense_flops(layer), 4 * (784 * 300 + 2 * 1084 + 300))

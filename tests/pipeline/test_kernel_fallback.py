@@ -12,10 +12,10 @@ import pytest
 
 from lrf_dse.builders import importing
 from lrf_dse.codegen import KernelCode, emit
-from lrf_dse.cost.latency import roofline
 from lrf_dse.models.compress import Compressor
 from lrf_dse.models.reader import read_model
 from lrf_dse.pipeline.context import Exploration, silent
+from lrf_dse.pipeline.estimates import estimate
 from lrf_dse.pipeline.plans import measure_plans, select_finalists
 from lrf_dse.pipeline.quality import Judge
 from lrf_dse.pipeline.settings import ExploreSettings
@@ -84,10 +84,10 @@ def test_the_faster_kernel_that_is_right_stays(x: Exploration, rvv: Outcome) -> 
 
 
 def _result(candidate: Candidate, outcome: Outcome) -> CandidateResult:
-    estimate = roofline(candidate, TARGET)
+    estimated = estimate(candidate, TARGET)
     if isinstance(outcome, Failure):
-        return CandidateResult(candidate, estimate, failure=outcome)
-    return CandidateResult(candidate, estimate, measurement=outcome)
+        return CandidateResult(candidate, estimated, failure=outcome)
+    return CandidateResult(candidate, estimated, measurement=outcome)
 
 
 def test_a_plan_whose_kernel_fails_is_recorded_and_measured_with_irees(

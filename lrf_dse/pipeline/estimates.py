@@ -1,0 +1,28 @@
+"""The estimate of a candidate: its counts, what its kernel is expected to take, and what no program goes below."""
+
+from __future__ import annotations
+
+from lrf_dse.codegen import KernelSchedule, default_schedule, lower_bound, predicted_cycles
+from lrf_dse.cost.counts import layer_count
+from lrf_dse.pipeline.kernels import kernel_spec
+from lrf_dse.schema import Candidate, Estimate
+from lrf_dse.target import Target
+
+
+def estimate(candidate: Candidate, target: Target, schedule: KernelSchedule | None = None) -> Estimate:
+    """Of a generated kernel its own closed form, on `schedule`, by default the one that it likes best.
+
+    Nothing predicts what a compiler makes of a layer: of IREE's kernels only the lower bound is known.
+    """
+    spec, count = kernel_spec(candidate), layer_count(candidate)
+    cycles = None
+    if candidate.kernel == "rvv" and target.timing is not None:
+        cycles = predicted_cycles(spec, schedule or default_schedule(spec, target), target)
+    return Estimate(
+        params=count.params,
+        flops=count.flops,
+        bytes_moved=count.bytes_moved,
+        cycles=cycles,
+        source="" if cycles is None else f"closed form of our kernel, {target.name}",
+        lower_bound=lower_bound(spec, target),
+    )
