@@ -14,6 +14,9 @@ from typing import Any, Literal
 Order = Literal["last_first", "first_first"]
 """Contraction order: which end of the tensor train meets the input first."""
 
+Storage = Literal["fp32", "fp16", "int8", "int4"]
+"""How the numbers of a factor are stored; `lrf_dse.tt.grid` has the formats."""
+
 Kernel = Literal["dense", "iree", "rvv"]
 """How the layer is computed: rvv is our generated C, for a target without vectors in plain C."""
 

@@ -6,6 +6,8 @@
     moment        second moments of a layer's inputs, and the metric they make
     data_aware    whitened SVD, and TT-ALS with a ridge chosen on held-out rows
     als           the sweeps of TT-ALS; als_core: the least-squares problem of one core
+    grid          what fp16, int8 and int4 can store; feedback: rounding a matrix so that its outputs change least
+    few_bits      TT cores on grids of few bits, fitted to what rounding made of each other
     spectra       the singular spectra that bound the error of every rank, without decomposing
     contraction   the numpy oracle: cores to matrix, cores applied to rows
 

@@ -51,7 +51,7 @@ def fit(
     image = metric.times(weight)
     scale = float(np.vdot(weight, image))
     cores = _without_surplus_ranks(start)
-    target = _interleaved(image, [c.shape[1] for c in cores], [c.shape[2] for c in cores])
+    target = interleaved(image, [c.shape[1] for c in cores], [c.shape[2] for c in cores])
     del image
     spent = 0.0
     objectives = [metric.squared(weight - matrix_of(cores))]
@@ -71,7 +71,7 @@ def _sweep(
 ) -> tuple[WideCores, float]:
     """One pass over all cores, first to last, and its work; `objectives` gains one value per core."""
     cores = _right_orthonormal(cores)
-    rights = _right_interfaces(cores)
+    rights = right_interfaces(cores)
     left = np.ones((1, 1, 1))
     projected = target.reshape(1, -1)  # W C with the cores left of k applied
     done: WideCores = []
@@ -82,7 +82,7 @@ def _sweep(
         rhs = projected
         for other in reversed(cores[k + 1 :]):
             rhs = rhs.reshape(-1, other[0].size) @ other.reshape(len(other), -1).T
-        problem = CoreProblem(metric, _compressed_left(left), _compressed_right(rights[k]), n)
+        problem = CoreProblem(metric, compressed_left(left), compressed_right(rights[k]), n)
         work += problem.work(m)
         solved, value = solve_core(
             problem,
@@ -115,7 +115,7 @@ def _right_orthonormal(cores: WideCores) -> WideCores:
     return cores
 
 
-def _right_interfaces(cores: WideCores) -> WideCores:
+def right_interfaces(cores: WideCores) -> WideCores:
     """R_k [r_k, prod m_>, prod n_>] of the cores right of k, for every k."""
     right = np.ones((1, 1, 1))
     rights = [right]
@@ -126,12 +126,21 @@ def _right_interfaces(cores: WideCores) -> WideCores:
     return rights[::-1]
 
 
-def _compressed_left(interface: FloatArray) -> FloatArray:
+def left_interface(cores: Sequence[FloatArray]) -> FloatArray:
+    """L_k [prod m_<, prod n_<, r_{k-1}] of the `cores` left of k."""
+    left = np.ones((1, 1, 1))
+    for core in cores:
+        left = np.tensordot(left, core, 1).transpose(0, 2, 1, 3, 4)
+        left = left.reshape(left.shape[0] * core.shape[1], -1, core.shape[3])
+    return left
+
+
+def compressed_left(interface: FloatArray) -> FloatArray:
     """[p, j_<, a] with the Gram matrix of [i_<, j_<, a] over the output indices, p as small as can be."""
     return _compressed(interface.reshape(interface.shape[0], -1)).reshape(-1, *interface.shape[1:])
 
 
-def _compressed_right(interface: FloatArray) -> FloatArray:
+def compressed_right(interface: FloatArray) -> FloatArray:
     """[b, q, j_>] with the Gram matrix of [b, i_>, j_>] over the output indices."""
     b, _, after = interface.shape
     rows = _compressed(interface.transpose(1, 0, 2).reshape(-1, b * after))
@@ -142,7 +151,7 @@ def _compressed(rows: FloatArray) -> FloatArray:
     return np.asarray(np.linalg.qr(rows, mode="r")) if len(rows) > rows.shape[1] else rows
 
 
-def _interleaved(matrix: FloatArray, out_dims: Sequence[int], in_dims: Sequence[int]) -> FloatArray:
+def interleaved(matrix: FloatArray, out_dims: Sequence[int], in_dims: Sequence[int]) -> FloatArray:
     """W [out, in] with its modes in the order m_1, n_1, m_2, n_2, ..., flat."""
     d = len(out_dims)
     order = [axis for k in range(d) for axis in (k, d + k)]

@@ -37,13 +37,15 @@ class CoreProblem:
     """The problem of one core in `metric`, C + ridge I over (j_<, j_k, j_>); `n` is the size of j_k.
 
     `left` [p, j_<, a] and `right` [b, q, j_>] are the neighbours' interfaces, their output indices compressed to p and
-    q: only their Gram matrices over them matter.
+    q: only their Gram matrices over them matter. `lift` is added to H's diagonal, relative to its mean, where
+    neighbours that are not orthonormal may leave H singular.
     """
 
     metric: Metric
     left: FloatArray
     right: FloatArray
     n: int
+    lift: float = 0.0
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -76,7 +78,8 @@ class CoreProblem:
         """H [a n b, a n b] with the ridge."""
         formed = self._from_rows() if self.metric.second is None else self._from_second(self.metric.second)
         formed = (formed + formed.T) / 2
-        formed.flat[:: self.side + 1] += self.metric.ridge  # L and R are orthonormal
+        # Where the metric has a ridge, L and R are orthonormal.
+        formed.flat[:: self.side + 1] += self.metric.ridge + self.lift * (float(np.trace(formed)) / self.side or 1.0)
         return np.asarray(formed)
 
     def _from_rows(self) -> FloatArray:

@@ -231,6 +231,14 @@ class Metric:
         assert source is not None
         return int(source.shape[1])
 
+    def with_ridge_inside(self) -> Metric:
+        """The same norm with the ridge as part of C: for neighbours that are not orthonormal. Rows stay without it."""
+        if self.second is None:
+            return Metric(None, self.rows, 0.0)
+        second = self.second.copy()
+        second.flat[:: len(second) + 1] += self.ridge
+        return Metric(second, None, 0.0)
+
     def times(self, matrix: FloatArray) -> FloatArray:
         """V (C + ridge I) of V [rows, in]."""
         if self.second is not None:

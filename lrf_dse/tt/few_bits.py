@@ -1,0 +1,198 @@
+"""Tensor trains whose cores lie on grids of few bits: one core is rounded, the others are fitted to what it became.
+
+Rounding every core by itself adds up their errors. Here, in the order in which the kernel runs the stages:
+
+1. the cores that are not rounded yet are made orthonormal, so that all rows of the next stage's matrix count alike;
+2. that matrix is rounded in the metric of the states that the stages before it, rounded already, really give it;
+3. the cores still to come are fitted again, each the least-squares solution with all others standing still.
+
+Later rounds fit every core between the rounded others and round it again; the best round is kept. Everything happens in
+the metric of the calibration data (`lrf_dse.tt.moment`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lrf_dse.schema import Order, Storage
+from lrf_dse.tt.als import (
+    WideCores,
+    compressed_left,
+    compressed_right,
+    interleaved,
+    left_interface,
+    matrix_of,
+    right_interfaces,
+)
+from lrf_dse.tt.als_core import CoreProblem, solve_core
+from lrf_dse.tt.feedback import rounded
+from lrf_dse.tt.grid import Stored
+from lrf_dse.tt.moment import FloatArray, Metric
+
+ROUNDS = 4
+"""Rounds at most; one that gains less than 1 % of the objective is the last."""
+
+LIFT = 1e-9
+"""Added to a core's problem, relative to its diagonal: rounded neighbours may leave a rank that nothing depends on."""
+
+
+@dataclass(frozen=True, eq=False)
+class StoredCores:
+    """The stages' matrices as they are stored, by core, and the cores [r, m, n, r'] that they stand for.
+
+    `error` is ||(W - T) (C + ridge I)^1/2||^2, the objective that was made small.
+    """
+
+    stages: tuple[Stored, ...]
+    cores: WideCores
+    error: float
+
+
+def on_grid(
+    weight: FloatArray,
+    cores: Sequence[FloatArray],
+    storages: Sequence[Storage],
+    metric: Metric,
+    *,
+    order: Order = "last_first",
+    rounds: int = ROUNDS,
+) -> StoredCores:
+    """The tensor train nearest to W [out, in] in `metric` that was found with cores on the grids of `storages`.
+
+    `cores` are where it starts: a fit of W that knows no grid. The scales of a core belong to the rows of its stage's
+    matrix, and those depend on `order`.
+    """
+    wide = [np.asarray(core, np.float64) for core in cores]
+    out_dims, in_dims = [core.shape[1] for core in wide], [core.shape[2] for core in wide]
+    image = interleaved(metric.times(weight), out_dims, in_dims)
+    fitting = _Fitting(weight, metric, metric.with_ridge_inside(), image, tuple(storages), order)
+    best = fitting.first_round(wide)
+    for _ in range(rounds - 1):
+        again = fitting.later_round(best)
+        gains = again.error < 0.99 * best.error
+        best = min(best, again, key=lambda found: found.error)
+        if not gains:
+            break
+    return best
+
+
+@dataclass(frozen=True, eq=False)
+class _Fitting:
+    """What all rounds share: `inside` is `metric` with its ridge as part of C, `image` W (C + ridge I), interleaved."""
+
+    weight: FloatArray
+    metric: Metric
+    inside: Metric
+    image: FloatArray
+    storages: tuple[Storage, ...]
+    order: Order
+
+    def first_round(self, cores: WideCores) -> StoredCores:
+        """Round every core in the order of the stages, those after it fitted again each time."""
+        stages: dict[int, Stored] = {}
+        sequence = self._sequence(len(cores))
+        for place, k in enumerate(sequence):
+            cores = self._gauged(cores, k)
+            self._round(stages, cores, k)
+            for j in sequence[place + 1 :]:
+                cores[j] = self._solved(cores, j)
+        return self._result(stages, cores)
+
+    def later_round(self, before: StoredCores) -> StoredCores:
+        """Fit every core between the others, which are on their grids, and round it again."""
+        cores, stages = list(before.cores), dict(enumerate(before.stages))
+        for k in self._sequence(len(cores)):
+            cores[k] = self._solved(cores, k)
+            self._round(stages, cores, k)
+        return self._result(stages, cores)
+
+    def _sequence(self, d: int) -> list[int]:
+        return list(range(d)) if self.order == "first_first" else list(reversed(range(d)))
+
+    def _result(self, stages: dict[int, Stored], cores: WideCores) -> StoredCores:
+        error = self.metric.squared(self.weight - matrix_of(cores))
+        return StoredCores(tuple(stages[k] for k in range(len(cores))), cores, error)
+
+    def _gauged(self, cores: WideCores, k: int) -> WideCores:
+        """The same train, with the cores that are run after core k orthonormal toward it."""
+        cores = list(cores)
+        if self.order == "last_first":
+            for j in range(k):
+                a, m, n, b = cores[j].shape
+                basis, rest = np.linalg.qr(cores[j].reshape(a * m * n, b))
+                if basis.shape[1] == b:  # else the rank is larger than the core can fill: it stays
+                    cores[j] = basis.reshape(a, m, n, b)
+                    cores[j + 1] = np.tensordot(rest, cores[j + 1], 1)
+            return cores
+        for j in range(len(cores) - 1, k, -1):
+            a, m, n, b = cores[j].shape
+            basis, rest = np.linalg.qr(cores[j].reshape(a, m * n * b).T)
+            if basis.shape[1] == a:
+                cores[j] = np.ascontiguousarray(basis.T).reshape(a, m, n, b)
+                cores[j - 1] = np.tensordot(cores[j - 1], rest.T, 1)
+        return cores
+
+    def _round(self, stages: dict[int, Stored], cores: WideCores, k: int) -> None:
+        """Put core k on its grid, in place."""
+        matrix = stage_matrix(cores[k], self.order)
+        stages[k] = rounded(matrix, self.storages[k], self._state_moment(cores, k))
+        cores[k] = core_of(stages[k].values.astype(np.float64), cores[k].shape, self.order)
+
+    def _state_moment(self, cores: WideCores, k: int) -> FloatArray:
+        """The second moment [K, K] of what the stage of core k contracts, over all its places in the state.
+
+        On the side that is not contracted yet, every input index is a place of its own: an interface of the identity.
+        """
+        n = cores[k].shape[2]
+        if self.order == "last_first":
+            left = _places(int(np.prod([core.shape[2] for core in cores[:k]])))
+            right = compressed_right(right_interfaces(cores)[k])
+        else:
+            left = compressed_left(left_interface(cores[:k]))
+            right = _places(int(np.prod([core.shape[2] for core in cores[k + 1 :]]))).transpose(2, 0, 1)
+        return CoreProblem(self.inside, left, right, n).matrix()  # over (r_{k-1}, n) or (n, r_k): the stage's K
+
+    def _solved(self, cores: WideCores, k: int) -> FloatArray:
+        """Core k [r, m, n, r'] as the least-squares solution between the others."""
+        core = cores[k]
+        a, m, n, b = core.shape
+        projected = self.image.reshape(1, -1)
+        for other in cores[:k]:
+            flat = other.reshape(-1, other.shape[3])
+            projected = flat.T @ projected.reshape(len(flat), -1)
+        for other in reversed(cores[k + 1 :]):
+            projected = projected.reshape(-1, other[0].size) @ other.reshape(len(other), -1).T
+        left, right = compressed_left(left_interface(cores[:k])), compressed_right(right_interfaces(cores)[k])
+        if not left.any() or not right.any():
+            return core  # neighbours that rounding made zero: nothing depends on this core
+        problem = CoreProblem(self.inside, left, right, n, lift=LIFT)
+        solved, _ = solve_core(
+            problem,
+            np.ascontiguousarray(projected.reshape(a, m, n, b).transpose(1, 0, 2, 3)),
+            np.ascontiguousarray(core.transpose(1, 0, 2, 3)),
+        )
+        return np.ascontiguousarray(solved.transpose(1, 0, 2, 3))
+
+
+def _places(count: int) -> FloatArray:
+    """The identity as an interface [count, count, 1]."""
+    return np.eye(count)[:, :, None]
+
+
+def stage_matrix(core: FloatArray, order: Order) -> FloatArray:
+    """The matrix [rows, K] of a core's stage: [(r m), (n r')] with the last core first, else [(m r'), (r n)]."""
+    left, m, n, right = core.shape
+    if order == "last_first":
+        return core.reshape(left * m, n * right)
+    return np.ascontiguousarray(core.transpose(1, 3, 0, 2)).reshape(m * right, left * n)
+
+
+def core_of(matrix: FloatArray, shape: tuple[int, ...], order: Order) -> FloatArray:
+    """The core [r, m, n, r'] of a stage's matrix."""
+    left, m, n, right = shape
+    if order == "last_first":
+        return matrix.reshape(shape)
+    return np.ascontiguousarray(matrix.reshape(m, right, left, n).transpose(2, 0, 3, 1))
