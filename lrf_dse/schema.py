@@ -17,8 +17,8 @@ Order = Literal["last_first", "first_first"]
 Storage = Literal["fp32", "fp16", "int8", "int4"]
 """How the numbers of a factor are stored; `lrf_dse.tt.grid` has the formats."""
 
-Kernel = Literal["dense", "iree", "rvv"]
-"""How the layer is computed: rvv is our generated C, for a target without vectors in plain C."""
+Kernel = Literal["iree", "rvv"]
+"""How a layer is computed, dense or not: as the compiler does, or by our generated C (without vectors: plain C)."""
 
 
 def _require(condition: bool, message: str) -> None:
@@ -108,9 +108,7 @@ class Candidate:
 
     def __post_init__(self) -> None:
         if self.tt_shape is None:
-            _require(self.kernel == "dense", f"without a TT shape the kernel must be 'dense', got {self.kernel}")
             return
-        _require(self.kernel != "dense", "kernel 'dense' takes no TT shape")
         sizes = (self.tt_shape.out_features, self.tt_shape.in_features)
         _require(
             sizes == (self.layer.out_features, self.layer.in_features),
@@ -141,9 +139,9 @@ class Candidate:
         return f"{self.label}, {self.kernel}" if self.kernel == "rvv" else self.label
 
 
-def dense_candidate(layer: FcLayer) -> Candidate:
-    """The choice to keep `layer` as it is."""
-    return Candidate(layer, None, decomposer="none", kernel="dense")
+def dense_candidate(layer: FcLayer, kernel: Kernel = "iree") -> Candidate:
+    """The choice to keep `layer` as it is, computed by `kernel`."""
+    return Candidate(layer, None, decomposer="none", kernel=kernel)
 
 
 @dataclass(frozen=True)
@@ -282,6 +280,10 @@ class FineTuning:
     ended: str
 
 
+REFERENCE = "dense"
+"""The id of the plan that everything is compared with."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """One choice per FC layer, measured as a whole model.
@@ -336,5 +338,5 @@ class Plan:
 
     @property
     def is_reference(self) -> bool:
-        """Whether everything is compared with this plan: dense, on one thread."""
-        return self.is_dense and self.threads == 1
+        """Whether everything is compared with this plan: dense, on one thread, by the fastest kernels there are."""
+        return self.id == REFERENCE

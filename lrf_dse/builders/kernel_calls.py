@@ -119,7 +119,7 @@ def _packed(
     arrays: list[Core] = [numpy_helper.to_array(weights[name]) for name in node.input[1:]]
     bias = arrays.pop() if spec.has_bias else None
     try:
-        return pack(arrays, bias, spec, schedule)
+        return pack(arrays[0] if spec.shape is None else arrays, bias, spec, schedule)
     except ValueError as error:
         raise BuildError(f"layer {node.name}: schedule {schedule} does not fit it: {error}") from error
 

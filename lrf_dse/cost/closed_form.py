@@ -30,7 +30,7 @@ def predicted_cycles(candidate: Candidate, target: Target) -> float | None:
 def cycles_by_builder(candidate: Candidate, target: Target) -> dict[str, float]:
     """Predicted cycles of the program of each builder; empty where `predicted_cycles` is None."""
     machine, form = machine_of(target), target.closed_form
-    if machine is None or form is None or candidate.threads != 1 or candidate.kernel not in ("dense", "iree"):
+    if machine is None or form is None or candidate.threads != 1 or candidate.kernel != "iree":
         return {}
     return {
         builder: weighted(KERNEL_TERMS[builder](candidate, machine), fit.coefficients)

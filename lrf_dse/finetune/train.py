@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 Score = Callable[["onnx.ModelProto"], float]
 
-FINETUNE_VERSION = 1
+FINETUNE_VERSION = 2
 """To be raised whenever training gives other weights for the same model, data and recipe."""
 
 AGREEMENT = 1e-3

@@ -20,7 +20,6 @@ from lrf_dse.models.data import Dataset
 from lrf_dse.models.discover import Array
 from lrf_dse.models.model import Model
 from lrf_dse.models.rewrite import KEPT, Replacement, rewrite
-from lrf_dse.models.values import with_values
 from lrf_dse.schema import Candidate, FcLayer, TTShape
 from lrf_dse.tt.contraction import Cores, to_matrix
 from lrf_dse.tt.moment import Moment, bias_shift, held_out_error
@@ -147,8 +146,7 @@ def replaced(
     result, by name, where they were trained.
     """
     stored_out_in = [name for name, site in model.sites.items() if not site.transposed]
-    rewritten = rewrite(model, dict.fromkeys(stored_out_in, KEPT) | dict(replacements))
-    return with_values(rewritten, values) if values else rewritten
+    return rewrite(model, dict.fromkeys(stored_out_in, KEPT) | dict(replacements), values)
 
 
 def get_method(name: str) -> Method:

@@ -1,9 +1,9 @@
 """An FC layer as a call of an ONNX function: how a generated kernel stands in a model.
 
-The function (domain "lrf_dse") has the layer's cores as inputs and the reference chain of Reshape and MatMul as body,
-with the bias and the activation that are computed with it. So onnxruntime runs the model as it is, and a builder
-replaces the call by a kernel made from the same cores. The call's attributes hold the KernelSpec, and the
-KernelSchedule where one was tuned, as JSON.
+The function (domain "lrf_dse") has the layer's weights as inputs, cores or a dense matrix, and as body the reference of
+Reshape and MatMul, with the bias and the activation that are computed with it. So onnxruntime runs the model as it is,
+and a builder replaces the call by a kernel made from the same weights. The call's attributes hold the KernelSpec, and
+the KernelSchedule where one was tuned, as JSON.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from lrf_dse.models.chain import chain
 from lrf_dse.models.constants import resolve
 from lrf_dse.models.discover import static_shape
 from lrf_dse.models.surgery import add_constant, drop_if_unused
-from lrf_dse.schema import Order
+from lrf_dse.schema import Order, TTShape
 from lrf_dse.tt.contraction import Core, shape_of
 
 if TYPE_CHECKING:
@@ -56,19 +56,27 @@ class KernelChoice:
 
 @dataclass(frozen=True, eq=False)
 class Call:
-    """What a call computes; `order` is that of the reference, a schedule has its own."""
+    """What a call computes: by cores [r, m, n, r'], or by the one matrix [out, in] of a dense layer.
 
-    cores: Sequence[Core]
+    `order` is that of the reference, a schedule has its own.
+    """
+
+    weights: Sequence[Core]
     order: Order
     kernel: KernelChoice
 
+    @property
+    def shape(self) -> TTShape | None:
+        """The TT shape of the cores; None for a dense layer."""
+        return None if self.weights[0].ndim == 2 else shape_of(self.weights)
+
 
 def call_node(inputs: Sequence[ir.Value], call: Call, *, out_shape: tuple[int, ...], name: str) -> ir.Node:
-    """A node, not yet in a graph, for x W^T of `out_shape` from x and the cores; `define_functions` completes it."""
+    """A node, not yet in a graph, for x W^T of `out_shape` from x and the weights; `define_functions` completes it."""
     import onnx_ir as ir
 
     output = ir.val(f"{name}_out", ir.DataType.FLOAT, out_shape)
-    node = ir.node("TTDense", inputs, domain=DOMAIN, outputs=[output], name=name)
+    node = ir.node("Dense" if call.shape is None else "TTDense", inputs, domain=DOMAIN, outputs=[output], name=name)
     node.meta[_CALL] = call
     return node
 
@@ -86,7 +94,7 @@ def define_functions(model: ir.Model, taken: set[str]) -> None:
         if call.kernel.schedule is not None:
             _set_text(node, SCHEDULE, to_json(call.kernel.schedule))
         # One function a layer: its shapes are part of it.
-        node.op_type = f"TTDense_{index}"
+        node.op_type = f"{node.op_type}_{index}"
         function = _function(node, call, spec, opset=opset)
         model.functions[function.identifier()] = function
     if nodes:
@@ -162,14 +170,15 @@ def _absorb(graph: ir.Graph, call: ir.Node, node: ir.Node) -> None:
 
 
 def _spec_of(node: ir.Node, call: Call, *, bias: bool, activation: Activation | None) -> KernelSpec:
-    shape = shape_of(call.cores)
+    shape = call.shape
     out_shape = static_shape(node.outputs[0])
     assert out_shape is not None, "calls are made with known shapes"
+    out_features, in_features = (shape.out_features, shape.in_features) if shape else call.weights[0].shape
     return KernelSpec(
         shape=shape,
-        out_features=shape.out_features,
-        in_features=shape.in_features,
-        batch=prod(out_shape) // shape.out_features,
+        out_features=out_features,
+        in_features=in_features,
+        batch=prod(out_shape) // out_features,
         has_bias=bias,
         activation=activation,
         threads=call.kernel.threads,
@@ -186,19 +195,13 @@ def _function(node: ir.Node, call: Call, spec: KernelSpec, *, opset: int) -> ir.
     """The function that `node` calls: the reference of the layer, in nodes of the standard domain."""
     import onnx_ir as ir
 
-    in_shape, out_shape = static_shape(node.inputs[0]), static_shape(node.outputs[0])
-    assert in_shape is not None and out_shape is not None, "calls are made with known shapes"
-    body, order = _Body(), call.order
+    body = _Body()
     inputs = [ir.val(f"input_{index}") for index in range(len(node.inputs))]
-    x, cores = inputs[0], inputs[1 : 1 + len(call.cores)]
-    matrices = iter(cores if order == "first_first" else reversed(cores))
-    for step in chain(call.cores, order, in_shape=in_shape, out_shape=out_shape):
-        if step.op == "Reshape":
-            x = body.add("Reshape", x, body.constant(step.constant))
-            continue
-        matrix = body.add("Transpose", next(matrices), perm=list(_AXES[order, step.form]))
-        matrix = body.add("Reshape", matrix, body.constant(np.array(step.constant.shape, np.int64)))
-        x = body.add("MatMul", *((matrix, x) if step.form == "left" else (x, matrix)))
+    x, weights = inputs[0], inputs[1 : 1 + len(call.weights)]
+    if spec.shape is None:
+        x = body.add("MatMul", x, body.add("Transpose", weights[0], perm=[1, 0]))
+    else:
+        x = _chained(body, node, call, x, weights)
     if spec.has_bias:
         x = body.add("Add", x, inputs[-1])
     if spec.activation is not None:
@@ -207,6 +210,21 @@ def _function(node: ir.Node, call: Call, spec: KernelSpec, *, opset: int) -> ir.
     graph = ir.Graph(inputs, [x], nodes=body.nodes, opset_imports={"": opset})
     attributes = [ir.Attr(name, ir.AttributeType.STRING, None) for name in (SPEC, SCHEDULE)]
     return ir.Function(DOMAIN, node.op_type, graph=graph, attributes=attributes)
+
+
+def _chained(body: _Body, node: ir.Node, call: Call, x: ir.Value, cores: Sequence[ir.Value]) -> ir.Value:
+    """The value of the reference chain of a call, whose cores are inputs of the function."""
+    in_shape, out_shape = static_shape(node.inputs[0]), static_shape(node.outputs[0])
+    assert in_shape is not None and out_shape is not None, "calls are made with known shapes"
+    matrices = iter(cores if call.order == "first_first" else reversed(cores))
+    for step in chain(call.weights, call.order, in_shape=in_shape, out_shape=out_shape):
+        if step.op == "Reshape":
+            x = body.add("Reshape", x, body.constant(step.constant))
+            continue
+        matrix = body.add("Transpose", next(matrices), perm=list(_AXES[call.order, step.form]))
+        matrix = body.add("Reshape", matrix, body.constant(np.array(step.constant.shape, np.int64)))
+        x = body.add("MatMul", *((matrix, x) if step.form == "left" else (x, matrix)))
+    return x
 
 
 class _Body:

@@ -35,7 +35,7 @@ class Replacement:
     """What takes the place of a layer: its cores and their contraction order, or a dense `weight` [out, in].
 
     With neither the layer keeps its own weight. `bias_shift` [out] is added to the layer's constant bias. With a
-    `kernel` the cores are those of a call of that generated kernel, else of a chain.
+    `kernel` cores or weight are those of a call of that generated kernel, else of a chain.
     """
 
     cores: Sequence[Core] | None = None
@@ -49,8 +49,12 @@ KEPT = Replacement()
 """The layer stays dense, in the layout that compilers like."""
 
 
-def rewrite(model: Model, replacements: Mapping[str, Replacement]) -> onnx.ModelProto:
+def rewrite(
+    model: Model, replacements: Mapping[str, Replacement], values: Mapping[str, Array] | None = None
+) -> onnx.ModelProto:
     """`model` with each named layer computed by its replacement; the other layers are kept.
+
+    `values` are those of other constants of the result, by name, before kernels join them.
 
     A layer without cores stays dense, as x W^T with W^T stored [in, out] as compilers like it. (IREE 3.13 makes scalar
     code of Gemm with transB = 1 at batch 1: 1.06 million instructions for 784x300, else 32 thousand.) Cores stand for W
@@ -70,6 +74,9 @@ def rewrite(model: Model, replacements: Mapping[str, Replacement]) -> onnx.Model
         keeps_weight = replacement.cores is None and replacement.weight is None
         computed = replace(replacement, weight=model.weights(name)[0]) if keeps_weight else replacement
         _replace(copy.graph, nodes[name], computed, taken)
+    for name, value in (values or {}).items():
+        if name in copy.graph.initializers:
+            copy.graph.initializers[name].const_value = ir.tensor(np.asarray(value, np.float32), name=name)
     define_functions(copy, taken)
     return ir.to_proto(copy)
 
@@ -149,16 +156,17 @@ def _layer_nodes(
     taken: set[str],
 ) -> list[ir.Node]:
     """The nodes of x W^T of `out_shape`, the last one giving it: not yet in `graph`, but their constants are."""
-    cores, order, in_shape = replacement.cores, replacement.order, static_shape(x)
-    if cores is None:
-        assert replacement.weight is not None, "a replacement without cores has a weight by now"
-        transposed = np.ascontiguousarray(replacement.weight.T, np.float32)
-        steps: tuple[Step, ...] = (Step("MatMul", "right", transposed, out_shape),)
-    elif replacement.kernel is not None:
+    cores, order, weight = replacement.cores, replacement.order, replacement.weight
+    weights = cores if cores is not None else [np.asarray(weight, np.float32)]
+    if replacement.kernel is not None:
         name = fresh(f"{prefix}.kernel", taken)
-        inputs = [x, *(add_constant(graph, core, f"{prefix}.core", taken) for core in cores)]
-        return [call_node(inputs, Call(cores, order, replacement.kernel), out_shape=out_shape, name=name)]
+        kind = "weight" if cores is None else "core"
+        inputs = [x, *(add_constant(graph, array, f"{prefix}.{kind}", taken) for array in weights)]
+        return [call_node(inputs, Call(weights, order, replacement.kernel), out_shape=out_shape, name=name)]
+    if cores is None:
+        steps: tuple[Step, ...] = (Step("MatMul", "right", np.ascontiguousarray(weights[0].T), out_shape),)
     else:
+        in_shape = static_shape(x)
         assert in_shape is not None, "the shapes around a layer are known"
         steps = chain(cores, order, in_shape=in_shape, out_shape=out_shape)
     return _emit(graph, x, steps, prefix, taken)[1]

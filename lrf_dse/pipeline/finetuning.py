@@ -21,7 +21,7 @@ from lrf_dse.finetune.train import Recipe, Tuned, finetune
 from lrf_dse.jsonform import from_json, to_json
 from lrf_dse.models.compress import Compressor, replaced
 from lrf_dse.models.data import Dataset
-from lrf_dse.models.rewrite import Replacement
+from lrf_dse.models.rewrite import KEPT, Replacement
 from lrf_dse.models.stored import PlanWeights, to_bytes
 from lrf_dse.pipeline.context import Exploration
 from lrf_dse.pipeline.keys import finetuning_key
@@ -99,6 +99,8 @@ def _trained(
 ) -> tuple[PlanWeights, FineTuning]:
     """End to end where every operation of the model can be trained through, else layer by layer."""
     before = x.judge.replacements(plan.choices, sequential=plan.sequential, reordered=plan.reordered)
+    # A layer that stays dense is named too: its trained weights then stand apart, where any kernel can take them.
+    before = dict.fromkeys(x.model.sites, KEPT) | before
     proto = replaced(x.model, before)
     try:
         require_known(proto)

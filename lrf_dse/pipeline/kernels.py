@@ -9,26 +9,24 @@ import hashlib
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lrf_dse.codegen import KernelSchedule, KernelSpec, default_schedule, emit
 from lrf_dse.jsonform import from_json, to_json
 from lrf_dse.models.kernel_call import KernelChoice
+from lrf_dse.models.rewrite import KEPT, Replacement
 from lrf_dse.pipeline.context import Exploration
 from lrf_dse.pipeline.timing import in_threads
 from lrf_dse.schema import Candidate
 from lrf_dse.target import Target
 from lrf_dse.tune import RecordedMeasure, RunnerMeasure, Tuned, tune, user_records
 
-if TYPE_CHECKING:
-    from lrf_dse.models.rewrite import Replacement
-
 Schedules = Mapping[str, KernelSchedule]
 """By layer: how its generated kernel computes it."""
 
 
 def kernel_spec(candidate: Candidate) -> KernelSpec:
-    """What the kernel of a candidate with a TT shape computes; what a model joins to it changes no schedule."""
+    """What the kernel of a candidate computes; what a model joins to it changes no schedule."""
     layer = candidate.layer
     return KernelSpec(
         shape=candidate.tt_shape,
@@ -87,7 +85,8 @@ def with_kernels(
 ) -> dict[str, Replacement]:
     """`replacements` with a generated kernel where a choice asks for it."""
     kernels = {c.layer.name: KernelChoice(c.threads, schedules[c.layer.name]) for c in choices if c.kernel == "rvv"}
-    return {name: replace(replacement, kernel=kernels.get(name)) for name, replacement in replacements.items()}
+    named = dict.fromkeys(kernels, KEPT) | dict(replacements)  # a dense layer need not be replaced by anything
+    return {name: replace(replacement, kernel=kernels.get(name)) for name, replacement in named.items()}
 
 
 def without_generated(plans: Iterable[Sequence[Candidate]]) -> list[tuple[Candidate, ...]]:

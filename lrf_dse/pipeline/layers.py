@@ -15,7 +15,7 @@ from lrf_dse.pipeline.keys import space_key, timing_key
 from lrf_dse.pipeline.methods import Judged, judge_layers
 from lrf_dse.pipeline.timing import Outcome, Task, layer_program
 from lrf_dse.report.facts import CandidateResult
-from lrf_dse.schema import Candidate, Failure, FcLayer, Measurement, dense_candidate
+from lrf_dse.schema import Candidate, Failure, FcLayer, Kernel, Measurement, dense_candidate
 from lrf_dse.tt.spectra import layer_spectra
 
 
@@ -45,7 +45,9 @@ def _narrow(x: Exploration, layer: FcLayer) -> PruneResult:
 def measure_layers(x: Exploration, spaces: dict[FcLayer, PruneResult]) -> tuple[CandidateResult, ...]:
     """Every survivor and every dense layer: measured, with what replacing it alone costs."""
     candidates = [
-        candidate for layer, space in spaces.items() for candidate in (dense_candidate(layer), *_with_kernels(x, space))
+        candidate
+        for layer, space in spaces.items()
+        for candidate in (*(dense_candidate(layer, kernel) for kernel in dense_kernels(x)), *_with_kernels(x, space))
     ]
     tasks = {candidate: _layer_task(x, candidate) for candidate in dict.fromkeys(candidates)}
     outcomes = x.measure("measure layers", list(tasks.values()))
@@ -81,6 +83,11 @@ def _result(x: Exploration, candidate: Candidate, outcome: Outcome, judged: Judg
 def _with_kernels(x: Exploration, space: PruneResult) -> list[Candidate]:
     """The survivors of a space with every kernel that is explored."""
     return [replace(ranked.candidate, kernel=kernel) for ranked in space.survivors for kernel in x.settings.kernels]
+
+
+def dense_kernels(x: Exploration) -> tuple[Kernel, ...]:
+    """The kernels of dense layers: those that are explored, and the compiler's, which every layer has."""
+    return ("iree", *(kernel for kernel in x.settings.kernels if kernel != "iree"))
 
 
 def _layer_task(x: Exploration, candidate: Candidate) -> Task:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import inf
 from typing import TYPE_CHECKING
@@ -27,6 +27,7 @@ from lrf_dse.pipeline.kernels import (
     without_generated,
 )
 from lrf_dse.pipeline.keys import plan_timing_key
+from lrf_dse.pipeline.layers import dense_kernels
 from lrf_dse.pipeline.quality import judged_fields
 from lrf_dse.pipeline.timing import Outcome, Task
 from lrf_dse.plan.choice import choose, latency_of, latency_unit, why_dense
@@ -34,7 +35,7 @@ from lrf_dse.plan.search import Search, search
 from lrf_dse.plan.select import Combination, LayerOption, finalists
 from lrf_dse.report.facts import CandidateResult, FailedPlan
 from lrf_dse.runners.job import Array
-from lrf_dse.schema import Candidate, Failure, Measurement, Plan
+from lrf_dse.schema import REFERENCE, Candidate, Failure, Measurement, Plan, dense_candidate
 from lrf_dse.target import Target
 
 if TYPE_CHECKING:
@@ -47,9 +48,7 @@ def select_finalists(x: Exploration, results: Sequence[CandidateResult]) -> Sear
     for result in results:
         if result.measurement is not None:
             _keep_faster(options[result.candidate.layer.name], _option(x, result, result.measurement))
-        elif result.candidate.is_dense and result.failure is not None:
-            name, failure = result.candidate.layer.name, result.failure
-            raise RunError(f"the dense layer {name} fails at stage {failure.stage}: {failure.reason}")
+    _require_dense(options, results)
     layers, count = [list(found.values()) for found in options.values()], x.settings.finalists
     if not x.judge.knows_accuracy:
         return Search(finalists(layers, count), (), 0, True)
@@ -69,6 +68,16 @@ def select_finalists(x: Exploration, results: Sequence[CandidateResult]) -> Sear
         # Training wins back what no prediction tells: plans that lose too much before it are finalists as well.
         max_loss=None if x.lessons else x.settings.budgets.max_drop,
     )
+
+
+def _require_dense(options: Mapping[str, Mapping[Candidate, LayerOption]], results: Sequence[CandidateResult]) -> None:
+    """Raise RunError for a layer that no kernel computes right as it is: there would be nothing to compare with."""
+    for name, found in options.items():
+        if any(candidate.is_dense for candidate in found):
+            continue
+        mine = (r.failure for r in results if r.candidate.is_dense and r.candidate.layer.name == name)
+        failure = next(failure for failure in mine if failure is not None)
+        raise RunError(f"the dense layer {name} fails at stage {failure.stage}: {failure.reason}")
 
 
 def _keep_faster(options: dict[Candidate, LayerOption], option: LayerOption) -> None:
@@ -100,12 +109,19 @@ def _latency(measured: Measurement, bound_cycles: float | None, target: Target) 
 def measure_plans(
     x: Exploration, combinations: Sequence[Combination]
 ) -> tuple[tuple[Plan, ...], tuple[FailedPlan, ...]]:
-    """The finalists as whole models: measured under the runner and judged on both parts of the data."""
+    """The finalists as whole models: measured under the runner and judged on both parts of the data.
+
+    The dense model is built by each kernel alone as well as by the faster one of every layer: the fastest of them is
+    the reference, named "dense".
+    """
     variants = [choices for combination in combinations for choices in _on_threads(x, combination)]
+    dense = [tuple(dense_candidate(layer, kernel) for layer in x.model.fc_layers) for kernel in dense_kernels(x)]
+    variants = list(dict.fromkeys([*variants, *dense]))
     measured = _measured(x, "measure plans", variants)
     # A plan whose generated kernels fail is kept as a Failure; with IREE's kernels it is still worth having.
     failing = [choices for choices, _, outcome in measured if isinstance(outcome, Failure)]
-    measured += _measured(x, "measure plans with IREE's kernels", without_generated(failing))
+    again = [choices for choices in without_generated(failing) if choices not in variants]
+    measured += _measured(x, "measure plans with IREE's kernels", again)
     plans: list[Plan] = []
     failed: list[FailedPlan] = []
     for done, (choices, schedules, outcome) in enumerate(measured):
@@ -113,15 +129,23 @@ def measure_plans(
         if isinstance(outcome, Measurement):
             plans.append(replace(_plan(x, choices, outcome), schedules=schedules_to_json(schedules)))
             x.judge.keep_weights(plans[-1])
-        elif all(choice.is_dense for choice in choices):
-            raise RunError(f"the dense model fails at stage {outcome.stage}: {outcome.reason}")
         else:
             failed.append(FailedPlan(f"failed-{len(failed) + 1}", choices, outcome))
     x.progress("judge plans", len(measured), len(measured))
+    return _named(plans, failed), tuple(failed)
+
+
+def _named(plans: Sequence[Plan], failed: Sequence[FailedPlan]) -> tuple[Plan, ...]:
+    """The plans with their ids: the reference first, the others fastest first. Raises RunError without a reference."""
     unit = latency_unit(plans)
-    plans.sort(key=lambda plan: (not plan.is_reference, latency_of(plan, unit) or 0.0, plan.flash_bytes))
-    named = [replace(plan, id="dense" if plan.is_reference else f"p{n}") for n, plan in enumerate(plans)]
-    return tuple(named), tuple(failed)
+    by_time = sorted(plans, key=lambda plan: (latency_of(plan, unit) or 0.0, plan.flash_bytes))
+    reference = next((plan for plan in by_time if plan.is_dense and plan.threads == 1), None)
+    if reference is None:
+        failure = next(plan.failure for plan in failed if all(choice.is_dense for choice in plan.choices))
+        raise RunError(f"the dense model fails at stage {failure.stage}: {failure.reason}")
+    others = [plan for plan in by_time if plan is not reference]
+    named = (replace(plan, id=f"p{number}") for number, plan in enumerate(others, start=1))
+    return replace(reference, id=REFERENCE), *named
 
 
 def _measured(

@@ -217,11 +217,11 @@ def layer_program(
 
     bias = normal(layer.out_features, scale=1.0) if layer.has_bias else None
     x = normal(layer.batch, layer.in_features, scale=1.0)
+    kernel = KernelChoice(candidate.threads, schedule) if candidate.kernel == "rvv" else None
     if candidate.tt_shape is None:
         weight = normal(layer.out_features, layer.in_features, scale=layer.in_features**-0.5)
-        return single_layer_model(layer, Replacement(weight=weight), bias=bias), [x]
+        return single_layer_model(layer, Replacement(weight=weight, kernel=kernel), bias=bias), [x]
     # Each core keeps the size of its input on average, so that no stage overflows or vanishes.
     shapes = candidate.tt_shape.core_shapes
     cores = [normal(*shape, scale=(shape[2] * shape[3]) ** -0.5) for shape in shapes]
-    kernel = KernelChoice(candidate.threads, schedule) if candidate.kernel == "rvv" else None
     return single_layer_model(layer, Replacement(cores, candidate.order, kernel=kernel), bias=bias), [x]

@@ -57,6 +57,31 @@ def test_the_function_computes_what_the_chain_computes(cores: list[np.ndarray], 
     np.testing.assert_allclose(run(proto, {"x": x}), chained, rtol=1e-5, atol=1e-5)
 
 
+@given(sizes=st.tuples(st.integers(1, 9), st.integers(1, 9)), batch=st.integers(1, 3))
+def test_a_dense_layer_is_a_call_too(sizes: tuple[int, int], batch: int) -> None:
+    outs, ins = sizes
+    w, x, bias = values(outs, ins), values(batch, ins, seed=7), values(outs, seed=8)
+    layer = FcLayer("fc", ins, outs, batch, True)
+    proto = single_layer_model(layer, Replacement(weight=w, kernel=KernelChoice()), bias=bias)
+    check(proto)
+    assert [(n.domain, n.op_type) for n in proto.graph.node] == [(DOMAIN, "Dense_1")]
+    spec = spec_of(proto)
+    assert (spec.shape, spec.out_features, spec.in_features, spec.batch, spec.has_bias) == (None, *sizes, batch, True)
+    np.testing.assert_allclose(run(proto, {"x": x}), x @ w.T + bias, rtol=1e-5, atol=1e-5)
+
+
+def test_values_reach_a_bias_that_a_kernel_takes_in(tmp_path: Path) -> None:
+    """Training changes biases too; a kernel that has one joined must compute with the trained one."""
+    constants = {"w": values(8, 12), "b": values(8)}
+    nodes = [node("Gemm", ["x", "w", "b"], ["y"], "fc", transB=1)]
+    proto = model(nodes, inputs={"x": (1, 12)}, outputs={"y": (1, 8)}, constants=constants)
+    read = read_model(saved(proto, tmp_path))
+    x, bias = values(1, 12, seed=7), values(8, seed=9)
+    for replacement in (Replacement(), Replacement(kernel=KernelChoice())):
+        found = run(rewrite(read, {"fc": replacement}, {"b": bias}), {"x": x})
+        np.testing.assert_allclose(found, x @ constants["w"].T + bias, rtol=1e-5, atol=1e-5)
+
+
 ACTIVATIONS = (
     (["Relu"], {}, Activation(0.0, None)),
     (["Clip", "zero", "six"], {}, Activation(0.0, 6.0)),

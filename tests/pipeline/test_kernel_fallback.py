@@ -12,6 +12,7 @@ import pytest
 
 from lrf_dse.builders import importing
 from lrf_dse.codegen import KernelCode, emit
+from lrf_dse.errors import RunError
 from lrf_dse.models.compress import Compressor
 from lrf_dse.models.reader import read_model
 from lrf_dse.pipeline.context import Exploration, silent
@@ -83,6 +84,57 @@ def test_the_faster_kernel_that_is_right_stays(x: Exploration, rvv: Outcome) -> 
     assert kernels == {"rvv" if rvv == measured(50) else "iree"}
 
 
+@pytest.mark.parametrize("rvv", [measured(50), measured(200), WRONG])
+def test_a_layer_stays_dense_by_its_faster_kernel(x: Exploration, rvv: Outcome) -> None:
+    first, second = x.model.fc_layers
+    results = [
+        _result(dense_candidate(first), measured(100)),
+        _result(dense_candidate(first, "rvv"), rvv),
+        _result(dense_candidate(second, "rvv"), measured(100)),
+        _result(dense_candidate(second), WRONG),
+        _result(Candidate(first, SHAPE), measured(60)),
+    ]
+    found = select_finalists(x, results).finalists
+    faster = "rvv" if rvv == measured(50) else "iree"
+    assert [choice.kernel for choice in found[0].choices] == [faster, "rvv"]
+    assert all(choice.kernel == "rvv" for combination in found for choice in combination.choices[1:])
+
+
+def test_a_layer_that_no_kernel_computes_as_it_is_ends_the_exploration(x: Exploration) -> None:
+    first, second = x.model.fc_layers
+    results = [_result(dense_candidate(first), measured(1)), _result(dense_candidate(second), WRONG)]
+    results += [_result(dense_candidate(second, "rvv"), WRONG)]
+    with pytest.raises(RunError, match="the dense layer fc1 fails at stage verify: wrong on purpose"):
+        select_finalists(x, results)
+
+
+def _combination(*choices: Candidate) -> Combination:
+    return Combination(tuple(LayerOption(choice, 1.0, 1, 1, 0.0) for choice in choices))
+
+
+class Timed(Exploration):
+    """Measures nothing: a program takes a cycle for each of IREE's kernels in it, and two for each of ours."""
+
+    def measure(self, stage: str, tasks: Sequence[Task]) -> dict[str, Outcome]:
+        def cycles(task: Task) -> int:
+            return sum(2 if ", rvv" in label else 1 for label in task.context.values())  # type: ignore[attr-defined]
+
+        return {task.key: measured(cycles(task)) for task in tasks}
+
+
+def test_the_reference_is_the_fastest_dense_model_even_where_layers_promised_another(x: Exploration) -> None:
+    """Single layers said that our kernels are the faster ones; as a whole model IREE's are."""
+    timed = Timed(x.settings, x.model, x.bench, x.store, x.judge, None, {}, silent)
+    ours = [dense_candidate(layer, "rvv") for layer in x.model.fc_layers]
+    plans, failed = measure_plans(timed, [_combination(*ours)])
+    assert not failed
+    assert [(plan.id, plan.cycles, [choice.kernel for choice in plan.choices]) for plan in plans] == [
+        ("dense", 2.0, ["iree", "iree"]),
+        ("p1", 4.0, ["rvv", "rvv"]),
+    ]
+    assert [plan.is_reference for plan in plans] == [True, False]
+
+
 def _result(candidate: Candidate, outcome: Outcome) -> CandidateResult:
     estimated = estimate(candidate, TARGET)
     if isinstance(outcome, Failure):
@@ -98,10 +150,8 @@ def test_a_plan_whose_kernel_fails_is_recorded_and_measured_with_irees(
     first, second = x.model.fc_layers
     dense = dense_candidate(first), dense_candidate(second)
     generated = Candidate(first, SHAPE, kernel="rvv"), dense[1]
-    combinations = [
-        Combination(tuple(LayerOption(choice, 1.0, 1, 1, 0.0) for choice in choices)) for choices in (dense, generated)
-    ]
-    plans, failed = measure_plans(x, combinations)
-    assert [(plan.choices, plan.failure) for plan in failed] == [(generated, WRONG)]
+    plans, failed = measure_plans(x, [_combination(*dense), _combination(*generated)])
+    ours = tuple(dense_candidate(layer, "rvv") for layer in (first, second))
+    assert [(plan.choices, plan.failure) for plan in failed] == [(generated, WRONG), (ours, WRONG)]
     assert [plan.choices for plan in plans] == [dense, (replace(generated[0], kernel="iree"), dense[1])]
     assert all(plan.schedules == {} for plan in plans)

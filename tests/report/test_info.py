@@ -59,7 +59,7 @@ def test_nothing_may_be_chosen(info: ReportInfo) -> None:
 
 
 def test_plans_that_do_not_fit_are_refused(make_info: MakeInfo, info: ReportInfo) -> None:
-    with pytest.raises(ValueError, match="exactly one dense plan"):
+    with pytest.raises(ValueError, match="a dense plan on one thread"):
         make_info(plans=info.plans[1:])
     with pytest.raises(ValueError, match="unique"):
         make_info(plans=(*info.plans, info.plans[1]))
