@@ -11,7 +11,6 @@ import json
 import shutil
 import sqlite3
 import sys
-from collections import Counter
 from contextlib import closing, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from itertools import pairwise
@@ -120,7 +119,7 @@ def copy_of(explored: Path, folder: Path) -> Path:
 
 
 def rows(run: Path) -> list[tuple[int, str, str, str]]:
-    """(seq, kind, key, value) of every row of a run's records, also the ones that a newer row replaces."""
+    """(seq, kind, key, value) of every row of a run's records."""
     with closing(sqlite3.connect(run / "records.sqlite")) as database:
         return database.execute("SELECT seq, kind, key, value FROM record ORDER BY seq").fetchall()
 
@@ -130,9 +129,16 @@ def figures(run: Path) -> list[tuple[int, str, str, str]]:
     return [row for row in rows(run) if row[1] not in {"run", "result"}]
 
 
-def keys_written_twice(run: Path) -> list[str]:
-    """Keys that were measured again although the records had them."""
-    return [key for key, count in Counter(row[2] for row in figures(run)).items() if count > 1]
+def written_again(before: list[tuple[int, str, str, str]], after: list[tuple[int, str, str, str]]) -> list[str]:
+    """Keys that were measured again although the records had them: a row that is put anew goes to the end."""
+    known = {(seq, key) for seq, _, key, _ in before}
+    return sorted({key for _, _, key, _ in before} & {key for seq, _, key, _ in after if (seq, key) not in known})
+
+
+def times_written(run: Path) -> int:
+    """How often a record was put since the run began."""
+    with closing(sqlite3.connect(run / "records.sqlite")) as database:
+        return int(database.execute("SELECT seq FROM sqlite_sequence").fetchone()[0])
 
 
 def result(run: Path) -> dict[str, Any]:

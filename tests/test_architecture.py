@@ -26,6 +26,7 @@ TABLE: tuple[frozenset[str], ...] = tuple(
     for column in (
         "errors",
         "resources",
+        "sealed",
         "schema",
         "jsonform",
         "target",

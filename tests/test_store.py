@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lrf_dse.errors import StoreError
-from lrf_dse.store import FILE_NAME, Record, Store
+from lrf_dse.store import FILE_NAME, MARKER, Record, Store
 
 JSON = st.recursive(
     st.booleans() | st.integers(-(2**60), 2**60) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -57,7 +57,8 @@ def test_a_value_comes_back_as_it_was_put(value: object, context: object) -> Non
         assert list(store.records("timing")) == [Record("k", "timing", value, context)]
 
 
-def test_the_newest_wins_and_nothing_is_erased(tmp_path: Path) -> None:
+def test_a_record_takes_the_place_of_its_keys(tmp_path: Path) -> None:
+    """No older value is left in the file: it could come back where the newer one is damaged."""
     with Store(tmp_path / "new" / "run") as store:
         for key, value in (("a", 1), ("b", 2), ("a", 3)):
             store.put(key, "error", value)
@@ -67,8 +68,8 @@ def test_the_newest_wins_and_nothing_is_erased(tmp_path: Path) -> None:
         assert [(r.key, r.value) for r in store.records("error")] == [("b", 2), ("a", 3)]
         assert store.record_count == 3
     rows = sqlite3.connect(tmp_path / "new" / "run" / FILE_NAME)
-    assert rows.execute("SELECT key, value FROM record ORDER BY seq").fetchall() == [
-        ("a", "1"), ("b", "2"), ("a", "3"), ("c", "9"),
+    assert rows.execute("SELECT seq, key, value FROM record ORDER BY seq").fetchall() == [
+        (2, "b", "2"), (3, "a", "3"), (4, "c", "9"),
     ]  # fmt: skip
     rows.close()
 
@@ -213,7 +214,7 @@ from lrf_dse.store import Store
 folder = Path(sys.argv[1])
 if os.getuid() == 0:
     os.setuid(65534)
-for path in (folder, folder / "deeper", folder / "run"):
+for path in (folder / "empty", folder / "deeper", folder / "run"):
     try:
         Store(path)
         print("opened")
@@ -226,16 +227,18 @@ print(Store(folder / "run", read_only=True).get("a"))
         with Store(folder / "run") as store:
             store.put("a", "timing", 41)
         (folder / "run" / FILE_NAME).chmod(0o444)
-        for path in (folder / "run", folder):
+        (folder / "empty").mkdir()
+        for path in (folder / "run", folder / "empty", folder):
             path.chmod(0o555)
         out, err, code_found = run_child(code, folder)
     finally:
         folder.chmod(0o755)
-        (folder / "run").chmod(0o755)
+        for path in (folder / "run", folder / "empty"):
+            path.chmod(0o755)
         shutil.rmtree(folder)
     assert (err, code_found) == ("", 0)
-    top, deeper, run, value = out.splitlines()
-    assert "cannot open the records" in top
+    empty, deeper, run, value = out.splitlines()
+    assert "cannot write: Permission denied" in empty
     assert "cannot create the run folder" in deeper
     assert "cannot open the records" in run
     assert value == "41"
@@ -263,21 +266,144 @@ def test_a_foreign_database_is_refused_and_kept(tmp_path: Path) -> None:
     assert (tmp_path / FILE_NAME).read_bytes() == before
 
 
-def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
-    with Store(tmp_path) as store:
-        for n in range(50):
-            store.put(f"k{n}", "timing", "x" * 2000)
+def filled(folder: Path, *, count: int = 50) -> dict[str, object]:
+    """What was put into the store in `folder`: two records to a page."""
+    with Store(folder) as store:
+        for n in range(count):
+            store.put(f"k{n}", "timing", {"n": n, "pad": "x" * 1500})
+    return {f"k{n}": {"n": n, "pad": "x" * 1500} for n in range(count)}
+
+
+def kept(store: Store) -> dict[str, object]:
+    return {record.key: record.value for record in store.records("timing")}
+
+
+def test_a_truncated_file_is_repaired(tmp_path: Path) -> None:
+    put = filled(tmp_path)
     data = (tmp_path / FILE_NAME).read_bytes()
     (tmp_path / FILE_NAME).write_bytes(data[: len(data) // 2])
-    with pytest.raises(StoreError, match="damaged"), Store(tmp_path) as store:
-        store.frame("timing")
+    with pytest.raises(StoreError, match="damaged.*explore` again"), Store(tmp_path, read_only=True) as store:
+        kept(store)
+    with Store(tmp_path) as store:
+        found = kept(store)
+        assert found.items() <= put.items() and len(found) > 10
+        (note,) = store.notes
+        assert f"{len(found)} records are whole" in note and "records.sqlite.damaged-1" in note
+        store.put("k49", "timing", put["k49"])
+    assert (tmp_path / f"{FILE_NAME}.damaged-1").read_bytes() == data[: len(data) // 2]
+    with Store(tmp_path) as store:
+        assert store.notes == [] and kept(store) == found | {"k49": put["k49"]}
+
+
+@pytest.mark.parametrize(("start", "stop"), [(0, 16), (16, 24), (28, 32), (0, 100), (100, 112), (0, 4096)])
+def test_a_damaged_first_page_loses_nothing(tmp_path: Path, start: int, stop: int) -> None:
+    """The header, the number of pages, the tables' definitions: the same in every file of ours."""
+    put = filled(tmp_path)
+    data = bytearray((tmp_path / FILE_NAME).read_bytes())
+    data[start:stop] = bytes(stop - start)
+    (tmp_path / FILE_NAME).write_bytes(data)
+    with Store(tmp_path) as store:
+        assert kept(store) == put
+        assert len(store.notes) <= 1  # SQLite itself takes a number of pages that is 0 from the file
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE record SET value = '{}' WHERE key = 'k3'",
+        "UPDATE record SET key = 'k99' WHERE key = 'k3'",
+        "UPDATE record SET kind = 'Timing' WHERE key = 'k3'",
+        "UPDATE record SET context = '1' WHERE key = 'k3'",
+        "UPDATE record SET value = x'00ff' WHERE key = 'k3'",
+        "UPDATE record SET value = (SELECT value FROM record WHERE key = 'k4') WHERE key = 'k3'",
+    ],
+)
+def test_a_damaged_row_is_no_record(tmp_path: Path, statement: str) -> None:
+    put = filled(tmp_path, count=6)
+    with sqlite3.connect(tmp_path / FILE_NAME) as database:
+        database.execute(statement)
+    database.close()
+    with Store(tmp_path, read_only=True) as store, pytest.raises(StoreError, match="'k3|'k99.*is damaged"):
+        kept(store)
+    with Store(tmp_path) as store:
+        assert store.notes == [f"{tmp_path / FILE_NAME}: 1 damaged records are dropped and made again"]
+        assert store.get("k3") is None
+        assert kept(store) == {key: value for key, value in put.items() if key != "k3"}
+    with Store(tmp_path, read_only=True) as store:
+        assert len(kept(store)) == 5
+
+
+def test_a_row_that_was_deleted_does_not_bring_back_an_older_one(tmp_path: Path) -> None:
+    with Store(tmp_path) as store:
+        store.put("result", "result", "old")
+        store.put("result", "result", "new")
+    assert b'"old"' not in (tmp_path / FILE_NAME).read_bytes()
+    with sqlite3.connect(tmp_path / FILE_NAME) as database:
+        database.execute("DELETE FROM record WHERE value = '\"new\"'")
+    database.close()
+    with Store(tmp_path) as store:
+        assert store.get("result") is None
+
+
+def test_a_journal_of_a_damaged_file_is_not_rolled_back_into_the_repaired_one(tmp_path: Path) -> None:
+    put = filled(tmp_path)
+    data = bytearray((tmp_path / FILE_NAME).read_bytes())
+    data[:16] = bytes(16)
+    (tmp_path / FILE_NAME).write_bytes(data)
+    (tmp_path / f"{FILE_NAME}-journal").write_bytes(b"\xd9\xd5\x05\xf9\x20\xa1\x63\xd7" + b"\xff" * 5000)
+    with Store(tmp_path) as store:
+        assert kept(store) == put
+    assert {path.name for path in tmp_path.iterdir()} == {FILE_NAME, f"{FILE_NAME}.damaged-1", MARKER}
+
+
+def test_files_of_the_user_are_not_written_beside(tmp_path: Path) -> None:
+    """`-o .` in a project's folder: its model.onnx is not a run's."""
+    (tmp_path / "model.onnx").write_bytes(b"mine")
+    with pytest.raises(StoreError, match="holds model.onnx and is no run folder"):
+        Store(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
+
+
+def test_a_run_folder_is_known_by_its_marker_or_by_its_records(tmp_path: Path) -> None:
+    put = filled(tmp_path)
+    (tmp_path / "model.onnx").write_bytes(b"the run's")
+    (tmp_path / MARKER).write_bytes(b"damaged")
+    with Store(tmp_path) as store:
+        assert kept(store) == put
+    (tmp_path / FILE_NAME).unlink()
+    with pytest.raises(StoreError, match="is gone"):
+        Store(tmp_path, read_only=True)
+    with Store(tmp_path) as store:
+        assert kept(store) == {}
+
+
+def test_a_folder_of_a_run_that_was_killed_at_once_is_a_runs(tmp_path: Path) -> None:
+    (tmp_path / f".{MARKER}.77.part").write_bytes(b"A run")
+    (tmp_path / FILE_NAME).touch()
+    with Store(tmp_path) as store:
+        assert kept(store) == {}
 
 
 def test_another_schema_version_is_refused(tmp_path: Path) -> None:
     with Store(tmp_path) as store:
+        store._db.execute("DROP TABLE record")
+        store._db.execute("CREATE TABLE record (seq INTEGER PRIMARY KEY, key TEXT, more TEXT)")
         store._db.execute("PRAGMA user_version = 99")
-    with pytest.raises(StoreError, match="version 99"):
-        Store(tmp_path)
+    for read_only in (False, True):
+        with pytest.raises(StoreError, match="version 99"):
+            Store(tmp_path, read_only=read_only)
+
+
+def test_a_damaged_version_is_not_another_version(tmp_path: Path) -> None:
+    """Tables that are letter for letter ours are ours, whatever the header says."""
+    put = filled(tmp_path, count=2)
+    for pragma in ("user_version", "application_id"):
+        with sqlite3.connect(tmp_path / FILE_NAME) as database:
+            database.execute(f"PRAGMA {pragma} = 99")
+        database.close()
+        for read_only in (True, False):
+            with Store(tmp_path, read_only=read_only) as store:
+                assert kept(store) == put
 
 
 def test_what_is_no_run_folder(tmp_path: Path) -> None:
@@ -288,7 +414,7 @@ def test_what_is_no_run_folder(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="cannot create the run folder"):
         Store(tmp_path / "file")
     (tmp_path / "folder" / FILE_NAME).mkdir(parents=True)
-    with pytest.raises(StoreError, match="cannot open the records"):
+    with pytest.raises(StoreError, match="not an lrf-dse records file"):
         Store(tmp_path / "folder")
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / FILE_NAME).touch()  # what a kill right after creation leaves

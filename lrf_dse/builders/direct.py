@@ -23,7 +23,7 @@ from lrf_dse.errors import BuildError
 from lrf_dse.resources import data_dir
 from lrf_dse.target import Target
 
-_FIXED_SOURCES = ("main.c", "board.c", "check.c", "fail.c", "pool.c", "direct.c")
+_FIXED_SOURCES = ("main.c", "board.c", "bundle.c", "check.c", "sha256.c", "fail.c", "pool.c", "direct.c")
 _HEADERS = ("board.h", "check.h", "direct.h", "host.h", "library_abi.h", "pool.h", "region.h")
 _BUILDERS = ("direct.py", "host.py", "host_objects.py", "kernel_object.py", "linking.py", "zig.py")
 _GUARD_SOURCE = "guard.c"

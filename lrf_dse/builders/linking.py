@@ -19,7 +19,7 @@ SCALAR_MCPU = "generic_rv64+m+a+f+d+c"
 vectors, or none, to refuse it. (With zvl256b, clang's memcpy garbled that very message on VLEN 128.)"""
 
 _CORE_SOURCES = ("fail.c", "image.c", "loader.c", "dispatch.c", "pool.c")
-FIXED_SOURCES = ("main.c", "board.c", "check.c", *_CORE_SOURCES)
+FIXED_SOURCES = ("main.c", "board.c", "bundle.c", "check.c", "sha256.c", *_CORE_SOURCES)
 """The C files of toolchain/host/ that every program shares."""
 PACK_SOURCES = ("pack.c", *_CORE_SOURCES)
 """The same for the program that runs only what is done at load."""

@@ -13,22 +13,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from lrf_dse.builders.cache import cache_dir
 from lrf_dse.errors import BuildError, ToolError
 
 _TIMEOUT_S = 600.0
-
-
-def cache_dir() -> Path:
-    """The folder for what can be made again: $LRF_DSE_CACHE, else ~/.cache/lrf-dse. Created on first use."""
-    configured = os.environ.get("LRF_DSE_CACHE")
-    folder = Path(configured) if configured else Path.home() / ".cache" / "lrf-dse"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ToolError(
-            f"cannot create the cache folder {folder}: {error.strerror}; set LRF_DSE_CACHE to a writable one"
-        ) from error
-    return folder
 
 
 def zig_version() -> str:

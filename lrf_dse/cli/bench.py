@@ -70,7 +70,7 @@ def kernels(
     """Compare our kernels with IREE, polyhedral C, plain C and the dense layer, on the same compressed layers."""
     from lrf_dse.bench import kernel_set as sets
     from lrf_dse.bench.benchmark import run_benchmark
-    from lrf_dse.builders.zig import cache_dir
+    from lrf_dse.builders.cache import cache_dir
     from lrf_dse.target import load_target
 
     chip, cases = load_target(target), sets.kernel_set(kernel_set)

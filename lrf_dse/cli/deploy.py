@@ -26,7 +26,7 @@ def command(
     from lrf_dse.jsonform import to_json
     from lrf_dse.pipeline.profile import board_rows
 
-    target = read_bundle(bundle).manifest["target"]["name"]
+    target = read_bundle(bundle).facts.target.name
     where = board_of(board, target, directory=directory, config=ssh_config, port=ssh_port, options=ssh_option)
     assert where is not None
     done = deploy(bundle, where, name=name)

@@ -121,7 +121,7 @@ def _show_run(run: Run, *, as_json: bool) -> None:
     else:
         show_result(info)
         print_line(f"report: {run.folder / 'report.html'}")
-    for warning in info.warnings:
+    for warning in (*run.notes, *info.warnings):
         warn(warning)
     if info.chosen is None:
         raise BudgetError(info.chosen_reason)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from lrf_dse.cli.show import print_json, print_line
+from lrf_dse.cli.show import print_json, print_line, warn
 
 
 def command(
@@ -24,6 +24,8 @@ def command(
 
     folder, opened = out or run / "bundle", lrf_dse.open_run(run)
     manifest = lrf_dse.export(opened, pick, folder)
+    for note in opened.notes:
+        warn(note)
     if as_json:
         print_json(manifest)
         return

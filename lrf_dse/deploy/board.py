@@ -6,25 +6,23 @@ came from. What goes wrong on the way leaves the board's older bundle, and the m
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lrf_dse.deploy.bundle import MANIFEST, PROGRAM, README
+from lrf_dse.deploy.bundle import PROGRAM
+from lrf_dse.deploy.whole import MANIFEST, ManifestFacts, Port, read_manifest, require_whole, sums_of, write_manifest
 from lrf_dse.errors import RunError, StoreError, UsageError
 from lrf_dse.jsonform import content_key, to_json
 from lrf_dse.runners.answers import Rejected
 from lrf_dse.runners.board import Board
 from lrf_dse.runners.board_timing import PlacedProgram, measure_placed
-from lrf_dse.runners.job import Array, read_raw
+from lrf_dse.runners.job import Array
 from lrf_dse.runners.repeats import RepeatPolicy
 from lrf_dse.runners.ssh import require_fit, turn
 from lrf_dse.runners.ssh_client import BoardProblem
@@ -38,19 +36,18 @@ BOARD_KIND = "board"
 
 @dataclass(frozen=True, eq=False)
 class Bundle:
-    """An exported bundle: its folder, manifest, files by their names in it, and its golden input and output."""
+    """An exported bundle: its folder, what its manifest says, its files by name, and its golden inputs and outputs."""
 
     folder: Path
-    manifest: Mapping[str, Any]
+    facts: ManifestFacts
     files: Mapping[str, Path]
-    inputs: tuple[str, ...]
+    inputs: Mapping[str, Array]
     outputs: tuple[Array, ...]
 
     @property
     def isa(self) -> Isa:
         """What its program needs of a core."""
-        target = self.manifest["target"]
-        return Isa(march=target["isa"], vlen_bits=target["vlen_bits"])
+        return Isa(march=self.facts.target.isa, vlen_bits=self.facts.target.vlen_bits)
 
 
 @dataclass(frozen=True)
@@ -72,43 +69,30 @@ class Deployment:
 def read_bundle(folder: Path) -> Bundle:
     """The bundle in `folder`, every file compared with its manifest. Raises UsageError that says what is wrong."""
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        listed = manifest["files"]
-        files = {_plain(name): folder / name for name in listed}
-        for name, path in files.items():
-            if _sha256(path) != listed[name]["sha256"]:
-                raise UsageError(f"{path}: not the file that {MANIFEST} describes; export the bundle again")
-        outputs = tuple(_golden(folder, index, port) for index, port in enumerate(manifest["outputs"]))
-        inputs = tuple(f"golden/input{index}.bin" for index in range(len(manifest["inputs"])))
-        if missing := {PROGRAM, *inputs} - files.keys():
+        _, facts = read_manifest(folder)
+        files = {name: folder / name for name in require_whole(folder, facts)}
+        inputs, outputs = dict(_named("input", facts.inputs)), dict(_named("output", facts.outputs))
+        if missing := {PROGRAM, *inputs, *outputs} - files.keys():
             raise UsageError(f"{folder}: {MANIFEST} lists no {min(missing)}; export the bundle again")
-        bundle = Bundle(folder, manifest, files, inputs, outputs)
+        golden = {name: _golden(folder / name, port) for name, port in (inputs | outputs).items()}
+        bundle = Bundle(folder, facts, files, {n: golden[n] for n in inputs}, tuple(golden[n] for n in outputs))
         Isa.model_validate(bundle.isa)
         return bundle
     except OSError as error:
         raise UsageError(f"{folder}: not an exported bundle: {error.filename}: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UsageError(f"{folder}: {MANIFEST} is damaged ({error}); export the bundle again") from error
+    except ValueError as error:
+        reason = str(error).partition("\n")[0]
+        raise UsageError(f"{folder}: {MANIFEST} is damaged ({reason}); export the bundle again") from error
 
 
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def _named(kind: str, ports: Sequence[Port]) -> list[tuple[str, Port]]:
+    return [(f"golden/{kind}{index}.bin", port) for index, port in enumerate(ports)]
 
 
-def _plain(name: str) -> str:
-    """`name` if it stays in the bundle and can stand in a list of sums."""
-    path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or str(path) != name or not name.isprintable() or "\\" in name:
-        raise UsageError(f"{MANIFEST} lists a file {name!r} that no bundle has")
-    return name
-
-
-def _golden(folder: Path, index: int, port: Mapping[str, Any]) -> Array:
-    path = folder / "golden" / f"output{index}.bin"
-    array = read_raw(path, np.empty(port["shape"], port["dtype"]))
-    if array is None:
-        raise UsageError(f"{path}: not the {port['dtype']} {port['shape']} of {MANIFEST}; export the bundle again")
-    return array
+def _golden(path: Path, port: Port) -> Array:
+    if path.stat().st_size != port.bytes:
+        raise UsageError(f"{path}: not the {port.dtype} {list(port.shape)} of {MANIFEST}; export the bundle again")
+    return np.frombuffer(path.read_bytes(), np.dtype(port.dtype).newbyteorder("<")).reshape(port.shape)
 
 
 def deploy(
@@ -135,7 +119,7 @@ def deploy(
         raise RunError(f"board {board.host}: {reason}; nothing was put in place") from rejected
     date = (now or datetime.now(UTC)).strftime("%Y-%m-%dT%H:%M:%SZ")
     done = Deployment(board.host, f"{board.folder}/{place}", date, measurement)
-    _write_manifest(folder, done)
+    _write_figures(folder, done)
     _write_record(bundle, done)
     return done
 
@@ -147,33 +131,28 @@ def _place(name: str) -> str:
 
 
 def _send_and_measure(bundle: Bundle, board: Board, place: str, policy: RepeatPolicy) -> Measurement:
-    extras = {name: bundle.folder / name for name in (MANIFEST, README) if (bundle.folder / name).is_file()}
-    files = {**bundle.files, **extras}
-    sums = "".join(f"{_sha256(path)}  {name}\n" for name, path in files.items())
+    files = {**bundle.files, MANIFEST: bundle.folder / MANIFEST}
+    sums = sums_of(bundle.folder, files).decode()
     with tempfile.TemporaryDirectory() as work, turn(board), BoardFolder(board) as there:
         facts = require_fit(board, bundle.isa, files.values())
         if "sha256sum" not in facts.tools:
             raise BoardProblem(board, "it has no sha256sum to check what arrives: install coreutils or busybox there")
         there.put(files, programs=frozenset({PROGRAM}), sums=sums)
         there.check()
-        program = PlacedProgram(PROGRAM, bundle.files[PROGRAM], bundle.inputs, bundle.outputs, Path(work))
+        program = PlacedProgram(PROGRAM, bundle.files[PROGRAM], tuple(bundle.inputs), bundle.outputs, Path(work))
         measurement = measure_placed(there, facts, program, policy)
         there.publish(place)
         return measurement
 
 
-def _write_manifest(folder: Path, done: Deployment) -> None:
+def _write_figures(folder: Path, done: Deployment) -> None:
     """Add the figures to the manifest as it is now, by a rename."""
-    path = folder / MANIFEST
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest, _ = read_manifest(folder)
         manifest.setdefault("boards", {}).setdefault(done.host, {})[done.date] = _entry(done)
-        with tempfile.NamedTemporaryFile("w", dir=folder, prefix=".manifest-", delete=False, encoding="utf-8") as fresh:
-            fresh.write(json.dumps(manifest, indent=2) + "\n")
-        os.chmod(fresh.name, path.stat().st_mode & 0o777)  # noqa: PTH101
-        Path(fresh.name).replace(path)
-    except OSError as error:
-        raise StoreError(f"{path}: cannot write the board's figures: {error.strerror}") from error
+        write_manifest(folder, manifest)
+    except (OSError, UsageError) as error:
+        raise StoreError(f"{folder / MANIFEST}: cannot write the board's figures: {error}") from error
 
 
 def _entry(done: Deployment) -> dict[str, Any]:
@@ -183,10 +162,10 @@ def _entry(done: Deployment) -> dict[str, Any]:
 
 def _write_record(bundle: Bundle, done: Deployment) -> None:
     """Into the run that the bundle came from, where the manifest names its folder and it is still there."""
-    run = bundle.manifest.get("run", {}).get("folder")
-    if run is None or not (folder := bundle.folder / run).joinpath(FILE_NAME).is_file():
+    run = bundle.facts.run.get("folder")
+    if not isinstance(run, str) or not (folder := bundle.folder / run).joinpath(FILE_NAME).is_file():
         return
-    plan, program = bundle.manifest["plan"], bundle.manifest["files"][PROGRAM]["sha256"]
+    plan, program = bundle.facts.plan, bundle.facts.files[PROGRAM]["sha256"]
     key = content_key(BOARD_KIND, plan=plan, program=program, host=done.host, date=done.date)
     context = {"plan": plan, "host": done.host, "date": done.date, "path": done.path}
     with Store(folder) as store:

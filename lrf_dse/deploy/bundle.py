@@ -6,9 +6,7 @@ onnxruntime on a golden input; only then do the files appear in the output folde
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
-import json
 import platform
 import shutil
 import tempfile
@@ -20,19 +18,21 @@ from typing import TYPE_CHECKING, Any
 from lrf_dse.builders.program import BUILDERS, BuiltProgram
 from lrf_dse.builders.stock import build_for_stock_runtime
 from lrf_dse.deploy.instructions import bundle_readme
-from lrf_dse.errors import RunError, StoreError
+from lrf_dse.deploy.whole import MANIFEST, SUMS, read_manifest, sums_of, write_manifest
+from lrf_dse.errors import RunError, StoreError, UsageError
 from lrf_dse.models.evaluate import run_once
 from lrf_dse.runners.job import DEFAULT_TOLERANCE, Array, Job, write_raw
 from lrf_dse.runners.runner import get_runner
 from lrf_dse.runners.stock import run_on_stock_runtime
 from lrf_dse.runners.verify import Errors, compare
 from lrf_dse.schema import Failure, Measurement, Plan
+from lrf_dse.sealed import digest_of, flush_file, flush_folder
 from lrf_dse.target import Target
 
 if TYPE_CHECKING:
     import onnx
 
-PROGRAM, MODULE, MODEL, MANIFEST, README = "model-riscv64", "model.vmfb", "model.onnx", "manifest.json", "README"
+PROGRAM, MODULE, MODEL, README = "model-riscv64", "model.vmfb", "model.onnx", "README"
 _SCRATCH = ".building-"
 
 
@@ -70,13 +70,23 @@ def write_bundle(request: BundleRequest, out: Path) -> dict[str, Any]:
 
 
 def _check_folder(out: Path) -> None:
-    """Raise StoreError where a file of the bundle would replace a file that no bundle left."""
-    leftovers = list(out.glob(f"{_SCRATCH}*"))  # of an export that was killed: what is here may be half a bundle
-    taken = [name for name in (PROGRAM, MODULE, MODEL, README, "golden") if (out / name).exists()]
-    if taken and not leftovers and not (out / MANIFEST).is_file():
-        raise StoreError(f"{out}: holds a {taken[0]} that is not of a bundle; choose another -o")
+    """Raise StoreError for a folder with files that is no bundle's; an export that was killed leaves half of one."""
+    leftovers = list(out.glob(f"{_SCRATCH}*"))
+    foreign = next(iter(sorted(path.name for path in out.iterdir())), None)
+    if foreign is not None and not leftovers and not _is_bundle(out):
+        raise StoreError(f"{out}: holds {foreign} and is no bundle; choose another -o, or an empty folder")
     for folder in leftovers:
         shutil.rmtree(folder)
+
+
+def _is_bundle(out: Path) -> bool:
+    """Whether an export made `out`: it has the manifest or the sums of one, whatever became of its other files."""
+    try:
+        read_manifest(out)
+    except (OSError, UsageError):
+        sums = out / SUMS
+        return sums.is_file() and sums.read_bytes().rstrip().endswith(f"  {MODULE}".encode())
+    return True
 
 
 def _write(request: BundleRequest, out: Path, scratch: Path) -> dict[str, Any]:
@@ -96,10 +106,12 @@ def _write(request: BundleRequest, out: Path, scratch: Path) -> dict[str, Any]:
         for index, array in enumerate(arrays):
             write_raw(staged / "golden" / f"{kind}{index}.bin", array)
     manifest = _manifest(request, built, measured, stock, staged)
-    (staged / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
     (staged / README).write_text(bundle_readme(manifest), encoding="utf-8")
+    sums = sums_of(staged, (*manifest["files"], README))
+    (staged / SUMS).write_bytes(sums)
+    write_manifest(staged, manifest | {"sums": digest_of(sums)})
     _move_into_place(staged, out)
-    return manifest
+    return read_manifest(out)[0]
 
 
 def _verify(built: BuiltProgram, request: BundleRequest, expected: tuple[Array, ...], work: Path) -> Measurement:
@@ -151,7 +163,8 @@ def _manifest(
         "tool_versions": {**built.program.tool_versions, **_own_versions()},
         "run": dict(request.run_facts),
         "files": {
-            str(path.relative_to(staged)): {"bytes": path.stat().st_size, "sha256": _sha256(path)} for path in files
+            str(path.relative_to(staged)): {"bytes": path.stat().st_size, "sha256": digest_of(path.read_bytes())}
+            for path in files
         },
     }
 
@@ -180,24 +193,26 @@ def _ports(values: Any) -> list[dict[str, Any]]:
     ]
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
 def _move_into_place(staged: Path, out: Path) -> None:
     """Every file by a rename; no manifest until the end, so that one that is there speaks of files that are there."""
     names = sorted((path.relative_to(staged) for path in staged.rglob("*") if path.is_file()), key=_manifest_last)
     half_done = out / f"{_SCRATCH}half-done"
     half_done.mkdir(exist_ok=True)
+    for name in names:
+        flush_file(staged / name)
     (out / MANIFEST).unlink(missing_ok=True)
+    flush_folder(out)
     (out / "golden").mkdir(exist_ok=True)
     for stale in (out / "golden").iterdir():
         stale.unlink()
     for name in names:
+        if str(name) == MANIFEST:
+            flush_folder(out / "golden")
+            flush_folder(out)
         (staged / name).replace(out / name)
+    flush_folder(out)
     half_done.rmdir()
 
 
 def _manifest_last(name: Path) -> tuple[bool, str]:
-    return name.name == MANIFEST, str(name)
+    return str(name) == MANIFEST, str(name)

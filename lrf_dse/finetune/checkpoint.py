@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lrf_dse.errors import StoreError
+from lrf_dse.sealed import read_sealed, write_sealed
 
 Array = NDArray[Any]
 
@@ -29,29 +29,22 @@ class Checkpoint:
 
 def save_checkpoint(path: Path, state: Checkpoint) -> None:
     """Write `state` so that a reader sees it whole or not at all. Raises StoreError."""
-    facts = json.dumps({"digest": state.digest, "epochs": state.epochs})
+    facts = json.dumps({"epochs": state.epochs})
     arrays: dict[str, Any] = {f"training/{name}": value for name, value in state.training.items()}
     arrays |= {f"best/{name}": value for name, value in state.best.items()}
-    unfinished = path.with_suffix(".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with unfinished.open("wb") as stream:
-            np.savez(stream, facts=np.array(facts), **arrays)
-        unfinished.replace(path)
-    except OSError as error:
-        raise StoreError(f"{path}: the checkpoint cannot be written: {error.strerror}") from error
+    buffer = io.BytesIO()
+    np.savez(buffer, facts=np.array(facts), **arrays)
+    write_sealed(path, buffer.getvalue(), state.digest)
 
 
 def load_checkpoint(path: Path, digest: str) -> Checkpoint | None:
     """The state in `path`; None if there is none, it is damaged, or it is of another training run."""
-    try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in archive.files}
-        facts = json.loads(str(arrays.pop("facts")))
-    except (OSError, ValueError, BadZipFile, KeyError, EOFError):
+    content = read_sealed(path, digest)
+    if content is None:
         return None
-    if facts["digest"] != digest:
-        return None
+    with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+        arrays = {key: archive[key] for key in archive.files}
+    facts = json.loads(str(arrays.pop("facts")))
     return Checkpoint(
         digest,
         {key.removeprefix("training/"): value for key, value in arrays.items() if key.startswith("training/")},

@@ -1,7 +1,8 @@
 """The weights of a plan as bytes: what it needs to be made again with no data and no decomposer.
 
 An .npz of plain arrays: the layers' names, "<k>.core<i>", "<k>.weight" and "<k>.bias_shift" of the k-th of them, and
-"value.<name>" of every other constant that training changed.
+"value.<name>" of every other constant that training changed. It is kept as a sealed file: one that is damaged, or of
+another plan, is none.
 """
 
 from __future__ import annotations
@@ -11,13 +12,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lrf_dse.errors import StoreError
 from lrf_dse.models.rewrite import Replacement
+from lrf_dse.sealed import read_sealed, write_sealed
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,18 +46,22 @@ def to_bytes(weights: PlanWeights) -> bytes:
     return buffer.getvalue()
 
 
-def load_weights(path: Path) -> PlanWeights:
-    """Inverse of `to_bytes`. Raises StoreError for a file that is missing or damaged."""
-    try:
-        # numpy forgets to close a file that turns out not to be a zip archive: open it here.
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in archive.files}
-        layers = zip(arrays["names"].tolist(), arrays["orders"].tolist(), strict=True)
-        replacements = {name: _replacement(arrays, k, order) for k, (name, order) in enumerate(layers)}
-    except (OSError, BadZipFile, ValueError, KeyError, EOFError) as error:
-        raise StoreError(f"{path}: the weights of a plan cannot be read; run `lrf-dse explore` again") from error
-    marked = {key: value for key, value in arrays.items() if key.startswith("value.")}
-    return PlanWeights(replacements, {key.removeprefix("value."): value for key, value in marked.items()})
+def save_weights(path: Path, weights: PlanWeights, key: str) -> None:
+    """Write the weights of `key`, whole or not at all. Raises StoreError."""
+    write_sealed(path, to_bytes(weights), key)
+
+
+def find_weights(path: Path, key: str) -> PlanWeights | None:
+    """The weights of `key` that `save_weights` wrote; None where the file is missing, damaged or of another key."""
+    content = read_sealed(path, key)
+    if content is None:
+        return None
+    with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+        arrays = {name: archive[name] for name in archive.files}
+    layers = zip(arrays["names"].tolist(), arrays["orders"].tolist(), strict=True)
+    replacements = {name: _replacement(arrays, k, order) for k, (name, order) in enumerate(layers)}
+    marked = {name: value for name, value in arrays.items() if name.startswith("value.")}
+    return PlanWeights(replacements, {name.removeprefix("value."): value for name, value in marked.items()})
 
 
 def _replacement(arrays: Mapping[str, NDArray[Any]], k: int, order: Any) -> Replacement:

@@ -21,7 +21,7 @@ from lrf_dse.jsonform import to_json
 from lrf_dse.models.compress import Compressor
 from lrf_dse.models.data import JUDGING_SHARES, Dataset, few_rows, load_data, split
 from lrf_dse.models.metrics import METRICS
-from lrf_dse.models.model import Model, to_onnx
+from lrf_dse.models.model import Model
 from lrf_dse.models.reader import read_model
 from lrf_dse.models.targets import load_metric
 from lrf_dse.pipeline.blas import few_blas_threads
@@ -31,11 +31,12 @@ from lrf_dse.pipeline.finetuning import finetune_plans
 from lrf_dse.pipeline.layers import measure_layers, narrow_spaces
 from lrf_dse.pipeline.plans import choose_plan, measure_plans, select_finalists
 from lrf_dse.pipeline.quality import Judge
-from lrf_dse.pipeline.run import MODEL_FILE, RESULT_KEY, RUN_KEY, Run
+from lrf_dse.pipeline.run import MODEL_FILE, RESULT_KEY, RUN_KEY, Run, is_file_of, model_bytes
 from lrf_dse.pipeline.settings import DEFAULT_TUNE, ExploreSettings
 from lrf_dse.pipeline.timing import Bench
 from lrf_dse.report.info import ReportInfo
 from lrf_dse.report.write import write_report
+from lrf_dse.sealed import digest_of, write_atomic
 from lrf_dse.store import Store
 from lrf_dse.target import Target, load_target
 
@@ -71,7 +72,7 @@ def explore_with(settings: ExploreSettings, *, progress: Progress = silent) -> R
         info = _explore(x)
         store.put(RESULT_KEY, "result", to_json(info), context={"settings": to_json(settings)})
     write_report(info, settings.out)
-    return Run(settings.out)
+    return Run(settings.out, store.notes)
 
 
 def _parts(settings: ExploreSettings, model: Model, data: Dataset | None) -> tuple[Dataset | None, dict[str, Dataset]]:
@@ -155,8 +156,6 @@ def _warnings(model: Model, calibration: Dataset | None, parts: dict[str, Datase
 
 def _claim_folder(store: Store, settings: ExploreSettings, model: Model, target: Target) -> None:
     """Make the run folder this exploration's, with a copy of the model; refuse one that belongs to another."""
-    import onnx
-
     board = None if settings.board is None else settings.board.host
     identity = {"model_sha256": model.sha256, "batch": model.batch, "target": target.name, "board": board}
     known = store.get(RUN_KEY)
@@ -164,10 +163,11 @@ def _claim_folder(store: Store, settings: ExploreSettings, model: Model, target:
         raise UsageError(
             f"{settings.out} holds an exploration of {known['model']} for {known['target']}; choose another -o"
         )
-    copy = settings.out / MODEL_FILE
-    if known is None or not copy.exists():
-        onnx.save(to_onnx(model), copy)
-    store.put(RUN_KEY, "run", identity | {"model": model.path.name}, context={"settings": to_json(settings)})
+    content = model_bytes(model)
+    if not is_file_of(settings.out / MODEL_FILE, digest := digest_of(content)):
+        write_atomic(settings.out / MODEL_FILE, content)
+    whence = {"model": model.path.name, "model_path": str(model.path.absolute()), "copy_sha256": digest}
+    store.put(RUN_KEY, "run", identity | whence, context={"settings": to_json(settings)})
 
 
 def _command(settings: ExploreSettings) -> str:

@@ -7,13 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from lrf_dse.deploy.bundle import BundleRequest, write_bundle
-from lrf_dse.errors import StoreError
 from lrf_dse.models.compress import replaced
-from lrf_dse.models.reader import read_model
-from lrf_dse.models.stored import load_weights
 from lrf_dse.pipeline.kernels import schedules_from_json, with_kernels
 from lrf_dse.pipeline.plans import example_inputs
-from lrf_dse.pipeline.run import Run, weights_path
+from lrf_dse.pipeline.run import Run
 from lrf_dse.report.info import ReportInfo
 from lrf_dse.schema import Plan
 
@@ -21,10 +18,7 @@ from lrf_dse.schema import Plan
 def export(run: Run, pick: str, out: Path) -> dict[str, Any]:
     """Write the bundle of the plan that `pick` names into `out`; its manifest. Raises an LrfDseError."""
     info, plan = run.info, run.plan(pick)
-    if not run.model_path.exists():
-        raise StoreError(f"{run.model_path}: the run's copy of the model is gone; run `lrf-dse explore` again")
-    model = read_model(run.model_path)
-    weights = load_weights(weights_path(run.folder, plan.weights))
+    model, weights = run.model(), run.weights(plan)
     schedules = schedules_from_json(plan.schedules)
     with_generated = with_kernels(weights.replacements, plan.choices, schedules)
     request = BundleRequest(

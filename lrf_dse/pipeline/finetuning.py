@@ -22,13 +22,12 @@ from lrf_dse.jsonform import from_json, to_json
 from lrf_dse.models.compress import Compressor, replaced
 from lrf_dse.models.data import Dataset
 from lrf_dse.models.rewrite import KEPT, Replacement
-from lrf_dse.models.stored import PlanWeights, to_bytes
+from lrf_dse.models.stored import PlanWeights, find_weights, save_weights
 from lrf_dse.pipeline.context import Exploration
 from lrf_dse.pipeline.keys import finetuning_key
 from lrf_dse.pipeline.quality import judged_fields
 from lrf_dse.pipeline.run import weights_path
 from lrf_dse.report.facts import FineTuningFacts
-from lrf_dse.report.write import write_atomic
 from lrf_dse.schema import Accuracy, Candidate, FineTuning, Plan
 
 END_TO_END, LAYER_WISE = "end to end", "layer by layer"
@@ -80,13 +79,14 @@ def _outcome(x: Exploration, lessons: Dataset, plan: Plan, stage: str) -> _Outco
     path, known = weights_path(x.settings.out, key), x.store.get(key)
     if known is not None:
         tuning = from_json(FineTuning, known["tuning"])
-        if path.exists() or plan.is_dense or tuning.best_epoch == 0:  # else nobody asks for the weights
+        unasked = plan.is_dense or tuning.best_epoch == 0  # nobody asks for these weights
+        if unasked or find_weights(path, key) is not None:
             return _Outcome(tuning, key, *(from_json(Accuracy, known[part]) for part in ("validation", "test")))
     checkpoint = path.with_suffix(".checkpoint")
     trained, tuning = _trained(x, lessons, plan, recipe, checkpoint=checkpoint, stage=stage)
     proto = replaced(x.model, trained.replacements, trained.values)
     validation, test = (x.judge.judged(proto, part) for part in ("validation", "test"))
-    write_atomic(path, to_bytes(trained))
+    save_weights(path, trained, key)
     context = {"choices": {choice.layer.name: choice.label for choice in plan.choices}}
     record = {"tuning": to_json(tuning), "validation": to_json(validation), "test": to_json(test)}
     x.store.put(key, "finetuning", record, context=context)

@@ -6,17 +6,16 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from lrf_dse.builders.program import build_with_iree
 from lrf_dse.deploy.board import read_bundle
-from lrf_dse.deploy.bundle import MANIFEST, PROGRAM
+from lrf_dse.deploy.bundle import PROGRAM
+from lrf_dse.deploy.whole import MANIFEST
 from lrf_dse.errors import RunError, UsageError
 from lrf_dse.models.compress import Compressor
 from lrf_dse.models.evaluate import run_once
 from lrf_dse.models.reader import read_model
 from lrf_dse.pipeline.plans import example_inputs
-from lrf_dse.runners.job import Array, Job
+from lrf_dse.runners.job import Job
 from lrf_dse.runners.runner import Means, get_runner
 from lrf_dse.schema import BoardFigures, Failure, Measurement
 from lrf_dse.target import Target
@@ -70,15 +69,7 @@ def _bundle_job(subject: Path, target: Target, work: Path) -> Job | None:
     if not (folder / MANIFEST).is_file() or (subject.is_file() and subject.name != PROGRAM):
         raise UsageError(f"{subject}: a program without a bundle has no golden output to be verified against")
     bundle = read_bundle(folder)
-    inputs = tuple(
-        _golden_input(bundle.files[name], port["dtype"], port["shape"])
-        for name, port in zip(bundle.inputs, bundle.manifest["inputs"], strict=True)
-    )
-    return Job(bundle.files[PROGRAM], target, inputs, bundle.outputs, work)
-
-
-def _golden_input(path: Path, dtype: str, shape: list[int]) -> Array:
-    return np.frombuffer(path.read_bytes(), np.dtype(dtype).newbyteorder("<")).reshape(shape)
+    return Job(bundle.files[PROGRAM], target, tuple(bundle.inputs.values()), bundle.outputs, work)
 
 
 def _model_job(subject: Path, target: Target, work: Path, *, batch: int | None, seed: int) -> Job:

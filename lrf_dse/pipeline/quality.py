@@ -18,10 +18,9 @@ from lrf_dse.models.data import Dataset
 from lrf_dse.models.evaluate import first_output
 from lrf_dse.models.metrics import Scores, dense_scale, drop_between
 from lrf_dse.models.rewrite import Replacement
-from lrf_dse.models.stored import PlanWeights, load_weights, to_bytes
+from lrf_dse.models.stored import PlanWeights, find_weights, save_weights
 from lrf_dse.pipeline.keys import accuracy_key, layer_error_key, plan_weights_key
 from lrf_dse.pipeline.run import weights_path
-from lrf_dse.report.write import write_atomic
 from lrf_dse.schema import Accuracy, Candidate, Plan, TTShape
 from lrf_dse.store import Store
 
@@ -143,13 +142,14 @@ class Judge:
         """What takes the place of the model's weights. What depends on whole models is kept at once: it is slow."""
         if not sequential and not reordered:
             return self.compressor.replacements(choices)
-        path = weights_path(self.folder, self.weights_key(choices, sequential=sequential, reordered=reordered))
-        if path.exists():
-            return dict(load_weights(path).replacements)
+        key = self.weights_key(choices, sequential=sequential, reordered=reordered)
+        path = weights_path(self.folder, key)
+        if (known := find_weights(path, key)) is not None:
+            return dict(known.replacements)
         compressor = self._reordered_for(choices) if reordered else self.compressor
         made = corrected(compressor, choices) if sequential else compressor.replacements(choices)
         made = as_read(self.compressor.model, compressor.model, made)
-        write_atomic(path, to_bytes(PlanWeights(made)))
+        save_weights(path, PlanWeights(made), key)
         return made
 
     def _reordered_for(self, choices: Sequence[Candidate]) -> Compressor:
@@ -161,11 +161,11 @@ class Judge:
         return self._reordered[shapes]
 
     def keep_weights(self, plan: Plan) -> None:
-        """Write what `plan` puts in the place of the model's weights, once: exports need no data then."""
+        """Write what `plan` puts in the place of the model's weights, where it is not whole: exports need no data."""
         path = weights_path(self.folder, plan.weights)
-        if not path.exists():
+        if find_weights(path, plan.weights) is None:
             replacements = self.replacements(plan.choices, sequential=plan.sequential, reordered=plan.reordered)
-            write_atomic(path, to_bytes(PlanWeights(replacements)))
+            save_weights(path, PlanWeights(replacements), plan.weights)
 
     def forget_weights(self, plans: Sequence[Plan]) -> None:
         """Remove the weights of models that were judged and became no plan."""

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from lrf_dse.errors import StoreError
+from lrf_dse.errors import LrfDseError, ModelError, StoreError
 from lrf_dse.jsonform import from_json
+from lrf_dse.models.model import Model, to_onnx
+from lrf_dse.models.reader import read_model
+from lrf_dse.models.stored import PlanWeights, find_weights
 from lrf_dse.plan.choice import Budgets, choose
 from lrf_dse.report.info import ReportInfo
 from lrf_dse.report.write import write_report
 from lrf_dse.schema import Plan
+from lrf_dse.sealed import digest_of, write_atomic
 from lrf_dse.store import Store
 
 if TYPE_CHECKING:
@@ -27,38 +35,109 @@ WEIGHTS_FOLDER = "weights"
 _RECORD_KINDS = ("timing", "plan_timing", "accuracy", "layer_error", "board")
 
 
+def model_bytes(model: Model) -> bytes:
+    """What the run's copy of the model holds."""
+    content: bytes = to_onnx(model).SerializeToString()
+    return content
+
+
+def is_file_of(path: Path, sha256: str) -> bool:
+    """Whether `path` holds the content with this digest."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == sha256
+    except OSError:
+        return False
+
+
 def weights_path(folder: Path, key: str) -> Path:
     """Where the weights of a plan are kept in the run folder; `key` is `Plan.weights`."""
     return folder / WEIGHTS_FOLDER / f"{key}.npz"
 
 
 class Run:
-    """One exploration, as it lies in `folder`. Raises StoreError if it is no run folder."""
+    """One exploration, as it lies in `folder`. Raises StoreError if it is no run folder.
 
-    def __init__(self, folder: Path) -> None:
+    `notes` say what was damaged, and healed on the way to what was asked for.
+    """
+
+    def __init__(self, folder: Path, notes: Sequence[str] = ()) -> None:
         self.folder = folder
-        with Store(folder, read_only=True) as store:
-            self._result = store.get(RESULT_KEY)
-            self._frames = {kind: store.frame(kind) for kind in _RECORD_KINDS}
+        self.notes = list(notes)
+        Store(folder, read_only=True).close()
 
-    @property
+    def _value(self, key: str) -> Any | None:
+        with Store(self.folder, read_only=True) as store:
+            return store.get(key)
+
+    @cached_property
     def info(self) -> ReportInfo:
         """The result. Raises StoreError if the exploration has not finished."""
-        if self._result is None:
+        found = self._value(RESULT_KEY)
+        if found is None:
             raise StoreError(f"{self.folder}: the exploration has not finished; run `lrf-dse explore` again to go on")
-        return from_json(ReportInfo, self._result)  # type: ignore[no-any-return]
+        try:
+            return from_json(ReportInfo, found)  # type: ignore[no-any-return]
+        except ValueError as error:
+            raise StoreError(
+                f"{self.folder}: the result is of another release of lrf-dse; run `lrf-dse explore` again"
+            ) from error
 
     @property
     def model_path(self) -> Path:
-        """The model as it was explored."""
+        """The run's copy of the model."""
         return self.folder / MODEL_FILE
+
+    def model(self) -> Model:
+        """The model that was explored: from the run's copy, which is made anew from the original where it is damaged.
+
+        Raises StoreError where neither is the model of the records.
+        """
+        facts = self._value(RUN_KEY)
+        if facts is None:
+            raise StoreError(f"{self.folder}: the record of the model is lost; run `lrf-dse explore` again")
+        if is_file_of(self.model_path, facts["copy_sha256"]):
+            copy = read_model(self.model_path)
+            if copy.sha256 == facts["copy_sha256"]:
+                return copy
+        return self._copied_again(facts)
+
+    def _copied_again(self, facts: dict[str, Any]) -> Model:
+        original = Path(facts["model_path"])
+        try:
+            model = read_model(original, batch=facts["batch"])
+            content = model_bytes(model)
+            if model.sha256 != facts["model_sha256"] or digest_of(content) != facts["copy_sha256"]:
+                raise ModelError(f"{original}: has changed since")
+            with suppress(StoreError):  # in a folder that cannot be written, the original will do
+                write_atomic(self.model_path, content)
+        except LrfDseError as error:
+            raise StoreError(
+                f"{self.model_path}: not the model that was explored, and the original cannot take its place "
+                f"({error}); put it back (SHA-256 {facts['model_sha256']}) and run this again"
+            ) from error
+        self.notes.append(f"{self.model_path}: was not the model that was explored; taken again from {original}")
+        return model
+
+    def weights(self, plan: Plan) -> PlanWeights:
+        """What `plan` puts in the place of the model's weights. Raises StoreError where the file is not whole."""
+        path = weights_path(self.folder, plan.weights)
+        found = find_weights(path, plan.weights)
+        if found is None:
+            raise StoreError(
+                f"{path}: the weights of plan {plan.id} are missing or damaged; they are made again by "
+                f"`{self.info.command}`"
+            )
+        return found
 
     @property
     def records(self) -> pd.DataFrame:
         """Every record, one row each, with its `kind`; columns that a kind does not have are empty."""
         import pandas as pd
 
-        frames = [frame.assign(kind=kind) for kind, frame in self._frames.items() if len(frame)]
+        with Store(self.folder, read_only=True) as store:
+            frames = [store.frame(kind).assign(kind=kind) for kind in _RECORD_KINDS]
+        frames = [frame for frame in frames if len(frame)]
         return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=["key", "kind"])
 
     def plan(self, pick: str) -> Plan:

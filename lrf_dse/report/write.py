@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
-from contextlib import suppress
 from pathlib import Path
 
-from lrf_dse.errors import StoreError
 from lrf_dse.report.charts import charts
 from lrf_dse.report.html import render_html
 from lrf_dse.report.info import ReportInfo
 from lrf_dse.report.plots import draw
 from lrf_dse.report.tables import candidates_csv, plans_csv, summary_json
+from lrf_dse.sealed import write_atomic
 
 
 def write_report(info: ReportInfo, folder: Path) -> tuple[Path, ...]:
@@ -33,20 +31,3 @@ def write_report(info: ReportInfo, folder: Path) -> tuple[Path, ...]:
     for name, content in contents.items():
         write_atomic(folder / name, content)
     return tuple(folder / name for name in contents)
-
-
-def write_atomic(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all: beside it, then renamed over it. Creates the folder. Raises StoreError."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except OSError as error:
-        raise StoreError(f"{path}: cannot write: {error.strerror}; free space or choose another folder") from error
-    finally:
-        with suppress(OSError):  # already renamed, or never made
-            part.unlink()

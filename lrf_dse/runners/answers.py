@@ -48,8 +48,8 @@ def read_ram_parts(path: Path) -> dict[str, int]:
     if not parts:
         raise Rejected("run", f"{path.name} holds no entry named *_bytes")
     for name, value in parts.items():
-        if type(value) is not int or value < 0:
-            raise Rejected("run", f"{path.name}: {name} must be a number of bytes, got {value!r}")
+        if type(value) is not int or not 0 <= value < 1 << 63:
+            raise Rejected("run", f"{path.name}: {name[:40]!r} must be a number of bytes, got {str(value)[:40]!r}")
     return parts
 
 
@@ -57,7 +57,7 @@ def read_object(path: Path, writer: str) -> dict[str, Any]:
     """The JSON object that `writer` left in `path`. Raises Rejected."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, UnicodeDecodeError, json.JSONDecodeError):
+    except (FileNotFoundError, ValueError, RecursionError):
         data = None
     if not isinstance(data, dict):
         raise Rejected("run", f"{writer} wrote no complete {path.name}")

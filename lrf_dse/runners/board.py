@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lrf_dse.errors import UsageError
+from lrf_dse.jsonform import from_json
 from lrf_dse.target import Isa, Target
 
 BOARD_STAGE = "board"
@@ -104,6 +105,19 @@ class BoardFacts:
     emulator: str | None
 
 
+@dataclass(frozen=True)
+class _Probe:
+    """What toolchain/board/machine.c prints. RVV 1.0 allows no more than 65,536 bits."""
+
+    rvv: bool
+    vlenb: int
+    rdcycle: bool
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.vlenb <= 8192:
+            raise ValueError(f"vector registers of {self.vlenb} bytes")
+
+
 def parse_facts(text: str, board: Board) -> BoardFacts:
     """The facts in the answer to ssh_scripts.INSPECT. Raises ValueError with one line if it tells too little."""
     parts = _sections(text)
@@ -114,12 +128,12 @@ def parse_facts(text: str, board: Board) -> BoardFacts:
     cpuinfo = parts.get("cpuinfo", "")
     if machine != RISCV64 and not board.runner_prefix:
         raise ValueError(
-            f"it is {machine}, the programs are for riscv64: name another board, or a runner prefix that emulates one"
+            f"it is {machine[:40]!r}, the programs are for riscv64: "
+            "name another board, or a runner prefix that emulates one"
         )
     try:
-        probe = json.loads(probed)
-        vlenb = int(probe["vlenb"])
-    except (ValueError, KeyError, TypeError):
+        probe = from_json(_Probe, json.loads(probed))
+    except (ValueError, RecursionError):
         code = parts.get("code", "?").strip()
         hint = "; is its folder mounted noexec?" if code == "126" else ""
         raise ValueError(f"a small riscv64 program does not run there (exit code {code}){hint}") from None
@@ -127,9 +141,9 @@ def parse_facts(text: str, board: Board) -> BoardFacts:
         machine=machine,
         kernel=kernel,
         isa=_field(cpuinfo, "isa"),
-        vlen_bits=vlenb * 8 if probe["rvv"] else 0,
-        vlenb=vlenb,
-        rdcycle=bool(probe["rdcycle"]),
+        vlen_bits=probe.vlenb * 8 if probe.rvv else 0,
+        vlenb=probe.vlenb,
+        rdcycle=probe.rdcycle,
         cpus=_cpus(_field(parts.get("status", ""), "Cpus_allowed_list") or "0"),
         memory_available_bytes=_kilobytes(_field(parts.get("meminfo", ""), "MemAvailable")),
         disk_free_bytes=_disk_free(parts.get("df", "")),
@@ -180,23 +194,25 @@ def _field(text: str, name: str) -> str | None:
 
 def _kilobytes(text: str | None) -> int:
     """Bytes of "123 kB"; a board that does not tell is not refused for it."""
-    found = re.match(r"(\d+) kB", text or "")
+    found = re.match(r"(\d{1,15}) kB", text or "")
     return int(found.group(1)) * 1024 if found else 1 << 62
 
 
 def _disk_free(df: str) -> int:
     """Bytes available, of `df -Pk`: the fourth of the columns that end with "NN% /mount"."""
-    found = re.search(r"(\d+)\s+\d+%\s", df)
+    found = re.search(r"\b(\d{1,15})\s+\d+%\s", df)
     return int(found.group(1)) * 1024 if found else 1 << 62
 
 
 def _cpus(text: str) -> tuple[int, ...]:
-    """The numbers of "0-3,6"."""
+    """The numbers of "0-3,6"; a list that is none is core 0 alone."""
+    if not re.fullmatch(r"\d{1,4}(-\d{1,4})?(,\d{1,4}(-\d{1,4})?)*", text):
+        return (0,)
     cpus: list[int] = []
     for part in text.split(","):
         first, _, last = part.partition("-")
         cpus.extend(range(int(first), int(last or first) + 1))
-    return tuple(cpus)
+    return tuple(cpus) or (0,)
 
 
 def _emulator(board: Board, machine: str, cpuinfo: str) -> str | None:

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import tempfile
 import threading
 from pathlib import Path
 
-from lrf_dse.builders.zig import cache_dir, zig_cc, zig_version
-from lrf_dse.errors import ToolError
+from lrf_dse.builders.cache import cache_dir, cached
+from lrf_dse.builders.zig import zig_cc, zig_version
 from lrf_dse.resources import data_dir
 from lrf_dse.runners.board import Board, BoardFacts, parse_facts
 from lrf_dse.runners.ssh_client import BoardProblem, ask
@@ -55,15 +54,8 @@ def _machine_program() -> Path:
     """The probe program, built into the cache under a name that holds its content. Raises BuildError, ToolError."""
     source = data_dir("toolchain") / "board" / "machine.c"
     digest = hashlib.sha256("\n".join((zig_version(), *_FLAGS)).encode() + source.read_bytes()).hexdigest()[:16]
-    folder = cache_dir() / "board"
-    built = folder / f"machine-{digest}"
-    if built.is_file():
-        return built
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder) as scratch:
-            zig_cc([*_FLAGS, str(source.resolve()), "-o", built.name], cwd=Path(scratch))
-            (Path(scratch) / built.name).replace(built)
-    except OSError as error:
-        raise ToolError(f"cannot write to {folder}: {error.strerror}; set LRF_DSE_CACHE") from error
-    return built
+
+    def build(fresh: Path) -> None:
+        zig_cc([*_FLAGS, str(source.resolve()), "-o", fresh.name], cwd=fresh.parent)
+
+    return cached(cache_dir() / "board" / f"machine-{digest}", build)

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 from lrf_dse.builders.elf import read_elf
+from lrf_dse.jsonform import from_json
 from lrf_dse.runners.answers import Rejected, output_names, read_object, read_outputs, read_ram_parts
 from lrf_dse.runners.board import BoardFacts, pinned_cpus
 from lrf_dse.runners.job import DEFAULT_TIMEOUT_S, DEFAULT_TOLERANCE, Array
@@ -103,6 +104,32 @@ class _Bench:
 
 
 @dataclass(frozen=True)
+class _Batch:
+    """What one process measured, as toolchain/host/board.c writes it."""
+
+    ns: tuple[int, ...]
+    cycles: tuple[int, ...]
+    passes: int
+    cold_ns: int
+    peak_resident_kb: int
+
+    def __post_init__(self) -> None:
+        figures = (*self.ns, *self.cycles, self.passes, self.cold_ns + 1, self.peak_resident_kb + 1)
+        if len(self.ns) < 2 or not all(0 < figure < 1 << 63 for figure in figures):
+            raise ValueError("two samples and more are expected, all above 0")
+
+
+def _read_batch(path: Path) -> _Batch:
+    """The batch in the file that came back. Raises Rejected."""
+    try:
+        return cast(_Batch, from_json(_Batch, read_object(path, "the program")))
+    except ValueError as error:
+        raise Rejected(
+            "run", f"the program wrote a damaged {path.name}: {' '.join(str(error).split())[:200]}"
+        ) from error
+
+
+@dataclass(frozen=True)
 class _Timing:
     """All batches of one program: per inference where nothing else is said."""
 
@@ -113,14 +140,13 @@ class _Timing:
     before: Conditions | None = None
     after: Conditions | None = None
 
-    def with_batch(self, times: Mapping[str, Any], around: Finished) -> _Timing:
-        """With the figures of one more process (toolchain/host/board.c)."""
-        passes = times["passes"]
+    def with_batch(self, batch: _Batch, around: Finished) -> _Timing:
+        """With the figures of one more process."""
         return _Timing(
-            (*self.seconds, *(ns * 1e-9 / passes for ns in times["ns"])),
-            (*self.cycles, *(cycles / passes for cycles in times["cycles"])),
-            min(self.cold_s, times["cold_ns"] * 1e-9),
-            max(self.peak_resident_kb, times["peak_resident_kb"]),
+            (*self.seconds, *(ns * 1e-9 / batch.passes for ns in batch.ns)),
+            (*self.cycles, *(cycles / batch.passes for cycles in batch.cycles)),
+            min(self.cold_s, batch.cold_ns * 1e-9),
+            max(self.peak_resident_kb, batch.peak_resident_kb),
             self.before or around.before,
             around.after,
         )
@@ -137,7 +163,7 @@ def _time(bench: _Bench, policy: RepeatPolicy) -> BoardFigures:
         around = bench.call(*options, wanted=(_TIMES,), timeout_s=limit_s)
         elapsed_s += time.monotonic() - start
         bench.verify()
-        timing = timing.with_batch(read_object(bench.program.work / _TIMES, "the program"), around)
+        timing = timing.with_batch(_read_batch(bench.program.work / _TIMES), around)
     return _figures(bench, timing, policy)
 
 

@@ -9,12 +9,11 @@ import functools
 import hashlib
 import platform
 import re
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from lrf_dse.builders.zig import cache_dir, zig_cc, zig_version
-from lrf_dse.errors import ToolError
+from lrf_dse.builders.cache import cache_dir, cached
+from lrf_dse.builders.zig import zig_cc, zig_version
 from lrf_dse.resources import data_dir
 
 UNKNOWN_CLASS = "unknown"
@@ -53,24 +52,15 @@ def plugin_key(name: str = "count", *, toolchain: Path | None = None) -> str:
 def plugin_path(name: str = "count", *, toolchain: Path | None = None) -> Path:
     """The shared object of the plugin `name`, built now if the cache does not hold it.
 
-    The file name carries the content key, and a finished file is renamed into place: two processes may
-    build at once, and a changed source never meets an old plugin. Raises BuildError, ToolError.
+    The file name carries the content key: a changed source never meets an old plugin. Raises BuildError, ToolError.
     """
     toolchain = toolchain or data_dir("toolchain")
-    folder = cache_dir() / "plugins"
-    built = folder / f"{name}-{plugin_key(name, toolchain=toolchain)}.so"
-    if built.is_file():
-        return built
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder, prefix=f"{name}-") as scratch:
-            fresh = Path(scratch) / built.name
-            units = [str(unit.resolve()) for unit in _units(name, toolchain)]
-            zig_cc(["-target", _host(), *_FLAGS, *units, "-o", str(fresh)], cwd=Path(scratch))
-            fresh.replace(built)
-    except OSError as error:
-        raise ToolError(f"cannot write the QEMU plugin to {folder}: {error.strerror}; set LRF_DSE_CACHE") from error
-    return built
+    units = [str(unit.resolve()) for unit in _units(name, toolchain)]
+
+    def build(fresh: Path) -> None:
+        zig_cc(["-target", _host(), *_FLAGS, *units, "-o", str(fresh)], cwd=fresh.parent)
+
+    return cached(cache_dir() / "plugins" / f"{name}-{plugin_key(name, toolchain=toolchain)}.so", build)
 
 
 def _units(name: str, toolchain: Path) -> list[Path]:

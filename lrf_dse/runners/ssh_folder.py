@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
+import re
 import secrets
 import signal
 import tarfile
@@ -32,6 +34,7 @@ _SUMS, _COMPLETE = "sums", "complete"
 _SIGNALLED = 128
 _REMOVE_TIMEOUT_S = 15.0
 _ARCHIVE_END_BYTES = 1024  # of zeros
+_CODE = re.compile(r"\d{1,3}")
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,10 @@ class BoardFolder:
         if not archive.endswith(bytes(_ARCHIVE_END_BYTES)):
             raise BoardProblem(self.board, "what came back is cut off")
         facts = dict(line.split(" ", 1) for line in head.decode(errors="replace").splitlines() if " " in line)
-        _require_success(self.board, int(facts["code"]), said)
+        code = facts.get("code", "")
+        if not _CODE.fullmatch(code):
+            raise BoardProblem(self.board, f"what came back is damaged: no exit code, but {code[:40]!r}")
+        _require_success(self.board, int(code), said)
         _unpack(self.board, archive, wanted, into)
         return Finished(_conditions(facts.get("before", "")), _conditions(facts.get("after", "")))
 
@@ -136,12 +142,13 @@ def _unpack(board: Board, archive: bytes, wanted: Sequence[str], into: Path) -> 
     into.mkdir(parents=True, exist_ok=True)
     try:
         with tarfile.open(fileobj=io.BytesIO(archive), mode="r:") as tar:
-            members = {member.name.removeprefix("./"): member for member in tar if member.isreg()}
+            # Plain files alone: a sparse one can claim any size.
+            members = {m.name.removeprefix("./"): m for m in tar if m.type in (tarfile.REGTYPE, tarfile.AREGTYPE)}
             for name in wanted:
                 stream = tar.extractfile(members[name]) if name in members else None
                 if stream is not None:
                     (into / name).write_bytes(stream.read())
-    except (tarfile.TarError, EOFError) as error:
+    except (tarfile.TarError, EOFError, ValueError, OverflowError) as error:
         raise BoardProblem(board, f"what came back is damaged: {error}") from error
 
 
@@ -161,5 +168,7 @@ def _conditions(text: str) -> Conditions:
     try:
         khz, milli_celsius, load = (float(word) for word in text.split())
     except ValueError:
+        return Conditions()
+    if not all(map(math.isfinite, (khz, milli_celsius, load))):
         return Conditions()
     return Conditions(khz * 1e3 or None, milli_celsius / 1e3 or None, load)

@@ -1,22 +1,21 @@
 """What was measured of kernels, kept in the user's cache: one small file for each content key.
 
-Not a run's store: every run, bench and board shares these. A file is renamed into place when it is complete, so that
-processes may write at once, and a killed one loses what it was measuring and nothing else.
+Not a run's store: every run, bench and board shares these. A file holds its key and is renamed into place when it is
+complete: processes may write at once, and a killed one loses what it was measuring and nothing else.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
-from lrf_dse.builders.zig import cache_dir
+from lrf_dse.builders.cache import cache_dir
 from lrf_dse.errors import StoreError
 from lrf_dse.jsonform import from_json, to_json
 from lrf_dse.schema import Failure, Measurement
+from lrf_dse.sealed import read_sealed, write_sealed
 
 Outcome = Measurement | Failure
 
@@ -40,24 +39,19 @@ class FileRecords:
     folder: Path
 
     def get(self, key: str) -> Outcome | None:
-        """What is recorded; a file that cannot be read as an outcome is no record."""
+        """What is recorded; a file that is damaged, or of another key, is no record."""
+        content = read_sealed(self._path(key), key)
         try:
-            outcome: Outcome = from_json(Outcome, json.loads(self._path(key).read_text(encoding="utf-8")))
-        except (OSError, ValueError):
+            return None if content is None else cast(Outcome, from_json(Outcome, json.loads(content)))
+        except ValueError:  # whole, but of a release whose outcomes were others
             return None
-        return outcome
 
     def put(self, key: str, outcome: Outcome) -> None:
         """Record `outcome`. Raises StoreError."""
-        path = self._path(key)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor, fresh = tempfile.mkstemp(dir=path.parent, prefix=f".{key}-")
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                json.dump(to_json(outcome), file)
-            Path(fresh).replace(path)
-        except OSError as error:
-            raise StoreError(f"{path}: cannot write the record: {error.strerror}; set LRF_DSE_CACHE") from error
+            write_sealed(self._path(key), json.dumps(to_json(outcome)).encode(), key)
+        except StoreError as error:
+            raise StoreError(f"{error}; set LRF_DSE_CACHE") from error
 
     def _path(self, key: str) -> Path:
         return self.folder / f"{key}.json"

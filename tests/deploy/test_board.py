@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from runners.boards import NAME, BundleOf, X, facts
+from runners.boards import NAME, BundleOf, X, seal_bundle
 from runners.loopback import Sshd
 
 from lrf_dse.deploy.board import deploy, read_bundle
@@ -41,7 +41,10 @@ def test_a_bundle_is_put_in_place_and_the_figures_come_back(sshd: Sshd, bundle_o
     assert entry["median_s"] == done.measurement.seconds == done.figures.median_s > 0
     assert entry["source"] == "board seconds, board (programs run by qemu-riscv64)"
     assert {name for name in contents(folder) if name != "manifest.json"} == sent.keys() - {"manifest.json"}
-    assert json.loads(sent["manifest.json"]) == {key: v for key, v in manifest.items() if key != "boards"}
+    before = json.loads(sent["manifest.json"])
+    assert before.keys() == manifest.keys() - {"boards"}
+    assert all(before[key] == manifest[key] for key in before.keys() - {"seal"})
+    assert read_bundle(folder).facts.boards == manifest["boards"], "sealed again"
 
 
 def test_a_second_deployment_takes_the_place_of_the_first(sshd: Sshd, bundle_of: BundleOf) -> None:
@@ -131,35 +134,69 @@ def test_a_run_that_is_gone_or_in_use(sshd: Sshd, bundle_of: BundleOf) -> None:
 
 
 def change(folder: Path, **changes: object) -> None:
-    path = folder / "manifest.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    """Seal the bundle again with other facts: what another release, or somebody's script, might write."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    seal_bundle(folder, {key: value for key, value in manifest.items() if key != "files"} | changes)
 
 
-def test_only_whole_bundles_are_sent(bundle_of: BundleOf, tmp_path: Path) -> None:
-    def refused(folder: Path, reason: str) -> None:
-        with pytest.raises(UsageError, match=reason):
-            read_bundle(folder)
+def refused(folder: Path, reason: str) -> None:
+    with pytest.raises(UsageError, match=reason) as caught:
+        read_bundle(folder)
+    assert "\n" not in str(caught.value)
 
+
+@pytest.mark.parametrize(
+    "name", ["model-riscv64", "model.onnx", "README", "golden/input1.bin", "golden/output0.bin", "SHA256SUMS"]
+)
+def test_a_bundle_with_another_file_is_refused_by_name(bundle_of: BundleOf, name: str) -> None:
+    folder = bundle_of()
+    whole = (folder / name).read_bytes()
+    for damaged in (whole[:-1], whole + b"\n", bytes(len(whole)), b""):
+        (folder / name).write_bytes(damaged)
+        refused(folder, f"{name}: not the (file|list) that")
+    (folder / name).unlink()
+    refused(folder, f"{name}: No such file")
+    (folder / name).write_bytes(whole)
+    assert read_bundle(folder).folder == folder
+
+
+def test_a_manifest_that_is_not_the_exported_one_is_refused(bundle_of: BundleOf, tmp_path: Path) -> None:
     refused(tmp_path / "none", "not an exported bundle: .*manifest.json: No such file")
-    refused((folder := bundle_of(name="a")) / "golden", "not an exported bundle")
-    (folder / "model.onnx").write_bytes(b"other")
-    refused(folder, "model.onnx: not the file that manifest.json describes")
-    (folder / "model.onnx").unlink()
-    refused(folder, "model.onnx: No such file")
-    change(folder := bundle_of(name="b"), files={})
-    refused(folder, "lists no golden/input0.bin")
-    change(folder, files={"../../secret": {"sha256": ""}})
-    refused(folder, "lists a file '../../secret' that no bundle has")
-    change(folder, files={"a\nb": {"sha256": ""}})
-    refused(folder, r"lists a file 'a\\nb' that no bundle has")
-    (folder / "manifest.json").write_text("{")
-    refused(folder, "manifest.json is damaged")
-    (folder / "manifest.json").write_text("[]")
-    refused(folder, "manifest.json is damaged")
-    change(folder := bundle_of(name="c"), outputs=[{"name": "y", "dtype": "float32", "shape": [5]}])
-    refused(folder, r"output0.bin: not the float32 \[5\]")
-    change(folder, outputs=[{"name": "y", "dtype": "float32", "shape": [4]}], target={"isa": "x86", "vlen_bits": 0})
-    refused(folder, "manifest.json is damaged")
+    folder = bundle_of()
+    path = folder / "manifest.json"
+    whole = path.read_bytes()
+    other = bundle_of("wrong", name="other")
+    for damaged in (b"", b"{", b"[]", whole[:-1], whole.replace(b"p1", b"p2"), whole.replace(b"\n}", b"\n }")):
+        path.write_bytes(damaged)
+        refused(folder, "manifest.json: damaged, or not of a bundle; export the bundle again")
+    path.write_bytes((other / "manifest.json").read_bytes())
+    refused(folder, "SHA256SUMS: not the list that manifest.json speaks of")
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"files": {"../../secret": {"sha256": ""}}}, "lists a file '../../secret' that no bundle has"),
+        ({"files": {"a\nb": {"sha256": ""}}}, r"lists a file 'a\\nb' that no bundle has"),
+        ({"files": {"model.onnx": {"sha256": "00"}}}, "model.onnx: manifest.json and SHA256SUMS disagree"),
+        ({"files": []}, "not a manifest of this release"),
+        ({"inputs": 3}, "not a manifest of this release"),
+        ({"inputs": [{"name": "x", "dtype": "float32", "shape": [4]}] * 5}, "lists no golden/input2.bin|not the float"),
+        ({"outputs": [{"name": "y", "dtype": "float32", "shape": [5]}]}, r"output0.bin: not the float32 \[5\]"),
+        ({"outputs": [{"name": "y", "dtype": "float32", "shape": [1 << 70]}]}, "output0.bin: not the float32"),
+        ({"outputs": [{"name": "y", "dtype": "float32", "shape": [-4]}]}, "manifest.json is damaged"),
+        ({"outputs": [{"name": "y", "dtype": "object", "shape": [4]}]}, "manifest.json is damaged"),
+        ({"outputs": [{"name": "y", "dtype": "nonsense", "shape": [4]}]}, "manifest.json is damaged"),
+        ({"target": {"name": "k", "isa": "x86", "vlen_bits": 0}}, "manifest.json is damaged"),
+        ({"target": None}, "not a manifest of this release"),
+    ],
+)
+def test_a_manifest_that_makes_no_sense_is_refused(
+    bundle_of: BundleOf, changes: dict[str, object], reason: str
+) -> None:
+    folder = bundle_of()
+    change(folder, **changes)
+    refused(folder, reason)
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "a\nb"])
@@ -171,8 +208,7 @@ def test_a_name_that_is_no_folder_is_refused(name: str, sshd: Sshd, bundle_of: B
 def test_the_golden_output_is_what_counts(sshd: Sshd, bundle_of: BundleOf) -> None:
     folder = bundle_of()
     (folder / "golden" / "output0.bin").write_bytes((3 * X).tobytes())
-    manifest = json.loads((folder / "manifest.json").read_text())
-    change(folder, files=manifest["files"] | {"golden/output0.bin": facts(folder / "golden" / "output0.bin")})
+    change(folder)
     with pytest.raises(RunError, match="stage verify"):
         deploy(folder, sshd.board(), policy=QUICK)
     assert np.isfinite(read_bundle(folder).outputs[0]).all()

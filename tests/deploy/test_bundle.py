@@ -23,15 +23,18 @@ from explored import SIZES, command, copy_of, open_run, tiny_data, tiny_model, t
 from numpy.typing import NDArray
 
 from lrf_dse.builders.elf import R_RISCV_RELATIVE, parse_elf, read_elf
+from lrf_dse.deploy.board import read_bundle
 from lrf_dse.deploy.bundle import BundleRequest
 from lrf_dse.deploy.instructions import bundle_readme
+from lrf_dse.errors import UsageError
 from lrf_dse.models.data import Dataset, load_data, split
 from lrf_dse.models.evaluate import first_output, outputs, run_once
 from lrf_dse.models.reader import read_model
 from lrf_dse.schema import Failure, Plan
+from lrf_dse.store import Store
 from lrf_dse.target import load_target
 
-FILES = {"model.onnx", "model.vmfb", "model-riscv64", "manifest.json", "README", "golden"}
+FILES = {"model.onnx", "model.vmfb", "model-riscv64", "manifest.json", "SHA256SUMS", "README", "golden"}
 QEMU = ["qemu-riscv64", "-cpu"]
 
 
@@ -101,13 +104,18 @@ def test_files_and_manifest(bundle: Bundle) -> None:
     assert {path.name for path in bundle.folder.iterdir()} == FILES, "and no scratch folder"
     manifest = json.loads((bundle.folder / "manifest.json").read_text(encoding="utf-8"))
     assert manifest == bundle.manifest
-    assert set(manifest["files"]) == FILES - {"manifest.json", "README", "golden"} | {
+    assert set(manifest["files"]) == FILES - {"manifest.json", "SHA256SUMS", "README", "golden"} | {
         "golden/input0.bin",
         "golden/output0.bin",
     }
     for name, facts in manifest["files"].items():
         content = (bundle.folder / name).read_bytes()
         assert facts == {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    listed = {name for name in FILES if (bundle.folder / name).is_file()} - {"manifest.json", "SHA256SUMS"}
+    sums = (bundle.folder / "SHA256SUMS").read_text()
+    assert {line.split("  ")[1] for line in sums.splitlines()} == listed | {"golden/input0.bin", "golden/output0.bin"}
+    checked = subprocess.run(["sha256sum", "-c", "SHA256SUMS"], cwd=bundle.folder, capture_output=True, check=False)
+    assert checked.returncode == 0, checked.stderr
     target = load_target(manifest["target"]["name"])
     assert (manifest["target"]["isa"], manifest["target"]["vlen_bits"]) == (target.isa.march, target.isa.vlen_bits)
     assert manifest["inputs"] == [{"name": "x", "dtype": "float32", "shape": [1, SIZES[0]]}]
@@ -181,6 +189,57 @@ def test_the_readme_s_check_can_fail(bundle: Bundle, tmp_path: Path) -> None:
     expected.tofile(tmp_path / "wrong.bin")
     done = qemu(bundle.folder, "./model-riscv64", "--check", "golden/input0.bin", tmp_path / "wrong.bin")
     assert done.returncode == 5
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_an_expected_value_that_is_not_finite_is_wrong(bundle: Bundle, tmp_path: Path, value: float) -> None:
+    expected = np.fromfile(bundle.folder / "golden/output0.bin", "<f4")
+    for filled in (np.where(np.arange(expected.size) == 3, value, expected), np.full_like(expected, value)):
+        filled.astype("<f4").tofile(tmp_path / "odd.bin")
+        done = qemu(bundle.folder, "./model-riscv64", "--check", "golden/input0.bin", tmp_path / "odd.bin")
+        assert (done.returncode, done.stdout.split(":")[0]) == (5, "WRONG")
+
+
+CHECK = ("./model-riscv64", "--check", "golden/input0.bin", "golden/output0.bin")
+
+
+@pytest.mark.parametrize("name", sorted(FILES - {"golden"} | {"golden/input0.bin", "golden/output0.bin"}))
+def test_the_check_covers_every_file_of_the_bundle(bundle: Bundle, tmp_path: Path, name: str) -> None:
+    mine = shutil.copytree(bundle.folder, tmp_path / "bundle")
+    cpu = load_target(bundle.manifest["target"]["name"]).qemu.cpu
+    whole = (mine / name).read_bytes()
+    changed = bytearray(whole)
+    changed[-10] ^= 4  # of the program: behind its segments, where only a digest sees it
+    short = [] if name == "model-riscv64" else [whole[:-1], whole[: len(whole) // 2], b""]
+    for damaged in (bytes(changed), *short):
+        (mine / name).write_bytes(damaged)
+        done = qemu(mine, *CHECK, cpu=cpu)
+        assert (done.returncode, done.stdout) == (4, ""), damaged[:99]
+        assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+        assert f"{name} " in done.stderr and "the bundle is damaged" in done.stderr
+        with pytest.raises(UsageError, match=rf"{name}: "):
+            read_bundle(mine)
+    if name != "model-riscv64":
+        (mine / name).unlink()
+        done = qemu(mine, *CHECK, cpu=cpu)
+        assert (done.returncode, f"{name} cannot be read" in done.stderr) == (4, True)
+    (mine / name).write_bytes(whole)
+    assert qemu(mine, *CHECK, cpu=cpu).returncode == 0
+    assert read_bundle(mine).facts.plan == "p1"
+
+
+def test_files_of_another_bundle_are_not_this_one_s(bundle: Bundle, finished: Path, tmp_path: Path) -> None:
+    mine, other = shutil.copytree(bundle.folder, tmp_path / "bundle"), tmp_path / "other"
+    assert command("export", finished / "run", "--pick", "dense", "-o", other).code == 0
+    cpu = load_target(bundle.manifest["target"]["name"]).qemu.cpu
+    for names in (["manifest.json"], ["SHA256SUMS"], ["model.vmfb"], ["model.onnx", "README"]):
+        for name in names:
+            shutil.copyfile(other / name, mine / name)
+        assert qemu(mine, *CHECK, cpu=cpu).returncode == 4
+        with pytest.raises(UsageError, match="export the bundle again"):
+            read_bundle(mine)
+        for name in names:
+            shutil.copyfile(bundle.folder / name, mine / name)
 
 
 def test_the_program_is_right_on_other_inputs(bundle: Bundle, tmp_path: Path) -> None:
@@ -344,11 +403,51 @@ def test_a_folder_that_cannot_be_written(mine: Path, where: str) -> None:
     assert "choose another -o" in done.err
 
 
-def test_the_run_s_model_is_gone(mine: Path) -> None:
-    (mine / "run" / "model.onnx").unlink()
+def test_the_run_s_model_is_taken_again_from_the_original(mine: Path) -> None:
+    copy = mine / "run" / "model.onnx"
+    whole = copy.read_bytes()
+    proto = onnx.load(copy)
+    weights = bytearray(proto.graph.initializer[0].raw_data)
+    weights[2] ^= 64
+    proto.graph.initializer[0].raw_data = bytes(weights)
+    for damaged in (proto.SerializeToString(), whole[:-7], None):
+        copy.unlink() if damaged is None else copy.write_bytes(damaged)
+        done = command("export", mine / "run", "--pick", "p1", "-o", mine / "bundle", "--json")
+        assert done.code == 0
+        assert "model.onnx: was not the model that was explored; taken again from" in done.err
+        assert done.err.startswith("warning: ") and done.err.count("\n") == 1
+        assert copy.read_bytes() == whole
+    assert read_bundle(mine / "bundle").facts.plan == "p1"
+
+
+def test_a_model_that_is_not_the_run_s_is_not_shipped(tmp_path: Path, finished: Path) -> None:
+    """Neither the copy nor the original is what was judged: one line, and putting the model back heals it."""
+    mine = copy_of(finished, tmp_path)
+    with Store(mine / "run") as store:
+        facts = store.get("run")
+        assert facts is not None
+        store.put("run", "run", facts | {"model_path": str(mine / "tiny.onnx")})
+    original = (mine / "tiny.onnx").read_bytes()
+    (mine / "run" / "model.onnx").write_bytes(b"")
+    tiny_model(mine, seed=1)
     done = command("export", mine / "run", "-o", mine / "bundle")
-    assert (done.code, done.out) == (2, "")
-    assert "model.onnx" in done.err and "lrf-dse explore" in done.err and done.err.count("\n") == 1
+    assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
+    assert f"{mine / 'run' / 'model.onnx'}: not the model that was explored" in done.err
+    assert facts["model_sha256"] in done.err and not (mine / "bundle").exists()
+    (mine / "tiny.onnx").write_bytes(original)
+    assert command("export", mine / "run", "-o", mine / "bundle").code == 0
+
+
+def test_a_folder_of_the_user_is_not_made_a_bundle(finished: Path, tmp_path: Path) -> None:
+    """manifest.json is a common name."""
+    for name in ("manifest.json", "notes.txt", "SHA256SUMS"):
+        out = tmp_path / name.lower()
+        out.mkdir()
+        (out / name).write_text("{}")
+        done = command("export", finished / "run", "--pick", "p1", "-o", out)
+        assert (done.code, done.out) == (2, "")
+        assert f"{out}: holds {name} and is no bundle; choose another -o" in done.err
+        assert [path.name for path in out.iterdir()] == [name]
 
 
 @pytest.fixture

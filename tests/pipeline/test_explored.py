@@ -6,13 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
-from explored import SAMPLES, SIZES, TOP, figures, keys_written_twice, open_run
+from explored import SAMPLES, SIZES, TOP, command, copy_of, explore_arguments, figures, open_run, rows, times_written
 
 import lrf_dse
 from lrf_dse.errors import LrfDseError, StoreError, UsageError
 from lrf_dse.jsonform import from_json
 from lrf_dse.models.compress import methods_for
-from lrf_dse.models.stored import load_weights
 from lrf_dse.pipeline.kernels import schedules_from_json
 from lrf_dse.pipeline.run import Run
 from lrf_dse.schema import Failure, Measurement, TTShape
@@ -125,7 +124,7 @@ def test_the_weights_of_every_plan_are_kept(run: Run) -> None:
     files = {path.stem for path in (run.folder / "weights").iterdir()}
     assert files == {plan.weights for plan in run.info.plans}
     for plan in run.info.plans:
-        kept = load_weights(run.folder / "weights" / f"{plan.weights}.npz").replacements
+        kept = run.weights(plan).replacements
         compressed = {choice.layer.name for choice in plan.choices if not choice.is_dense}
         if plan.sequential:  # dense layers behind a compressed one are corrected too
             assert compressed <= set(kept) <= {choice.layer.name for choice in plan.choices}
@@ -138,14 +137,22 @@ def test_the_weights_of_every_plan_are_kept(run: Run) -> None:
                 assert [core.shape for core in cores] == list(choice.tt_shape.core_shapes)
 
 
-def test_weights_that_are_damaged_say_so(run: Run, tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match=r"gone\.npz: .* run `lrf-dse explore` again"):
-        load_weights(tmp_path / "gone.npz")
-    path = next((run.folder / "weights").iterdir())
-    for content in (b"", path.read_bytes()[:-40]):
-        (tmp_path / "half.npz").write_bytes(content)
-        with pytest.raises(StoreError, match="run `lrf-dse explore` again"):
-            load_weights(tmp_path / "half.npz")
+def test_weights_that_are_damaged_are_named_and_made_again(finished: Path, tmp_path: Path) -> None:
+    mine = copy_of(finished, tmp_path)
+    run = open_run(mine / "run")
+    plan = next(plan for plan in run.info.plans if not plan.is_dense)
+    path, other = (mine / "run" / "weights" / f"{p.weights}.npz" for p in (plan, run.plan("dense")))
+    whole = path.read_bytes()
+    for content in (b"", whole[:-40], whole.replace(b"0.core1", b"0.corf1"), other.read_bytes()):
+        path.write_bytes(content)
+        with pytest.raises(StoreError, match=rf"{path.name}: the weights of plan {plan.id} .* `lrf-dse explore "):
+            run.weights(plan)
+    path.unlink()
+    assert command("export", mine / "run", "--pick", plan.id).code == 2
+    done = command(*explore_arguments(mine))
+    assert (done.code, done.err) == (0, "")
+    assert path.read_bytes() == whole
+    assert figures(mine / "run") == figures(finished / "run"), "nothing is measured again for it"
 
 
 def test_latency_says_what_it_is(run: Run) -> None:
@@ -176,7 +183,7 @@ def test_records_are_one_table(run: Run) -> None:
 
 
 def test_nothing_was_measured_twice(run: Run) -> None:
-    assert keys_written_twice(run.folder) == []
+    assert times_written(run.folder) == len(rows(run.folder))
     timed = [json.loads(value) for _, kind, _, value in figures(run.folder) if kind in {"timing", "plan_timing"}]
     assert all(isinstance(from_json(Measurement | Failure, value), Measurement) for value in timed)
     assert list((run.folder / "work").iterdir()) == [], "work folders of what succeeded are gone"

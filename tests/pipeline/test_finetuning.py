@@ -14,9 +14,7 @@ from lrf_dse.models.compress import replaced
 from lrf_dse.models.data import load_data, split
 from lrf_dse.models.evaluate import first_output
 from lrf_dse.models.reader import read_model
-from lrf_dse.models.stored import load_weights
 from lrf_dse.pipeline import finetuning
-from lrf_dse.pipeline.run import weights_path
 from lrf_dse.schema import Plan
 
 
@@ -27,7 +25,7 @@ def tuned(folder: Path, *options: object) -> tuple[Plan, ...]:
 
 
 def model_of(folder: Path, plan: Plan) -> onnx.ModelProto:
-    weights = load_weights(weights_path(folder / "run", plan.weights))
+    weights = open_run(folder / "run").weights(plan)
     return replaced(read_model(folder / "run" / "model.onnx"), weights.replacements, weights.values)
 
 

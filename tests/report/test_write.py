@@ -11,7 +11,8 @@ import pytest
 
 from lrf_dse.errors import StoreError
 from lrf_dse.report.info import ReportInfo
-from lrf_dse.report.write import write_atomic, write_report
+from lrf_dse.report.write import write_report
+from lrf_dse.sealed import write_atomic
 
 NAMES = {
     "report.html", "plans.csv", "candidates.csv", "summary.json",
@@ -54,7 +55,7 @@ def test_a_full_disk_keeps_the_old_file(tmp_path: Path) -> None:
 import resource, sys
 from pathlib import Path
 from lrf_dse.errors import StoreError
-from lrf_dse.report.write import write_atomic
+from lrf_dse.sealed import write_atomic
 path = Path(sys.argv[1]) / "a.txt"
 write_atomic(path, b"old")
 resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
@@ -74,7 +75,7 @@ def test_a_folder_that_cannot_be_written() -> None:
 import os, sys
 from pathlib import Path
 from lrf_dse.errors import StoreError
-from lrf_dse.report.write import write_atomic
+from lrf_dse.sealed import write_atomic
 if os.getuid() == 0:
     os.setuid(65534)
 for path in (Path(sys.argv[1]) / "a.txt", Path(sys.argv[1]) / "new" / "a.txt"):

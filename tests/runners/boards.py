@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,11 @@ from runners.loopback import Sshd
 
 from lrf_dse.builders.linking import FIXED_SOURCES
 from lrf_dse.builders.zig import zig_cc
+from lrf_dse.deploy.whole import MANIFEST, SUMS, sums_of, write_manifest
 from lrf_dse.resources import data_dir
 from lrf_dse.runners.job import Job
+from lrf_dse.sealed import digest_of
+from lrf_dse.store.folder import claim
 from lrf_dse.target import load_target
 
 PROGRAMS = Path(__file__).resolve().parent / "programs"
@@ -87,6 +89,7 @@ def bundle_of(tiny_model: Callable[[int], Path], tmp_path: Path) -> BundleOf:
     """A bundle as export leaves it, around the hand-written model; `case` is what goes wrong in it."""
 
     def bundle(case: str = "", *, name: str = NAME, vlen_bits: int = 256, **run: object) -> Path:
+        claim(tmp_path / "run")
         folder = tmp_path / "run" / name
         (folder / "golden").mkdir(parents=True)
         (folder / "model-riscv64").write_bytes(tiny_model(vlen_bits).read_bytes())
@@ -94,20 +97,28 @@ def bundle_of(tiny_model: Callable[[int], Path], tmp_path: Path) -> BundleOf:
         (folder / "golden" / "input0.bin").write_bytes(case.encode().ljust(16, b"\0"))
         (folder / "golden" / "input1.bin").write_bytes(X.tobytes())
         (folder / "golden" / "output0.bin").write_bytes((2 * X + 1).tobytes())
-        files = [path for path in folder.rglob("*") if path.is_file()]
+        (folder / "README").write_text("read me\n")
         manifest = {
             "plan": "p1",
             "target": {"name": "spacemit-k1", "isa": "rv64gcv_zvl256b", "vlen_bits": vlen_bits},
             "inputs": [{"name": "c", "dtype": "int8", "shape": [16]}, {"name": "x", "dtype": "float32", "shape": [4]}],
             "outputs": [{"name": "y", "dtype": "float32", "shape": [4]}],
             "run": run,
-            "files": {str(path.relative_to(folder)): facts(path) for path in files},
         }
-        (folder / "README").write_text("read me\n")
-        (folder / "manifest.json").write_text(json.dumps(manifest))
+        seal_bundle(folder, manifest)
         return folder
 
     return bundle
+
+
+def seal_bundle(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Write SHA256SUMS of the files in `folder`, and `manifest` with facts of them unless it has some."""
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name not in {MANIFEST, SUMS}]
+    names = {str(path.relative_to(folder)): path for path in files}
+    sums = sums_of(folder, names)
+    (folder / SUMS).write_bytes(sums)
+    said = {name: facts(path) for name, path in names.items() if name != "README"}
+    write_manifest(folder, {"files": said, **manifest, "sums": digest_of(sums)})
 
 
 def facts(path: Path) -> dict[str, Any]:

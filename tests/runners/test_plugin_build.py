@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lrf_dse.builders.zig import cache_dir
+from lrf_dse.builders.cache import cache_dir
 from lrf_dse.errors import BuildError, ToolError
 from lrf_dse.resources import data_dir
 from lrf_dse.runners.plugin import instruction_classes, plugin_key, plugin_path

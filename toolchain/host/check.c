@@ -26,7 +26,7 @@ static void compare(comparison *all, const lrf_port *port, const void *expected)
   }
   for (size_t i = 0; i < port->bytes / (single ? sizeof(float) : sizeof(double)); i++) {
     double got = value_at(port, port->data, i), wanted = value_at(port, expected, i);
-    if (!isfinite(got)) all->equal = 0;
+    if (!isfinite(got) || !isfinite(wanted)) all->equal = 0; /* fmax below would pass over a NaN */
     all->worst = fmax(all->worst, fabs(got - wanted));
     all->largest = fmax(all->largest, fabs(wanted));
   }

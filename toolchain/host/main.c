@@ -1,4 +1,5 @@
-/* The program around one model: program [OPTIONS] INPUT... OUTPUT..., or program --check INPUT... EXPECTED...
+/* The program around one model: program [OPTIONS] INPUT... OUTPUT..., or program --check INPUT... EXPECTED..., which
+ * also checks the bundle around it (bundle.c).
  *
  * Files hold raw little-endian arrays, inputs then outputs in the model's order. The instructions that count
  * as the inference are marked (region.h). With --stats, memory use is written as JSON; the stack is painted
@@ -12,6 +13,7 @@
 #include <string.h>
 
 #include "board.h"
+#include "bundle.h"
 #include "check.h"
 #include "host.h"
 #include "pool.h"
@@ -141,6 +143,7 @@ static options read_options(int count, char **arguments) {
 
 int main(int count, char **arguments) {
   options chosen = read_options(count, arguments);
+  if (chosen.check) lrf_require_bundle();
   unsigned long vlenb = require_vectors();
   lrf_pool_start((unsigned)chosen.threads);
   for (size_t i = 0; i < lrf_input_count; i++) lrf_read_port(chosen.paths[i], &lrf_inputs[i]);
