@@ -21,6 +21,7 @@ from lrf_dse.bench.kernel_table import (
 )
 from lrf_dse.cost.counts import FP32_BYTES
 from lrf_dse.errors import UsageError
+from lrf_dse.sealed import write_atomic
 from lrf_dse.target import Target
 
 if TYPE_CHECKING:
@@ -38,12 +39,16 @@ _STYLE = "body{font:14px sans-serif;margin:2em}table{border-collapse:collapse}td
 
 
 def write_pages(report: Mapping[str, Any], target: Target, folder: Path) -> None:
-    """Write roofline.png and kernels.html into `folder`. Raises UsageError if it cannot be written."""
+    """Write roofline.png and kernels.html into `folder`, over none but their like. Raises UsageError, StoreError."""
     picture = roofline_png(report, target)
+    page, image = folder / "kernels.html", folder / "roofline.png"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "roofline.png").write_bytes(picture)
-        (folder / "kernels.html").write_text(kernels_html(report, picture), encoding="utf-8")
+        ours = page.is_file() and _STYLE.encode() in page.read_bytes()
+        if not ours and (taken := next((path for path in (page, image) if path.exists()), None)):
+            raise UsageError(f"{taken}: is there already and no earlier output; choose another folder with --out")
+        # The page first: it tells that the picture beside it is ours.
+        write_atomic(page, kernels_html(report, picture).encode())
+        write_atomic(image, picture)
     except OSError as error:
         raise UsageError(f"{folder}: {error.strerror}; choose another folder with --out") from error
 

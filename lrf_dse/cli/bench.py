@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from lrf_dse.cli.boards import OptionalHost, board_of
-from lrf_dse.cli.show import print_json, print_line, print_table, progress_bar
+from lrf_dse.cli.show import print_json, print_line, print_table, progress_bar, write_json
 
 app = typer.Typer(help="Benchmarks of the tool's own instruments and kernels.", no_args_is_help=True)
 
@@ -36,7 +35,7 @@ def timing(
         print_json(facts)
         return
     if json_file is not None:
-        json_file.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+        write_json(json_file, facts)
     rows = [
         (e.name, e.kind, f"{e.modelled:.4g}", _span(e.published), f"{100 * e.error:+.1f}", e.source)
         for e in report.entries
@@ -87,7 +86,7 @@ def kernels(
         print_json(facts)
         return
     if json_file is not None:
-        json_file.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+        write_json(json_file, facts)
     _print_kernels(facts)
 
 

@@ -6,7 +6,11 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
+
+from lrf_dse.errors import UsageError
+from lrf_dse.sealed import write_atomic
 
 ProgressCallback = Callable[[str, int, int], None]
 
@@ -14,6 +18,18 @@ ProgressCallback = Callable[[str, int, int], None]
 def print_json(value: Any) -> None:
     """One JSON document on standard output."""
     print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def write_json(path: Path, value: dict[str, Any]) -> None:
+    """One JSON document as a file, in the place of an older one of its kind. Raises UsageError for any other file."""
+    if path.exists():
+        try:
+            known = json.loads(path.read_text(encoding="utf-8"))
+        except (ValueError, RecursionError):
+            known = None
+        if not isinstance(known, dict) or known.keys() != value.keys():
+            raise UsageError(f"--json {path}: is there already and no earlier output; give another name")
+    write_atomic(path, (json.dumps(value, indent=2) + "\n").encode())
 
 
 def print_line(text: str = "") -> None:

@@ -86,12 +86,23 @@ def write_calibration(target: str, found: Calibration, out: Path) -> Path:
     place = out.parent / "costs" / out.name
     if place.resolve() == table.resolve() or out.resolve() == source.resolve():
         raise UsageError(f"-o {out}: would replace the target that is calibrated; give another name")
+    if taken := next((path for path in (out, place) if path.exists() and not _is_calibration(path)), None):
+        raise UsageError(f"-o {out}: {taken} is there already, and no calibration wrote it; give another name")
     costs = with_measured_costs(table.read_text(encoding="utf-8"), found.costs, source=found.source)
     chip = with_measured_figures(text, found.figures, source=found.source)
     chip = re.sub(r"^costs\s*=.*$", lambda _: f"costs = {_quoted(out.stem)}", chip, count=1, flags=re.MULTILINE)
     chip = re.sub(r'^(title\s*=\s*".*)"\s*$', rf'\g<1>, calibrated {found.date}"', chip, count=1, flags=re.MULTILINE)
     _write(out, place, chip, costs)
     return place
+
+
+def _is_calibration(path: Path) -> bool:
+    """Whether `write_calibration` wrote `path`: it says so in the title, and in the sources of the costs."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return False
+    return bool(re.search(rf"^title\s*=.*, calibrated \d|^\[sources\.{_SOURCE}", text, flags=re.MULTILINE))
 
 
 def _write(out: Path, place: Path, chip: str, costs: str) -> None:

@@ -123,3 +123,12 @@ def test_a_hostile_source_stays_a_text() -> None:
     parsed = tomllib.loads(with_measured_costs(table, {"int_alu": cost}, source='a "\\1" b'))
     assert parsed["sources"]["board"]["source"] == 'a "\\1" b'
     assert parsed["cost"]["int_alu"] == {"pipes": "alu0", "latency": [2] * 4, "busy": [1] * 4, "known": "board"}
+
+
+@pytest.mark.parametrize("name", ["k1.toml", "costs/k1.toml"])
+def test_a_file_of_the_user_is_not_replaced(tmp_path: Path, name: str) -> None:
+    (tmp_path / "costs").mkdir()
+    (tmp_path / name).write_text('title = "mine"\n')
+    with pytest.raises(UsageError, match=f"{name} is there already, and no calibration wrote it"):
+        write_calibration("spacemit-k1", FOUND, tmp_path / "k1.toml")
+    assert [path.read_text() for path in tmp_path.rglob("*.toml")] == ['title = "mine"\n']
