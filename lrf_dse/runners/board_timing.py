@@ -104,7 +104,7 @@ class _Bench:
 
 
 @dataclass(frozen=True)
-class _Batch:
+class Batch:
     """What one process measured, as toolchain/host/board.c writes it."""
 
     ns: tuple[int, ...]
@@ -119,10 +119,10 @@ class _Batch:
             raise ValueError("two samples and more are expected, all above 0")
 
 
-def _read_batch(path: Path) -> _Batch:
+def read_batch(path: Path) -> Batch:
     """The batch in the file that came back. Raises Rejected."""
     try:
-        return cast(_Batch, from_json(_Batch, read_object(path, "the program")))
+        return cast(Batch, from_json(Batch, read_object(path, "the program")))
     except ValueError as error:
         raise Rejected(
             "run", f"the program wrote a damaged {path.name}: {' '.join(str(error).split())[:200]}"
@@ -140,7 +140,7 @@ class _Timing:
     before: Conditions | None = None
     after: Conditions | None = None
 
-    def with_batch(self, batch: _Batch, around: Finished) -> _Timing:
+    def with_batch(self, batch: Batch, around: Finished) -> _Timing:
         """With the figures of one more process."""
         return _Timing(
             (*self.seconds, *(ns * 1e-9 / batch.passes for ns in batch.ns)),
@@ -163,7 +163,7 @@ def _time(bench: _Bench, policy: RepeatPolicy) -> BoardFigures:
         around = bench.call(*options, wanted=(_TIMES,), timeout_s=limit_s)
         elapsed_s += time.monotonic() - start
         bench.verify()
-        timing = timing.with_batch(_read_batch(bench.program.work / _TIMES), around)
+        timing = timing.with_batch(read_batch(bench.program.work / _TIMES), around)
     return _figures(bench, timing, policy)
 
 

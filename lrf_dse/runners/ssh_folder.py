@@ -91,16 +91,7 @@ class BoardFolder:
         except BoardTimeout:
             self.remove()  # where the board still answers, it was the program that hung
             raise Rejected("run", f"did not finish in {timeout_s:g} s") from None
-        head, _, archive = answer.partition(b"tar\n")
-        if not archive.endswith(bytes(_ARCHIVE_END_BYTES)):
-            raise BoardProblem(self.board, "what came back is cut off")
-        facts = dict(line.split(" ", 1) for line in head.decode(errors="replace").splitlines() if " " in line)
-        code = facts.get("code", "")
-        if not _CODE.fullmatch(code):
-            raise BoardProblem(self.board, f"what came back is damaged: no exit code, but {code[:40]!r}")
-        _require_success(self.board, int(code), said)
-        _unpack(self.board, archive, wanted, into)
-        return Finished(_conditions(facts.get("before", "")), _conditions(facts.get("after", "")))
+        return read_answer(self.board, answer, said, wanted=wanted, into=into)
 
     def publish(self, name: str) -> None:
         """Move the files to `name` in the board's directory, in the place of what is there."""
@@ -121,6 +112,20 @@ class BoardFolder:
         # A board that is away removes the folder by itself (ssh_scripts.RUN); the first error is the one to report.
         with contextlib.suppress(BoardProblem):
             self.remove()
+
+
+def read_answer(board: Board, answer: bytes, said: str, *, wanted: Sequence[str], into: Path) -> Finished:
+    """What ssh_scripts.RUN answers: its files into the folder `into`. Raises BoardProblem, Rejected."""
+    head, _, archive = answer.partition(b"tar\n")
+    if not archive.endswith(bytes(_ARCHIVE_END_BYTES)):
+        raise BoardProblem(board, "what came back is cut off")
+    facts = dict(line.split(" ", 1) for line in head.decode(errors="replace").splitlines() if " " in line)
+    code = facts.get("code", "")
+    if not _CODE.fullmatch(code):
+        raise BoardProblem(board, f"what came back is damaged: no exit code, but {code[:40]!r}")
+    _require_success(board, int(code), said)
+    _unpack(board, archive, wanted, into)
+    return Finished(_conditions(facts.get("before", "")), _conditions(facts.get("after", "")))
 
 
 def _pack(archive: IO[bytes], files: Mapping[str, Path], *, programs: frozenset[str], sums: str) -> None:

@@ -17,6 +17,8 @@ AGAIN = "made again"
 """The same command noticed what is lost and makes it anew."""
 REFUSED = "refused by name"
 """One line names the file, and nothing was read from it."""
+TAKEN = "taken as it is"
+"""Nothing tells it from the truth: a board's figures carry no digest but that of the connection."""
 SILENT = "silent"
 TRACEBACK = "traceback"
 
@@ -85,7 +87,7 @@ class Tally:
 
     def by_outcome(self) -> dict[str, int]:
         """How many damages ended in each way."""
-        found = dict.fromkeys((HARMLESS, HEALED, AGAIN, REFUSED, SILENT, TRACEBACK), 0)
+        found = dict.fromkeys((HARMLESS, HEALED, AGAIN, REFUSED, TAKEN, SILENT, TRACEBACK), 0)
         for (_, became), count in self.counts.items():
             found[became] += count
         return found
