@@ -25,6 +25,7 @@ The rooms of the house, each importing only what stands above it:
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,11 @@ if TYPE_CHECKING:
     from lrf_dse.schema import Kernel
 
 __all__ = ["LrfDseError", "explore", "export", "open_run"]
+
+# onnxruntime 1.31 reports its use to its maker from the first session on, with an id kept under the user's home. It
+# reads this once, when it is imported, and only this stops it. Every command, worker and test imports this package
+# first, and the processes that they start inherit it.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 
 def explore(

@@ -56,7 +56,11 @@ class BuildError(LrfDseError):
 
 
 class ScheduleError(BuildError):
-    """HAL IR holds an operation or a form that the schedule host does not know."""
+    """HAL IR holds an operation or a form that the schedule host does not know; `location` is what it says of where."""
+
+    def __init__(self, message: str, *, location: str = "") -> None:
+        super().__init__(message)
+        self.location = location
 
 
 class RunError(LrfDseError):

@@ -8,6 +8,8 @@ from collections.abc import Generator
 import pytest
 from hypothesis import HealthCheck, settings
 
+import lrf_dse  # noqa: F401 - stops onnxruntime's telemetry, before any test imports onnxruntime
+
 # Two xdist workers on two cores: a pool of BLAS threads in each makes both slower. Set before numpy is imported.
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(variable, "1")

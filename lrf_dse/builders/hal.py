@@ -123,12 +123,13 @@ class Evaluator:
         handler = HANDLERS.get(op.name)
         if handler is None:
             raise ScheduleError(
-                f"the HAL module holds {op.name!r}, which the schedule host does not know: {_first_line(op)}"
+                f"the HAL module holds {op.name!r}, which the schedule host does not know: {_first_line(op)}",
+                location=str(op.location),
             )
         try:
             return handler(self, op, operands)
         except ValueError as error:
-            raise ScheduleError(f"{op.name}: {error}: {_first_line(op)}") from error
+            raise ScheduleError(f"{op.name}: {error}: {_first_line(op)}", location=str(op.location)) from error
 
     def execute(self, commands: CommandBuffer, table: Sequence[Span]) -> None:
         """Emit recorded commands with their slots resolved against the binding table."""

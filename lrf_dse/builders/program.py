@@ -16,10 +16,11 @@ from lrf_dse.builders.hal import read_schedule
 from lrf_dse.builders.importing import import_model, riscv_machine
 from lrf_dse.builders.iree import assemble_vmfb, compile_to_hal, iree_version
 from lrf_dse.builders.linking import link_program
+from lrf_dse.builders.origin import origin_of
 from lrf_dse.builders.packing import pack_at_build
 from lrf_dse.builders.schedule import Schedule
 from lrf_dse.builders.zig import zig_version
-from lrf_dse.errors import BuildError
+from lrf_dse.errors import BuildError, ScheduleError
 from lrf_dse.resources import data_dir
 from lrf_dse.schema import Artifact
 from lrf_dse.target import Target
@@ -55,12 +56,35 @@ def build_with_iree(
     Calls of generated kernels (`lrf_dse.models.kernel_call`) become dispatches of the same module.
     """
     mlir_path = import_model(model, target, riscv_machine(target, flags), work_dir)
-    hal_path = compile_to_hal(mlir_path, target, flags=flags)
-    schedule = pack_at_build(read_schedule(hal_path.read_text(encoding="utf-8")), target, work_dir)
+    hal_path, read = _scheduled(model, mlir_path, target, flags)
+    schedule = pack_at_build(read, target, work_dir)
     vmfb_path = assemble_vmfb(hal_path, target)
     program_path = link_program(schedule, target, work_dir, title=model.graph.name)
     versions = tool_versions()
     return BuiltProgram(_artifact(program_path, versions), _artifact(vmfb_path, versions), schedule)
+
+
+def _scheduled(model: onnx.ModelProto, mlir_path: Path, target: Target, flags: Sequence[str]) -> tuple[Path, Schedule]:
+    """The HAL IR and the schedule in it. Raises BuildError, which names the node of `model` where that is known."""
+    try:
+        hal_path = compile_to_hal(mlir_path, target, flags=flags)
+    except BuildError as error:
+        raise BuildError(f"{error}{origin_of(str(error), mlir_path, model)}") from error
+    try:
+        return hal_path, read_schedule(hal_path.read_text(encoding="utf-8"))
+    except ScheduleError as error:
+        # Where operations come from is in the text on request only: it would be in every module then.
+        compile_to_hal(mlir_path, target, flags=[*flags, "--mlir-print-debuginfo"])
+        raise ScheduleError(f"{error}{origin_of(_location(hal_path), mlir_path, model)}") from error
+
+
+def _location(hal_path: Path) -> str:
+    """Where the operation stands that makes the text at `hal_path` no schedule."""
+    try:
+        read_schedule(hal_path.read_text(encoding="utf-8"))
+    except ScheduleError as error:
+        return error.location
+    return ""
 
 
 BUILDERS: dict[str, Builder] = {

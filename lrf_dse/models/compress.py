@@ -62,7 +62,7 @@ class LayerFit:
     """The cores of one layer and what is added to its bias, if anything.
 
     `squared_error` is ||W - T||^2, `squared_norm` ||W||^2. `output_error` is ||W x + b - y|| / ||W x|| on calibration
-    rows held out, None without data.
+    rows held out, None without data. `fallback` says why TT-SVD stands for the method, where it does.
     """
 
     cores: Cores
@@ -70,6 +70,7 @@ class LayerFit:
     squared_error: float
     squared_norm: float
     output_error: float | None
+    fallback: str | None = None
 
     @property
     def relative_error(self) -> float:
@@ -121,7 +122,7 @@ class Compressor:
 
     def squared_norm(self, layer_name: str) -> float:
         """||W||^2 of a layer."""
-        return float(np.linalg.norm(self.model.weights(layer_name)[0]) ** 2)
+        return _squared_norm(self.model.weights(layer_name)[0])
 
     def replacements(self, choices: Iterable[Candidate]) -> dict[str, Replacement]:
         """What takes the place of every layer that a choice compresses."""
@@ -175,13 +176,29 @@ def fit_layer(weight: Array, shape: TTShape, method: Method, moment: Moment | No
     if method.needs_data and moment is None:
         raise UsageError(f"decomposer {method.decomposer!r} needs calibration data, got none: give --data")
     seen = moment.centred() if moment is not None and method.centred else moment
-    cores = get_decomposer(method.decomposer, seed=seed).decompose(weight, shape, seen)
+    cores, fallback = _decomposed(weight, shape, method, seen, seed=seed)
     matrix = to_matrix(cores)
     shift = bias_shift(moment, weight, matrix).astype(np.float32) if moment is not None and method.centred else None
     return LayerFit(
         cores,
         shift,
-        squared_error=float(np.linalg.norm(weight - matrix) ** 2),
-        squared_norm=float(np.linalg.norm(weight) ** 2),
+        squared_error=_squared_norm(weight - matrix),
+        squared_norm=_squared_norm(weight),
         output_error=None if moment is None else held_out_error(moment, weight, matrix, shift=shift),
+        fallback=fallback,
     )
+
+
+def _decomposed(
+    weight: Array, shape: TTShape, method: Method, moment: Moment | None, *, seed: int
+) -> tuple[Cores, str | None]:
+    """The cores by `method`, or by TT-SVD, which needs no data, with the reason why the method failed."""
+    try:
+        return get_decomposer(method.decomposer, seed=seed).decompose(weight, shape, moment), None
+    except np.linalg.LinAlgError as error:  # the data span too little, or too large numbers, for a factorisation
+        return get_decomposer("tt_svd", seed=seed).decompose(weight, shape), f"{method.decomposer}: {error}"
+
+
+def _squared_norm(values: Array) -> float:
+    """Its sums are double: squares of float32 beyond 1e19 are no float32."""
+    return float(np.einsum("ij,ij->", values, values, dtype=np.float64))

@@ -44,26 +44,35 @@ def resolve(value: ir.Value | None) -> Constant | None:
     """The constant that `value` always holds, or None if it depends on the model's inputs.
 
     A value comes from an initializer or a Constant node, through any number of Identity and Transpose
-    nodes.
+    nodes. A loop, not a recursion: a file may hold a chain of any length.
     """
-    if value is None:
+    transposes: list[ir.Node] = []
+    while value is not None and (node := value.producer()) is not None:
+        if node.domain not in ("", "ai.onnx"):
+            return None
+        if node.op_type == "Constant":
+            attribute = node.attributes.get("value")
+            return None if attribute is None else _seen_through(_stored(attribute.as_tensor()), transposes)
+        if node.op_type not in ("Identity", "Transpose") or not node.inputs:
+            return None
+        if node.op_type == "Transpose":
+            transposes.append(node)
+        value = node.inputs[0]
+    if value is None or value.const_value is None:
         return None
-    node = value.producer()
-    if node is None:
-        return None if value.const_value is None else _stored(value.const_value)
-    if node.domain not in ("", "ai.onnx"):
-        return None
-    if node.op_type == "Constant":
-        attribute = node.attributes.get("value")
-        return None if attribute is None else _stored(attribute.as_tensor())
-    if node.op_type not in ("Identity", "Transpose"):
-        return None
-    source = resolve(node.inputs[0])
-    if source is None or node.op_type == "Identity":
-        return source
-    perm = node.attributes.get("perm")
-    order = tuple(perm.as_ints()) if perm is not None else tuple(reversed(range(len(source.shape))))
-    return Constant(source.tensor, (*source.permutations, order), tuple(source.shape[axis] for axis in order))
+    return _seen_through(_stored(value.const_value), transposes)
+
+
+def _seen_through(stored: Constant, transposes: list[ir.Node]) -> Constant | None:
+    """`stored` behind `transposes`, the last of which it reaches first; None where one fits no array of that rank."""
+    seen = stored
+    for node in reversed(transposes):
+        perm = node.attributes.get("perm")
+        order = tuple(perm.as_ints()) if perm is not None else tuple(reversed(range(len(seen.shape))))
+        if sorted(order) != list(range(len(seen.shape))):
+            return None
+        seen = Constant(seen.tensor, (*seen.permutations, order), tuple(seen.shape[axis] for axis in order))
+    return seen
 
 
 def _stored(tensor: ir.TensorProtocol) -> Constant:
@@ -75,15 +84,14 @@ def converted_from(value: ir.Value | None) -> str | None:
 
     Says for instance "INT8 through DequantizeLinear": the reason why a weight is not a float32 constant.
     """
-    node = None if value is None else value.producer()
-    if node is None or not node.inputs:
-        return None
-    if node.op_type in ("Identity", "Transpose"):
-        return converted_from(node.inputs[0])
-    if node.op_type not in CONVERSIONS:
-        return None
-    source = resolve(node.inputs[0])
-    if source is not None:
-        return f"{source.dtype} through {node.op_type}"
-    inner = converted_from(node.inputs[0])
-    return None if inner is None else f"{inner} and {node.op_type}"
+    conversions: list[str] = []
+    while value is not None and (node := value.producer()) is not None and node.inputs:
+        if node.op_type in CONVERSIONS:
+            conversions.append(node.op_type)
+            source = resolve(node.inputs[0])
+            if source is not None:
+                return f"{source.dtype} through {' and '.join(reversed(conversions))}"
+        elif node.op_type not in ("Identity", "Transpose"):
+            return None
+        value = node.inputs[0]
+    return None

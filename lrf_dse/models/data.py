@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrf_dse.errors import DataError
-from lrf_dse.models.metrics import METRICS, Metric, default_metric, get_metric
+from lrf_dse.models.metrics import METRICS, Metric, default_metric, get_metric, why_unfit
 from lrf_dse.models.model import Model, TensorSpec, sample_shape
 from lrf_dse.models.sources import read_arrays
 from lrf_dse.models.targets import checked_targets
@@ -52,11 +52,11 @@ class Dataset:
         return len(next(iter(self.x.values())))
 
 
-def load_data(path: Path, model: Model, metric: Metric | None = None) -> Dataset:
+def load_data(path: Path, model: Model, metric: Metric | None = None, *, judges: bool = True) -> Dataset:
     """The data in `path` (see `sources`), as `model` wants it, to be judged by `metric`.
 
-    Without a metric the targets decide (`default_metric`). Raises DataError naming the source, the array and what to
-    do.
+    Without a metric the targets decide (`default_metric`). Data that never `judges` needs no targets, and what it has
+    is not looked at. Raises DataError naming the source, the array and what to do.
     """
     path = Path(path)
     arrays, digest = read_arrays(path)
@@ -71,13 +71,29 @@ def load_data(path: Path, model: Model, metric: Metric | None = None) -> Dataset
     samples = next(iter(counts.values()))
     if samples == 0:
         raise DataError(f"{path}: holds no samples")
+    if not judges:
+        return Dataset(path, x, None, digest)
     y = arrays.get("y")
-    judged = metric or get_metric(default_metric(y, sample_shape(model.outputs[0], model.batch)))
+    judged = metric or _default_metric(y, model)
+    _check_fits(judged, model, path)
     if y is not None:
         y = checked_targets(y, samples, model, metric=judged, path=path)
     elif judged.needs == "labels":
         raise DataError(f"{path}: has no labels y, which metric {judged.name} needs; add them, or use agreement")
     return Dataset(path, x, y, digest, judged)
+
+
+def _default_metric(y: NDArray[Any] | None, model: Model) -> Metric:
+    first = model.outputs[0]
+    return get_metric(default_metric(y, sample_shape(first, model.batch), kind=np.dtype(first.dtype).kind))
+
+
+def _check_fits(metric: Metric, model: Model, path: Path) -> None:
+    """Raise DataError where `metric` cannot say anything of the model's first output."""
+    first = model.outputs[0]
+    reason = why_unfit(metric, sample_shape(first, model.batch), kind=np.dtype(first.dtype).kind)
+    if reason is not None:
+        raise DataError(f"{path}: metric {metric.name} does not fit the model's first output {first.name!r}: {reason}")
 
 
 def split(dataset: Dataset, seed: int, shares: Mapping[str, float] = SHARES) -> dict[str, Dataset]:

@@ -140,12 +140,23 @@ def _gemm(node: ir.Node, weight: Constant) -> FcSite | str:
     shape = static_shape(node.inputs[0])
     if shape is None:
         return "the shape of its input is not known before run time"
-    batch = shape[1] if is_set(node, "transA") else shape[0]
+    batch, inputs = reversed(shape) if is_set(node, "transA") else shape
     transposed = not is_set(node, "transB")
+    if inputs != weight.shape[0 if transposed else 1]:
+        return f"its input {list(shape)} does not fit its weights {list(weight.shape)}"
     beta = node.attributes.get_float("beta", 1.0)
     bias = resolve(node.inputs[2]) if len(node.inputs) > 2 and beta != 0.0 else None
+    rows = (batch, weight.shape[1 if transposed else 0])
+    if bias is not None and not _spreads(bias.shape, rows):
+        return f"its bias {list(bias.shape)} does not fit its output {list(rows)}"
     alpha = node.attributes.get_float("alpha", 1.0)
     return _site(node, weight, transposed, batch=batch, bias=bias, alpha=alpha, beta=beta)
+
+
+def _spreads(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:
+    """Whether an array of `shape` may be added to one of `target` without making it larger."""
+    aligned = zip(reversed(shape), reversed(target), strict=False)
+    return len(shape) <= len(target) and all(size in (1, wanted) for size, wanted in aligned)
 
 
 def _matmul(node: ir.Node, weight: Constant) -> FcSite | str:

@@ -56,7 +56,10 @@ def run_once(model: onnx.ModelProto, inputs: Sequence[NDArray[Any]]) -> tuple[ND
     """
     session = session_of(model)
     feed = {spec.name: values for spec, values in zip(session.get_inputs(), inputs, strict=True)}
-    return tuple(np.asarray(value) for value in session.run(None, feed))
+    try:
+        return tuple(np.asarray(value) for value in session.run(None, feed))
+    except _refusals() as error:
+        raise ModelError(f"the model does not run in onnxruntime: {_one_line(error)}") from error
 
 
 def first_output(model: onnx.ModelProto, dataset: Dataset) -> NDArray[Any]:
@@ -69,7 +72,7 @@ def run_slice(session: onnxruntime.InferenceSession, feed: dict[str, NDArray[Any
     try:
         return [np.asarray(value) for value in session.run(None, feed)]
     except _refusals() as error:
-        raise DataError(f"the model cannot run on sample {start}: {' '.join(str(error).split())}") from error
+        raise DataError(f"the model cannot run on sample {start}: {_one_line(error)}") from error
 
 
 def _slice(values: NDArray[Any], start: int, batch: int | None) -> NDArray[Any]:
@@ -93,14 +96,22 @@ def session_of(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
     try:
         return onnxruntime.InferenceSession(serialised, options, providers=["CPUExecutionProvider"])
     except _refusals() as error:
-        raise ModelError(f"onnxruntime refuses the model: {' '.join(str(error).split())}") from error
+        raise ModelError(f"onnxruntime refuses the model: {_one_line(error)}") from error
 
 
 def _refusals() -> tuple[type[Exception], ...]:
-    """What onnxruntime raises; its exceptions have no common base of their own."""
+    """What onnxruntime raises: exceptions of its own without a common base, and RuntimeError for what its C++ throws.
+
+    MemoryError: a size in the model that no machine has.
+    """
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
-    return (state.Fail, state.InvalidGraph, state.NotImplemented, state.InvalidArgument, state.RuntimeException)
+    own = [each for each in vars(state).values() if isinstance(each, type) and issubclass(each, Exception)]
+    return (*own, RuntimeError, ValueError, MemoryError)
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _specs(session: onnxruntime.InferenceSession) -> tuple[list[TensorSpec], list[TensorSpec]]:

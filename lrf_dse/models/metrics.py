@@ -3,6 +3,7 @@
     top1, top5    percent of labels that are at the largest score, or among the five largest
     balanced      top1 of every class by itself, averaged over the classes
     agreement     percent of largest scores at the same place as the dense model's: needs no labels
+                  (of outputs that are integers or truth values, percent of equal ones)
     mse           mean squared error against y, or against the dense model's output
     cosine        cosine similarity, in percent, with y or with the dense model's output
 
@@ -176,7 +177,10 @@ def _balanced(output: Array, labels: Array | None, _dense: Array) -> Scores:
 
 
 def _agreement(output: Array, _labels: Array | None, dense: Array) -> Scores:
-    same = _class_rows(output, None).argmax(axis=2) == _class_rows(dense, None).argmax(axis=2)
+    if output.dtype.kind in "iub":
+        same = (output == dense).reshape(len(output), -1)
+    else:
+        same = _class_rows(output, None).argmax(axis=2) == _class_rows(dense, None).argmax(axis=2)
     return Scores(100.0 * same.sum(axis=1), np.full(len(same), float(same.shape[1])))
 
 
@@ -236,14 +240,35 @@ def dense_scale(metric: Metric, targets: Array | None, dense: Array) -> float | 
     return float(dense.astype(np.float64).var()) if metric.name == "mse" and targets is None else None
 
 
-def default_metric(targets: Array | None, output_shape: tuple[int, ...]) -> str:
-    """top1 with labels, mse with numbers of the output's shape [per sample], agreement without y."""
+def default_metric(targets: Array | None, output_shape: tuple[int, ...], *, kind: str = "f") -> str:
+    """What is measured where nobody said, of outputs of `output_shape` [per sample] and numpy's `kind` of number.
+
+    top1 with labels, mse with numbers of the output's shape, agreement without y. A single score has no largest place:
+    it is compared as a number, with y or with the dense model's. Integers and truth values are equal or not.
+    """
+    if kind != "f":
+        return "agreement"
+    if prod(output_shape) == 1:
+        return "mse"
     if targets is None:
         return "agreement"
     numbers = targets.dtype.kind == "f" and prod(targets.shape[1:]) == prod(output_shape)
     one_hot = numbers and bool(np.isin(targets, (0.0, 1.0)).all())
-    whole = numbers and bool(np.all(targets == np.floor(targets))) and prod(output_shape) == 1
-    return "mse" if numbers and not one_hot and not whole else "top1"
+    return "mse" if numbers and not one_hot else "top1"
+
+
+def why_unfit(metric: Metric, output_shape: tuple[int, ...], *, kind: str = "f") -> str | None:
+    """Why `metric` says nothing of outputs of `output_shape` [per sample] and `kind` of number; None where it fits."""
+    if kind not in "fiub":
+        return "it is no number; choose another output as the first"
+    if metric.needs == "labels" and kind != "f":
+        return "it holds no scores of classes; use agreement, or a metric of your own"
+    places = max((size for size in output_shape), default=1)
+    least = {"top1": 2, "balanced": 2, "cosine": 2, "top5": 6, "agreement": 2 if kind == "f" else 1}.get(metric.name, 1)
+    if places < least:
+        what = "one number" if prod(output_shape) == 1 else f"{list(output_shape)}"
+        return f"it is {what} per sample, and {metric.name} needs at least {least} scores; use mse"
+    return None
 
 
 _POINTS: Mapping[str, Any] = {"unit": "%", "drop_unit": "points"}

@@ -6,10 +6,11 @@ the checker and shape inference run: both copy what they are given, and neither 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from hashlib import sha256
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lrf_dse.errors import ModelError, UsageError
 from lrf_dse.models import discover
@@ -79,6 +80,8 @@ def _parse(path: Path) -> tuple[onnx.ModelProto, str]:
         raise ModelError(f"{path}: is not an ONNX file, or is truncated; export or copy it again") from error
     if not proto.ir_version or not proto.HasField("graph"):
         raise ModelError(f"{path}: is not an ONNX model (no IR version or no graph); export it again")
+    if (name := _not_utf8(proto)) is not None:
+        raise ModelError(f"{path}: a name in it is not UTF-8, as ONNX wants it: {name!r}; export it again")
     room = MAX_BYTES - len(data)
     for file in external_files(proto, path, max_bytes=room):
         digest.update(file.name.encode())
@@ -87,6 +90,20 @@ def _parse(path: Path) -> tuple[onnx.ModelProto, str]:
                 digest.update(block)
     load_external(proto, path, max_bytes=room)
     return proto, digest.hexdigest()
+
+
+def _not_utf8(message: Any) -> bytes | None:
+    """A text in `message` that is not UTF-8, which protobuf then gives as bytes."""
+    for field, value in message.ListFields():
+        many = value if field.is_repeated else (value,)
+        texts: Iterable[bytes | None] = ()
+        if field.type == field.TYPE_STRING:
+            texts = (text for text in many if isinstance(text, bytes))
+        elif field.type == field.TYPE_MESSAGE:
+            texts = map(_not_utf8, many)
+        if (found := next((text for text in texts if text is not None), None)) is not None:
+            return found
+    return None
 
 
 def _check_header(proto: onnx.ModelProto, path: Path) -> None:
@@ -152,9 +169,11 @@ def _check_tensor(tensor: onnx.TensorProto, path: Path) -> None:
     if min(tensor.dims, default=1) < 0:
         raise ModelError(f"{path}: initializer {tensor.name!r} has a negative size: {list(tensor.dims)}")
     # The checker lets an unknown type pass, and raw data that is too long.
-    if tensor.data_type not in set(ir.DataType):
+    if tensor.data_type not in set(ir.DataType) or tensor.data_type == ir.DataType.UNDEFINED:
         raise ModelError(f"{path}: initializer {tensor.name!r} has the unknown element type {tensor.data_type}")
     if tensor.HasField("raw_data"):
+        if tensor.data_type == ir.DataType.STRING:
+            raise ModelError(f"{path}: initializer {tensor.name!r} holds text as raw data, which ONNX does not allow")
         wanted = -(-prod(tensor.dims) * ir.DataType(tensor.data_type).bitwidth // 8)
         if len(tensor.raw_data) != wanted:
             raise ModelError(
@@ -229,8 +248,9 @@ def _checked_and_inferred(proto: onnx.ModelProto, path: Path) -> onnx.ModelProto
             proto = onnx.inliner.inline_local_functions(proto)
         onnx.checker.check_model(proto)
         return onnx.shape_inference.infer_shapes(proto, check_type=True, strict_mode=True, data_prop=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError) as error:
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError, RuntimeError) as error:
         # ValueError: an unknown element type, or a message that is not UTF-8 since a name in it is not.
+        # RuntimeError: an assertion in ONNX's C++, such as the inliner's about a call with too many inputs.
         raise ModelError(f"{path}: is not a valid ONNX model: {_one_line(error)}") from error
 
 
@@ -263,4 +283,10 @@ def _spec(value: ir.Value, role: str, path: Path) -> TensorSpec:
         )
     if min(shape, default=1) < 1:
         raise ModelError(f"{path}: {role} {value.name!r} has shape {list(shape)}: it is empty")
-    return TensorSpec(value.name or "", shape, value.dtype.numpy().name)
+    try:
+        dtype = value.dtype.numpy()
+    except TypeError as error:
+        raise ModelError(f"{path}: {role} {value.name!r} is {value.dtype}, which no array holds") from error
+    if prod(shape) * dtype.itemsize > MAX_BYTES:
+        raise ModelError(f"{path}: {role} {value.name!r} has shape {list(shape)}: over 2 GB; export a smaller batch")
+    return TensorSpec(value.name or "", shape, dtype.name)

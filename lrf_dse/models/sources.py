@@ -75,7 +75,7 @@ def load_function(spec: str) -> Callable[..., Any]:
     module, _, name = spec.partition(":")
     sys.path.insert(0, str(Path.cwd()))
     try:
-        with _naming(spec):
+        with naming(spec):
             function = getattr(import_module(module), name)
     except (ImportError, AttributeError, SyntaxError) as error:
         raise DataError(f"{spec}: cannot be loaded: {error}; check the module's name and where it lies") from error
@@ -87,7 +87,7 @@ def load_function(spec: str) -> Callable[..., Any]:
 
 
 @contextmanager
-def _naming(spec: str) -> Iterator[None]:
+def naming(spec: str) -> Iterator[None]:
     """What a user's own code raises, as one line that names it."""
     try:
         yield
@@ -108,7 +108,7 @@ def _sha256(parts: Iterable[tuple[str, bytes]]) -> str:
 def _yielded(source: Path) -> Arrays:
     batches: list[Arrays] = []
     samples = 0
-    with _naming(str(source)):
+    with naming(str(source)):
         made = load_function(str(source))()
         for batch in [made] if isinstance(made, Mapping | np.ndarray | tuple) else made:
             batches.append(_named(batch))

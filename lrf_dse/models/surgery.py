@@ -64,15 +64,15 @@ def names_in(graph: ir.Graph) -> set[str]:
 
 def drop_if_unused(graph: ir.Graph, value: ir.Value | None) -> None:
     """Remove a constant that lost its last user, and the Identity, Transpose or Constant nodes it came through."""
-    if value is None or value.uses() or value.is_graph_output():
-        return
-    node = value.producer()
-    if node is None:
-        if value.is_initializer():
-            graph.initializers.pop(value.name or "", None)
-        return
-    if node.op_type in ("Constant", "Identity", "Transpose") and len(node.outputs) == 1 and node.graph is graph:
-        inputs = tuple(node.inputs)
-        graph.remove(node, safe=True)
-        for source in inputs:
-            drop_if_unused(graph, source)
+    waiting = [value]
+    while waiting:
+        unused = waiting.pop()
+        if unused is None or unused.uses() or unused.is_graph_output():
+            continue
+        node = unused.producer()
+        if node is None:
+            if unused.is_initializer():
+                graph.initializers.pop(unused.name or "", None)
+        elif node.op_type in ("Constant", "Identity", "Transpose") and len(node.outputs) == 1 and node.graph is graph:
+            waiting.extend(node.inputs)  # removing a node empties its inputs
+            graph.remove(node, safe=True)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from lrf_dse.errors import DataError
 from lrf_dse.models.metrics import METRICS, Metric, class_axis, custom_metric, get_metric
 from lrf_dse.models.model import Model, sample_shape
-from lrf_dse.models.sources import is_function, load_function
+from lrf_dse.models.sources import is_function, load_function, naming
 
 Array = NDArray[Any]
 
@@ -33,7 +33,12 @@ def load_metric(name: str) -> Metric:
         source = getsource(function)
     except (OSError, TypeError):  # a builtin, or a callable object: its name has to do
         source = name
-    return custom_metric(name, function, source=source)
+
+    def scored(output: Array, y: Array | None) -> Any:
+        with naming(name):
+            return function(output, y)
+
+    return custom_metric(name, scored, source=source)
 
 
 def checked_targets(y: Array, samples: int, model: Model, *, metric: Metric, path: Path) -> Array:
@@ -45,7 +50,7 @@ def checked_targets(y: Array, samples: int, model: Model, *, metric: Metric, pat
     if metric.needs == "anything":
         return y
     shape = sample_shape(model.outputs[0], model.batch)
-    if y.dtype.kind not in "fiu" or prod(y.shape[1:]) != prod(shape):
+    if y.dtype.kind not in "fiub" or prod(y.shape[1:]) != prod(shape):
         raise DataError(
             f"{path}: y is {y.dtype} {list(y.shape)}; metric {metric.name} compares it with the first output, "
             f"{list(shape)} per sample"

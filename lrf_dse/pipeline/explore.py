@@ -1,5 +1,6 @@
-"""The stages of an exploration in order: spaces, layers, plans, choice, report.
+"""The stages of an exploration in order: the dense model, spaces, layers, plans, choice, report.
 
+model + data   -> the dense model judged, built, run and verified, or the end
 model + target -> survivors of each layer's space   (cost.prune)
 survivors      -> measured and judged layer options (timing, quality)
 options        -> finalists                         (plan.select)
@@ -10,17 +11,18 @@ everything     -> one ReportInfo, recorded, and rendered into the run folder
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator
+import shlex
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from lrf_dse.errors import ModelError, StoreError, UsageError
 from lrf_dse.jsonform import to_json
 from lrf_dse.models.compress import Compressor
 from lrf_dse.models.data import JUDGING_SHARES, Dataset, few_rows, load_data, split
-from lrf_dse.models.metrics import METRICS
 from lrf_dse.models.model import Model
 from lrf_dse.models.reader import read_model
 from lrf_dse.models.targets import load_metric
@@ -29,7 +31,7 @@ from lrf_dse.pipeline.context import Exploration, Progress, silent
 from lrf_dse.pipeline.facts import data_facts, layer_funnels, model_facts, search_facts
 from lrf_dse.pipeline.finetuning import finetune_plans
 from lrf_dse.pipeline.layers import measure_layers, narrow_spaces
-from lrf_dse.pipeline.plans import choose_plan, measure_plans, select_finalists
+from lrf_dse.pipeline.plans import choose_plan, measure_dense, measure_plans, select_finalists
 from lrf_dse.pipeline.quality import Judge
 from lrf_dse.pipeline.run import MODEL_FILE, RESULT_KEY, RUN_KEY, Run, is_file_of, model_bytes
 from lrf_dse.pipeline.settings import DEFAULT_TUNE, ExploreSettings
@@ -80,7 +82,7 @@ def _parts(settings: ExploreSettings, model: Model, data: Dataset | None) -> tup
     if data is None:
         return None, {}
     if settings.calibration is not None:
-        fitted_to = load_data(settings.calibration, model, METRICS["agreement"])  # no target of it is ever looked at
+        fitted_to = load_data(settings.calibration, model, judges=False)
         return fitted_to, split(data, settings.seed, JUDGING_SHARES)
     parts = split(data, settings.seed)
     return parts.pop("calibration"), parts
@@ -108,6 +110,7 @@ def _naming_the_folder(folder: Path) -> Iterator[None]:
 
 
 def _explore(x: Exploration) -> ReportInfo:
+    measure_dense(x)
     spaces = narrow_spaces(x)
     results = measure_layers(x, spaces)
     found = select_finalists(x, results)
@@ -159,9 +162,10 @@ def _claim_folder(store: Store, settings: ExploreSettings, model: Model, target:
     board = None if settings.board is None else settings.board.host
     identity = {"model_sha256": model.sha256, "batch": model.batch, "target": target.name, "board": board}
     known = store.get(RUN_KEY)
-    if known is not None and {key: known.get(key) for key in identity} != identity:
+    if known is not None and (differs := _differences(known, identity)):
         raise UsageError(
-            f"{settings.out} holds an exploration of {known['model']} for {known['target']}; choose another -o"
+            f"{settings.out} holds an exploration of {known['model']} for {known['target']}, with other settings "
+            f"({differs}); choose another -o"
         )
     content = model_bytes(model)
     if not is_file_of(settings.out / MODEL_FILE, digest := digest_of(content)):
@@ -170,16 +174,28 @@ def _claim_folder(store: Store, settings: ExploreSettings, model: Model, target:
     store.put(RUN_KEY, "run", identity | whence, context={"settings": to_json(settings)})
 
 
+def _differences(known: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
+    """The settings of a run folder that are not those `asked` for, each with both values; digests are cut."""
+
+    def shown(value: Any) -> str:
+        return "none" if value is None else str(value)[:40]
+
+    differing = [key for key in asked if known.get(key) != asked[key]]
+    return ", ".join(f"{key}: {shown(known.get(key))} there, {shown(asked[key])} here" for key in differing)
+
+
 def _command(settings: ExploreSettings) -> str:
     """The command line that would do this again."""
-    words = ["lrf-dse explore", str(settings.model), "--target", settings.target]
-    budgets = settings.budgets
-    options = {
+    words: list[object] = ["lrf-dse", "explore", _no_option(settings.model), "--target", settings.target]
+    budgets, board = settings.budgets, settings.board
+    options: dict[str, object] = {
         "--data": settings.data,
         "--calibration": settings.calibration,
         "--metric": settings.metric,
         "--batch": settings.batch,
-        "--board": settings.board and settings.board.host,
+        "--board": board and board.host,
+        "--ssh-config": board and board.config,
+        "--ssh-port": board and board.port,
         "--max-drop": budgets.max_drop,
         "--max-bytes": budgets.max_flash_bytes,
         "--max-ram": budgets.max_ram_bytes,
@@ -193,4 +209,12 @@ def _command(settings: ExploreSettings) -> str:
         "--tune": None if settings.tune == DEFAULT_TUNE else settings.tune,
         "-o": settings.out,
     }
-    return " ".join([*words, *(f"{name} {value}" for name, value in options.items() if value is not None)])
+    for option in board.options if board is not None else ():
+        words += ["--ssh-option", option]
+    words += [word for name, value in options.items() if value is not None for word in (name, value)]
+    return shlex.join(map(str, words))
+
+
+def _no_option(path: Path) -> str:
+    """`path` as a word that no command takes for an option."""
+    return f"./{path}" if str(path).startswith("-") else str(path)

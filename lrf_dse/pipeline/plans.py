@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 
@@ -40,6 +40,31 @@ from lrf_dse.target import Target
 
 if TYPE_CHECKING:
     import onnx
+
+
+def measure_dense(x: Exploration) -> Measurement:
+    """The dense model on one thread, judged, built, run and verified, before anything else is measured.
+
+    What is wrong with the model itself (an operation that no program can hold, outputs that are not finite, a metric
+    that they do not fit) is told in seconds, not after every layer. `measure_plans` finds the records again. Raises
+    DataError, ModelError, or RunError where no kernel computes it right.
+    """
+    x.progress("dense model", 0, len(dense_kernels(x)))
+    x.judge.check_dense()
+    outcomes = [outcome for _, _, outcome in _measured(x, "dense model", _dense_variants(x))]
+    right = [outcome for outcome in outcomes if isinstance(outcome, Measurement)]
+    if not right:
+        _fail_dense(next(outcome for outcome in outcomes if isinstance(outcome, Failure)))
+    return min(right, key=lambda measured: measured.time)
+
+
+def _dense_variants(x: Exploration) -> list[tuple[Candidate, ...]]:
+    """The dense model by each kernel alone."""
+    return [tuple(dense_candidate(layer, kernel) for layer in x.model.fc_layers) for kernel in dense_kernels(x)]
+
+
+def _fail_dense(failure: Failure) -> NoReturn:
+    raise RunError(f"the dense model fails at stage {failure.stage}: {failure.reason}")
 
 
 def select_finalists(x: Exploration, results: Sequence[CandidateResult]) -> Search:
@@ -115,8 +140,7 @@ def measure_plans(
     the reference, named "dense".
     """
     variants = [choices for combination in combinations for choices in _on_threads(x, combination)]
-    dense = [tuple(dense_candidate(layer, kernel) for layer in x.model.fc_layers) for kernel in dense_kernels(x)]
-    variants = list(dict.fromkeys([*variants, *dense]))
+    variants = list(dict.fromkeys([*variants, *_dense_variants(x)]))
     measured = _measured(x, "measure plans", variants)
     # A plan whose generated kernels fail is kept as a Failure; with IREE's kernels it is still worth having.
     failing = [choices for choices, _, outcome in measured if isinstance(outcome, Failure)]
@@ -141,8 +165,7 @@ def _named(plans: Sequence[Plan], failed: Sequence[FailedPlan]) -> tuple[Plan, .
     by_time = sorted(plans, key=lambda plan: (latency_of(plan, unit) or 0.0, plan.flash_bytes))
     reference = next((plan for plan in by_time if plan.is_dense and plan.threads == 1), None)
     if reference is None:
-        failure = next(plan.failure for plan in failed if all(choice.is_dense for choice in plan.choices))
-        raise RunError(f"the dense model fails at stage {failure.stage}: {failure.reason}")
+        _fail_dense(next(plan.failure for plan in failed if all(choice.is_dense for choice in plan.choices)))
     others = [plan for plan in by_time if plan is not reference]
     named = (replace(plan, id=f"p{number}") for number, plan in enumerate(others, start=1))
     return replace(reference, id=REFERENCE), *named

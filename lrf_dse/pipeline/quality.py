@@ -8,8 +8,10 @@ from math import sqrt
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
+import numpy as np
 from numpy.typing import NDArray
 
+from lrf_dse.errors import DataError
 from lrf_dse.finetune.reorder import as_read, can_reorder, reordering
 from lrf_dse.finetune.sequential import can_correct, corrected
 from lrf_dse.jsonform import from_json, to_json
@@ -21,7 +23,7 @@ from lrf_dse.models.rewrite import Replacement
 from lrf_dse.models.stored import PlanWeights, find_weights, save_weights
 from lrf_dse.pipeline.keys import accuracy_key, layer_error_key, plan_weights_key
 from lrf_dse.pipeline.run import weights_path
-from lrf_dse.schema import Accuracy, Candidate, Plan, TTShape
+from lrf_dse.schema import Accuracy, Candidate, Plan, TTShape, dense_candidate
 from lrf_dse.store import Store
 
 if TYPE_CHECKING:
@@ -102,8 +104,21 @@ class Judge:
         if part not in self._references:
             data = self.parts[part]
             output = first_output(self.compressor.apply([]), data)
+            _check_finite(output, data)
             self._references[part] = _Reference(output, data.metric.shares(output, data.y, output))
         return self._references[part]
+
+    def check_dense(self) -> None:
+        """Raise DataError unless every FC layer reads, and the dense model gives, finite numbers that the metric fits.
+
+        Once: what the records know of the dense model was checked then.
+        """
+        dense = [dense_candidate(layer) for layer in self.compressor.model.fc_layers]
+        keys = [accuracy_key(self.compressor.model, data, dense, **self._fitted_to) for data in self.parts.values()]
+        if any(self.store.get(key) is None for key in keys):
+            for part in self.parts:
+                self.accuracy(dense, part)
+            _ = self.compressor.moments
 
     def drop_points(self, choices: Sequence[Candidate]) -> float | None:
         """How much worse than dense on the validation part, in the metric's drop unit; None when unknown.
@@ -190,6 +205,7 @@ class Judge:
         if known is None:
             fit = self.compressor.fit(candidate)
             known = {"squared": fit.squared_error, "output": fit.output_error}
+            known |= {"fallback": fit.fallback} if fit.fallback else {}
             context = {"layer": candidate.layer.name, "choice": candidate.label, "decomposer": candidate.decomposer}
             self.store.put(key, "layer_error", known, context=context)
         return known["squared"], known["output"]
@@ -209,6 +225,17 @@ class Judge:
         total = sum(self.compressor.squared_norm(layer.name) for layer in layers)
         changed = sum(self.squared_error(choice) for choice in choices)
         return sqrt(changed / total) if total else 0.0
+
+
+def _check_finite(output: NDArray[Any], data: Dataset) -> None:
+    if output.dtype.kind != "f":
+        return
+    bad = np.flatnonzero(~np.isfinite(output).reshape(len(output), -1).all(axis=1))
+    if len(bad):
+        raise DataError(
+            f"{data.path}: the model as it is gives NaN or Inf for {len(bad)} of {len(output)} samples of the "
+            f"{data.part} part; mend the model, or leave these samples out"
+        )
 
 
 def judged_fields(validation: Accuracy, test: Accuracy) -> dict[str, Any]:

@@ -195,7 +195,10 @@ def solve_core(problem: CoreProblem, rhs: FloatArray, start: FloatArray) -> tupl
         from scipy.linalg import cho_factor, cho_solve
 
         flat = rhs.reshape(rhs.shape[0], -1)
-        factor = cho_factor(problem.matrix(), lower=True, overwrite_a=True, check_finite=False)
+        try:
+            factor = cho_factor(problem.matrix(), lower=True, overwrite_a=True, check_finite=False)
+        except np.linalg.LinAlgError:  # singular to rounding: few rows, and a ridge below the rounding of C
+            return _conjugate_gradients(problem, rhs, start)
         solution = cho_solve(factor, flat.T, check_finite=False).T
         return np.ascontiguousarray(solution).reshape(rhs.shape), -float(np.vdot(solution, flat))
     return _conjugate_gradients(problem, rhs, start)

@@ -20,7 +20,7 @@ from lrf_dse.errors import UsageError
 from lrf_dse.schema import TTShape
 from lrf_dse.tt.als import Fit, WideCores, fit, matrix_of
 from lrf_dse.tt.contraction import Core, Cores
-from lrf_dse.tt.moment import FloatArray, Metric, Moment, held_out_error, metric_of, square_root
+from lrf_dse.tt.moment import FloatArray, Metric, Moment, held_out_error, metric_of, solved, square_root
 from lrf_dse.tt.numpy_svd import NumpyTtSvd
 from lrf_dse.tt.shapes import rank_caps, require_decomposable
 from lrf_dse.tt.subspace import dominant_basis
@@ -230,8 +230,8 @@ def whitened_tt_svd(weight: FloatArray, shape: TTShape, moment: Moment, ridge: f
 def _divided(core: FloatArray, root: FloatArray) -> FloatArray:
     """G [a, m, n, b] S^-1 over n."""
     first = core.transpose(2, 0, 1, 3)
-    solved = np.linalg.solve(root.T, first.reshape(len(root), -1))
-    return np.asarray(solved.reshape(first.shape).transpose(1, 2, 0, 3))
+    divided = solved(root.T, first.reshape(len(root), -1))
+    return np.asarray(divided.reshape(first.shape).transpose(1, 2, 0, 3))
 
 
 def _plain(weight: FloatArray, shape: TTShape, seed: int) -> WideCores:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrf_dse.tt.data_aware import DEFAULT_RIDGE, RIDGES
-from lrf_dse.tt.moment import MATRIX_SIDE, FloatArray, Moment
+from lrf_dse.tt.moment import MATRIX_SIDE, FloatArray, Moment, solved
 
 MOST_INPUTS = MATRIX_SIDE // 2
 """Layers with more inputs are left to their own fits: the joint moment would take gigabytes."""
@@ -72,7 +72,7 @@ def _solved(weight: FloatArray, joint: Moment, ridge: float, centred: bool) -> F
     lift = ridge * (float(np.trace(actual)) / n or 1.0)
     shifted = actual + lift * np.eye(n)
     # W plus what the drift takes: exact where nothing drifted, whatever the ridge.
-    return np.asarray(weight + np.linalg.solve(shifted, (weight @ (cross - actual)).T).T)
+    return np.asarray(weight + solved(shifted, (weight @ (cross - actual)).T).T)
 
 
 def _held_out_error(weight: FloatArray, joint: Moment, ridge: float, centred: bool) -> float:

@@ -306,6 +306,14 @@ def square_root(second: FloatArray, ridge: float) -> FloatArray:
         return np.asarray(vectors * np.sqrt(np.maximum(values, 0.0)))
 
 
+def solved(matrix: FloatArray, rhs: FloatArray) -> FloatArray:
+    """X with A X = B, A [n, n]; where A is singular to rounding the smallest of the X that come nearest."""
+    try:
+        return np.asarray(np.linalg.solve(matrix, rhs))
+    except np.linalg.LinAlgError:
+        return np.asarray(np.linalg.lstsq(matrix, rhs)[0])
+
+
 def held_out_error(
     moment: Moment,
     weight: NDArray[np.floating],

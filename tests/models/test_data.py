@@ -379,6 +379,40 @@ def test_targets_that_the_metric_cannot_use(tmp_path: Path, fc: Model) -> None:
     path = written(tmp_path, x=values(8, 6), y=values(8, 5))
     with pytest.raises(DataError, match=r"metric mse compares it with the first output, \[4\] per sample"):
         load_data(path, fc, METRICS["mse"])
-    with pytest.raises(DataError, match="has no labels y, which metric top5 needs"):
-        load_data(written(tmp_path, x=values(8, 6)), fc, METRICS["top5"])
+    with pytest.raises(DataError, match="has no labels y, which metric top1 needs"):
+        load_data(written(tmp_path, x=values(8, 6)), fc, METRICS["top1"])
     assert load_data(written(tmp_path, x=values(8, 6), y=LABELS), fc, METRICS["agreement"]).y is not None
+
+
+ONE = np.array([0, 1] * 4)
+
+
+@pytest.mark.parametrize("y", [None, ONE, ONE.astype(bool), ONE.astype(np.float64), values(8, 1), ONE[:, None]])
+def test_a_single_score_is_compared_as_a_number(tmp_path: Path, y: NDArray[Any] | None) -> None:
+    """A wake word, an anomaly, a regression: there is no largest place among one."""
+    model = read_model(saved(matmul_model(values(6, 1), out_shape=(1, 1)), tmp_path))
+    data = load_data(written(tmp_path, x=values(8, 6), **({} if y is None else {"y": y})), model)
+    assert data.metric is METRICS["mse"]
+    assert y is None or (data.y is not None and data.y.dtype == np.float32)
+
+
+@pytest.mark.parametrize(
+    ("shape", "metric", "words"),
+    [
+        ((6, 1), "agreement", "it is one number per sample, and agreement needs at least 2 scores; use mse"),
+        ((6, 1), "top1", "it is one number per sample, and top1 needs at least 2 scores; use mse"),
+        ((6, 1), "cosine", "it is one number per sample, and cosine needs"),
+        ((6, 4), "top5", r"it is \[4\] per sample, and top5 needs at least 6 scores; use mse"),
+    ],
+)
+def test_a_metric_that_says_nothing_of_the_output_is_refused(
+    tmp_path: Path, shape: tuple[int, int], metric: str, words: str
+) -> None:
+    model = read_model(saved(matmul_model(values(*shape), out_shape=(1, shape[1])), tmp_path))
+    with pytest.raises(DataError, match=f"metric {metric} does not fit the model's first output 'y': {words}"):
+        load_data(written(tmp_path, x=values(8, 6), y=ONE), model, METRICS[metric])
+
+
+def test_data_that_does_not_judge_needs_no_targets_and_its_own_are_not_looked_at(tmp_path: Path, fc: Model) -> None:
+    path = written(tmp_path, x=values(8, 6), y=np.full(3, np.nan))
+    assert load_data(path, fc, judges=False).y is None

@@ -16,9 +16,11 @@ from lrf_dse.models.metrics import (
     Scores,
     class_axis,
     custom_metric,
+    default_metric,
     dense_scale,
     drop_between,
     get_metric,
+    why_unfit,
 )
 from lrf_dse.models.targets import load_metric
 
@@ -153,3 +155,21 @@ def test_a_metric_of_one_s_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         load_metric("metric_of_mine:none")
     with pytest.raises(UsageError, match="unknown metric"):
         load_metric("f1")
+
+
+def test_agreement_of_integers_and_truth_values_is_equality() -> None:
+    dense = np.arange(12).reshape(4, 3)
+    other = dense.copy()
+    other[0, 0] += 1
+    assert value("agreement", other, None, dense) == pytest.approx(100 * 11 / 12)
+    assert value("agreement", other > 5, None, dense > 5) == 100.0
+    assert default_metric(None, (3,), kind="i") == default_metric(LABELS, (1,), kind="b") == "agreement"
+    assert "no number" in (why_unfit(METRICS["mse"], (3,), kind="O") or "")
+    assert "no scores of classes" in (why_unfit(METRICS["top1"], (3,), kind="i") or "")
+
+
+def test_a_metric_of_one_s_own_that_fails_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "failing_metric.py").write_text("def mine(output, y):\n    return output[y]\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match="failing_metric:mine: raised IndexError: "):
+        load_metric("failing_metric:mine").shares(OUTPUT, np.array([99]), OUTPUT)

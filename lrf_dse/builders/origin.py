@@ -1,0 +1,42 @@
+"""Which ONNX node a compiler's complaint is about.
+
+Owns the way back from a line of the imported MLIR to the model: the importer writes one operation a node, in the
+model's order, and the bodies of If and Loop inside the operation of their node.
+"""
+
+from __future__ import annotations
+
+import re
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import onnx
+
+_OPERATION = re.compile(r'^ {4}(?:\S+ = )?torch\.operator "onnx\.(\w+)"')
+"""Of the graph itself, not of a body."""
+
+
+def origin_of(complaint: str, mlir_path: Path, model: onnx.ModelProto) -> str:
+    """The node of `model` that `complaint` is about, as the end of a sentence; empty where that is not known.
+
+    A compiler writes "model.mlir:12:10: error", a location in its output is "model.mlir":12:10.
+    """
+    found = re.search(re.escape(mlir_path.name) + r'"?:(\d+):\d+', complaint)
+    node = None if found is None else _node_at(int(found.group(1)), mlir_path, model)
+    if node is None:
+        return ""
+    which = repr(node.name) if node.name else f"that computes {node.output[0]!r}"
+    return f"; it comes from the {node.op_type} node {which}"
+
+
+def _node_at(line: int, mlir_path: Path, model: onnx.ModelProto) -> onnx.NodeProto | None:
+    """The node of the graph in whose operation that line (from 1 on) stands; None where that is not known."""
+    with mlir_path.open(encoding="utf-8", errors="replace") as stream:
+        before = [match.group(1) for text in islice(stream, line) if (match := _OPERATION.search(text))]
+    if not before or before[-1] == "Constant":  # initializers are Constants there
+        return None
+    same = [node for node in model.graph.node if node.op_type == before[-1]]
+    number = before.count(before[-1])
+    return same[number - 1] if number <= len(same) else None
