@@ -72,12 +72,12 @@ def explore(
     """Explore `model` for `target` and return the finished Run; a run that was interrupted goes on.
 
     `data` is an .npz with x and targets y, a folder of .npy files or "module:function"; without it the accuracy is
-    unknown. It is split into calibration, validation, confirmation and test parts, by its `groups` if any; with
-    `calibration` samples of their own, into three. `metric` is a name or "module:function" (see `models.metrics`);
-    `max_drop` is in its drop unit. Plans are trained for `finetune` epochs on `train`, without it on the calibration
-    samples. With a `board` programs are measured there over SSH, else under QEMU; whole models on each number of
-    `threads`. Each TT shape gets the faster of `kernels`: "iree" is the compiler's, "rvv" our generated C, of which
-    `tune` schedules are measured. `out` is the run folder, default reports/MODEL-TARGET. Raises an LrfDseError.
+    unknown. It is split into calibration, validation and test parts; with `calibration` samples of their own, into the
+    latter two. `metric` is a name or "module:function" (see `models.metrics`); `max_drop` is in its drop unit. Plans
+    are trained for `finetune` epochs on `train`, without it on the calibration samples. With a `board` programs are
+    measured there over SSH, else under QEMU; whole models on each number of `threads`. Each TT shape is computed by the
+    faster of `kernels`: "iree" is the compiler's, "rvv" our generated C, of which `tune` schedules are measured. `out`
+    is the run folder, by default reports/MODEL-TARGET. Raises an LrfDseError.
     """
     from lrf_dse.pipeline.context import silent
     from lrf_dse.pipeline.explore import explore_with

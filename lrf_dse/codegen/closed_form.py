@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lrf_dse.codegen.plan import KernelPlan, StagePlan, kernel_plan
+from lrf_dse.codegen.scalar_cost import scalar_stage_cycles
 from lrf_dse.codegen.schedule import KernelSchedule, kernel_stages
 from lrf_dse.codegen.spec import KernelSpec
 from lrf_dse.codegen.tile_cost import tile_cycles
@@ -75,6 +76,8 @@ def predicted_cycles(
 
 def _stage_cycles(stage: StagePlan, touched: int, lanes: int, target: Target) -> float:
     """One call of a stage, with `touched` bytes between two of them."""
+    if target.isa.vlen_bits is None:
+        return scalar_stage_cycles(stage, touched, target)
     tiles = list(stage_tiles(stage, lanes))
     arithmetic = sum(calls * tile_cycles(tile, target) for tile, calls in tiles)
     return memory_cycles(stage, tiles, touched, lanes, target).beside(arithmetic / min(stage.groups, target.core.count))

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,17 +49,17 @@ class PackedStage:
     k_inner: int
     k_step: int
 
-    @property
+    @cached_property
     def slice_k(self) -> int:
         """Terms of the sum in one slice."""
         return self.k_outer * self.k_inner
 
-    @property
+    @cached_property
     def width(self) -> int:
         """Floats of all panels for one k."""
         return sum(panel.width for panel in self.panels)
 
-    @property
+    @cached_property
     def floats(self) -> int:
         """Floats of the whole stage."""
         return self.slices * self.slice_k * self.width

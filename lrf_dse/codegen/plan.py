@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from lrf_dse.codegen.packing import ALIGNED_FLOATS, PackedStage, Panel, packed_weights
 from lrf_dse.codegen.schedule import KernelSchedule, StageSchedule, scheduled_stages
@@ -43,10 +44,15 @@ class StagePlan:
         """Whether this stage adds the bias."""
         return self.finish is not None and self.finish.has_bias
 
+    @cached_property
+    def width(self) -> int:
+        """Floats of the packed weights of one call for one k."""
+        return sum(panel.width for panel in self.panels)
+
     @property
     def slice_floats(self) -> int:
         """Floats of the packed weights from one call's to those of the next slice of the rank."""
-        return self.k * sum(panel.width for panel in self.panels)
+        return self.k * self.width
 
     @property
     def in_step(self) -> int:

@@ -33,7 +33,7 @@ MACROS = """\
 
 def scalar_stage_function(plan: StagePlan) -> list[str]:
     """The C functions of one stage: its tiles, then stage_N itself."""
-    body = _by_batches(plan) if _tiles_batches(plan) else _by_columns(plan)
+    body = _by_batches(plan) if tiles_batches(plan) else _by_columns(plan)
     shape = (
         f"S' [{plan.batches}, {plan.rows}, {plan.columns}] = A [{plan.rows}, K] S [{plan.batches}, K, {plan.columns}]"
     )
@@ -47,7 +47,7 @@ def scalar_stage_function(plan: StagePlan) -> list[str]:
     ]
 
 
-def _tiles_batches(plan: StagePlan) -> bool:
+def tiles_batches(plan: StagePlan) -> bool:
     """Whether a tile is several batches wide, not several columns."""
     return plan.columns < TILE <= plan.batches
 
@@ -58,8 +58,8 @@ def _by_columns(plan: StagePlan) -> list[str]:
     panels: list[str] = []
     for run in panel_runs(plan.panels):
         tiles: list[str] = []
-        for columns in _parts(plan.columns):
-            for rows in _parts(run.first.rows):
+        for columns in parts(plan.columns):
+            for rows in parts(run.first.rows):
                 call = _tile_call(plan, run, rows, columns)
                 tiles += loop("c", columns.count, loop("r", rows.count, [call]))
         panels += loop("p", run.count, tiles, groups=1 if by_batch else plan.groups)
@@ -72,8 +72,8 @@ def _by_batches(plan: StagePlan) -> list[str]:
     panels: list[str] = []
     for run in panel_runs(plan.panels):
         tiles: list[str] = []
-        for rows in _parts(run.first.rows):
-            each = _Part(1, 0, plan.columns)
+        for rows in parts(run.first.rows):
+            each = Part(1, 0, plan.columns)
             wide = _tile_call(plan, run, rows, each, batches=TILE)
             narrow = _tile_call(plan, run, rows, each)
             choice = [f"if (some == {TILE})", *indented([wide]), "else", *indented([narrow])]
@@ -96,7 +96,7 @@ def _over_batches(plan: StagePlan, body: list[str]) -> list[str]:
 
 
 @dataclass(frozen=True)
-class _Part:
+class Part:
     """`count` pieces of `size` rows or columns each, from `start` on."""
 
     size: int
@@ -104,16 +104,16 @@ class _Part:
     count: int
 
 
-def _parts(total: int) -> Iterator[_Part]:
+def parts(total: int) -> Iterator[Part]:
     """The tiles that cover `total` rows or columns: full ones, then what is left."""
     full, left = divmod(total, TILE)
     if full:
-        yield _Part(TILE, 0, full)
+        yield Part(TILE, 0, full)
     if left:
-        yield _Part(left, full * TILE, 1)
+        yield Part(left, full * TILE, 1)
 
 
-def _tile_call(plan: StagePlan, run: PanelRun, rows: _Part, columns: _Part, *, batches: int = 0) -> str:
+def _tile_call(plan: StagePlan, run: PanelRun, rows: Part, columns: Part, *, batches: int = 0) -> str:
     """The call of one tile, `batches` wide or as wide as the `columns`, in the loops over l, ks, p, r and c."""
     column = (("c", columns.size, columns.count), ("", columns.start, 1))
     place: tuple[Term, ...] = (
@@ -140,8 +140,8 @@ def _tile_name(plan: StagePlan, height: int, width: int) -> str:
 
 def _tile_sizes(plan: StagePlan) -> set[tuple[int, int]]:
     """Rows and columns of the tiles that the loops call."""
-    heights = {part.size for panel in plan.panels for part in _parts(panel.rows)}
-    widths = {TILE, 1} if _tiles_batches(plan) else {part.size for part in _parts(plan.columns)}
+    heights = {part.size for panel in plan.panels for part in parts(panel.rows)}
+    widths = {TILE, 1} if tiles_batches(plan) else {part.size for part in parts(plan.columns)}
     return {(height, width) for height in heights for width in widths}
 
 
@@ -149,7 +149,7 @@ def _tile_function(plan: StagePlan, height: int, width: int) -> list[str]:
     """The C function of a tile: `a` holds its rows side by side for every k, `a_step` floats apart."""
     sums = [(r, c) for r in range(height) for c in range(width)]
     in_step, out_step, bias_step = 1, 1, 1
-    if _tiles_batches(plan):
+    if tiles_batches(plan):
         in_step, out_step, bias_step = plan.in_step, plan.out_step, plan.bias_step
     parameters = ["const float *a", "size_t a_step", "const float *b", "float *out"]
     parameters += ["const float *bias"] if plan.has_bias else []

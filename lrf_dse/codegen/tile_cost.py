@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from lrf_dse.codegen.tile import Tile
 from lrf_dse.target import Target
+from lrf_dse.target.timing import Cost
 
 CALL_SLOTS = 24
 """Instructions around a tile: loops, pointers, call and return."""
@@ -12,7 +15,7 @@ AROUND_LOOP = 10
 """Cycles at the end of the loop over k: the branch is mispredicted, pointers are set."""
 
 LATE = 0.04
-"""Cycles that an instruction of a step is late on average, where nothing is said to be in its way."""
+"""Cycles that an instruction of a step is late on average in program order, where nothing is said to be in its way."""
 
 
 def step_cycles(tile: Tile, target: Target) -> float:
@@ -22,12 +25,22 @@ def step_cycles(tile: Tile, target: Target) -> float:
     costs, index = target.timing.costs.cost, _index(tile)
     slots = 2 * tile.rows + 2 + 4 / tile.buffers
     fma = costs["v_float_fma"]
-    bounds = tile.rows * fma.busy[index], costs["v_load"].busy[index], slots / _width(target), fma.latency[index]
+    bounds = _fullest_pipes(tile, costs), slots / _width(target), fma.latency[index]
     held_up = 0.0
     if not hides_steps(tile.lmul, target):
         # Once a turn, pointers and the branch take issue slots; those of two cycles are lost anyway (LATE).
         held_up = max(0.0, (len(tile.pointers) + tile.buffers + 1) / _width(target) - 2) / tile.buffers
-    return max(bounds) + held_up + LATE * slots
+    return max(bounds) + held_up + (LATE * slots if target.timing.window is None else 0.0)
+
+
+def _fullest_pipes(tile: Tile, costs: Mapping[str, Cost]) -> float:
+    """Cycles of one step on the pipes that it keeps busy the longest."""
+    index = _index(tile)
+    busy: dict[tuple[str, ...], float] = {}
+    for name, count, lmul in (("v_float_fma", tile.rows, index), ("float_load", tile.rows, 0), ("v_load", 1, index)):
+        pipes = costs[name].pipes
+        busy[pipes] = busy.get(pipes, 0.0) + count * costs[name].busy[lmul]
+    return max(cycles / len(pipes) for pipes, cycles in busy.items())
 
 
 def hides_steps(lmul: int, target: Target) -> bool:
@@ -43,8 +56,6 @@ def tile_cycles(tile: Tile, target: Target) -> float:
     """A whole tile, with its operands in the first cache."""
     if target.timing is None:
         return tile.k * step_cycles(tile, target) + tile.rows * tile.lmul
-    if target.isa.vlen_bits is None:
-        return _scalar_cycles(tile, target)
     costs, index = target.timing.costs.cost, _index(tile)
     start = costs["v_load"].latency[index] + costs["float_load"].latency[0]
     elements = target.fp32_lanes * tile.lmul
@@ -57,12 +68,6 @@ def tile_cycles(tile: Tile, target: Target) -> float:
     between = tile.rows * max(0.0, stored - costs["v_float_fma"].busy[index]) + AROUND_LOOP
     around = start + tile.rows * (stored + added * loaded) + CALL_SLOTS / _width(target)
     return tile.repeats * tile.k * step_cycles(tile, target) + (tile.repeats - 1) * between + around
-
-
-def _scalar_cycles(tile: Tile, target: Target) -> float:
-    """Plain C takes several such tiles at a time: the multiply-add's latency is hidden, loads fill the other slots."""
-    costs = target.timing.costs.cost if target.timing else {}
-    return tile.rows * (tile.k * costs["float_fma"].busy[0] + costs["float_store"].busy[0])
 
 
 def _index(tile: Tile) -> int:

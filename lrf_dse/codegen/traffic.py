@@ -76,22 +76,18 @@ def memory_cycles(
     stage: StagePlan, tiles: Sequence[tuple[Tile, int]], touched: int, lanes: int, target: Target
 ) -> MemoryCycles:
     """Of one call of a stage that is cut into `tiles`, with `touched` bytes between two calls (`working_set`)."""
-    levels, far = target.memory, len(target.memory) - 1
-    near = min(1, far)
+    levels, near = target.memory, min(1, len(target.memory) - 1)
     usable = [(level.size_bytes or 0) * share for level, share in zip(levels, USABLE, strict=False)]
     moved = stage_bytes(stage, lanes, usable[0])
-
-    def rate(size: float, limit: float | None) -> float:
-        return level_rate(target, near if limit is None or size <= limit else far)
-
-    weights_rate = rate(touched, levels[near].size_bytes)
+    weights_rate = rate_beyond(target, touched)
     states_rate = weights_rate
     if FP32_BYTES * (stage.in_floats + stage.out_floats) <= STATES_USABLE * (levels[near].size_bytes or 0):
         states_rate = level_rate(target, near)
     share = 1 / moved.passes
     states = (moved.states + moved.states_again) / states_rate
     first = moved.weights / weights_rate + share * states
-    others = moved.weights_again / max(weights_rate, rate(moved.passing, usable[near])) + (1 - share) * states
+    again_rate = max(weights_rate, rate_beyond(target, moved.passing / USABLE[near]))
+    others = moved.weights_again / again_rate + (1 - share) * states
     tile = max(tiles, key=lambda tile: tile[1] * tile[0].lmul)[0]
     # Memory is asked for early: what is waited for is the way from the second cache.
     moving = moved.weights + moved.weights_again + moved.states + moved.states_again
@@ -103,7 +99,7 @@ def memory_cycles(
         exposed += _thrashing_cycles(stage, tiles, target.timing)
         # Lines of memory that nobody asked for early come with their whole latency, a few at a time.
         waited = target.timing.dram.latency_cycles.value / target.timing.outstanding_misses.value
-        if states_rate == level_rate(target, far):
+        if states_rate == level_rate(target, len(levels) - 1):
             line = waited - target.timing.line_bytes / states_rate
             exposed += moved.scattered / target.timing.line_bytes * max(0.0, line)
     return MemoryCycles(share, first, others, exposed)
@@ -137,6 +133,13 @@ def _thrashing_cycles(stage: StagePlan, tiles: Sequence[tuple[Tile, int]], timin
     return waits * timing.cache[1].latency_cycles.value
 
 
+def rate_beyond(target: Target, size_bytes: float) -> float:
+    """Bytes per cycle from the nearest level beyond the first cache that holds so many bytes."""
+    levels = target.memory[1:-1]
+    level = next((n for n, each in enumerate(levels, start=1) if size_bytes <= (each.size_bytes or 0)), None)
+    return level_rate(target, len(target.memory) - 1 if level is None else level)
+
+
 def level_rate(target: Target, level: int) -> float:
     """Bytes per cycle that one core reads from a level of `target.memory`: as measured, or as its model allows."""
     measured = target.memory[level].read_bytes_per_cycle.value
@@ -163,7 +166,7 @@ def working_set(plan: KernelPlan, stage: StagePlan) -> int:
 
 def stage_bytes(stage: StagePlan, lanes: int, usable: float) -> Bytes:
     """The bytes of one call, if operands of `usable` bytes stay in the first cache between two uses."""
-    a = FP32_BYTES * stage.k * stage.k_slices * sum(panel.width for panel in stage.panels)
+    a = FP32_BYTES * stage.k * stage.k_slices * stage.width
     s, out = FP32_BYTES * stage.in_floats, FP32_BYTES * stage.out_floats
     out_again = out * 2 * (stage.k_slices - 1 + stage.called_in_slices)
     vector = FP32_BYTES * stage.k * lanes * stage.how.lmul

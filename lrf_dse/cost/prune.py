@@ -1,26 +1,20 @@
 """The funnel: from the whole ordered space of a layer to the few candidates worth building, counting every step.
 
-Counts and error bounds are arithmetic over arrays; a TT shape becomes an object only where its latency is predicted.
-Dense is never dropped.
-
-A shape can be computed by IREE's kernel or by a generated one, and nobody knows yet which is faster. So it stays while
-either needs it: IREE's is judged by predicted cycles, the generated one by FLOPs. It runs near the roofline, which is
-FLOPs and bytes of parameters; its own closed form searches a schedule first, too long for a whole space. A shape that
-no kernel can make faster than dense is of no use to anybody.
+Counts and error bounds are arithmetic over arrays; a TT shape becomes an object only where its latency is asked for.
+Dense is never dropped. How long a shape takes is the caller's knowledge: a lower bound, which is quick, decides what
+may be faster than dense and what stands on a first front; the estimate of a kernel, which searches a schedule, ranks
+what is left.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import combinations, pairwise
-from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lrf_dse.cost.closed_form import predicted_cycles
 from lrf_dse.cost.counts import dense_flops, dense_parameters, flops, parameters
 from lrf_dse.cost.spread import spread
 from lrf_dse.schema import Candidate, FcLayer, TTShape, dense_candidate
@@ -38,7 +32,7 @@ DimsPair = tuple[tuple[int, ...], tuple[int, ...]]
 class RankedCandidate:
     """A candidate with its exact counts and the bound on its relative Frobenius error (0 for dense).
 
-    `cycles` are predicted; None where the target has no closed form.
+    `cycles` are estimated, of dense measured; None where they are not known.
     """
 
     candidate: Candidate
@@ -56,6 +50,19 @@ class FunnelStep:
     remaining: int
     removed: int
     reason: str
+
+
+@dataclass(frozen=True)
+class Latency:
+    """How long a layer takes on the target, in cycles.
+
+    Of shapes by functions: `bound` is what no program goes below, `estimate` what a kernel is expected to take. `dense`
+    is what the layer takes as it is; None: not known, so nothing is dropped for being slower.
+    """
+
+    bound: Callable[[Candidate], float]
+    estimate: Callable[[Candidate], float]
+    dense: float | None = None
 
 
 @dataclass(frozen=True)
@@ -87,20 +94,21 @@ def prune(
     spectra: Spectra,
     target: Target,
     *,
+    latency: Latency | None = None,
     depths: Sequence[int] = DEPTHS,
     rank_multiple: int | None = None,
     top: int = 16,
     max_rank: int = MAX_RANK,
     by_kind: bool = False,
 ) -> PruneResult:
-    """The `top` candidates of `layer` that spread along its fronts in latency, parameters and error, and the funnel.
+    """The `top` candidates of `layer` that spread along its front in latency, parameters and error, and the funnel.
 
-    Latency is FLOPs, and where the target has a closed form predicted cycles too: a front each. Aligned TT shapes of
-    `depths` and plain low rank compete with each other, unless `by_kind`: then `top` are TT shapes, with half as many
-    of low rank beside them. Error bounds are of the weights alone; a fit that sees data may turn their order round (of
-    two, a TT shape with the worse bound and a third of the parameters was seen to lose less of a layer's outputs).
-    Ranks are multiples of `rank_multiple`, by default the target's fp32 lanes. Raises ValueError where the spectra
-    belong to another layer, or `top` or `rank_multiple` is below 1.
+    Without `latency` FLOPs stand for it. Aligned TT shapes of `depths` and plain low rank compete with each other,
+    unless `by_kind`: then `top` are TT shapes, with half as many of low rank beside them. Error bounds are of the
+    weights alone; a fit that sees data may turn their order round (of two, a TT shape with the worse bound and a third
+    of the parameters was seen to lose less of a layer's outputs). Ranks are multiples of `rank_multiple`, by default
+    the target's fp32 lanes. Raises ValueError where the spectra belong to another layer, or `top` or `rank_multiple` is
+    below 1.
     """
     multiple = target.fp32_lanes if rank_multiple is None else rank_multiple
     sizes = (layer.out_features, layer.in_features)
@@ -115,54 +123,92 @@ def prune(
     points = _all_points(layer, spectra, dims, caps, multiple)
     below = points[points.params < dense_parameters(layer)]
     bounded = below[below.errors < 1.0]
-    fast = bounded[_may_beat_dense(bounded, dims, layer, target)]
-    candidates = [_candidate(layer, fast, dims, i) for i in range(len(fast.ranks))]
-    cycles = _predicted(candidates, target)
+    shapes = _Shapes(layer, bounded, dims, latency)
+    fast = np.flatnonzero(shapes.may_beat_dense)
     most = [top, (top + 1) // 2] if by_kind else [top]
-    on_fronts, chosen = _spread_on_fronts(fast, cycles, _kinds(candidates, by_kind=by_kind), most)
-    rivals = "others of the kind" if by_kind else "others"
-    wanted = f"{most[0]} TT shapes and {most[1]} of low rank" if by_kind else str(top)
-    latency = "FLOPs" if cycles is None else "latency, be it FLOPs or predicted cycles"
-    steps = (
-        ("whole space", whole, "every ordered shape pair with every uniform rank, and plain low rank"),
-        ("aligned", sum(caps), "another order of the same factors has no more FLOPs (out descending, in ascending)"),
-        ("rank multiple", len(points.ranks), f"rank is not a multiple of {multiple}"),
-        ("below dense", len(below.ranks), "not fewer parameters than dense"),
-        ("bounded", len(bounded.ranks), "error bound of 100%: a layer of zeros promises as much, for nothing"),
-        ("faster", len(fast.ranks), "even at the FMA peak it takes longer than dense is predicted to take"),
-        ("front", on_fronts, f"{rivals} are no worse in parameters, error bound and {latency}"),
-        ("top", chosen.size, f"beyond the {wanted} that spread along the front"),
-    )
+    kinds = [fast[kind] for kind in shapes.kinds(fast, by_kind=by_kind)]
+    quick = [shapes.quick_front(kind) for kind in kinds]
+    cycles = shapes.estimated(np.concatenate(quick))
+    fronts = [front[non_dominated(cycles[front], bounded.params[front], bounded.errors[front])] for front in quick]
+    chosen = _spread(bounded, cycles, fronts, most)
+    remaining = whole, sum(caps), *(column.ranks.size for column in (points, below, bounded)), fast.size
+    remaining = *remaining, sum(map(len, quick)), sum(map(len, fronts)), chosen.size
     dense = dense_candidate(layer)
     return PruneResult(
-        survivors=tuple(_ranked(candidates[i], fast, i, cycles) for i in chosen.tolist()),
-        dense=RankedCandidate(dense, dense_parameters(layer), dense_flops(layer), 0.0, predicted_cycles(dense, target)),
-        funnel=_funnel(steps),
+        survivors=tuple(shapes.ranked(i, None if latency is None else float(cycles[i])) for i in chosen.tolist()),
+        dense=RankedCandidate(
+            dense, dense_parameters(layer), dense_flops(layer), 0.0, None if latency is None else latency.dense
+        ),
+        funnel=_funnel(remaining, _reasons(multiple, most, has_latency=latency is not None)),
     )
 
 
-def _kinds(candidates: Sequence[Candidate], *, by_kind: bool) -> list[IntArray]:
-    """Indices of the candidates that compete: all, or TT shapes and plain low rank each for themselves."""
-    if not by_kind:
-        return [np.arange(len(candidates))]
-    low_rank = np.array([c.tt_shape is not None and c.tt_shape.is_low_rank for c in candidates], dtype=np.bool_)
-    return [np.flatnonzero(~low_rank), np.flatnonzero(low_rank)]
+class _Shapes:
+    """Points as candidates, made where they are needed, with how long they take."""
+
+    def __init__(self, layer: FcLayer, points: _Points, dims: Sequence[DimsPair], latency: Latency | None) -> None:
+        self._layer, self._points, self._dims, self._latency = layer, points, dims, latency
+        self._flops = points.flops.astype(np.float64)
+        self._bounds = self._flops
+        if latency is not None:
+            self._bounds = np.array([latency.bound(self.candidate(i)) for i in range(len(points.ranks))], np.float64)
+
+    @property
+    def may_beat_dense(self) -> NDArray[np.bool_]:
+        """Whether a point's lower bound leaves it a chance against dense; True wherever nobody knows how long it takes.
+
+        FLOPs are no cycles: without a latency nothing is said to be slow.
+        """
+        if self._latency is None or self._latency.dense is None:
+            return np.ones(self._bounds.size, dtype=np.bool_)
+        return self._bounds <= self._latency.dense
+
+    def quick_front(self, points: IntArray) -> IntArray:
+        """Those of `points` that no other is as good as, by FLOPs or by the lower bound of cycles, ascending.
+
+        Neither knows how well a kernel does; two fronts leave the estimate more to choose from.
+        """
+        params, errors = self._points.params[points], self._points.errors[points]
+        fronts = [non_dominated(quick[points], params, errors) for quick in (self._flops, self._bounds)]
+        return points[np.unique(np.concatenate(fronts))]
+
+    def kinds(self, points: IntArray, *, by_kind: bool) -> list[IntArray]:
+        """Places in `points` of those that compete: all, or TT shapes and plain low rank each for themselves."""
+        if not by_kind:
+            return [np.arange(points.size)]
+        low_rank = np.array([self._shape(i).is_low_rank for i in points.tolist()], dtype=np.bool_)
+        return [np.flatnonzero(~low_rank), np.flatnonzero(low_rank)]
+
+    def estimated(self, points: IntArray) -> FloatArray:
+        """Latencies of all points: estimated of `points`, of the others infinite."""
+        found = np.full(self._bounds.size, np.inf)
+        for i in points.tolist():
+            found[i] = self._flops[i] if self._latency is None else self._latency.estimate(self.candidate(i))
+        return found
+
+    def candidate(self, i: int) -> Candidate:
+        """The candidate of a point, with the kernel that is explored first."""
+        return Candidate(self._layer, self._shape(i))
+
+    def ranked(self, i: int, cycles: float | None) -> RankedCandidate:
+        """A point with its counts."""
+        points = self._points
+        counts = int(points.params[i]), int(points.flops[i]), float(points.errors[i])
+        return RankedCandidate(self.candidate(i), *counts, cycles)
+
+    def _shape(self, i: int) -> TTShape:
+        out_dims, in_dims = self._dims[int(self._points.dims[i])]
+        return TTShape(out_dims, in_dims, (1, *[int(self._points.ranks[i])] * (len(out_dims) - 1), 1))
 
 
-def _spread_on_fronts(
-    points: _Points, cycles: FloatArray | None, kinds: Sequence[IntArray], most: Sequence[int]
-) -> tuple[int, IntArray]:
-    """How many points are on the fronts of their kind, one for each latency; and at most `most` of each kind."""
-    latencies = [points.flops.astype(np.float64), *([] if cycles is None else [cycles])]
-    on_fronts, chosen = 0, []
-    for kind, top in zip(kinds, most, strict=True):
-        fronts = [non_dominated(latency[kind], points.params[kind], points.errors[kind]) for latency in latencies]
-        front = kind[np.unique(np.concatenate(fronts))]
-        losses = [loss[front] for loss in (points.errors, *latencies)]
-        chosen.append(front[spread(points.params[front], losses, top)])
-        on_fronts += front.size
+def _spread(points: _Points, cycles: FloatArray, fronts: Sequence[IntArray], most: Sequence[int]) -> IntArray:
+    """At most `most` points of each front, together by ascending parameters."""
+    chosen = [
+        front[spread(points.params[front], [points.errors[front], cycles[front]], top)]
+        for front, top in zip(fronts, most, strict=True)
+    ]
     found = np.concatenate(chosen)
-    return on_fronts, found[np.argsort(points.params[found], kind="stable")]
+    return found[np.argsort(points.params[found], kind="stable")]
 
 
 def non_dominated(latency: FloatArray | IntArray, params: IntArray, errors: FloatArray) -> IntArray:
@@ -232,58 +278,29 @@ def _counts_by_rank(
     )
 
 
-def _may_beat_dense(points: _Points, dims: Sequence[DimsPair], layer: FcLayer, target: Target) -> NDArray[np.bool_]:
-    """Whether a point's FLOPs, neighbouring cores merged as is cheapest, leave it a chance against dense.
-
-    True wherever the target has no closed form: nobody knows how long dense takes.
-    """
-    dense, peak = predicted_cycles(dense_candidate(layer), target), target.core.fma_per_cycle
-    if dense is None or peak is None:
-        return np.ones(len(points.ranks), dtype=np.bool_)
-    most_flops = 2 * peak.value * dense
-    fits = np.asarray(points.flops <= most_flops)
-    for index in np.unique(points.dims[~fits]).tolist():
-        mine = np.flatnonzero((points.dims == index) & ~fits)
-        for merged in _mergings(*dims[index]):
-            fits[mine] |= _counts_by_rank(layer, *merged, points.ranks[mine])[1] <= most_flops
-    return fits
-
-
-def _mergings(out_dims: tuple[int, ...], in_dims: tuple[int, ...]) -> Iterator[DimsPair]:
-    """The dims that a kernel may compute with instead: neighbouring cores merged, to two at least."""
-    d = len(out_dims)
-    for count in range(1, d - 1):
-        for cuts in combinations(range(1, d), count):
-            groups = list(pairwise((0, *cuts, d)))
-            yield tuple(prod(out_dims[a:b]) for a, b in groups), tuple(prod(in_dims[a:b]) for a, b in groups)
+def _reasons(multiple: int, most: Sequence[int], *, has_latency: bool) -> list[tuple[str, str]]:
+    """The steps of the funnel, and why each removes what it does; of kinds there are as many as `most`."""
+    by_kind = len(most) > 1
+    rivals = "others of the kind" if by_kind else "others"
+    wanted = f"{most[0]} TT shapes and {most[1]} of low rank" if by_kind else str(most[0])
+    quick, ranked = ("FLOPs, or the lower bound of cycles", "estimated cycles") if has_latency else ("FLOPs", "FLOPs")
+    no_worse = f"{rivals} are no worse in parameters, error bound and"
+    return [
+        ("whole space", "every ordered shape pair with every uniform rank, and plain low rank"),
+        ("aligned", "another order of the same factors has no more FLOPs (out descending, in ascending)"),
+        ("rank multiple", f"rank is not a multiple of {multiple}"),
+        ("below dense", "not fewer parameters than dense"),
+        ("bounded", "error bound of 100%: a layer of zeros promises as much, for nothing"),
+        ("faster", "even at peak rates it takes longer than the dense layer was measured to take"),
+        ("near the front", f"{no_worse} {quick}"),
+        ("front", f"{no_worse} {ranked}"),
+        ("top", f"beyond the {wanted} that spread along the front"),
+    ]
 
 
-def _funnel(steps: Sequence[tuple[str, int, str]]) -> tuple[FunnelStep, ...]:
-    before = [steps[0][1]] + [remaining for _, remaining, _ in steps]
+def _funnel(remaining: Sequence[int], steps: Sequence[tuple[str, str]]) -> tuple[FunnelStep, ...]:
+    before = [remaining[0], *remaining]
     return tuple(
-        FunnelStep(name, remaining, previous - remaining, reason)
-        for (name, remaining, reason), previous in zip(steps, before, strict=False)
+        FunnelStep(name, left, previous - left, reason)
+        for (name, reason), left, previous in zip(steps, remaining, before, strict=False)
     )
-
-
-def _candidate(
-    layer: FcLayer,
-    points: _Points,
-    dims: Sequence[DimsPair],
-    i: int,
-) -> Candidate:
-    out_dims, in_dims = dims[int(points.dims[i])]
-    shape = TTShape(out_dims, in_dims, (1, *[int(points.ranks[i])] * (len(out_dims) - 1), 1))
-    return Candidate(layer, shape)
-
-
-def _predicted(candidates: Sequence[Candidate], target: Target) -> FloatArray | None:
-    """Cycles of every candidate, or None: a closed form knows all of one target, or none."""
-    cycles = [predicted_cycles(candidate, target) for candidate in candidates]
-    known = [each for each in cycles if each is not None]
-    return np.array(known) if len(known) == len(cycles) and target.closed_form is not None else None
-
-
-def _ranked(candidate: Candidate, points: _Points, i: int, cycles: FloatArray | None) -> RankedCandidate:
-    params, flops, error = int(points.params[i]), int(points.flops[i]), float(points.errors[i])
-    return RankedCandidate(candidate, params, flops, error, None if cycles is None else float(cycles[i]))

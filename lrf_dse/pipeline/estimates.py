@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from lrf_dse.codegen import KernelSchedule, default_schedule, lower_bound, predicted_cycles
 from lrf_dse.cost.counts import layer_count
+from lrf_dse.cost.prune import Latency
 from lrf_dse.pipeline.kernels import kernel_spec
 from lrf_dse.schema import Candidate, Estimate
 from lrf_dse.target import Target
@@ -26,3 +29,22 @@ def estimate(candidate: Candidate, target: Target, schedule: KernelSchedule | No
         source="" if cycles is None else f"closed form of our kernel, {target.name}",
         lower_bound=lower_bound(spec, target),
     )
+
+
+def latency_on(target: Target, dense_cycles: float | None) -> Latency | None:
+    """What prunes a layer's space: by our kernels, which IREE's of the same shapes have never beaten.
+
+    `dense_cycles` is what the layer takes as it is. None for a target without a timing model.
+    """
+    if target.timing is None:
+        return None
+
+    def bound(candidate: Candidate) -> float:
+        return lower_bound(kernel_spec(candidate), target) or 0.0
+
+    def expected(candidate: Candidate) -> float:
+        found = estimate(replace(candidate, kernel="rvv"), target).cycles
+        assert found is not None  # the target has a timing model
+        return found
+
+    return Latency(bound, expected, dense_cycles)

@@ -30,9 +30,10 @@ from lrf_dse.pipeline.blas import few_blas_threads
 from lrf_dse.pipeline.context import Exploration, Progress, silent
 from lrf_dse.pipeline.facts import data_facts, layer_funnels, model_facts, search_facts
 from lrf_dse.pipeline.finetuning import finetune_plans
-from lrf_dse.pipeline.layers import measure_layers, narrow_spaces
+from lrf_dse.pipeline.layers import measure_layers, narrow_spaces, time_dense
 from lrf_dse.pipeline.plans import choose_plan, measure_dense, measure_plans, select_finalists
 from lrf_dse.pipeline.quality import Judge
+from lrf_dse.pipeline.rivals import with_rivals
 from lrf_dse.pipeline.run import MODEL_FILE, RESULT_KEY, RUN_KEY, Run, is_file_of, model_bytes
 from lrf_dse.pipeline.settings import DEFAULT_TUNE, ExploreSettings
 from lrf_dse.pipeline.timing import Bench
@@ -111,9 +112,9 @@ def _naming_the_folder(folder: Path) -> Iterator[None]:
 
 def _explore(x: Exploration) -> ReportInfo:
     measure_dense(x)
-    spaces = narrow_spaces(x)
-    results = measure_layers(x, spaces)
-    found = select_finalists(x, results)
+    spaces = narrow_spaces(x, time_dense(x))
+    measured = measure_layers(x, spaces)
+    found, results = with_rivals(x, select_finalists(x, measured), measured)
     plans, failed = measure_plans(x, found.finalists)
     fitted = plans
     plans, finetuning = finetune_plans(x, fitted)

@@ -11,7 +11,6 @@ from dataclasses import asdict
 from types import MappingProxyType
 from typing import Any
 
-from lrf_dse.cost.machine import machine_of
 from lrf_dse.finetune.reorder import REORDER_VERSION
 from lrf_dse.finetune.sequential import SEQUENTIAL_VERSION
 from lrf_dse.finetune.train import FINETUNE_VERSION, Recipe
@@ -19,15 +18,15 @@ from lrf_dse.jsonform import content_key, to_json
 from lrf_dse.models.compress import METHODS_VERSION, get_method
 from lrf_dse.models.data import Dataset
 from lrf_dse.models.model import Model
-from lrf_dse.models.parts import SPLIT_VERSION
 from lrf_dse.runners.machine import machine_facts
+from lrf_dse.runners.timing import model_text
 from lrf_dse.schema import Candidate, FcLayer
 from lrf_dse.target import Target
 
 _NONE: Mapping[str, str] = MappingProxyType({})
 
-SPACE_VERSION = 3
-"""To be raised whenever enumeration, counts, bounds or pruning change what survives."""
+SPACE_VERSION = 4
+"""To be raised whenever enumeration, counts, bounds, estimates or pruning change what survives."""
 
 
 def timing_key(
@@ -111,16 +110,23 @@ def finetuning_key(weights: str, lessons: Dataset, recipe: Recipe, parts: Mappin
     )
 
 
-def space_key(model: Model, layer: FcLayer, target: Target, *, top: int, seed: int, by_kind: bool) -> str:
-    """Key of a layer's narrowed space. The weights decide it, and of the target its lanes and its closed form."""
-    form = target.closed_form
+def space_key(
+    model: Model, layer: FcLayer, target: Target, *, top: int, seed: int, by_kind: bool, dense_cycles: float | None
+) -> str:
+    """Key of a layer's narrowed space: the weights decide it, and what the layer takes as it is.
+
+    Of the target counts what estimates are made of: its vectors, its peak, and its timing model.
+    """
+    core = target.core
     return content_key(
         "space",
         model=model.sha256,
         layer=to_json(layer),
         lanes=target.fp32_lanes,
-        machine=to_json(machine_of(target)) if form else None,
-        coefficients={builder: dict(fit.coefficients) for builder, fit in form.fits.items()} if form else None,
+        core=[core.count, *(figure and figure.value for figure in (core.issue_width, core.fma_per_cycle))],
+        memory=[[level.size_bytes, level.read_bytes_per_cycle.value] for level in target.memory],
+        timing=None if target.timing is None else model_text(target),
+        dense_cycles=dense_cycles,
         top=top,
         seed=seed,
         by_kind=by_kind,
@@ -128,13 +134,8 @@ def space_key(model: Model, layer: FcLayer, target: Target, *, top: int, seed: i
     )
 
 
-def layer_error_key(
-    model: Model, candidate: Candidate, *, calibration: Dataset | None, seed: int, final: bool = False
-) -> str:
-    """Key of the errors that a fit makes in one layer's weights and outputs: the latter on rows it has not seen.
-
-    `final` is the fit to all rows, which ships.
-    """
+def layer_error_key(model: Model, candidate: Candidate, *, calibration: Dataset | None, seed: int) -> str:
+    """Key of the errors that a fit makes in one layer's weights and outputs: the latter on calibration data."""
     return content_key(
         "layer-error",
         model=model.sha256,
@@ -142,7 +143,6 @@ def layer_error_key(
         choice=_weights(candidate, calibration),
         calibration=_part(calibration),
         seed=seed,
-        final=final,
     )
 
 
@@ -180,4 +180,4 @@ def _weights(candidate: Candidate, calibration: Dataset | None) -> dict[str, Any
 
 def _part(data: Dataset | None) -> list[Any] | None:
     """The file, the part and its size (the seed, which drew it, is in every key)."""
-    return None if data is None else [data.sha256, data.part, data.samples, SPLIT_VERSION]
+    return None if data is None else [data.sha256, data.part, data.samples]

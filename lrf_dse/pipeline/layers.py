@@ -1,14 +1,20 @@
-"""The layer stages: narrow every layer's space, then measure and judge what survives and the dense layers."""
+"""The layer stages: time dense layers, narrow every layer's space, then measure and judge what survives.
+
+Every dense layer is timed first, by each kernel: what cannot be faster is not explored. Of the survivors our kernels
+are measured; IREE's version is compiled where ours fails, and of finalists (`lrf_dse.pipeline.rivals`).
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from math import sqrt
 
 from lrf_dse.builders.program import BUILDERS
 from lrf_dse.cost.prune import PruneResult, prune
 from lrf_dse.jsonform import from_json, to_json
 from lrf_dse.pipeline.context import Exploration
-from lrf_dse.pipeline.estimates import estimate
+from lrf_dse.pipeline.estimates import estimate, latency_on
 from lrf_dse.pipeline.kernels import default_schedules, kernel_sources
 from lrf_dse.pipeline.keys import space_key, timing_key
 from lrf_dse.pipeline.methods import Judged, judge_layers
@@ -18,39 +24,66 @@ from lrf_dse.schema import Candidate, Failure, FcLayer, Kernel, Measurement, den
 from lrf_dse.tt.spectra import layer_spectra
 
 
-def narrow_spaces(x: Exploration) -> dict[FcLayer, PruneResult]:
-    """The survivors of every layer's space, with the funnel that led to them."""
+def time_dense(x: Exploration) -> dict[FcLayer, float | None]:
+    """Modelled cycles of every layer as it is, by its fastest kernel; None where none is right or has cycles."""
+    tasks = {layer: _dense_tasks(x, layer) for layer in x.model.fc_layers}
+    outcomes = x.measure("time dense layers", [task for mine in tasks.values() for task in mine])
+    cycles = {layer: [_cycles(outcomes[task.key]) for task in mine] for layer, mine in tasks.items()}
+    return {layer: min((c for c in mine if c is not None), default=None) for layer, mine in cycles.items()}
+
+
+def _dense_tasks(x: Exploration, layer: FcLayer) -> list[Task]:
+    return [layer_task(x, dense_candidate(layer, kernel)) for kernel in dense_kernels(x)]
+
+
+def _cycles(outcome: Outcome) -> float | None:
+    return outcome.cycles if isinstance(outcome, Measurement) else None
+
+
+def narrow_spaces(x: Exploration, dense: Mapping[FcLayer, float | None]) -> dict[FcLayer, PruneResult]:
+    """The survivors of every layer's space, with the funnel that led to them; `dense` are the layers' cycles."""
     spaces: dict[FcLayer, PruneResult] = {}
     for done, layer in enumerate(x.model.fc_layers):
         x.progress("narrow the spaces", done, len(x.model.fc_layers))
-        spaces[layer] = _narrow(x, layer)
+        spaces[layer] = _narrow(x, layer, dense[layer])
     x.progress("narrow the spaces", len(spaces), len(spaces))
     return spaces
 
 
-def _narrow(x: Exploration, layer: FcLayer) -> PruneResult:
+def _narrow(x: Exploration, layer: FcLayer, dense_cycles: float | None) -> PruneResult:
     """From the records if they have it: the spectra of a large layer take minutes."""
-    settings, sees_data = x.settings, x.judge.compressor.calibration is not None
-    key = space_key(x.model, layer, x.target, top=settings.top, seed=settings.seed, by_kind=sees_data)
+    settings, by_kind = x.settings, x.judge.compressor.calibration is not None
+    key = space_key(
+        x.model, layer, x.target, top=settings.top, seed=settings.seed, by_kind=by_kind, dense_cycles=dense_cycles
+    )
     known = x.store.get(key)
     if known is not None:
         return from_json(PruneResult, known)  # type: ignore[no-any-return]
     weight, _ = x.model.weights(layer.name)
-    found = prune(layer, layer_spectra(weight, seed=settings.seed), x.target, top=settings.top, by_kind=sees_data)
+    spectra = layer_spectra(weight, seed=settings.seed)
+    latency = latency_on(x.target, dense_cycles)
+    found = prune(layer, spectra, x.target, latency=latency, top=settings.top, by_kind=by_kind)
     x.store.put(key, "space", to_json(found), context={"layer": layer.name})
     return found
 
 
 def measure_layers(x: Exploration, spaces: dict[FcLayer, PruneResult]) -> tuple[CandidateResult, ...]:
     """Every survivor and every dense layer: measured, with what replacing it alone costs."""
+    first: Kernel = "rvv" if "rvv" in x.settings.kernels else "iree"
     candidates = [
         candidate
         for layer, space in spaces.items()
-        for candidate in (*(dense_candidate(layer, kernel) for kernel in dense_kernels(x)), *_with_kernels(x, space))
+        for candidate in (
+            *(dense_candidate(layer, kernel) for kernel in dense_kernels(x)),
+            *(replace(ranked.candidate, kernel=first) for ranked in space.survivors),
+        )
     ]
-    tasks = {candidate: _layer_task(x, candidate) for candidate in dict.fromkeys(candidates)}
-    outcomes = x.measure("measure layers", list(tasks.values()))
-    usable = [candidate for candidate, task in tasks.items() if isinstance(outcomes[task.key], Measurement)]
+    outcomes = measure_candidates(x, "measure layers", candidates)
+    failing = [c for c, o in outcomes.items() if isinstance(o, Failure) and not c.is_dense and c.kernel == "rvv"]
+    if "iree" in x.settings.kernels:
+        again = [candidate.without_generated for candidate in failing]
+        outcomes |= measure_candidates(x, "measure layers with IREE's kernels", again)
+    usable = [candidate for candidate, outcome in outcomes.items() if isinstance(outcome, Measurement)]
     judged = judge_layers(
         tuple(dict.fromkeys(candidate.without_generated for candidate in usable)),
         x.judge,
@@ -58,9 +91,16 @@ def measure_layers(x: Exploration, spaces: dict[FcLayer, PruneResult]) -> tuple[
         progress=lambda done, total: x.progress("judge layers", done, total),
     )
     return tuple(
-        _result(x, candidate, outcomes[task.key], judged.get(candidate.without_generated))
-        for candidate, task in tasks.items()
+        _result(x, candidate, outcome, judged.get(candidate.without_generated))
+        for candidate, outcome in outcomes.items()
     )
+
+
+def measure_candidates(x: Exploration, stage: str, candidates: Iterable[Candidate]) -> dict[Candidate, Outcome]:
+    """What came of each candidate by itself; nothing is shown of a stage without any."""
+    tasks = {candidate: layer_task(x, candidate) for candidate in candidates}
+    outcomes = x.measure(stage, list(tasks.values())) if tasks else {}
+    return {candidate: outcomes[task.key] for candidate, task in tasks.items()}
 
 
 def _result(x: Exploration, candidate: Candidate, outcome: Outcome, judged: Judged | None) -> CandidateResult:
@@ -68,22 +108,15 @@ def _result(x: Exploration, candidate: Candidate, outcome: Outcome, judged: Judg
         assert isinstance(outcome, Failure)
         return CandidateResult(candidate, estimate(candidate, x.target), failure=outcome)
     winner = replace(judged.candidate, kernel=candidate.kernel)
-    error = x.judge.output_error(winner)
     return CandidateResult(
         winner,
         estimate(winner, x.target),
         measurement=outcome,
-        weight_error=x.judge.relative_error(winner),
-        output_error=None if error is None else error.value,
-        output_error_interval=None if error is None else error.interval,
+        weight_error=_relative_error(x, winner),
+        output_error=x.judge.output_error(winner),
         drop_points=judged.drop,
         drop_measured=judged.measured,
     )
-
-
-def _with_kernels(x: Exploration, space: PruneResult) -> list[Candidate]:
-    """The survivors of a space with every kernel that is explored."""
-    return [replace(ranked.candidate, kernel=kernel) for ranked in space.survivors for kernel in x.settings.kernels]
 
 
 def dense_kernels(x: Exploration) -> tuple[Kernel, ...]:
@@ -91,7 +124,8 @@ def dense_kernels(x: Exploration) -> tuple[Kernel, ...]:
     return ("iree", *(kernel for kernel in x.settings.kernels if kernel != "iree"))
 
 
-def _layer_task(x: Exploration, candidate: Candidate) -> Task:
+def layer_task(x: Exploration, candidate: Candidate) -> Task:
+    """The program of one candidate by itself."""
     schedules = default_schedules([candidate], x.target)
     key = timing_key(candidate, x.target, x.tools, kernel_sources([candidate], schedules, x.target))
     schedule = schedules.get(candidate.layer.name)
@@ -103,3 +137,8 @@ def _layer_task(x: Exploration, candidate: Candidate) -> Task:
         # Around a single generated kernel there is nothing that data tiling could change.
         builders=("iree",) if schedule else tuple(BUILDERS),
     )
+
+
+def _relative_error(x: Exploration, candidate: Candidate) -> float:
+    norm = x.judge.compressor.squared_norm(candidate.layer.name)
+    return sqrt(x.judge.squared_error(candidate) / norm) if norm else 0.0

@@ -74,7 +74,7 @@ def select_finalists(x: Exploration, results: Sequence[CandidateResult]) -> Sear
     options: dict[str, dict[Candidate, LayerOption]] = {layer.name: {} for layer in x.model.fc_layers}
     for result in results:
         if result.measurement is not None:
-            _keep_faster(options[result.candidate.layer.name], _option(x, result, result.measurement))
+            _keep_faster(options[result.candidate.layer.name], layer_option(x, result, result.measurement))
     _require_dense(options, results)
     layers, count = [list(found.values()) for found in options.values()], x.settings.finalists
     if not x.judge.knows_accuracy:
@@ -114,7 +114,8 @@ def _keep_faster(options: dict[Candidate, LayerOption], option: LayerOption) -> 
         options[same] = option
 
 
-def _option(x: Exploration, result: CandidateResult, measured: Measurement) -> LayerOption:
+def layer_option(x: Exploration, result: CandidateResult, measured: Measurement) -> LayerOption:
+    """What selection knows of a measured candidate."""
     latency = _latency(measured, result.estimate.lower_bound, x.target)
     if x.judge.knows_accuracy:
         loss = max(0.0, result.drop_points or 0.0)  # a gain on one half of the data is noise

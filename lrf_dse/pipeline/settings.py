@@ -31,8 +31,8 @@ class ExploreSettings:
     each number of `threads`. The validation part is evaluated at most about `evaluations` times before finalists stand.
     Then they are trained for at most `finetune` epochs, on `train`, or without it on what fits see.
 
-    TT shapes are computed by each of the `kernels`, and the faster one stays; `tune` schedules of a finalist's
-    generated kernel are measured, 1 being the closed form's choice.
+    TT shapes are computed by `kernels`: with both, by ours, and finalists' by IREE's as well, and the faster one stays.
+    `tune` schedules of a finalist's generated kernel are measured, 1 being the closed form's choice.
     """
 
     model: Path

@@ -59,9 +59,9 @@ class LayerFunnel:
 class CandidateResult:
     """What became of one candidate: its estimate, and a measurement or a failure (neither: not measured).
 
-    `weight_error` is relative (Frobenius), `output_error` that of the layer's outputs, by a fit that had not seen the
-    rows it was judged on, with its 95% interval; `drop_points` is with only this layer replaced, or read off the
-    layer's curve where not `drop_measured`. None where unknown.
+    `weight_error` is relative (Frobenius), `output_error` that of the layer's outputs on calibration rows held out;
+    `drop_points` is with only this layer replaced, or read off the layer's curve where not `drop_measured`. None where
+    unknown.
     """
 
     candidate: Candidate
@@ -72,7 +72,6 @@ class CandidateResult:
     drop_points: float | None = None
     output_error: float | None = None
     drop_measured: bool = True
-    output_error_interval: tuple[float, float] | None = None
 
     @property
     def status(self) -> str:
@@ -137,9 +136,8 @@ class FineTuningFacts:
 class DataFacts:
     """The data file, its hash, and how many samples each part has after the seeded split; labels may be missing.
 
-    Calibration samples are those that fits see; they may come from a file of their own. Confirmation samples are those
-    that frozen plans alone are judged on. `grouped`: the user said which samples belong together. `metric` is what
-    stands for accuracy, `unit` its unit, and `drop_unit` that of being worse than the dense model.
+    Calibration samples are those that fits see; they may come from a file of their own. `metric` is what stands for
+    accuracy, `unit` its unit, and `drop_unit` that of being worse than the dense model.
     """
 
     name: str
@@ -152,8 +150,6 @@ class DataFacts:
     metric: str = "top1"
     unit: str = "%"
     drop_unit: str = "points"
-    confirmation_samples: int = 0
-    grouped: bool = False
 
     @property
     def in_points(self) -> bool:

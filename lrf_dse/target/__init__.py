@@ -5,7 +5,6 @@ key or a bad value raises TargetError naming the file and the key.
 
 chip    the target itself, and how its file is read
 figure  a number that says how it is known
-closed_form  the coefficients that predict cycles without running anything
 timing  what the timing model needs of a chip: instruction costs, branch predictor, caches, memory
 """
 
@@ -24,20 +23,16 @@ from lrf_dse.target.chip import (
     target_file,
     target_names,
 )
-from lrf_dse.target.closed_form import TERMS, ClosedForm, Fit
 from lrf_dse.target.figure import Figure
 from lrf_dse.target.timing import CostTable, Timing, operations, timing_figures
 
 __all__ = [
     "FP32_BITS",
-    "TERMS",
     "BoardFlags",
-    "ClosedForm",
     "CompilerFlags",
     "Core",
     "CostTable",
     "Figure",
-    "Fit",
     "IreeFlags",
     "Isa",
     "MemoryLevel",

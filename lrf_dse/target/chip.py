@@ -10,7 +10,6 @@ from pydantic import Field, ValidationError, model_validator
 
 from lrf_dse.errors import TargetError
 from lrf_dse.resources import data_dir
-from lrf_dse.target.closed_form import ClosedForm
 from lrf_dse.target.figure import Figure, Section
 from lrf_dse.target.timing import Timing, missing_costs
 
@@ -87,7 +86,6 @@ class Target(Section):
     qemu: QemuFlags
     board: BoardFlags = BoardFlags()
     timing: Timing | None = None
-    closed_form: ClosedForm | None = None
 
     @model_validator(mode="after")
     def _timing_is_whole(self) -> Target:
@@ -103,8 +101,6 @@ class Target(Section):
                 raise ValueError("[timing] needs the figures of [core] and [[memory]]")
             if missing := missing_costs(self.timing, vector=self.isa.vlen_bits is not None):
                 raise ValueError(f"timing.costs has no cost of {', '.join(missing)}")
-        if self.closed_form is not None and (self.timing is None or self.isa.vlen_bits is None):
-            raise ValueError("closed_form needs [timing] and a vector unit")
         return self
 
     @property
@@ -147,15 +143,11 @@ def target_file(name: str, folder: Path | None = None) -> Path:
 
 def cost_table_file(path: Path, costs: str) -> Path:
     """The cost table `costs` of the target file `path`: in costs/ beside it, else among ours. Raises TargetError."""
-    return _table_file(path, "costs", costs, key="timing.costs")
-
-
-def _table_file(path: Path, folder: str, name: str, *, key: str) -> Path:
-    beside = path.parent / folder / f"{name}.toml"
-    table = beside if beside.is_file() else data_dir("targets") / folder / beside.name
+    beside = path.parent / "costs" / f"{costs}.toml"
+    table = beside if beside.is_file() else data_dir("targets") / "costs" / beside.name
     if not table.is_file():
         known = ", ".join(sorted(known.stem for known in table.parent.glob("*.toml")))
-        raise TargetError(f"{path}: key {key}: no table {name!r} in {folder}/: use one of {known}")
+        raise TargetError(f"{path}: key timing.costs: no table {costs!r} in costs/: use one of {known}")
     return table
 
 
@@ -168,6 +160,4 @@ def _with_tables(data: dict[str, Any], path: Path) -> dict[str, Any]:
     timing = data.get("timing")
     if isinstance(timing, dict) and isinstance(name := timing.get("costs"), str):
         data = data | {"timing": timing | {"costs": _read_toml(cost_table_file(path, name))}}
-    if isinstance(name := data.get("closed_form"), str):
-        data = data | {"closed_form": _read_toml(_table_file(path, "closed_form", name, key="closed_form"))}
     return data

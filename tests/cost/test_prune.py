@@ -1,4 +1,5 @@
 import time
+from dataclasses import dataclass
 from itertools import pairwise, product
 
 import numpy as np
@@ -7,17 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lrf_dse.cost import counts
-from lrf_dse.cost.closed_form import predicted_cycles
-from lrf_dse.cost.prune import non_dominated, prune
+from lrf_dse.cost.prune import Latency, non_dominated, prune
 from lrf_dse.cost.spread import spread
-from lrf_dse.schema import Candidate, FcLayer, TTShape, dense_candidate
+from lrf_dse.schema import Candidate, FcLayer, TTShape
 from lrf_dse.target import load_target
 from lrf_dse.tt.shapes import enumerate_shapes, low_rank_dims, ordered_space_size, uniform_rank_cap
 from lrf_dse.tt.spectra import error_bound, layer_spectra
 from tests import strategies
 
 K1 = load_target("spacemit-k1")
-GENERIC = load_target("qemu-rv64gcv")
 
 
 def columns(points):
@@ -50,65 +49,87 @@ def test_a_hundred_thousand_points_take_a_second_or_two():
     assert 1000 < kept.size < 99_000
 
 
-def fewest_flops(shape, layer):
-    """By merging neighbours, two at a time, again and again, to two cores at least."""
-    own = counts.flops(shape, batch=layer.batch, bias=layer.has_bias)
-    if shape.d == 2:
-        return own
-    merged = []
-    for k in range(shape.d - 1):
-        out_dims, in_dims = (
-            (*dims[:k], dims[k] * dims[k + 1], *dims[k + 2 :]) for dims in (shape.out_dims, shape.in_dims)
-        )
-        merged.append(TTShape(out_dims, in_dims, shape.ranks[: k + 1] + shape.ranks[k + 2 :]))
-    return min(own, *(fewest_flops(each, layer) for each in merged))
+def a_latency(dense=None):
+    """A bound and an estimate without a machine: the estimate is never below the bound, and turns orders round."""
 
+    def bound(candidate):
+        return counts.flops(candidate.tt_shape, batch=candidate.layer.batch) / 16
 
-def flops_in_dense_time(layer, target):
-    """What the FMA peak does while the dense layer is predicted to run; anything where that is not predicted."""
-    cycles = predicted_cycles(dense_candidate(layer), target)
-    return np.inf if cycles is None else 2 * target.core.fma_per_cycle.value * cycles
+    def estimate(candidate):
+        return bound(candidate) * (1 + candidate.tt_shape.ranks[1] % 3) + 100 * candidate.tt_shape.d
+
+    return Latency(bound, estimate, dense)
 
 
 @settings(deadline=None, max_examples=60)
-@given(strategies.fc_layers(max_features=48), st.integers(1, 8), st.data())
-def test_the_funnel_by_brute_force(layer, multiple, data):
-    target = data.draw(st.sampled_from([K1, GENERIC]))
+@given(strategies.fc_layers(max_features=48), st.integers(1, 8), st.sampled_from([None, 0.5, 2.0]), st.data())
+def test_the_funnel_by_brute_force(layer, multiple, dense_share, data):
+    dense = None if dense_share is None else dense_share * counts.dense_flops(layer) / 16
+    latency = data.draw(st.sampled_from([None, a_latency(dense)]))
     weight = data.draw(strategies.weights(layer.out_features, layer.in_features))
     spectra = layer_spectra(weight)
-    result = prune(layer, spectra, target, rank_multiple=multiple, top=10_000)
+    result = prune(layer, spectra, K1, latency=latency, rank_multiple=multiple, top=10_000)
     size = (layer.out_features, layer.in_features)
     shapes = list(enumerate_shapes(*size, rank_multiple=multiple))
     below = [s for s in shapes if counts.parameters(s, bias=layer.has_bias) < counts.dense_parameters(layer)]
-    rows = [
-        (
-            counts.flops(s, batch=layer.batch, bias=layer.has_bias),
-            predicted_cycles(Candidate(layer, s), target),
-            counts.parameters(s, bias=layer.has_bias),
-            round(error_bound(spectra, s), 12),
-        )
-        for s in below
-    ]
-    inside = [(shape, row) for shape, row in zip(below, rows, strict=True) if row[3] < 1]
-    bounded = [row for shape, row in inside if fewest_flops(shape, layer) <= flops_in_dense_time(layer, target)]
+    rows = [_row(layer, shape, spectra, latency) for shape in below]
+    inside = [row for row in rows if row.error < 1]
+    fast = [row for row in inside if latency is None or dense is None or row.bound <= dense]
     remaining = [step.remaining for step in result.funnel]
     assert remaining[0] == ordered_space_size(*size) + uniform_rank_cap(*low_rank_dims(*size))
     assert remaining[1] == sum(1 for _ in enumerate_shapes(*size))
-    assert remaining[2:6] == [len(shapes), len(below), len(inside), len(bounded)]
+    assert remaining[2:6] == [len(shapes), len(below), len(inside), len(fast)]
     assert remaining[-1] == remaining[-2] == len(result.survivors)
     assert [s.removed for s in result.funnel] == [0, *(a - b for a, b in pairwise(remaining))]
-    assert all((c.cycles is None) == (target is GENERIC) for c in (*result.survivors, result.dense))
-    survivors = {(c.flops, c.cycles, c.params, round(c.error_bound, 12)) for c in result.survivors}
-    assert survivors <= set(bounded)
-    # Whatever was thrown away, one that is no worse for a generated kernel stayed, and one that is none for IREE's.
-    latencies = [0] if target is GENERIC else [0, 1]
-    for at, row in product(latencies, bounded):
-        assert any(s[at] <= row[at] and s[2] <= row[2] and s[3] <= row[3] for s in survivors)
-    for s in survivors:  # and each is there for one of the two
-        assert any(not any(r[at] < s[at] and r[2] < s[2] and r[3] < s[3] - 1e-9 for r in bounded) for at in latencies)
-    assert ("predicted cycles" in result.funnel[-2].reason) == (target is K1)
+    assert all((c.cycles is None) == (latency is None) for c in result.survivors)
+    assert result.dense.cycles == (None if latency is None else dense)
+    by_shape = {row.shape: row for row in fast}
+    survivors = [by_shape[c.candidate.tt_shape] for c in result.survivors]
+    assert all(c.cycles in {None, by_shape[c.candidate.tt_shape].estimate} for c in result.survivors)
+    near = [row for row in fast if not _dominated(row, fast, "flops") or not _dominated(row, fast, "bound")]
+    for row in near:  # of what stands on a first front, everything thrown away is no better than what stayed
+        assert any(_no_worse(s, row, "estimate") for s in survivors)
+    for one, other in product(survivors, survivors):
+        assert one is other or not _dominates(one, other, "estimate")
+    assert ("estimated cycles" in result.funnel[-2].reason) == (latency is not None)
     assert result.dense.params == counts.dense_parameters(layer)
     assert result.dense.flops == counts.dense_flops(layer)
+
+
+@dataclass(frozen=True)
+class _Row:
+    shape: TTShape
+    flops: int
+    bound: float
+    estimate: float
+    params: int
+    error: float
+
+
+def _row(layer, shape, spectra, latency):
+    flops = counts.flops(shape, batch=layer.batch, bias=layer.has_bias)
+    candidate = Candidate(layer, shape)
+    known = (flops, flops) if latency is None else (latency.bound(candidate), latency.estimate(candidate))
+    return _Row(shape, flops, *known, counts.parameters(shape, bias=layer.has_bias), error_bound(spectra, shape))
+
+
+def _no_worse(one, other, latency):
+    better = getattr(one, latency) <= getattr(other, latency) and one.params <= other.params
+    return better and one.error <= other.error + 1e-9
+
+
+def _dominates(one, other, latency):
+    """Better in all three, rounding left out of it."""
+    better = getattr(one, latency) < getattr(other, latency) and one.params < other.params
+    return better and one.error < other.error - 1e-9
+
+
+def _dominated(row, rows, latency):
+    return any(_dominates(other, row, latency) or (other is not row and _equal(other, row, latency)) for other in rows)
+
+
+def _equal(one, other, latency):
+    return _no_worse(one, other, latency)
 
 
 def _trained_like(m, n):
@@ -137,14 +158,31 @@ def test_shapes_that_no_kernel_makes_faster_than_dense_are_left_out():
     """A wide head with few inputs: a TT shape next to dense in size takes several times its FLOPs."""
     layer = FcLayer("fc", 24, 660, 12, True)
     weight = np.random.default_rng(0).standard_normal((660, 24)).astype(np.float32)
+    dense = counts.dense_flops(layer) / 16
     found, blind = (
-        prune(layer, layer_spectra(weight), target, top=10_000, rank_multiple=4) for target in (K1, GENERIC)
+        prune(layer, layer_spectra(weight), K1, latency=latency, top=10_000, rank_multiple=4)
+        for latency in (a_latency(dense), None)
     )
     (removed,) = (step.removed for step in found.funnel if step.name == "faster")
     assert removed > 100
-    limit = flops_in_dense_time(layer, K1)
-    assert all(fewest_flops(each.candidate.tt_shape, layer) <= limit for each in found.survivors)
-    assert any(fewest_flops(each.candidate.tt_shape, layer) > limit for each in blind.survivors)
+    assert all(a_latency().bound(each.candidate) <= dense for each in found.survivors)
+    assert any(a_latency().bound(each.candidate) > dense for each in blind.survivors)
+
+
+def test_a_schedule_is_searched_only_near_the_front_and_decides_there():
+    """Kernels that are the slower the fewer FLOPs they have: what FLOPs alone kept is then of no use."""
+    layer = FcLayer("fc", 96, 64, 1, True)
+    weight = np.random.default_rng(0).standard_normal((64, 96)).astype(np.float32)
+    asked = []
+
+    def estimate(candidate):
+        asked.append(candidate)
+        return 1e9 / counts.flops(candidate.tt_shape)
+
+    latency = Latency(lambda candidate: float(counts.flops(candidate.tt_shape)), estimate)
+    found = prune(layer, layer_spectra(weight), K1, latency=latency, top=10_000, rank_multiple=2)
+    near, front = (step.remaining for step in found.funnel if step.name in {"near the front", "front"})
+    assert len(asked) == len(set(asked)) == near > front == len(found.survivors) > 0
 
 
 @pytest.mark.parametrize(("top", "kinds"), [(1, (1, 1)), (2, (2, 1)), (5, (5, 3)), (10_000, None)])

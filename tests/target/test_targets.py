@@ -118,11 +118,6 @@ def folder(tmp_path: Path) -> Path:
         ("costs/x60.toml", "v_gather  ", "# v_gather", r"timing\.costs has no cost of v_gather"),
         ("costs/x60.toml", 'known = "element"', 'known = "hearsay"', "known must be one of llvm, rvv-bench"),
         ("costs/x60.toml", "busy = [3, 5, 9, 17]", "busy = [3, 5]", r"key timing\.costs\.cost\.v_slide\.busy"),
-        ("spacemit-k1.toml", 'closed_form = "spacemit-k1"', 'closed_form = "k9"', "no table 'k9' in closed_form/: use"),
-        ("spacemit-k1.toml", "vlen_bits = 256", "", "closed_form needs .* a vector unit"),
-        ("closed_form/spacemit-k1.toml", "scattered = ", "scatterd = ", "unknown or missing: scatterd, scattered"),
-        ("closed_form/spacemit-k1.toml", "[fits.iree]", "[fits.gcc]", r"fits\.gcc"),
-        ("closed_form/spacemit-k1.toml", "ragged_row", "rugged_row", r"key closed_form\.ragged_row: Field required"),
     ],
 )
 def test_a_bad_timing_part_names_file_and_key(file: str, old: str, new: str, message: str, folder: Path) -> None:
