@@ -332,6 +332,11 @@ class Plan:
         return all(choice.is_dense for choice in self.choices)
 
     @property
+    def kernels(self) -> tuple[Kernel, ...]:
+        """Every kernel that computes a layer, once."""
+        return tuple(sorted({choice.kernel for choice in self.choices}))
+
+    @property
     def threads(self) -> int:
         """Threads that the whole model runs on."""
         return max(choice.threads for choice in self.choices)

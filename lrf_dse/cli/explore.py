@@ -140,6 +140,7 @@ def show_result(info: ReportInfo) -> None:
     rows = [(funnel.layer, *(number(step.remaining) for step in funnel.steps)) for funnel in info.funnel]
     print_table("Design space: candidates left after each step", ("layer", *(f">{name}" for name in steps)), rows)
     _print_plans(info)
+    _print_dense(info)
     _print_tunings(info)
     _print_spans(info)
     for result in info.candidates:
@@ -167,6 +168,12 @@ def _print_plans(info: ReportInfo) -> None:
     marked = [index for index, row in enumerate(info.rows) if row.is_chosen]
     cells = [_plan_cells(info, row) for row in info.rows]
     print_table(title, (*columns, *quality, *([">threads"] if _threaded(info) else []), *layers), cells, marked=marked)
+
+
+def _print_dense(info: ReportInfo) -> None:
+    """The dense model by each kernel: the fastest is what plans are compared with."""
+    found = [f"{number(row.latency)} by {' and '.join(row.plan.kernels)}" for row in info.dense_rows]
+    print_line(f"dense, {info.latency_unit}: {', '.join(found)}; the first one is the reference")
 
 
 def _print_tunings(info: ReportInfo) -> None:

@@ -141,6 +141,11 @@ class ReportInfo:
             sorted(rows, key=lambda r: (not r.plan.is_reference, r.latency or 0, r.plan.flash_bytes, r.plan.id))
         )
 
+    @property
+    def dense_rows(self) -> tuple[PlanRow, ...]:
+        """The dense model on one thread by every kernel that it was built with, the reference first."""
+        return tuple(row for row in self.rows if row.plan.is_dense and row.plan.threads == 1)
+
     @cached_property
     def chosen_row(self) -> PlanRow | None:
         """The chosen plan's row."""

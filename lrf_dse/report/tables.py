@@ -158,6 +158,7 @@ def _summary(info: ReportInfo) -> dict[str, Any]:
         "loss_kind": info.loss_kind,
         "funnel": [asdict(funnel) for funnel in info.funnel],
         "dense": plans[0],
+        "dense_by_kernel": {" and ".join(r.plan.kernels): r.latency for r in info.dense_rows},
         "plans": plans,
         "failed_plans": [{"id": f.id, "stage": f.failure.stage, "reason": f.failure.reason} for f in info.failed_plans],
         "search": asdict(info.search),
