@@ -20,7 +20,7 @@ def command(
 ) -> None:
     """Build, verify and write the bundle of one plan: model.onnx, model.vmfb, a static riscv64 program, manifest."""
     import lrf_dse
-    from lrf_dse.plan.choice import over_budget
+    from lrf_dse.plan.budgets import over_budget
 
     folder, opened = out or run / "bundle", lrf_dse.open_run(run)
     manifest = lrf_dse.export(opened, pick, folder)

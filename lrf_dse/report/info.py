@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from math import sqrt
 
+from lrf_dse.plan.budgets import Budgets
 from lrf_dse.plan.choice import (
-    Budgets,
     LatencyUnit,
     LossKind,
     latency_of,

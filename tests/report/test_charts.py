@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrf_dse.plan.choice import Budgets
+from lrf_dse.plan.budgets import Budgets
 from lrf_dse.report.axis import error_axis, make_axis
 from lrf_dse.report.charts import _overlap, _text_box, charts
 from lrf_dse.report.info import ReportInfo

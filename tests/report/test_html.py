@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lrf_dse.plan.choice import Budgets
+from lrf_dse.plan.budgets import Budgets
 from lrf_dse.report.html import DASH, MINUS, TIMES, count, drop, duration, fixed, ratio, render_html, size
 from lrf_dse.report.info import ReportInfo
 

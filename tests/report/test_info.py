@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from pydantic import TypeAdapter
 
-from lrf_dse.plan.choice import Budgets
+from lrf_dse.plan.budgets import Budgets
 from lrf_dse.report.info import ReportInfo, target_figures
 
 MakeInfo = Callable[..., ReportInfo]
