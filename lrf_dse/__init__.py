@@ -34,6 +34,7 @@ from lrf_dse.errors import LrfDseError
 if TYPE_CHECKING:
     from lrf_dse.pipeline.context import Progress
     from lrf_dse.pipeline.run import Run
+    from lrf_dse.plan.choice import Objective
     from lrf_dse.runners.board import Board
     from lrf_dse.schema import Kernel
 
@@ -55,8 +56,10 @@ def explore(
     out: str | Path | None = None,
     batch: int | None = None,
     max_drop: float | None = None,
-    max_flash_bytes: int | None = None,
-    max_ram_bytes: int | None = None,
+    max_flash_bytes: int | str | None = None,
+    max_ram_bytes: int | str | None = None,
+    max_latency: float | str | None = None,
+    objective: Objective | None = None,
     top: int | None = None,
     evaluations: int | None = None,
     finetune: int = 0,
@@ -72,17 +75,23 @@ def explore(
     """Explore `model` for `target` and return the finished Run; a run that was interrupted goes on.
 
     `data` is an .npz with x and targets y, a folder of .npy files or "module:function"; without it the accuracy is
-    unknown. It is split into calibration, validation and test parts; with `calibration` samples of their own, into the
-    latter two. `metric` is a name or "module:function" (see `models.metrics`); `max_drop` is in its drop unit. Plans
-    are trained for `finetune` epochs on `train`, without it on the calibration samples. With a `board` programs are
-    measured there over SSH, else under QEMU; whole models on each number of `threads`. Each TT shape is computed by the
-    faster of `kernels`: "iree" is the compiler's, "rvv" our generated C, of which `tune` schedules are measured. `out`
-    is the run folder, by default reports/MODEL-TARGET. Raises an LrfDseError.
+    unknown. It is split into calibration, validation, confirmation and test parts, by its `groups` if any; with
+    `calibration` samples of their own, into three. `metric` is a name or "module:function" (see `models.metrics`);
+    `max_drop` is in its drop unit.
+
+    Sizes may be text such as "200KiB"; `max_latency` is text such as "5ms", or cycles. Of the plans within these limits
+    the best in the `objective` is chosen: "latency" (the default), "bytes", "ram" or "accuracy".
+
+    Plans are trained for `finetune` epochs on `train`, without it on the calibration samples. With a `board` programs
+    are measured there over SSH, else under QEMU; whole models on each number of `threads`. Each layer is computed by
+    the faster of `kernels`: "iree" is the compiler's, "rvv" our generated C, of which `tune` schedules are measured.
+    `out` is the run folder, by default reports/MODEL-TARGET. Raises an LrfDseError.
     """
     from lrf_dse.pipeline.context import silent
     from lrf_dse.pipeline.explore import explore_with
     from lrf_dse.pipeline.settings import DEFAULT_EVALUATIONS, DEFAULT_TOP, DEFAULT_TUNE, ExploreSettings, default_out
-    from lrf_dse.plan.choice import Budgets
+    from lrf_dse.plan.budgets import Budgets
+    from lrf_dse.units import parse_bytes, parse_latency
 
     settings = ExploreSettings(
         model=Path(model),
@@ -102,7 +111,13 @@ def explore(
         threads=threads,
         kernels=kernels,
         tune=DEFAULT_TUNE if tune is None else tune,
-        budgets=Budgets(max_drop, max_flash_bytes, max_ram_bytes),
+        budgets=Budgets(
+            max_drop,
+            None if max_flash_bytes is None else parse_bytes(max_flash_bytes, option="--max-bytes"),
+            None if max_ram_bytes is None else parse_bytes(max_ram_bytes, option="--max-ram"),
+        ),
+        max_latency=None if max_latency is None else parse_latency(max_latency, option="--max-latency"),
+        objective=objective,
     )
     return explore_with(settings, progress=progress or silent)
 
@@ -114,8 +129,12 @@ def open_run(folder: str | Path) -> Run:
     return Run(Path(folder))
 
 
-def export(run: Run, pick: str, out: str | Path) -> dict[str, Any]:
-    """Write the bundle of one plan ("fastest", "smallest", "knee" or an id) into `out`; its manifest."""
+def export(run: Run, pick: str | None, out: str | Path) -> dict[str, Any]:
+    """Write the bundle of one plan into `out`; its manifest.
+
+    `pick` is "fastest", "smallest", "least-ram", "most-accurate", "knee" or an id; None is what the run's objective
+    asks for.
+    """
     from lrf_dse.pipeline.export import export as export_plan
 
     return export_plan(run, pick, Path(out))

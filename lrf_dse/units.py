@@ -30,6 +30,9 @@ class Latency:
     value: float
     unit: Literal["cycles", "s"] = "cycles"
 
+    def __str__(self) -> str:
+        return f"{self.value:g}{'s' if self.unit == 's' else ''}"
+
 
 def parse_bytes(text: str | float, *, option: str) -> int:
     """Whole bytes. Raises UsageError, which names `option`.
@@ -62,7 +65,7 @@ def _parsed(text: str | float, units: Mapping[str, float], option: str, wanted: 
         named = ", ".join(unit for unit in units if unit)
         raise UsageError(f"{option} must be {wanted}, got {str(text)!r}; units are {named}")
     value = float(match.group(1))
-    if not 0 <= value * units[unit] or not isfinite(value * units[unit]):
+    if value < 0 or not isfinite(value * units[unit]):
         raise UsageError(f"{option} must be a finite number from 0 on, got {str(text)!r}")
     return value, unit
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from lrf_dse.pipeline.run import Run
+    from lrf_dse.plan.choice import Objective
     from lrf_dse.report.info import PlanRow, ReportInfo
     from lrf_dse.schema import Candidate, Kernel
 
@@ -43,8 +44,13 @@ def command(
     metric: MetricName = None,
     batch: Annotated[int | None, typer.Option(help="Batch size for a model with a dynamic batch dimension.")] = None,
     max_drop: MaxDrop = None,
-    max_bytes: Annotated[int | None, typer.Option(help="Flash budget: weights and code, in bytes.")] = None,
-    max_ram: Annotated[int | None, typer.Option(help="RAM budget: buffers and stack, in bytes.")] = None,
+    max_bytes: Annotated[str | None, typer.Option(help="Flash budget: weights and code, such as 200KiB.")] = None,
+    max_ram: Annotated[str | None, typer.Option(help="RAM budget: buffers and stack, such as 64KiB.")] = None,
+    max_latency: Annotated[str | None, typer.Option(help="Budget of one inference: 5ms, or cycles.")] = None,
+    objective: Annotated[
+        str | None,
+        typer.Option(help="What to choose by within the budgets: latency (default), bytes, ram or accuracy."),
+    ] = None,
     top: Top = None,
     evaluations: Evaluations = None,
     finetune: Finetune = 0,
@@ -79,6 +85,8 @@ def command(
             max_drop=max_drop,
             max_flash_bytes=max_bytes,
             max_ram_bytes=max_ram,
+            max_latency=max_latency,
+            objective=cast("Objective | None", objective),  # settings check it
             top=top,
             evaluations=evaluations,
             finetune=finetune,

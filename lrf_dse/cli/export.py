@@ -13,8 +13,12 @@ from lrf_dse.cli.show import print_json, print_line, warn
 def command(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
     pick: Annotated[
-        str, typer.Option(help="fastest, smallest, knee (within the run's budgets), or a plan's id.")
-    ] = "knee",
+        str | None,
+        typer.Option(
+            help="fastest, smallest, least-ram, most-accurate, knee (within the run's budgets), or a plan's id; "
+            "default: what the run's --objective asks for."
+        ),
+    ] = None,
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Bundle folder; default RUN/bundle.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the manifest.")] = False,
 ) -> None:

@@ -14,6 +14,7 @@ import platform
 import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -31,6 +32,7 @@ from lrf_dse.pipeline.context import Exploration, Progress, silent
 from lrf_dse.pipeline.facts import data_facts, layer_funnels, model_facts, search_facts
 from lrf_dse.pipeline.finetuning import finetune_plans
 from lrf_dse.pipeline.layers import measure_layers, narrow_spaces, time_dense
+from lrf_dse.pipeline.limits import refuse_impossible, with_latency_limit
 from lrf_dse.pipeline.plans import choose_plan, measure_dense, measure_plans, select_finalists
 from lrf_dse.pipeline.quality import Judge
 from lrf_dse.pipeline.rivals import with_rivals
@@ -56,12 +58,15 @@ def explore_with(settings: ExploreSettings, *, progress: Progress = silent) -> R
     Raises an LrfDseError for anything the user can mend; what was measured by then stays in the records.
     """
     target = load_target(settings.target)
+    settings = with_latency_limit(settings, target)
     model = read_model(settings.model, batch=settings.batch)
     if not model.fc_layers:
         reasons = "; ".join(f"{s.name}: {s.reason}" for s in model.skipped)
         raise ModelError(f"{settings.model}: no FC layer to factorise{f' ({reasons})' if reasons else ''}")
     metric = None if settings.metric is None else load_metric(settings.metric)
     data = None if settings.data is None else load_data(settings.data, model, metric)
+    if data is not None:
+        settings = replace(settings, budgets=replace(settings.budgets, drop_unit=data.metric.drop_unit))
     calibration, parts = _parts(settings, model, data)
     bench = Bench(target, settings.board)
     tools = bench.tools  # a missing one is told before a folder is made
@@ -112,6 +117,7 @@ def _naming_the_folder(folder: Path) -> Iterator[None]:
 
 def _explore(x: Exploration) -> ReportInfo:
     measure_dense(x)
+    refuse_impossible(x)
     spaces = narrow_spaces(x, time_dense(x))
     measured = measure_layers(x, spaces)
     found, results = with_rivals(x, select_finalists(x, measured), measured)
@@ -137,6 +143,7 @@ def _explore(x: Exploration) -> ReportInfo:
         chosen_reason=reason,
         instructions_source=_instructions_source(x.tools),
         budgets=x.settings.budgets,
+        objective=x.settings.objective,
         failed_plans=failed,
         warnings=tuple(x.warnings),
         environment={"python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}"},
@@ -200,6 +207,8 @@ def _command(settings: ExploreSettings) -> str:
         "--max-drop": budgets.max_drop,
         "--max-bytes": budgets.max_flash_bytes,
         "--max-ram": budgets.max_ram_bytes,
+        "--max-latency": settings.max_latency,
+        "--objective": settings.objective,
         "--top": settings.top,
         "--evaluations": settings.evaluations,
         "--finetune": settings.finetune or None,

@@ -15,7 +15,7 @@ from lrf_dse.report.info import ReportInfo
 from lrf_dse.schema import Plan
 
 
-def export(run: Run, pick: str, out: Path) -> dict[str, Any]:
+def export(run: Run, pick: str | None, out: Path) -> dict[str, Any]:
     """Write the bundle of the plan that `pick` names into `out`; its manifest. Raises an LrfDseError."""
     info, plan = run.info, run.plan(pick)
     model, weights = run.model(), run.weights(plan)

@@ -45,7 +45,8 @@ def narrow_spaces(x: Exploration, dense: Mapping[FcLayer, float | None]) -> dict
     spaces: dict[FcLayer, PruneResult] = {}
     for done, layer in enumerate(x.model.fc_layers):
         x.progress("narrow the spaces", done, len(x.model.fc_layers))
-        spaces[layer] = _narrow(x, layer, dense[layer])
+        # A shape that is slower than dense may be what is wanted where size matters.
+        spaces[layer] = _narrow(x, layer, None if x.settings.wants_small else dense[layer])
     x.progress("narrow the spaces", len(spaces), len(spaces))
     return spaces
 

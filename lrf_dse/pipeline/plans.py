@@ -30,9 +30,11 @@ from lrf_dse.pipeline.keys import plan_timing_key
 from lrf_dse.pipeline.layers import dense_kernels
 from lrf_dse.pipeline.quality import judged_fields
 from lrf_dse.pipeline.timing import Outcome, Task
-from lrf_dse.plan.choice import choose, latency_of, latency_unit, why_dense
+from lrf_dse.plan.budgets import why_dense
+from lrf_dse.plan.choice import choose, latency_of, latency_unit
+from lrf_dse.plan.options import NO_LIMITS, Combination, LayerOption, Limits, shifted_to
 from lrf_dse.plan.search import Search, search
-from lrf_dse.plan.select import Combination, LayerOption, finalists
+from lrf_dse.plan.select import finalists
 from lrf_dse.report.facts import CandidateResult, FailedPlan
 from lrf_dse.runners.job import Array
 from lrf_dse.schema import REFERENCE, Candidate, Failure, Measurement, Plan, dense_candidate
@@ -77,8 +79,9 @@ def select_finalists(x: Exploration, results: Sequence[CandidateResult]) -> Sear
             _keep_faster(options[result.candidate.layer.name], layer_option(x, result, result.measurement))
     _require_dense(options, results)
     layers, count = [list(found.values()) for found in options.values()], x.settings.finalists
+    layers, within = _as_measured(x, layers), _limits(x)
     if not x.judge.knows_accuracy:
-        return Search(finalists(layers, count), (), 0, True)
+        return Search(finalists(layers, count, within=within), (), 0, True)
     done = 0
 
     def measure(combination: Combination) -> float:
@@ -94,7 +97,27 @@ def select_finalists(x: Exploration, results: Sequence[CandidateResult]) -> Sear
         evaluations=x.settings.plan_evaluations,
         # Training wins back what no prediction tells: plans that lose too much before it are finalists as well.
         max_loss=None if x.lessons else x.settings.budgets.max_drop,
+        within=within,
     )
+
+
+def _as_measured(x: Exploration, layers: Sequence[Sequence[LayerOption]]) -> list[list[LayerOption]]:
+    """The options such that dense ones add up to the dense model, where there are limits that it matters for."""
+    if _limits(x) == NO_LIMITS:
+        return [list(options) for options in layers]
+    dense = [m for _, _, m in measured_dense(x) if isinstance(m, Measurement)]
+    if not dense:
+        return [list(options) for options in layers]
+    best = min(dense, key=lambda measured: measured.time)
+    return shifted_to(layers, latency=best.time, flash_bytes=best.flash_bytes, ram_bytes=best.ram_bytes)
+
+
+def _limits(x: Exploration) -> Limits:
+    """What whole models are predicted to keep, on the most threads."""
+    budgets = x.settings.budgets
+    latency = budgets.max_seconds if budgets.max_cycles is None else budgets.max_cycles
+    threads = max(x.settings.threads)
+    return Limits(None if latency is None else latency * threads, budgets.max_flash_bytes, budgets.max_ram_bytes)
 
 
 def _require_dense(options: Mapping[str, Mapping[Candidate, LayerOption]], results: Sequence[CandidateResult]) -> None:
@@ -160,6 +183,11 @@ def measure_plans(
             failed.append(FailedPlan(f"failed-{len(failed) + 1}", choices, outcome))
     x.progress("judge plans", len(measured), len(measured))
     return _named(plans, failed), tuple(failed)
+
+
+def measured_dense(x: Exploration) -> list[tuple[tuple[Candidate, ...], Schedules, Outcome]]:
+    """What came of the dense model by each kernel alone."""
+    return _measured(x, "dense model", _dense_variants(x))
 
 
 def _named(plans: Sequence[Plan], failed: Sequence[FailedPlan]) -> tuple[Plan, ...]:
@@ -266,18 +294,25 @@ def _latency_source(measured: Measurement, target: Target) -> str:
 
 def choose_plan(x: Exploration, plans: Sequence[Plan]) -> tuple[str | None, str]:
     """The chosen plan's id and the reason; None when no plan keeps the budgets."""
-    budgets = x.settings.budgets
-    limited = any(v is not None for v in (budgets.max_drop, budgets.max_flash_bytes, budgets.max_ram_bytes))
-    pick = "fastest" if limited else "knee"
+    budgets, pick = x.settings.budgets, x.settings.pick
     try:
         plan = choose(plans, pick, budgets)
     except BudgetError as error:
         return None, str(error)
-    if limited and plan.is_dense:
-        return plan.id, f"the fastest plan within the budgets: {why_dense(plans, budgets)}"
-    if limited:
-        return plan.id, "the fastest plan within the budgets, the smallest of those within 1 %"
-    return plan.id, "the knee of the front: no budget was given"
+    if pick == "knee":
+        return plan.id, "the knee of the front: no budget was given"
+    reason = f"{_PICKED[pick]}{' within the budgets' if budgets.limited else ''}"
+    if plan.is_dense:
+        return plan.id, f"{reason}: {why_dense(plans, budgets)}"
+    return plan.id, f"{reason}, the smallest of those within 1 %" if pick == "fastest" else reason
+
+
+_PICKED = {
+    "fastest": "the fastest plan",
+    "smallest": "the smallest plan",
+    "least-ram": "the plan of the least RAM",
+    "most-accurate": "the most accurate plan",
+}
 
 
 def example_inputs(model: Model, data: Dataset | None, *, seed: int) -> tuple[Array, ...]:

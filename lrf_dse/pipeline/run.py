@@ -14,7 +14,8 @@ from lrf_dse.jsonform import from_json
 from lrf_dse.models.model import Model, to_onnx
 from lrf_dse.models.reader import read_model
 from lrf_dse.models.stored import PlanWeights, find_weights
-from lrf_dse.plan.choice import Budgets, choose
+from lrf_dse.plan.budgets import Budgets
+from lrf_dse.plan.choice import PICKS, choose, default_pick
 from lrf_dse.report.info import ReportInfo
 from lrf_dse.report.write import write_report
 from lrf_dse.schema import Plan
@@ -140,11 +141,14 @@ class Run:
         frames = [frame for frame in frames if len(frame)]
         return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=["key", "kind"])
 
-    def plan(self, pick: str) -> Plan:
-        """The plan that `pick` names ("fastest", "smallest", "knee" or an id) within the run's budgets."""
+    def plan(self, pick: str | None = None) -> Plan:
+        """The plan that `pick` names: one of PICKS, within the run's budgets, or a plan's id.
+
+        By default it is what the run's objective asks for, as in `default_pick`.
+        """
         info = self.info
-        budgets = info.budgets if pick in ("fastest", "smallest", "knee") else Budgets()
-        return choose(info.plans, pick, budgets)
+        pick = pick or default_pick(info.objective, info.budgets)
+        return choose(info.plans, pick, info.budgets if pick in PICKS else Budgets())
 
     def write_report(self) -> tuple[Path, ...]:
         """Render the report again from the records; the paths of its files."""

@@ -7,9 +7,11 @@ from math import inf
 from pathlib import Path
 
 from lrf_dse.errors import UsageError
-from lrf_dse.plan.choice import Budgets
+from lrf_dse.plan.budgets import Budgets
+from lrf_dse.plan.choice import OBJECTIVES, Objective, default_pick
 from lrf_dse.runners.board import Board
 from lrf_dse.schema import Kernel
+from lrf_dse.units import Latency
 
 DEFAULT_TOP = 8
 DEFAULT_TUNE = 6
@@ -31,8 +33,10 @@ class ExploreSettings:
     each number of `threads`. The validation part is evaluated at most about `evaluations` times before finalists stand.
     Then they are trained for at most `finetune` epochs, on `train`, or without it on what fits see.
 
-    TT shapes are computed by `kernels`: with both, by ours, and finalists' by IREE's as well, and the faster one stays.
-    `tune` schedules of a finalist's generated kernel are measured, 1 being the closed form's choice.
+    Layers are computed by `kernels`: with both, by ours, and those of finalists and dense ones by IREE's as well, and
+    the faster one stays. `tune` schedules of a finalist's generated kernel are measured, 1 being the closed form's choice.
+
+    Plans keep the `budgets` and `max_latency`; the one that is best in the `objective` is chosen.
     """
 
     model: Path
@@ -53,12 +57,11 @@ class ExploreSettings:
     kernels: tuple[Kernel, ...] = ("iree", "rvv")
     tune: int = DEFAULT_TUNE
     budgets: Budgets = field(default_factory=Budgets)
+    max_latency: Latency | None = None
+    objective: Objective | None = None
 
     def __post_init__(self) -> None:
-        limits = (self.budgets.max_drop, self.budgets.max_flash_bytes, self.budgets.max_ram_bytes)
-        for name, limit in zip(("--max-drop", "--max-bytes", "--max-ram"), limits, strict=True):
-            if limit is not None and not 0 <= limit < inf:  # NaN is neither
-                raise UsageError(f"{name} must be a number from 0 on, got {limit}")
+        self._check_limits()
         if self.evaluations < 1:
             raise UsageError(f"--evaluations must be at least 1, got {self.evaluations}")
         if self.finetune < 0:
@@ -76,14 +79,34 @@ class ExploreSettings:
             raise UsageError(f"--seed must not be negative, got {self.seed}")
         if self.data is None and self.calibration is not None:
             raise UsageError("--calibration needs --data: fits are chosen by the accuracy that they leave")
+
+    def _check_limits(self) -> None:
+        limits = (self.budgets.max_drop, self.budgets.max_flash_bytes, self.budgets.max_ram_bytes)
+        for name, limit in zip(("--max-drop", "--max-bytes", "--max-ram"), limits, strict=True):
+            if limit is not None and not 0 <= limit < inf:  # NaN is neither
+                raise UsageError(f"{name} must be a number from 0 on, got {limit}")
+        if self.objective is not None and self.objective not in OBJECTIVES:
+            raise UsageError(f"--objective must be one of {', '.join(OBJECTIVES)}, got {self.objective}")
         if self.data is None and self.budgets.max_drop is not None:
             raise UsageError("--max-drop needs --data: without data the accuracy is unknown")
+        if self.data is None and self.objective == "accuracy":
+            raise UsageError("--objective accuracy needs --data: without data the accuracy is unknown")
 
     def _check_kernels(self) -> None:
         if not self.kernels or set(self.kernels) - {"iree", "rvv"}:
             raise UsageError(f"--kernels must be iree, rvv or both, got {','.join(self.kernels) or 'none'}")
         if self.tune < 1:
             raise UsageError(f"--tune must be at least 1, got {self.tune}")
+
+    @property
+    def pick(self) -> str:
+        """What is chosen of the plans within the budgets."""
+        return default_pick(self.objective, self.budgets)
+
+    @property
+    def wants_small(self) -> bool:
+        """Whether a plan may be wanted that is slower than dense, because it takes less memory."""
+        return self.budgets.limits_size or self.objective in ("bytes", "ram")
 
     @property
     def layer_evaluations(self) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from math import inf
+from typing import Any
 
 from lrf_dse.schema import Plan
 from lrf_dse.units import show_bytes, show_latency
@@ -37,7 +38,8 @@ class Budgets:
 
     def without(self, name: str) -> Budgets:
         """The other limits."""
-        return replace(self, **{name: None})
+        dropped: dict[str, Any] = {name: None}
+        return replace(self, **dropped)
 
     def __str__(self) -> str:
         return " and ".join(kind.show(limit, self) for kind, limit in _given(self))
@@ -112,8 +114,8 @@ def _worst(plan: Plan, budgets: Budgets) -> tuple[float, str]:
         ((_excess(plan, kind, limit), kind, limit) for kind, limit in _given(budgets)), key=lambda item: item[0]
     )
     value = kind.value(plan)
-    found = "an unknown one: give --data" if value is None else kind.show(value, budgets)
-    return excess, f"the limit is {kind.show(limit, budgets)}, the plan has {found}"
+    found = "an unknown value (give --data)" if value is None else kind.show(value, budgets)
+    return excess, f"{found}, the limit is {kind.show(limit, budgets)}"
 
 
 def over_budget(plan: Plan, budgets: Budgets) -> str | None:
@@ -140,8 +142,8 @@ def no_plan_message(plans: Sequence[Plan], budgets: Budgets) -> str:
     nearest = [sentence for kind, _ in _given(budgets) if (sentence := _nearest(plans, kind, budgets))]
     if not nearest:
         closest = min(plans, key=lambda plan: (_worst(plan, budgets)[0], plan.id))
-        nearest = [f"every plan exceeds two of them; closest is plan {closest.id}: {_worst(closest, budgets)[1]}"]
-    return f"no plan satisfies the budgets: {'; '.join(nearest)}; relax {'a limit' if budgets.limited else 'them'}"
+        nearest = [f"closest is plan {closest.id}: {_worst(closest, budgets)[1]}"]
+    return f"no plan satisfies the budgets: {'; '.join(nearest)}; relax them"
 
 
 def _nearest(plans: Sequence[Plan], kind: _Kind, budgets: Budgets) -> str | None:

@@ -77,7 +77,7 @@ def slower_than_dense(plan: Plan, plans: Sequence[Plan], unit: LatencyUnit | Non
 
 
 def default_pick(objective: Objective | None, budgets: Budgets) -> str:
-    """The pick of an objective; without one the fastest plan where there are limits, and the knee where there are none."""
+    """The pick of an objective; without one the fastest plan where there are limits, the knee where there are none."""
     if objective is not None:
         return OBJECTIVES[objective]
     return "fastest" if budgets.limited else "knee"

@@ -14,7 +14,8 @@ from math import sqrt
 
 import numpy as np
 
-from lrf_dse.plan.select import Combination, LayerOption, finalists_of, pool_of
+from lrf_dse.plan.options import NO_LIMITS, Combination, LayerOption, Limits
+from lrf_dse.plan.select import finalists_of, pool_of
 
 SLACK = 1.5
 """A prediction may exceed the largest loss by this factor and is still worth measuring."""
@@ -49,13 +50,14 @@ def search(
     measure: Measure,
     evaluations: int,
     max_loss: float | None = None,
+    within: Limits = NO_LIMITS,
 ) -> Search:
     """About `count` finalists (see `finalists_of`), by at most `evaluations` measured losses.
 
     Ends when all that would be picked were measured, or the evaluations are spent; those not measured then stand with
-    their corrected prediction.
+    their corrected prediction. Plans that are predicted to be `within` the limits of size and latency come first.
     """
-    pool = pool_of(layers)
+    pool = pool_of(layers, within=within)
     found: dict[int, Prediction] = {}
     rounds = 0
     while True:
@@ -65,7 +67,7 @@ def search(
             for i, member in enumerate(pool)
         ]
         limits = [None if max_loss is None else max_loss * (1.0 if i in found else SLACK) for i in range(len(pool))]
-        picked = finalists_of(pool, losses, count, limits=limits)
+        picked = finalists_of(pool, losses, count, limits=limits, within=within)
         new = [i for i in picked if i not in found and not pool[i].is_dense][: evaluations - len(found)]
         if not new:
             unmeasured = [i for i in picked if i not in found and not pool[i].is_dense]

@@ -5,76 +5,35 @@ Everything is minimised. Nothing here measures, estimates or reads; `choice` pic
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from lrf_dse.plan.front import FloatArray, front_mask, spread
-from lrf_dse.schema import Candidate
+from lrf_dse.plan.options import (
+    FLASH,
+    LATENCY,
+    LOSS,
+    NO_LIMITS,
+    RAM,
+    Combination,
+    LayerOption,
+    Limits,
+    dense_combination,
+    numbers_of,
+)
+
+SLACK = 1.1
+"""A predicted size or latency may exceed its limit by this factor: code is placed and shared as nobody predicts."""
 
 BEAM_CAP = 1000
 """Combinations kept after each layer: exact below it, and 100 layers of 10 options stay within seconds."""
 
 
-_LATENCY, _FLASH, _RAM, _LOSS = range(4)
-
-
-@dataclass(frozen=True)
-class LayerOption:
-    """One way to compute one layer, with what it is predicted to cost.
-
-    `latency` in cycles or instructions (the same unit everywhere), `flash_bytes` and `loss` add up over the layers;
-    of `ram_bytes` the largest counts, since layers run one after the other. `loss` is the predicted accuracy drop in
-    points, or the relative weight error when accuracy is unknown.
-    """
-
-    candidate: Candidate
-    latency: float
-    flash_bytes: int
-    ram_bytes: int
-    loss: float
-
-
-@dataclass(frozen=True)
-class Combination:
-    """One option per layer, in the model's order, with the predicted numbers of the whole."""
-
-    options: tuple[LayerOption, ...]
-
-    @property
-    def choices(self) -> tuple[Candidate, ...]:
-        """What `schema.Plan.choices` will hold."""
-        return tuple(option.candidate for option in self.options)
-
-    @property
-    def latency(self) -> float:
-        """Sum over the layers."""
-        return sum(option.latency for option in self.options)
-
-    @property
-    def flash_bytes(self) -> int:
-        """Sum over the layers."""
-        return sum(option.flash_bytes for option in self.options)
-
-    @property
-    def ram_bytes(self) -> int:
-        """Largest of the layers."""
-        return max(option.ram_bytes for option in self.options)
-
-    @property
-    def loss(self) -> float:
-        """Sum over the layers: the first-order prediction, to be replaced by a measured accuracy."""
-        return sum(option.loss for option in self.options)
-
-    @property
-    def is_dense(self) -> bool:
-        """Whether every layer is kept as it is."""
-        return all(option.candidate.is_dense for option in self.options)
-
-
-def compose(layers: Sequence[Sequence[LayerOption]], *, cap: int = BEAM_CAP) -> tuple[Combination, ...]:
+def compose(
+    layers: Sequence[Sequence[LayerOption]], *, cap: int = BEAM_CAP, within: Limits = NO_LIMITS
+) -> tuple[Combination, ...]:
     """The whole-model front over (latency, flash, ram, loss), sorted by them, fastest first.
 
     Merges layer after layer and drops dominated partial combinations, which loses nothing: sum and max are monotone,
@@ -82,16 +41,18 @@ def compose(layers: Sequence[Sequence[LayerOption]], *, cap: int = BEAM_CAP) -> 
     options is kept. While no merge exceeds `cap` points the result is the exact front. Beyond it, the objective space
     is cut into equal boxes, as fine as `cap` allows, and one point per box is kept, besides the best point of every
     objective: a lost combination has a kept one within one box in every objective, and with several such merges those
-    distances add up. The ends of the front are always exact.
+    distances add up. The ends of the front are always exact. Combinations that exceed the limits `within` by more than
+    SLACK are left out, as soon as no option of the later layers can mend that; there may be none then.
     """
     if cap < 8:
         raise ValueError(f"cap must be at least 8 to keep the extremes, got {cap}")
     if not layers or not all(layers):
         raise ValueError("every layer needs at least one option")
     values = np.zeros((1, 4))
+    values[0, RAM] = -np.inf
     paths = np.zeros((1, 0), dtype=np.int32)
-    for options in layers:
-        values, paths = _merge(values, paths, options, cap)
+    for options, rest in zip(layers, _least_after(layers), strict=True):
+        values, paths = _merge(values, paths, options, cap, most=SLACK * within.bounds - rest)
     order = np.lexsort(values.T[::-1])
     return tuple(
         Combination(tuple(options[i] for options, i in zip(layers, path, strict=True))) for path in paths[order]
@@ -99,22 +60,39 @@ def compose(layers: Sequence[Sequence[LayerOption]], *, cap: int = BEAM_CAP) -> 
 
 
 def _merge(
-    values: FloatArray, paths: npt.NDArray[np.int32], options: Sequence[LayerOption], cap: int
+    values: FloatArray,
+    paths: npt.NDArray[np.int32],
+    options: Sequence[LayerOption],
+    cap: int,
+    *,
+    most: FloatArray,
 ) -> tuple[FloatArray, npt.NDArray[np.int32]]:
-    """Extend every partial combination by every option of the next layer and keep the front, at most `cap` points."""
-    added = np.array([(o.latency, o.flash_bytes, o.ram_bytes, o.loss) for o in options], dtype=np.float64)
-    if not np.isfinite(added).all():
-        raise ValueError("the numbers of a layer option must be finite")
+    """Extend every partial combination by every option of the next layer and keep the front, at most `cap` points.
+
+    Those above `most` in any number are dropped.
+    """
+    added = numbers_of(options)
     useful = np.flatnonzero(_first_of_equal_front(added))
     added = added[useful]
     grown = values[:, None, :] + added[None, :, :]
-    grown[:, :, _RAM] = np.maximum(values[:, None, _RAM], added[None, :, _RAM])
+    grown[:, :, RAM] = np.maximum(values[:, None, RAM], added[None, :, RAM])
     flat = grown.reshape(-1, 4)
-    kept = np.flatnonzero(_first_of_equal_front(flat))
+    possible = np.flatnonzero((flat <= most).all(axis=1))
+    kept = possible[_first_of_equal_front(flat[possible])]
     if len(kept) > cap:
         kept = kept[_thin(flat[kept], cap)]
     parents, chosen = np.divmod(kept, len(useful))
     return flat[kept], np.concatenate([paths[parents], useful[chosen, None].astype(np.int32)], axis=1)
+
+
+def _least_after(layers: Sequence[Sequence[LayerOption]]) -> list[FloatArray]:
+    """For each layer, the least that the layers after it add to every sum; nothing adds to the largest RAM."""
+    least = np.zeros(4)
+    found = []
+    for options in reversed(layers):
+        found.append(least)
+        least = least + np.where(np.arange(4) == RAM, 0.0, numbers_of(options).min(axis=0))
+    return found[::-1]
 
 
 def _first_of_equal_front(values: FloatArray) -> npt.NDArray[np.bool_]:
@@ -145,52 +123,72 @@ def _thin(values: FloatArray, cap: int) -> npt.NDArray[np.intp]:
     return np.array(sorted(ends | {int(i) for i in best}), dtype=np.intp)
 
 
-def pool_of(layers: Sequence[Sequence[LayerOption]], *, cap: int = BEAM_CAP) -> tuple[Combination, ...]:
+def pool_of(
+    layers: Sequence[Sequence[LayerOption]], *, cap: int = BEAM_CAP, within: Limits = NO_LIMITS
+) -> tuple[Combination, ...]:
     """Every combination that may be worth measuring, by the first prediction; the all-dense one comes first.
 
-    The front, and the compressed combination with the smallest loss. Every layer needs a dense option, else ValueError.
+    The front, and the compressed combination with the smallest loss. Of the front what is about `within` the limits;
+    all of it where nothing is, so that the nearest can be told. Every layer needs a dense option, else ValueError.
     """
-    dense = _dense_combination(layers)
-    front = [member for member in compose(layers, cap=cap) if not member.is_dense]
+    dense = dense_combination(layers)
+    composed = compose(layers, cap=cap, within=within) or compose(layers, cap=cap)
+    front = [member for member in composed if not member.is_dense]
     gentle = _least_loss_compressed(layers)
     return tuple(_distinct([dense, *front, *([gentle] if gentle else [])]))
 
 
 def finalists_of(
-    pool: Sequence[Combination], losses: Sequence[float], count: int, *, limits: Sequence[float | None]
+    pool: Sequence[Combination],
+    losses: Sequence[float],
+    count: int,
+    *,
+    limits: Sequence[float | None],
+    within: Limits = NO_LIMITS,
 ) -> tuple[int, ...]:
     """Indices of about `count` members of `pool`, the all-dense first one, then the rest by latency.
 
     `losses` are the best that is known of every member. Always included, even beyond `count`: the all-dense one, the
     fastest, the smallest in flash, and the compressed one with the smallest loss. The others are spread along the front
-    in (latency, flash, loss). Members with a loss above their limit are left out of the spread, and the fastest and
-    smallest within theirs come first: finalists are not wasted on plans that no accuracy budget will admit.
+    in (latency, flash, loss). Members with a loss above their limit, or not `within` the limits of size and latency,
+    are left out of the spread, and of those within theirs the best of every objective come first: finalists are not
+    wasted on plans that no budget will admit.
     """
     compressed = [i for i, member in enumerate(pool) if not member.is_dense]
-    admitted = [i for i, loss in enumerate(losses) if (limit := limits[i]) is None or loss <= limit]
-    array = np.array([(m.latency, m.flash_bytes, loss) for m, loss in zip(pool, losses, strict=True)])
-    with_ram = np.column_stack([array, [member.ram_bytes for member in pool]])
-    seeds = [0]
-    for members in (compressed, sorted({*compressed} & {*admitted})):
-        if members:
-            seeds += [
-                min(members, key=lambda i: tuple(array[i])),
-                min(members, key=lambda i: tuple(array[i, [1, 0, 2]])),
-            ]
-    if compressed:
-        seeds += [min(compressed, key=lambda i: tuple(array[i, [2, 0, 1]]))]
-    useful = [i for i, on_front in zip(admitted, front_mask(with_ram[admitted]), strict=True) if on_front]
+    admitted = [
+        i
+        for i, loss in enumerate(losses)
+        if ((limit := limits[i]) is None or loss <= limit) and (i == 0 or within.admits(pool[i]))
+    ]
+    numbers = np.array([(m.latency, m.flash_bytes, m.ram_bytes, loss) for m, loss in zip(pool, losses, strict=True)])
+    array = numbers[:, [LATENCY, FLASH, LOSS]]
+    seeds = [0, *_best(compressed, numbers, (LATENCY, FLASH, LOSS))]
+    seeds += _best(sorted({*compressed} & {*admitted}), numbers, range(4))
+    useful = [i for i, on_front in zip(admitted, front_mask(numbers[admitted]), strict=True) if on_front]
     allowed = sorted({*seeds, *useful})
     taken = [allowed[i] for i in spread(array[allowed], count, seeds=[allowed.index(i) for i in seeds])]
     return tuple(sorted(taken, key=lambda i: (i != 0, *array[i, :2], i)))
 
 
+def _best(members: Sequence[int], numbers: FloatArray, objectives: Iterable[int]) -> list[int]:
+    """The best of `members` in each of the objectives, then in the others in their order; none of none."""
+    if not members:
+        return []
+    return [members[np.lexsort((*numbers[members].T[::-1], numbers[members, k]))[0]] for k in objectives]
+
+
 def finalists(
-    layers: Sequence[Sequence[LayerOption]], count: int, *, max_loss: float | None = None, cap: int = BEAM_CAP
+    layers: Sequence[Sequence[LayerOption]],
+    count: int,
+    *,
+    max_loss: float | None = None,
+    cap: int = BEAM_CAP,
+    within: Limits = NO_LIMITS,
 ) -> tuple[Combination, ...]:
     """The finalists by the first prediction alone; see `pool_of` and `finalists_of`."""
-    pool = pool_of(layers, cap=cap)
-    picked = finalists_of(pool, [member.loss for member in pool], count, limits=[max_loss] * len(pool))
+    pool = pool_of(layers, cap=cap, within=within)
+    losses = [member.loss for member in pool]
+    picked = finalists_of(pool, losses, count, limits=[max_loss] * len(pool), within=within)
     return tuple(pool[i] for i in picked)
 
 
@@ -206,17 +204,10 @@ def _distinct(members: Sequence[Combination]) -> list[Combination]:
     return list(first.values())
 
 
-def _dense_combination(layers: Sequence[Sequence[LayerOption]]) -> Combination:
-    dense = [[option for option in options if option.candidate.is_dense] for options in layers]
-    if not layers or not all(dense):
-        raise ValueError("every layer needs its dense option: it is the reference")
-    return Combination(tuple(options[0] for options in dense))
-
-
 def _least_loss_compressed(layers: Sequence[Sequence[LayerOption]]) -> Combination | None:
     """The combination of smallest loss that compresses at least one layer; None if no layer has such an option."""
 
-    def cost(option: LayerOption) -> tuple[float, float, int]:
+    def cost(option: LayerOption) -> tuple[float, float, float]:
         return option.loss, option.latency, option.flash_bytes
 
     best = [min(options, key=cost) for options in layers]

@@ -15,6 +15,7 @@ from lrf_dse.plan.budgets import Budgets
 from lrf_dse.plan.choice import (
     LatencyUnit,
     LossKind,
+    Objective,
     latency_of,
     latency_unit,
     loss_kind,
@@ -81,6 +82,7 @@ class ReportInfo:
     chosen_reason: str
     instructions_source: str
     budgets: Budgets = field(default_factory=Budgets)
+    objective: Objective | None = None
     failed_plans: tuple[FailedPlan, ...] = ()
     finetuning: FineTuningFacts | None = None
     search: SearchFacts = field(default_factory=SearchFacts)

@@ -21,7 +21,7 @@ from lrf_dse.pipeline.plans import measure_plans, select_finalists
 from lrf_dse.pipeline.quality import Judge
 from lrf_dse.pipeline.settings import ExploreSettings
 from lrf_dse.pipeline.timing import Bench, Outcome, Task, build_and_run, layer_program
-from lrf_dse.plan.select import Combination, LayerOption
+from lrf_dse.plan.options import Combination, LayerOption
 from lrf_dse.report.facts import CandidateResult
 from lrf_dse.schema import Candidate, Failure, Measurement, TTShape, dense_candidate
 from lrf_dse.store import Store
@@ -65,9 +65,10 @@ def measured(cycles: float) -> Measurement:
 def x(tmp_path: Path) -> Exploration:
     """An exploration of the tiny model without data."""
     model = read_model(explored.tiny_model(tmp_path))
-    settings = ExploreSettings(model.path, TARGET.name, None, tmp_path, tune=1)
-    store = Store(tmp_path)
-    judge = Judge(Compressor(model, seed=0), store, {}, tmp_path)
+    run = tmp_path / "run"
+    settings = ExploreSettings(model.path, TARGET.name, None, run, tune=1)
+    store = Store(run)
+    judge = Judge(Compressor(model, seed=0), store, {}, run)
     return OnlyIree(settings, model, Bench(TARGET), store, judge, None, {}, silent)
 
 

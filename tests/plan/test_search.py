@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from lrf_dse.plan.options import Combination, LayerOption
 from lrf_dse.plan.search import Search, search
-from lrf_dse.plan.select import Combination, LayerOption
 from lrf_dse.schema import Candidate, FcLayer, TTShape, dense_candidate
 
 
