@@ -25,6 +25,7 @@ from lrf_dse.jsonform import to_json
 from lrf_dse.models.compress import Compressor
 from lrf_dse.models.data import JUDGING_SHARES, Dataset, few_rows, load_data, split
 from lrf_dse.models.model import Model
+from lrf_dse.models.overlap import refuse_shared
 from lrf_dse.models.reader import read_model
 from lrf_dse.models.targets import load_metric
 from lrf_dse.pipeline.blas import few_blas_threads
@@ -68,13 +69,13 @@ def explore_with(settings: ExploreSettings, *, progress: Progress = silent) -> R
     if data is not None:
         settings = replace(settings, budgets=replace(settings.budgets, drop_unit=data.metric.drop_unit))
     calibration, parts = _parts(settings, model, data)
+    lessons = _lessons(settings, model, data, calibration)
     bench = Bench(target, settings.board)
     tools = bench.tools  # a missing one is told before a folder is made
     threads = few_blas_threads(model.fc_layers)
     with threads, _naming_the_folder(settings.out), Store(settings.out) as store:
         _claim_folder(store, settings, model, target)
         judge = Judge(Compressor(model, seed=settings.seed, calibration=calibration), store, parts, settings.out)
-        lessons = _lessons(settings, model, calibration)
         x = Exploration(settings, model, bench, store, judge, data, tools, progress, lessons)
         x.warnings.extend(_warnings(model, calibration, parts))
         info = _explore(x)
@@ -89,18 +90,23 @@ def _parts(settings: ExploreSettings, model: Model, data: Dataset | None) -> tup
         return None, {}
     if settings.calibration is not None:
         fitted_to = load_data(settings.calibration, model, judges=False)
+        refuse_shared(fitted_to, data, option="--calibration")
         return fitted_to, split(data, settings.seed, JUDGING_SHARES)
     parts = split(data, settings.seed)
     return parts.pop("calibration"), parts
 
 
-def _lessons(settings: ExploreSettings, model: Model, calibration: Dataset | None) -> Dataset | None:
-    """What plans are trained on: nothing of it is in the parts that judge, if the user's files are different data."""
-    if not settings.finetune or calibration is None:
+def _lessons(
+    settings: ExploreSettings, model: Model, data: Dataset | None, calibration: Dataset | None
+) -> Dataset | None:
+    """What plans are trained on: nothing of it is in the parts that judge."""
+    if not settings.finetune or data is None:
         return None
     if settings.train is None:
         return calibration
-    return load_data(settings.train, model, None if settings.metric is None else load_metric(settings.metric))
+    found = load_data(settings.train, model, None if settings.metric is None else load_metric(settings.metric))
+    refuse_shared(found, data, option="--train")
+    return found
 
 
 @contextmanager
