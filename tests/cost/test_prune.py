@@ -185,6 +185,19 @@ def test_a_schedule_is_searched_only_near_the_front_and_decides_there():
     assert len(asked) == len(set(asked)) == near > front == len(found.survivors) > 0
 
 
+def test_where_fits_see_data_no_bound_of_the_weights_drops_a_shape():
+    """The bound of a sum of unfoldings may exceed 100 %, and what a fit to data loses may be a tenth of it."""
+    layer = FcLayer("fc", 64, 64, 1, False)
+    weight = np.random.default_rng(0).standard_normal((64, 64)).astype(np.float32)
+    steps = {
+        by_kind: {
+            step.name: step for step in prune(layer, layer_spectra(weight), K1, rank_multiple=4, by_kind=by_kind).funnel
+        }
+        for by_kind in (False, True)
+    }
+    assert steps[False]["bounded"].removed > 0 == steps[True]["bounded"].removed
+
+
 @pytest.mark.parametrize(("top", "kinds"), [(1, (1, 1)), (2, (2, 1)), (5, (5, 3)), (10_000, None)])
 def test_low_rank_comes_beside_tt_shapes_where_fits_see_data(top, kinds):
     """Weights that plain low rank fits best of all: by the bounds alone every TT shape is dominated."""
