@@ -34,7 +34,8 @@ class ExploreSettings:
     Then they are trained for at most `finetune` epochs, on `train`, or without it on what fits see.
 
     Layers are computed by `kernels`: with both, by ours, and those of finalists and dense ones by IREE's as well, and
-    the faster one stays. `tune` schedules of a finalist's generated kernel are measured, 1 being the closed form's choice.
+    the faster one stays. `tune` schedules of a finalist's generated kernel are measured, 1 being the closed form's
+    choice.
 
     Plans keep the `budgets` and `max_latency`; the one that is best in the `objective` is chosen.
     """

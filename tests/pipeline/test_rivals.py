@@ -14,8 +14,8 @@ from lrf_dse.pipeline.keys import timing_key
 from lrf_dse.pipeline.rivals import with_rivals
 from lrf_dse.pipeline.settings import ExploreSettings
 from lrf_dse.pipeline.timing import Outcome, Task
-from lrf_dse.plan.search import Search
 from lrf_dse.plan.options import Combination, LayerOption
+from lrf_dse.plan.search import Search
 from lrf_dse.report.facts import CandidateResult
 from lrf_dse.schema import Candidate, Failure, FcLayer, Kernel, Measurement, TTShape, dense_candidate
 from lrf_dse.target import load_target
