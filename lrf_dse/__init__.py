@@ -87,39 +87,12 @@ def explore(
     the faster of `kernels`: "iree" is the compiler's, "rvv" our generated C, of which `tune` schedules are measured.
     `out` is the run folder, by default reports/MODEL-TARGET. Raises an LrfDseError.
     """
+    arguments: dict[str, Any] = {name: value for name, value in locals().items() if name != "progress"}
     from lrf_dse.pipeline.context import silent
     from lrf_dse.pipeline.explore import explore_with
-    from lrf_dse.pipeline.settings import DEFAULT_EVALUATIONS, DEFAULT_TOP, DEFAULT_TUNE, ExploreSettings, default_out
-    from lrf_dse.plan.budgets import Budgets
-    from lrf_dse.units import parse_bytes, parse_latency
+    from lrf_dse.pipeline.settings import settings_from
 
-    settings = ExploreSettings(
-        model=Path(model),
-        target=target,
-        data=None if data is None else Path(data),
-        calibration=None if calibration is None else Path(calibration),
-        metric=metric,
-        out=default_out(Path(model), target) if out is None else Path(out),
-        batch=batch,
-        evaluations=DEFAULT_EVALUATIONS if evaluations is None else evaluations,
-        finetune=finetune,
-        train=None if train is None else Path(train),
-        top=DEFAULT_TOP if top is None else top,
-        seed=seed,
-        jobs=jobs,
-        board=board,
-        threads=threads,
-        kernels=kernels,
-        tune=DEFAULT_TUNE if tune is None else tune,
-        budgets=Budgets(
-            max_drop,
-            None if max_flash_bytes is None else parse_bytes(max_flash_bytes, option="--max-bytes"),
-            None if max_ram_bytes is None else parse_bytes(max_ram_bytes, option="--max-ram"),
-        ),
-        max_latency=None if max_latency is None else parse_latency(max_latency, option="--max-latency"),
-        objective=objective,
-    )
-    return explore_with(settings, progress=progress or silent)
+    return explore_with(settings_from(**arguments), progress=progress or silent)
 
 
 def open_run(folder: str | Path) -> Run:

@@ -25,6 +25,7 @@ TABLE: tuple[frozenset[str], ...] = tuple(
     frozenset(column.split())
     for column in (
         "errors",
+        "units",
         "resources",
         "sealed",
         "schema",

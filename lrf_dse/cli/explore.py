@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from lrf_dse.cli.boards import OptionalHost, SshConfig, SshOption, SshPort, board_of
+from lrf_dse.cli.limits import MaxBytes, MaxLatency, MaxRam, ObjectiveName
 from lrf_dse.cli.quality import Calibration, Data, Evaluations, Finetune, MaxDrop, MetricName, Top, Train
 from lrf_dse.cli.show import (
     ProgressCallback,
@@ -44,13 +45,10 @@ def command(
     metric: MetricName = None,
     batch: Annotated[int | None, typer.Option(help="Batch size for a model with a dynamic batch dimension.")] = None,
     max_drop: MaxDrop = None,
-    max_bytes: Annotated[str | None, typer.Option(help="Flash budget: weights and code, such as 200KiB.")] = None,
-    max_ram: Annotated[str | None, typer.Option(help="RAM budget: buffers and stack, such as 64KiB.")] = None,
-    max_latency: Annotated[str | None, typer.Option(help="Budget of one inference: 5ms, or cycles.")] = None,
-    objective: Annotated[
-        str | None,
-        typer.Option(help="What to choose by within the budgets: latency (default), bytes, ram or accuracy."),
-    ] = None,
+    max_bytes: MaxBytes = None,
+    max_ram: MaxRam = None,
+    max_latency: MaxLatency = None,
+    objective: ObjectiveName = None,
     top: Top = None,
     evaluations: Evaluations = None,
     finetune: Finetune = 0,
@@ -73,7 +71,6 @@ def command(
 
     where = board_of(board, target, config=ssh_config, port=ssh_port, options=ssh_option)
     with progress_bar(quiet=quiet) as bars:
-        progress = bars if data is not None else _unknown_accuracy_first(bars)
         run = lrf_dse.explore(
             model,
             target=target,
@@ -97,7 +94,7 @@ def command(
             threads=_numbers(threads),
             kernels=cast("tuple[Kernel, ...]", tuple(kernels.split(","))),  # settings check them
             tune=tune,
-            progress=progress,
+            progress=bars if data is not None else _unknown_accuracy_first(bars),
         )
     _show_run(run, as_json=as_json)
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
+from typing import Any
 
 from lrf_dse.errors import UsageError
 from lrf_dse.plan.budgets import Budgets
 from lrf_dse.plan.choice import OBJECTIVES, Objective, default_pick
 from lrf_dse.runners.board import Board
 from lrf_dse.schema import Kernel
-from lrf_dse.units import Latency
+from lrf_dse.units import Latency, parse_bytes, parse_latency
 
 DEFAULT_TOP = 8
 DEFAULT_TUNE = 6
@@ -123,6 +124,34 @@ class ExploreSettings:
     def finalists(self) -> int:
         """Whole models that are built and measured."""
         return 2 * self.top
+
+
+def settings_from(
+    *,
+    model: str | Path,
+    target: str,
+    out: str | Path | None,
+    max_drop: float | None,
+    max_flash_bytes: int | str | None,
+    max_ram_bytes: int | str | None,
+    max_latency: float | str | None,
+    **others: Any,
+) -> ExploreSettings:
+    """The settings of `lrf_dse.explore`'s arguments, whose limits may be text; None among `others` is the default."""
+    given: dict[str, Any] = {"data": None} | {name: value for name, value in others.items() if value is not None}
+    given |= {name: Path(given[name]) for name in ("data", "calibration", "train") if given.get(name)}
+    return ExploreSettings(
+        model=Path(model),
+        target=target,
+        out=default_out(Path(model), target) if out is None else Path(out),
+        budgets=Budgets(
+            max_drop,
+            None if max_flash_bytes is None else parse_bytes(max_flash_bytes, option="--max-bytes"),
+            None if max_ram_bytes is None else parse_bytes(max_ram_bytes, option="--max-ram"),
+        ),
+        max_latency=None if max_latency is None else parse_latency(max_latency, option="--max-latency"),
+        **given,
+    )
 
 
 def default_out(model: Path, target: str) -> Path:
