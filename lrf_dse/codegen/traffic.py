@@ -33,6 +33,8 @@ EXPOSED_SCALARS = 0.25
 EARLY = 20
 STEPS_TO_TRUST = 3
 """Loads or stores at the same distance from each other until a prefetcher believes in it."""
+ALTERNATING_TURNS = 2
+"""Turns of a tile's loop with which no two distances in a row are the same."""
 
 
 @dataclass(frozen=True)
@@ -106,11 +108,17 @@ def memory_cycles(
 
 
 def _restart_cycles(tile: Tile, lanes: int, timing: Timing, step: float) -> float:
-    """What a tile waits for until its vectors are prefetched: a few steps beyond those asked for before."""
+    """What a tile waits for until its vectors are prefetched: a few steps beyond those asked for before.
+
+    The loop's loads are as far from each other as its turn is long, but for the step to the next tile. With two turns
+    these two distances alternate, and a prefetcher believes in neither.
+    """
     if len(timing.cache) < 2:
         return 0.0
     asked_for = timing.prefetch.near_lines * timing.line_bytes / (FP32_BYTES * lanes * tile.lmul)
     steps = tile.buffers * max(0.0, STEPS_TO_TRUST + 1 - asked_for)
+    if tile.k // tile.buffers - 1 == ALTERNATING_TURNS:
+        steps = tile.k
     return min(tile.k, steps) * max(0.0, timing.cache[1].latency_cycles.value - (tile.buffers - 1) * step)
 
 

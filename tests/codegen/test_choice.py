@@ -27,3 +27,36 @@ def test_rows_that_share_the_sets_of_a_cache_are_foreseen() -> None:
     how = KernelSchedule((0,), (1,), K1.fp32_lanes, (StageSchedule("rows", 2, 10),))
     crowded, apart = (predicted_cycles(KernelSpec(None, 64, width, 10), how, K1) for width in (4096, 4112))
     assert crowded > 5 * apart
+
+
+def test_vectors_at_alternating_distances_are_not_prefetched() -> None:
+    """A loop of two turns: K = 12 takes longer than K = 16, whose weights are more, and another LMUL is chosen."""
+    how = StageSchedule("rows", 2, 1, panels=48)
+    cycles = []
+    for rank in (8, 12, 16):
+        schedule = KernelSchedule((1, 0), (1, 1), K1.fp32_lanes, (StageSchedule("rows", 1, 1), how))
+        spec = KernelSpec(TTShape((780, 1), (1, 56), (1, rank, 1)), 780, 56, 1, has_bias=True)
+        cycles.append(predicted_cycles(spec, schedule, K1))
+        assert (default_schedule(spec, K1).stages[1] == how) == (rank != 12)
+    assert cycles[0] < cycles[2] < cycles[1]
+
+
+def test_weights_come_from_the_nearest_level_that_holds_them() -> None:
+    """SG2044 has three caches: 3 MB stand in the third, 100 MB in memory."""
+    target = load_target("sophgo-sg2044")
+    how = KernelSchedule((0,), (1,), target.fp32_lanes, (StageSchedule("rows", 4, 1),))
+    sizes = (768, 1024), (4096, 6400)
+    per_byte = [predicted_cycles(KernelSpec(None, *size), how, target) / (4 * size[0] * size[1]) for size in sizes]
+    assert target.timing is not None and target.timing.cache[1].fill_bytes_per_cycle is not None
+    assert per_byte[0] < 1.2 / target.timing.cache[1].fill_bytes_per_cycle.value + 0.1
+    assert per_byte[1] > 1 / target.timing.dram.bytes_per_cycle.value
+
+
+def test_loads_of_scalars_and_vectors_share_a_pipe_where_the_chip_has_one() -> None:
+    """SG2044 multiplies and adds in two pipes and loads in one: a wide vector feeds them, a narrow one cannot."""
+    target = load_target("sophgo-sg2044")
+    schedules = [
+        KernelSchedule((0,), (1,), 4, (StageSchedule("rows", lmul, block),)) for lmul, block in ((1, 8), (4, 4))
+    ]
+    narrow, wide = (predicted_cycles(KernelSpec(None, 256, 64, 16), schedule, target) for schedule in schedules)
+    assert narrow > 1.5 * wide
