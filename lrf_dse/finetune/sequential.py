@@ -7,6 +7,7 @@ stays dense costs nothing to correct either: it takes the corrected weight itsel
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -16,9 +17,9 @@ from lrf_dse.models.rewrite import Replacement
 from lrf_dse.schema import Candidate
 from lrf_dse.tt.contraction import to_matrix
 from lrf_dse.tt.drift import MOST_INPUTS, target_of
-from lrf_dse.tt.svd import get_decomposer
+from lrf_dse.tt.svd import DATA_AWARE, get_decomposer
 
-SEQUENTIAL_VERSION = 1
+SEQUENTIAL_VERSION = 2
 """To be raised whenever corrected weights change for the same choices, data and seed."""
 
 
@@ -51,7 +52,7 @@ def _fitted(compressor: Compressor, choice: Candidate, done: dict[str, Replaceme
     model, data, seed = compressor.model, compressor.calibration, compressor.seed
     assert data is not None
     name, shape = choice.layer.name, choice.tt_shape
-    joint = joint_moment(model, replaced(model, done), data.x, layer=name, seed=seed)
+    joint = joint_moment(model, replaced(model, done), data.x, layer=name, seed=seed, units=data.units)
     n = choice.layer.in_features
     if np.allclose(joint.mean[:n], joint.mean[n:], rtol=1e-9, atol=0):
         return compressor.replacements([choice]).get(name)
@@ -61,6 +62,12 @@ def _fitted(compressor: Compressor, choice: Candidate, done: dict[str, Replaceme
         shift = target.bias_shift(target.weight).astype(np.float32) if centred else None
         return Replacement(weight=target.weight, bias_shift=shift)
     moment = target.moment.centred() if centred else target.moment
-    cores = get_decomposer(get_method(choice.decomposer).decomposer, seed=seed).decompose(target.weight, shape, moment)
+    method = get_method(choice.decomposer).decomposer
+    if method in DATA_AWARE:
+        fitter = DATA_AWARE[method](seed)
+        trial = fitter.trial(target.tried, shape, moment)
+        cores = fitter.refit(target.weight, shape, moment, replace(trial, final=False))
+    else:
+        cores = get_decomposer(method, seed=seed).decompose(target.weight, shape)
     shift = target.bias_shift(to_matrix(cores)).astype(np.float32) if centred else None
     return Replacement(cores, choice.order, bias_shift=shift)

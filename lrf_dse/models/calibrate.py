@@ -18,38 +18,51 @@ from lrf_dse.errors import DataError
 from lrf_dse.models.discover import FcSite, is_set
 from lrf_dse.models.evaluate import run_slice, session_of
 from lrf_dse.models.model import Model, to_onnx
+from lrf_dse.models.parts import Units, units_of
 from lrf_dse.tt.moment import Moment, MomentSum
 
 if TYPE_CHECKING:
     import onnx
 
 HELD_OUT = 0.2
-"""Share of the inferences that moments do not count in, kept to choose how far to trust them."""
+"""Share of the inferences that moments do not count in, kept to judge fits and to choose how far to trust moments."""
 
 FEWEST = 5
-"""Fewer inferences than this are too coarse to hold one out: rows are held out instead."""
+"""Fewer units than this are too coarse to hold one out: runs of rows are held out instead."""
+
+FEWEST_HELD_OUT = 4
+"""At least so many units are held out, or a third of them all: of fewer no interval says anything (Student's t with 1
+degree of freedom is 12.7 deviations wide, with 3 it is 3.2)."""
+
+RUNS = 20
+"""Runs of neighbouring rows that one inference is cut into where inferences are too few."""
 
 Source = tuple[str, bool]
 """The value a layer reads, and whether it holds rows as columns (Gemm's transA). Layers may share one."""
 
 
 def layer_moments(
-    model: Model, inputs: Mapping[str, NDArray[Any]], *, seed: int, layers: Collection[str] | None = None
+    model: Model,
+    inputs: Mapping[str, NDArray[Any]],
+    *,
+    seed: int,
+    layers: Collection[str] | None = None,
+    units: Units | None = None,
 ) -> dict[str, Moment]:
     """The moment of the input of every FC layer, or of those in `layers`, by layer name.
 
     `inputs` holds one array per model input, samples along axis 0 (`Dataset.x`). Of an input with more than two
-    dimensions every vector along the last is a row. A fifth of the inferences, drawn with `seed`, is held out whole:
-    rows of one sequence resemble each other. Where the samples do not fill the model's last batch, it is filled from
-    the first ones, which then count twice. Raises DataError for activations that are NaN or Inf, ModelError if
-    onnxruntime refuses the model, UsageError for an unknown layer.
+    dimensions every vector along the last is a row. Of the units of samples (`parts`; None: runs of neighbours) about a
+    fifth, drawn with `seed`, is held out whole: their rows resemble each other. Where the samples do not fill the
+    model's last batch, it is filled from the first ones, which then count twice. Raises DataError for activations that
+    are NaN or Inf, ModelError if onnxruntime refuses the model, UsageError for an unknown layer.
     """
     sites = [model.site(name) for name in (model.sites if layers is None else layers)]
     sums = {_source(site): MomentSum(site.layer.in_features, seed=seed) for site in sites}
     if not sums:
         return {}
     reader = _Reader(to_onnx(model), sites, inputs)
-    for feed, start, counting in _inferences(model, inputs, seed):
+    for feed, start, counting in _inferences(model, inputs, seed, units):
         for source, rows in reader.rows(feed, start).items():
             counting(sums[source], rows)
     moments = {source: total.moment() for source, total in sums.items()}
@@ -57,7 +70,13 @@ def layer_moments(
 
 
 def joint_moment(
-    model: Model, changed: onnx.ModelProto, inputs: Mapping[str, NDArray[Any]], *, layer: str, seed: int
+    model: Model,
+    changed: onnx.ModelProto,
+    inputs: Mapping[str, NDArray[Any]],
+    *,
+    layer: str,
+    seed: int,
+    units: Units | None = None,
 ) -> Moment:
     """The moment of rows [x_a, x_d]: what `layer` reads in `changed`, a rewritten `model`, and what it read before.
 
@@ -66,7 +85,7 @@ def joint_moment(
     site = model.site(layer)
     total = MomentSum(2 * site.layer.in_features, seed=seed)
     actual, wanted = (_Reader(proto, [site], inputs) for proto in (changed, to_onnx(model)))
-    for feed, start, counting in _inferences(model, inputs, seed):
+    for feed, start, counting in _inferences(model, inputs, seed, units):
         rows = [reader.rows(feed, start)[_source(site)] for reader in (actual, wanted)]
         counting(total, np.concatenate(rows, axis=1))
     return total.moment()
@@ -96,18 +115,37 @@ Counting = Callable[[MomentSum, NDArray[Any]], None]
 
 
 def _inferences(
-    model: Model, inputs: Mapping[str, NDArray[Any]], seed: int
+    model: Model, inputs: Mapping[str, NDArray[Any]], seed: int, units: Units | None
 ) -> Iterator[tuple[dict[str, NDArray[Any]], int, Counting]]:
     """The feed of every inference, its first sample, and how its rows are counted."""
     random = np.random.default_rng(seed)
     samples, step = len(next(iter(inputs.values()))), model.batch or 1
     inferences = ceil(samples / step)
-    apart = None
-    if inferences >= FEWEST:
-        apart = set(random.permutation(inferences)[: round(HELD_OUT * inferences)].tolist())
+    # Samples of one inference go the same way; where units are mixed in it, the first sample's counts.
+    unit = (units_of(samples) if units is None else units)[np.arange(inferences) * step]
+    apart = _held_out(unit, random)
     for k in range(inferences):
         feed = {name: _slice(array, k * step, model.batch) for name, array in inputs.items()}
-        yield feed, k * step, partial(_count, held_out=None if apart is None else k in apart, random=random)
+        held = None if apart is None else int(unit[k]) in apart
+        yield feed, k * step, partial(_count, held_out=held, unit=int(unit[k]), random=random)
+
+
+def _held_out(unit: Units, random: np.random.Generator) -> set[int] | None:
+    """The units that are held out, of those of all inferences; None where there are too few."""
+    known, sizes = np.unique(unit, return_counts=True)
+    if len(known) < FEWEST:
+        return None
+    wanted, chosen, taken = HELD_OUT * len(unit), set[int](), 0
+    least = min(FEWEST_HELD_OUT, len(known) // 3)
+    for k in random.permutation(len(known)):
+        # A group that is much too large is not held out: little would be left to fit to.
+        most = 1.5 * wanted if len(chosen) >= least else 0.5 * len(unit)
+        if taken + sizes[k] <= most:
+            chosen.add(int(known[k]))
+            taken += int(sizes[k])
+        if taken >= wanted and len(chosen) >= least:
+            break
+    return chosen or None
 
 
 def _source(site: FcSite) -> Source:
@@ -144,14 +182,17 @@ def _rows(value: NDArray[Any], as_columns: bool, name: str) -> NDArray[Any]:
     return rows
 
 
-def _count(total: MomentSum, rows: NDArray[Any], *, held_out: bool | None, random: np.random.Generator) -> None:
-    """Add rows to the moment or to what is held out; None: hold out some of them, but never all."""
+def _count(
+    total: MomentSum, rows: NDArray[Any], *, held_out: bool | None, unit: int, random: np.random.Generator
+) -> None:
+    """Add rows to the moment or to what is held out; None: hold out some runs of them, but never all."""
     if held_out is None:
-        order = random.permutation(len(rows))
-        cut = int(HELD_OUT * len(rows))
-        total.hold_out(rows[order[:cut]])
-        total.add(rows[order[cut:]])
+        run = np.arange(len(rows)) // max(1, len(rows) // RUNS)
+        chosen = random.permutation(run[-1] + 1)[: int(HELD_OUT * (run[-1] + 1))] if len(rows) else run
+        apart = np.isin(run, chosen)
+        total.hold_out(rows[apart], unit * RUNS * 2 + run[apart])
+        total.add(rows[~apart])
     elif held_out:
-        total.hold_out(rows)
+        total.hold_out(rows, np.full(len(rows), unit))
     else:
         total.add(rows)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from math import sqrt
+from math import inf, sqrt
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,13 +22,15 @@ from lrf_dse.models.model import Model
 from lrf_dse.models.rewrite import KEPT, Replacement, rewrite
 from lrf_dse.schema import Candidate, FcLayer, TTShape
 from lrf_dse.tt.contraction import Cores, to_matrix
-from lrf_dse.tt.moment import Moment, bias_shift, held_out_error
-from lrf_dse.tt.svd import NEED_MOMENT, get_decomposer
+from lrf_dse.tt.data_aware import Trial
+from lrf_dse.tt.moment import Moment, bias_shift
+from lrf_dse.tt.output_error import OutputError, output_error
+from lrf_dse.tt.svd import DATA_AWARE, get_decomposer
 
 if TYPE_CHECKING:
     import onnx
 
-METHODS_VERSION = 3
+METHODS_VERSION = 4
 """To be raised whenever a method's cores change for the same weights, data and seed."""
 
 
@@ -42,7 +44,7 @@ class Method:
     @property
     def needs_data(self) -> bool:
         """Whether it needs calibration data."""
-        return self.centred or self.decomposer in NEED_MOMENT
+        return self.centred or self.decomposer in DATA_AWARE
 
 
 METHODS: dict[str, Method] = {
@@ -58,24 +60,32 @@ METHODS: dict[str, Method] = {
 
 
 @dataclass(frozen=True, eq=False)
-class LayerFit:
-    """The cores of one layer and what is added to its bias, if anything.
+class LayerTrial:
+    """A fit of one layer that has not seen the rows held out, and the errors by which it is compared.
 
-    `squared_error` is ||W - T||^2, `squared_norm` ||W||^2. `output_error` is ||W x + b - y|| / ||W x|| on calibration
-    rows held out, None without data. `fallback` says why TT-SVD stands for the method, where it does.
+    `squared_error` is ||W - T||^2, `squared_norm` ||W||^2; `output_error` is that to expect of the refit's outputs on
+    fresh data, None without data. `fallback` says why TT-SVD stands for the method, where it does.
     """
 
-    cores: Cores
-    bias_shift: Array | None
+    trial: Trial
     squared_error: float
     squared_norm: float
-    output_error: float | None
+    output_error: OutputError | None
     fallback: str | None = None
 
     @property
     def relative_error(self) -> float:
         """||W - TT|| / ||W||; 0 for a layer of zeros."""
         return sqrt(self.squared_error / self.squared_norm) if self.squared_norm else 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class LayerFit:
+    """The cores of one layer, fitted to all rows, and what is added to its bias, if anything; ||W - T||^2."""
+
+    cores: Cores
+    bias_shift: Array | None
+    squared_error: float
 
 
 class Compressor:
@@ -97,28 +107,36 @@ class Compressor:
         self.seed = seed
         self.calibration = calibration
         self._moments = moments
-        self._known: dict[tuple[str, TTShape, str], LayerFit] = {}
+        self._trials: dict[tuple[str, TTShape, str], LayerTrial] = {}
+        self._fits: dict[tuple[str, TTShape, str], LayerFit] = {}
 
     @cached_property
     def moments(self) -> Mapping[str, Moment]:
         """The statistics of every layer's inputs over the calibration data; none without data."""
         if self._moments is not None or self.calibration is None:
             return self._moments or {}
-        return layer_moments(self.model, self.calibration.x, seed=self.seed)
+        return layer_moments(self.model, self.calibration.x, seed=self.seed, units=self.calibration.units)
 
-    def fit(self, candidate: Candidate) -> LayerFit:
-        """The fit of a candidate that has a TT shape.
+    def trial(self, candidate: Candidate) -> LayerTrial:
+        """The fit by which a candidate that has a TT shape is compared with others.
 
         Raises UsageError for an unknown method, or a data-aware one without calibration data.
         """
-        if candidate.tt_shape is None:
-            raise ValueError(f"layer {candidate.layer.name} stays dense: it has no cores")
-        key = (candidate.layer.name, candidate.tt_shape, candidate.decomposer)
-        if key not in self._known:
+        shape, key = _fitted(candidate)
+        if key not in self._trials:
             weight, _ = self.model.weights(candidate.layer.name)
             method, moment = get_method(candidate.decomposer), self.moments.get(candidate.layer.name)
-            self._known[key] = fit_layer(weight, candidate.tt_shape, method, moment, seed=self.seed)
-        return self._known[key]
+            self._trials[key] = try_layer(weight, shape, method, moment, seed=self.seed)
+        return self._trials[key]
+
+    def fit(self, candidate: Candidate) -> LayerFit:
+        """The weights that a candidate ships: its trial, fitted again to all rows. Raises as `trial` does."""
+        shape, key = _fitted(candidate)
+        if key not in self._fits:
+            trial, (weight, _) = self.trial(candidate).trial, self.model.weights(candidate.layer.name)
+            method, moment = get_method(candidate.decomposer), self.moments.get(candidate.layer.name)
+            self._fits[key] = fit_layer(weight, shape, method, moment, trial, seed=self.seed)
+        return self._fits[key]
 
     def squared_norm(self, layer_name: str) -> float:
         """||W||^2 of a layer."""
@@ -171,32 +189,70 @@ def methods_for(layer: FcLayer, shape: TTShape, *, with_data: bool) -> tuple[str
     return ("tt_svd", "whitened", *(("tt_svd_centred", "whitened_centred") if layer.has_bias else ()))
 
 
-def fit_layer(weight: Array, shape: TTShape, method: Method, moment: Moment | None, *, seed: int) -> LayerFit:
-    """W [out, in] in `shape` by `method`. Raises UsageError where it needs a `moment` and there is none."""
+def _fitted(candidate: Candidate) -> tuple[TTShape, tuple[str, TTShape, str]]:
+    """The TT shape of a candidate, and what its fit depends on."""
+    if candidate.tt_shape is None:
+        raise ValueError(f"layer {candidate.layer.name} stays dense: it has no cores")
+    return candidate.tt_shape, (candidate.layer.name, candidate.tt_shape, candidate.decomposer)
+
+
+def try_layer(weight: Array, shape: TTShape, method: Method, moment: Moment | None, *, seed: int) -> LayerTrial:
+    """W [out, in] in `shape` by `method`, without the rows held out, and its errors on those.
+
+    Raises UsageError where the method needs a `moment` and there is none.
+    """
     if method.needs_data and moment is None:
         raise UsageError(f"decomposer {method.decomposer!r} needs calibration data, got none: give --data")
-    seen = moment.centred() if moment is not None and method.centred else moment
-    cores, fallback = _decomposed(weight, shape, method, seen, seed=seed)
-    matrix = to_matrix(cores)
-    shift = bias_shift(moment, weight, matrix).astype(np.float32) if moment is not None and method.centred else None
-    return LayerFit(
-        cores,
-        shift,
+    trial, fallback = _tried(weight, shape, method, moment, seed=seed)
+    matrix = to_matrix(trial.cores)
+    error = None
+    if moment is not None:
+        shift = (weight.astype(np.float64) - matrix) @ moment.mean if method.centred else None
+        error = output_error(moment, weight, matrix, shift=shift, fitted=not trial.final)
+    return LayerTrial(
+        trial,
         squared_error=_squared_norm(weight - matrix),
         squared_norm=_squared_norm(weight),
-        output_error=None if moment is None else held_out_error(moment, weight, matrix, shift=shift),
+        output_error=error,
         fallback=fallback,
     )
 
 
-def _decomposed(
+def _tried(
     weight: Array, shape: TTShape, method: Method, moment: Moment | None, *, seed: int
-) -> tuple[Cores, str | None]:
-    """The cores by `method`, or by TT-SVD, which needs no data, with the reason why the method failed."""
-    try:
-        return get_decomposer(method.decomposer, seed=seed).decompose(weight, shape, moment), None
-    except np.linalg.LinAlgError as error:  # the data span too little, or too large numbers, for a factorisation
-        return get_decomposer("tt_svd", seed=seed).decompose(weight, shape), f"{method.decomposer}: {error}"
+) -> tuple[Trial, str | None]:
+    """The trial of `method`, or of TT-SVD, which needs no data, with the reason why the method failed."""
+    reason = None
+    if method.decomposer in DATA_AWARE:
+        assert moment is not None
+        try:
+            seen = moment.centred() if method.centred else moment
+            return DATA_AWARE[method.decomposer](seed).trial(weight, shape, seen), None
+        except np.linalg.LinAlgError as error:  # the data span too little, or too large numbers, for a factorisation
+            reason = f"{method.decomposer}: {error}"
+    name = method.decomposer if reason is None else "tt_svd"
+    return Trial(get_decomposer(name, seed=seed).decompose(weight, shape), inf, final=True), reason
+
+
+def fit_layer(
+    weight: Array, shape: TTShape, method: Method, moment: Moment | None, trial: Trial, *, seed: int
+) -> LayerFit:
+    """W [out, in] in `shape` by what `trial` chose, on all rows; a centred method matches the mean output over them."""
+    cores = trial.cores
+    if not trial.final:
+        assert moment is not None
+        whole = moment.with_held_out()
+        fitter = DATA_AWARE[method.decomposer](seed)
+        try:
+            cores = fitter.refit(weight, shape, whole.centred() if method.centred else whole, trial)
+        except np.linalg.LinAlgError:  # what was tried computes right: all rows add little to it
+            cores = trial.cores
+    matrix = to_matrix(cores)
+    shift = None
+    if method.centred:
+        assert moment is not None
+        shift = bias_shift(moment, weight, matrix).astype(np.float32)
+    return LayerFit(cores, shift, _squared_norm(weight - matrix))
 
 
 def _squared_norm(values: Array) -> float:

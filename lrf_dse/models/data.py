@@ -3,9 +3,11 @@
     x   samples along axis 0, each of the shape of one sample of the model's input (several inputs: one array
         per input name instead; the input's name may also replace x)
     y   targets, one per sample, as the metric needs them (`targets`); optional
+    groups   which samples belong together (the same speaker, the same film), one number or name a sample; optional
 
-Owns what is refused of x and the words for it, and the split. Nothing is rescaled or reshaped: a silent guess would
-only show as bad accuracy. float64 and float16 become float32, integers the integer type of the model.
+Owns what is refused of x and of groups, and the words for it, and the names of the parts. Nothing is rescaled or
+reshaped: a silent guess would only show as bad accuracy. float64 and float16 become float32, integers the integer
+type of the model.
 """
 
 from __future__ import annotations
@@ -21,13 +23,14 @@ from numpy.typing import NDArray
 from lrf_dse.errors import DataError
 from lrf_dse.models.metrics import METRICS, Metric, default_metric, get_metric, why_unfit
 from lrf_dse.models.model import Model, TensorSpec, sample_shape
+from lrf_dse.models.parts import Units, deal, one_label_each, units_of
 from lrf_dse.models.sources import read_arrays
 from lrf_dse.models.targets import checked_targets
 
-SHARES = {"calibration": 0.4, "validation": 0.3, "test": 0.3}
-"""How one file of data is split."""
+SHARES = {"calibration": 0.4, "validation": 0.2, "confirmation": 0.25, "test": 0.15}
+"""How one file of data is split. What confirms decides whether a budget holds, so it gets most of what judges."""
 
-JUDGING_SHARES = {"validation": 0.5, "test": 0.5}
+JUDGING_SHARES = {"validation": 0.35, "confirmation": 0.4, "test": 0.25}
 """How it is split where calibration data comes from a file of its own."""
 
 
@@ -36,7 +39,8 @@ class Dataset:
     """Samples for each model input (axis 0 is the sample), targets [samples, ...] or None, and where they come from.
 
     `metric` is what they are judged by. `part` names the piece of the source this is: "all", or a key of `split`.
-    `sha256` is of the whole source.
+    `sha256` is of the whole source. `groups` are the user's, one a sample; `runs` the units of a part, as they were in
+    the source.
     """
 
     path: Path
@@ -45,6 +49,15 @@ class Dataset:
     sha256: str
     metric: Metric = METRICS["top1"]
     part: str = "all"
+    groups: NDArray[Any] | None = None
+    runs: Units | None = None
+
+    @property
+    def units(self) -> Units:
+        """Which samples belong together (see `parts`)."""
+        if self.runs is not None:
+            return self.runs
+        return units_of(self.samples, groups=self.groups, labels=one_label_each(self.y))
 
     @property
     def samples(self) -> int:
@@ -80,7 +93,8 @@ def load_data(path: Path, model: Model, metric: Metric | None = None, *, judges:
         y = checked_targets(y, samples, model, metric=judged, path=path)
     elif judged.needs == "labels":
         raise DataError(f"{path}: has no labels y, which metric {judged.name} needs; add them, or use agreement")
-    return Dataset(path, x, y, digest, judged)
+    groups = None if "groups" in x else _groups(arrays.get("groups"), samples, path)
+    return Dataset(path, x, y, digest, judged, groups=groups)
 
 
 def _default_metric(y: NDArray[Any] | None, model: Model) -> Metric:
@@ -97,17 +111,23 @@ def _check_fits(metric: Metric, model: Model, path: Path) -> None:
 
 
 def split(dataset: Dataset, seed: int, shares: Mapping[str, float] = SHARES) -> dict[str, Dataset]:
-    """Disjoint parts of `dataset`, drawn with `seed`, of about the given shares.
+    """Disjoint parts of `dataset`, dealt out with `seed`, of about the given shares; units stay whole (see `parts`).
 
-    Fits see "calibration" only, selection sees "validation", and nothing but the report sees "test".
+    Fits see "calibration" only, the search sees "validation", at most five frozen plans see "confirmation", and nothing
+    but the report sees "test". Raises DataError where there are fewer groups than parts.
     """
-    bounds = np.floor(np.cumsum([0.0, *shares.values()]) * dataset.samples + 0.5).astype(int)
-    if dataset.samples < len(shares) or min(np.diff(bounds)) < 1:
-        names = ", ".join(shares)
-        raise DataError(f"{dataset.path}: {dataset.samples} samples cannot be split into {names}; give more")
-    order = np.random.default_rng(seed).permutation(dataset.samples)
-    rows = {name: np.sort(order[bounds[k] : bounds[k + 1]]) for k, name in enumerate(shares)}
-    return {name: part_of(dataset, name, chosen) for name, chosen in rows.items()}
+    return {name: part_of(dataset, name, rows) for name, rows in split_rows(dataset, seed, shares).items()}
+
+
+def split_rows(dataset: Dataset, seed: int, shares: Mapping[str, float] = SHARES) -> dict[str, NDArray[np.intp]]:
+    """Which samples `split` gives to each part."""
+    try:
+        return deal(dataset.units, shares, seed=seed, labels=one_label_each(dataset.y))
+    except ValueError as error:
+        names, held = ", ".join(shares), f"{dataset.samples} samples"
+        if dataset.groups is not None:
+            held += f" in {len(np.unique(dataset.groups))} groups"
+        raise DataError(f"{dataset.path}: {held} cannot be split into {names}; give more") from error
 
 
 def part_of(dataset: Dataset, name: str, rows: NDArray[np.integer]) -> Dataset:
@@ -117,6 +137,8 @@ def part_of(dataset: Dataset, name: str, rows: NDArray[np.integer]) -> Dataset:
         x={key: values[rows] for key, values in dataset.x.items()},
         y=None if dataset.y is None else dataset.y[rows],
         part=name,
+        groups=None if dataset.groups is None else dataset.groups[rows],
+        runs=dataset.units[rows],
     )
 
 
@@ -133,11 +155,25 @@ def _input_keys(arrays: Mapping[str, NDArray[Any]], model: Model, path: Path) ->
             )
     wanted = ", ".join(keys.values())
     missing = [key for key in keys.values() if key not in arrays]
-    unknown = sorted(set(arrays) - set(keys.values()) - {"y"})
+    unknown = sorted(set(arrays) - set(keys.values()) - {"y", "groups"})
     if missing or unknown:
         found = ", ".join(sorted(arrays)) or "none"
-        raise DataError(f"{path}: has the arrays {found}; wanted are {wanted}, and y for labels, and no others")
+        raise DataError(f"{path}: has the arrays {found}; wanted are {wanted}, y for labels, groups, and no others")
     return keys
+
+
+def _groups(groups: NDArray[Any] | None, samples: int, path: Path) -> NDArray[Any] | None:
+    """The user's groups, checked: whole numbers or names, one a sample."""
+    if groups is None:
+        return None
+    if groups.shape != (samples,) or groups.dtype.kind not in "iuUSb":
+        raise DataError(
+            f"{path}: groups is {groups.dtype} {list(groups.shape)}; wanted is one whole number or name for each of "
+            f"{samples} samples, the same for those that belong together"
+        )
+    if len(np.unique(groups)) == 1:
+        raise DataError(f"{path}: groups holds one group only, which cannot be split; leave groups out")
+    return groups
 
 
 def _inputs(values: NDArray[Any], spec: TensorSpec, model: Model, where: str) -> NDArray[Any]:

@@ -29,7 +29,7 @@ Array = NDArray[Any]
 Floats = NDArray[np.float64]
 Target = Literal["labels", "values", "anything"]
 
-METRICS_VERSION = 1
+METRICS_VERSION = 2
 """To be raised whenever a metric or its interval changes for the same outputs and targets."""
 
 RESAMPLES = 1000
@@ -84,22 +84,37 @@ class Drop:
     high: float
 
 
-def drop_between(dense: Scores, other: Scores, metric: Metric, *, seed: int, scale: float | None = None) -> Drop:
+def drop_between(
+    dense: Scores,
+    other: Scores,
+    metric: Metric,
+    *,
+    seed: int,
+    scale: float | None = None,
+    units: NDArray[np.integer] | None = None,
+) -> Drop:
     """The drop from `dense` to `other`, both over the same samples; below 0 where `other` is better.
 
     In points: a difference. Relative: percent of |`scale`|, by default the dense model's value. The interval resamples
-    samples, the same for both (Efron, Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13).
+    samples, the same for both (Efron, Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13); with
+    `units`, one a sample, those that belong together are drawn together.
     """
     sign = -1.0 if metric.smaller_is_better else 1.0
     if metric.relative:
         sign *= 100.0 / (abs(dense.value if scale is None else scale) or 1.0)
     columns = np.stack([dense.gained, dense.possible, other.gained, other.possible], axis=1)
-    units = _units(columns, seed)
-    sums = _resampling(len(units), seed) @ units
+    drawn = _units(columns if units is None else summed(columns, units), seed)
+    sums = _resampling(len(drawn), seed) @ drawn
     possible = np.where(sums[:, [1, 3]] > 0, sums[:, [1, 3]], 1.0)
     drops = sign * (sums[:, 0] / possible[:, 0] - sums[:, 2] / possible[:, 1])
     low, high = np.quantile(drops, [0.025, 0.975])
     return Drop(sign * (dense.value - other.value), float(low), float(high))
+
+
+def summed(columns: Floats, units: NDArray[np.integer]) -> Floats:
+    """The sums of rows [samples, columns] over every unit."""
+    _, unit = np.unique(units, return_inverse=True)
+    return np.stack([np.bincount(unit, weights=column) for column in columns.T], axis=1)
 
 
 def _units(columns: Floats, seed: int) -> Floats:

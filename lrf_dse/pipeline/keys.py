@@ -18,6 +18,7 @@ from lrf_dse.jsonform import content_key, to_json
 from lrf_dse.models.compress import METHODS_VERSION, get_method
 from lrf_dse.models.data import Dataset
 from lrf_dse.models.model import Model
+from lrf_dse.models.parts import SPLIT_VERSION
 from lrf_dse.runners.machine import machine_facts
 from lrf_dse.runners.timing import model_text
 from lrf_dse.schema import Candidate, FcLayer
@@ -134,8 +135,13 @@ def space_key(
     )
 
 
-def layer_error_key(model: Model, candidate: Candidate, *, calibration: Dataset | None, seed: int) -> str:
-    """Key of the errors that a fit makes in one layer's weights and outputs: the latter on calibration data."""
+def layer_error_key(
+    model: Model, candidate: Candidate, *, calibration: Dataset | None, seed: int, final: bool = False
+) -> str:
+    """Key of the errors that a fit makes in one layer's weights and outputs: the latter on rows it has not seen.
+
+    `final` is the fit to all rows, which ships.
+    """
     return content_key(
         "layer-error",
         model=model.sha256,
@@ -143,6 +149,7 @@ def layer_error_key(model: Model, candidate: Candidate, *, calibration: Dataset 
         choice=_weights(candidate, calibration),
         calibration=_part(calibration),
         seed=seed,
+        final=final,
     )
 
 
@@ -180,4 +187,4 @@ def _weights(candidate: Candidate, calibration: Dataset | None) -> dict[str, Any
 
 def _part(data: Dataset | None) -> list[Any] | None:
     """The file, the part and its size (the seed, which drew it, is in every key)."""
-    return None if data is None else [data.sha256, data.part, data.samples]
+    return None if data is None else [data.sha256, data.part, data.samples, SPLIT_VERSION]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from math import sqrt
 
 from lrf_dse.builders.program import BUILDERS
 from lrf_dse.cost.prune import PruneResult, prune
@@ -109,12 +108,14 @@ def _result(x: Exploration, candidate: Candidate, outcome: Outcome, judged: Judg
         assert isinstance(outcome, Failure)
         return CandidateResult(candidate, estimate(candidate, x.target), failure=outcome)
     winner = replace(judged.candidate, kernel=candidate.kernel)
+    error = x.judge.output_error(winner)
     return CandidateResult(
         winner,
         estimate(winner, x.target),
         measurement=outcome,
-        weight_error=_relative_error(x, winner),
-        output_error=x.judge.output_error(winner),
+        weight_error=x.judge.relative_error(winner),
+        output_error=None if error is None else error.value,
+        output_error_interval=None if error is None else error.interval,
         drop_points=judged.drop,
         drop_measured=judged.measured,
     )
@@ -138,8 +139,3 @@ def layer_task(x: Exploration, candidate: Candidate) -> Task:
         # Around a single generated kernel there is nothing that data tiling could change.
         builders=("iree",) if schedule else tuple(BUILDERS),
     )
-
-
-def _relative_error(x: Exploration, candidate: Candidate) -> float:
-    norm = x.judge.compressor.squared_norm(candidate.layer.name)
-    return sqrt(x.judge.squared_error(candidate) / norm) if norm else 0.0

@@ -39,7 +39,7 @@ def judge_layers(
     for done, found in enumerate(rivals.values()):
         progress(done, len(rivals))
         for candidate in found:
-            judge.output_error(candidate)  # the fit: what takes the time
+            judge.output_error(candidate)  # its trial: what takes the time
     progress(len(rivals), len(rivals))
     if not judge.knows_accuracy:
         return {candidate: Judged(found[0], None) for candidate, found in rivals.items()}
@@ -100,4 +100,5 @@ def drop_on(curve: Sequence[tuple[float, float]], error: float) -> float:
 
 
 def _output_error(candidate: Candidate, judge: Judge) -> float:
-    return judge.output_error(candidate) or 0.0
+    found = judge.output_error(candidate)
+    return 0.0 if found is None else found.value

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import sqrt
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from lrf_dse.errors import DataError
 from lrf_dse.finetune.reorder import as_read, can_reorder, reordering
 from lrf_dse.finetune.sequential import can_correct, corrected
 from lrf_dse.jsonform import from_json, to_json
+from lrf_dse.models.bounds import Bounds, drop_bounds
 from lrf_dse.models.compress import Compressor, replaced
 from lrf_dse.models.data import Dataset
 from lrf_dse.models.evaluate import first_output
@@ -25,6 +26,7 @@ from lrf_dse.pipeline.keys import accuracy_key, layer_error_key, plan_weights_ke
 from lrf_dse.pipeline.run import weights_path
 from lrf_dse.schema import Accuracy, Candidate, Plan, TTShape, dense_candidate
 from lrf_dse.store import Store
+from lrf_dse.tt.output_error import OutputError
 
 if TYPE_CHECKING:
     import onnx
@@ -33,6 +35,14 @@ if TYPE_CHECKING:
 class _FittedTo(TypedDict):
     calibration: Dataset | None
     seed: int
+
+
+class _TrialErrors(TypedDict):
+    squared: float
+    output: float | None
+    low: float | None
+    high: float | None
+    fallback: NotRequired[str]
 
 
 class _Ways(TypedDict):
@@ -52,8 +62,8 @@ class _Reference:
 class Judge:
     """Answers questions about quality, from the records where they know.
 
-    `parts` are the parts of the data that judge ("validation", "test"), in the metric that they carry; empty without
-    data. The part that fits see is the compressor's. `folder` is the run's.
+    `parts` are the parts of the data that judge ("validation", "confirmation", "test"), in the metric that they carry;
+    empty without data. The part that fits see is the compressor's. `folder` is the run's.
     """
 
     compressor: Compressor
@@ -81,24 +91,42 @@ class Judge:
         known = self.store.get(key)
         if known is not None:
             return from_json(Accuracy, known)  # type: ignore[no-any-return]
-        proto = None
-        if any(not choice.is_dense for choice in choices):
-            proto = replaced(self.compressor.model, self.replacements(choices, **ways))
-        accuracy = self.judged(proto, part)
+        accuracy = self._accuracy(self.scores(choices, part, **ways), part)
         context = {"choices": {c.layer.name: c.label for c in choices}}
         self.store.put(key, "accuracy", to_json(accuracy), context=context)
         return accuracy
 
+    def scores(self, choices: Sequence[Candidate], part: str, *, sequential: bool, reordered: bool) -> Scores:
+        """The shares of the metric of the model with `choices`, one a sample of a part, unrecorded."""
+        if all(choice.is_dense for choice in choices):
+            return self._dense(part).scores
+        made = self.replacements(choices, sequential=sequential, reordered=reordered)
+        return self.scores_of(replaced(self.compressor.model, made), part)
+
+    def scores_of(self, proto: onnx.ModelProto, part: str) -> Scores:
+        """The shares of the metric of a model, one a sample of a part, unrecorded."""
+        data = self.parts[part]
+        return data.metric.shares(first_output(proto, data), data.y, self._dense(part).output)
+
     def judged(self, proto: onnx.ModelProto | None, part: str) -> Accuracy:
         """The metric of a model on one part of the data, unrecorded; None is the dense model."""
+        return self._accuracy(self._dense(part).scores if proto is None else self.scores_of(proto, part), part)
+
+    def _accuracy(self, scores: Scores, part: str) -> Accuracy:
+        data, dense = self.parts[part], self._dense(part)
+        drop = drop_between(
+            dense.scores, scores, data.metric, seed=self.compressor.seed, scale=self._scale(part), units=data.units
+        )
+        return Accuracy(scores.value, data.samples, part, data.metric.name, drop.value, drop.low, drop.high)
+
+    def bounds(self, scores: Scores, part: str) -> Bounds:
+        """The drop to these shares from the dense model's, with one-sided 95% bounds that small samples may use."""
         data = self.parts[part]
-        metric, dense = data.metric, self._dense(part)
-        scores = dense.scores
-        if proto is not None:
-            scores = metric.shares(first_output(proto, data), data.y, dense.output)
-        scale = dense_scale(metric, data.y, dense.output)
-        drop = drop_between(dense.scores, scores, metric, seed=self.compressor.seed, scale=scale)
-        return Accuracy(scores.value, data.samples, part, metric.name, drop.value, drop.low, drop.high)
+        return drop_bounds(self._dense(part).scores, scores, data.metric, scale=self._scale(part), units=data.units)
+
+    def _scale(self, part: str) -> float | None:
+        data = self.parts[part]
+        return dense_scale(data.metric, data.y, self._dense(part).output)
 
     def _dense(self, part: str) -> _Reference:
         if part not in self._references:
@@ -189,26 +217,53 @@ class Judge:
             if path.stem not in kept:
                 path.unlink()
 
-    def squared_error(self, candidate: Candidate) -> float:
-        """||W - TT||^2 of one layer; 0 for the dense choice."""
-        return self._errors(candidate)[0]
+    def relative_error(self, candidate: Candidate) -> float:
+        """||W - T|| / ||W|| of the fit that a candidate is compared by; 0 for the dense choice."""
+        norm = self.compressor.squared_norm(candidate.layer.name)
+        return sqrt(self._trial(candidate)["squared"] / norm) if norm else 0.0
 
-    def output_error(self, candidate: Candidate) -> float | None:
-        """The relative error of one layer's outputs on calibration rows held out; None without data."""
-        return self._errors(candidate)[1]
+    def output_error(self, candidate: Candidate) -> OutputError | None:
+        """The relative error of one layer's outputs on data that the fit has not seen; None without data."""
+        found = self._trial(candidate)
+        return None if found["output"] is None else OutputError(found["output"], found["low"], found["high"])
 
-    def _errors(self, candidate: Candidate) -> tuple[float, float | None]:
+    def _trial(self, candidate: Candidate) -> _TrialErrors:
         if candidate.is_dense:
-            return 0.0, 0.0 if self.compressor.calibration else None
-        key = layer_error_key(self.compressor.model, candidate, **self._fitted_to)
+            known = 0.0 if self.compressor.calibration else None
+            return {"squared": 0.0, "output": known, "low": known, "high": known}
+
+        def make() -> _TrialErrors:
+            trial = self.compressor.trial(candidate)
+            error = trial.output_error
+            found: _TrialErrors = {"squared": trial.squared_error, "output": None, "low": None, "high": None}
+            if error is not None:
+                found |= {"output": error.value, "low": error.low, "high": error.high}
+            if trial.fallback is not None:
+                found["fallback"] = trial.fallback
+            return found
+
+        return cast("_TrialErrors", self._recorded("layer_error", candidate, make, final=False))
+
+    def squared_error(self, candidate: Candidate) -> float:
+        """||W - T||^2 of the weights that a candidate ships; 0 for the dense choice."""
+        if candidate.is_dense:
+            return 0.0
+
+        def make() -> dict[str, float]:
+            return {"squared": self.compressor.fit(candidate).squared_error}
+
+        return float(self._recorded("fit_error", candidate, make, final=True)["squared"])
+
+    def _recorded(
+        self, kind: str, candidate: Candidate, make: Callable[[], Mapping[str, Any]], *, final: bool
+    ) -> Mapping[str, Any]:
+        key = layer_error_key(self.compressor.model, candidate, **self._fitted_to, final=final)
         known = self.store.get(key)
         if known is None:
-            fit = self.compressor.fit(candidate)
-            known = {"squared": fit.squared_error, "output": fit.output_error}
-            known |= {"fallback": fit.fallback} if fit.fallback else {}
+            known = dict(make())
             context = {"layer": candidate.layer.name, "choice": candidate.label, "decomposer": candidate.decomposer}
-            self.store.put(key, "layer_error", known, context=context)
-        return known["squared"], known["output"]
+            self.store.put(key, kind, known, context=context)
+        return known
 
     def weights_key(self, choices: Sequence[Candidate], *, sequential: bool, reordered: bool) -> str:
         """Key of what the choices put in the place of the model's weights."""

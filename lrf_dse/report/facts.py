@@ -59,9 +59,9 @@ class LayerFunnel:
 class CandidateResult:
     """What became of one candidate: its estimate, and a measurement or a failure (neither: not measured).
 
-    `weight_error` is relative (Frobenius), `output_error` that of the layer's outputs on calibration rows held out;
-    `drop_points` is with only this layer replaced, or read off the layer's curve where not `drop_measured`. None where
-    unknown.
+    `weight_error` is relative (Frobenius), `output_error` that of the layer's outputs, by a fit that had not seen the
+    rows it was judged on, with its 95% interval; `drop_points` is with only this layer replaced, or read off the
+    layer's curve where not `drop_measured`. None where unknown.
     """
 
     candidate: Candidate
@@ -72,6 +72,7 @@ class CandidateResult:
     drop_points: float | None = None
     output_error: float | None = None
     drop_measured: bool = True
+    output_error_interval: tuple[float, float] | None = None
 
     @property
     def status(self) -> str:

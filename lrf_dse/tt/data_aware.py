@@ -4,14 +4,14 @@ Owns the whitened truncation, the choice of the ridge, and the scaling around bo
 `lrf_dse.tt.moment`'s, the sweeps `lrf_dse.tt.als`'s.
 
 The ridge says how far to trust C. Too small, and a fit leaves W where the calibration data had nothing to say (four
-times ||W|| was seen at 1e-5); too large, and the data is ignored. It is chosen on rows that C has not seen, then the
-fit is made again with them.
+times ||W|| was seen at 1e-5); too large, and the data is ignored. It is chosen on rows that C has not seen: a `Trial`,
+which those rows may judge. What ships is fitted again, to all rows, with the ridge that was chosen.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf, prod
 
 import numpy as np
@@ -20,8 +20,9 @@ from lrf_dse.errors import UsageError
 from lrf_dse.schema import TTShape
 from lrf_dse.tt.als import Fit, WideCores, fit, matrix_of
 from lrf_dse.tt.contraction import Core, Cores
-from lrf_dse.tt.moment import FloatArray, Metric, Moment, held_out_error, metric_of, solved, square_root
+from lrf_dse.tt.moment import FloatArray, Metric, Moment, metric_of, solved, square_root
 from lrf_dse.tt.numpy_svd import NumpyTtSvd
+from lrf_dse.tt.output_error import held_out_error
 from lrf_dse.tt.shapes import rank_caps, require_decomposable
 from lrf_dse.tt.subspace import dominant_basis
 
@@ -44,10 +45,11 @@ TRIAL_TOLERANCE = 5e-3
 """Gain of a sweep, relative to the objective, below which a trial ends."""
 
 MAX_SWEEPS = 20
-"""Sweeps of the final fit; it stops before when it no longer gains."""
+"""Sweeps of a fit after its ridge is chosen, and of its refit; they stop before when they no longer gain."""
 
 MOST_WORK = 3e12
-"""Floating-point operations of the sweeps of one fit, about a minute on two cores; a third of them to choose the ridge.
+"""Floating-point operations of the sweeps of one fit, about a minute on two cores: a third to choose the ridge, a third
+for the rest of the trial, a third for the refit.
 A sweep that has begun is ended: at most 13 d products W C."""
 
 PRODUCT_WORK = 1e11
@@ -60,6 +62,19 @@ ROW_RIDGES = (3.0, 1.0, *RIDGES)
 SLICE = 16
 """There the ridge is chosen on a slice of W, every 16th index of its longest output mode: the best one depends on the
 rows, hardly on the outputs, and a trial costs a 16th."""
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """A fit that has not seen the rows held out: they may judge it. The weights that ship are its `refit`.
+
+    `ridge` was chosen on those rows, `inf` ignores the data; `final`: a refit would change nothing.
+    """
+
+    cores: Cores
+    ridge: float
+    final: bool = False
+    work: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -78,23 +93,43 @@ class WhitenedSvd:
         _require_positive(self.ridge)
 
     def decompose(self, weight: Core, shape: TTShape, moment: Moment | None = None) -> Cores:
-        """The cores of W [out, in]. Raises UsageError without `moment`, ValueError where sizes do not fit."""
+        """The cores of W [out, in] on all rows. Raises UsageError without `moment`, ValueError for other sizes."""
         known = _require_fitting("whitened", weight, shape, moment)
+        return self.refit(weight, shape, known, self.trial(weight, shape, known))
+
+    def trial(self, weight: Core, shape: TTShape, moment: Moment) -> Trial:
+        """The fit of W [out, in] to the rows that are not held out, its ridge chosen on those that are."""
+        _require_fitting("whitened", weight, shape, moment)
         if is_full_rank(shape):
-            return NumpyTtSvd(self.seed).decompose(weight, shape)
+            return Trial(NumpyTtSvd(self.seed).decompose(weight, shape), inf, final=True)
         scaled, exponent = _scaled(weight)
-        ridge = self.ridge if self.ridge is not None else self.chosen_ridge(scaled, shape, known)
-        return _unscaled(whitened_tt_svd(scaled, shape, known.with_held_out(), ridge, seed=self.seed), exponent)
+        ridge, cores = self._chosen(scaled, shape, moment)
+        return Trial(_unscaled(cores, exponent), ridge, final=ridge == inf or not len(moment.held_out))
+
+    def refit(self, weight: Core, shape: TTShape, moment: Moment, trial: Trial) -> Cores:
+        """The cores of W [out, in] on all rows of `moment`, by what `trial` found."""
+        if trial.final:
+            return trial.cores
+        scaled, exponent = _scaled(weight)
+        fitted = whitened_tt_svd(scaled, shape, moment.with_held_out(), trial.ridge, seed=self.seed)
+        return _unscaled(fitted, exponent)
 
     def chosen_ridge(self, weight: FloatArray, shape: TTShape, moment: Moment) -> float:
         """The ridge with the smallest error on held-out rows; `inf` is plain TT-SVD."""
-        if not len(moment.held_out):
-            return DEFAULT_RIDGE
-        errors = {}
-        for ridge in (inf, *(EXACT_RIDGES if whitening_is_exact(shape) else RIDGES)):
+        return self._chosen(weight, shape, moment)[0]
+
+    def _chosen(self, weight: FloatArray, shape: TTShape, moment: Moment) -> tuple[float, WideCores]:
+        ridges: Sequence[float] = (inf, *(EXACT_RIDGES if whitening_is_exact(shape) else RIDGES))
+        if self.ridge is not None or not len(moment.held_out):
+            ridges = (DEFAULT_RIDGE if self.ridge is None else self.ridge,)
+        best: tuple[float, float, WideCores] | None = None
+        for ridge in ridges:
             cores = whitened_tt_svd(weight, shape, moment, ridge, seed=self.seed)
-            errors[ridge] = held_out_error(moment, weight, matrix_of(cores))
-        return float(min(errors, key=errors.__getitem__))
+            error = held_out_error(moment, weight, matrix_of(cores)) if len(ridges) > 1 else 0.0
+            if best is None or error < best[0]:
+                best = error, ridge, cores
+        assert best is not None
+        return best[1:]
 
 
 @dataclass(frozen=True)
@@ -113,34 +148,54 @@ class TtAls:
         _require_positive(self.ridge)
 
     def decompose(self, weight: Core, shape: TTShape, moment: Moment | None = None) -> Cores:
-        """The cores of W [out, in]. Raises UsageError without `moment`, ValueError where sizes do not fit."""
+        """The cores of W [out, in] on all rows. Raises UsageError without `moment`, ValueError for other sizes."""
         known = _require_fitting("als", weight, shape, moment)
+        return self.refit(weight, shape, known, self.trial(weight, shape, known))
+
+    def trial(self, weight: Core, shape: TTShape, moment: Moment) -> Trial:
+        """The fit of W [out, in] to the rows that are not held out, its ridge chosen on those that are."""
+        _require_fitting("als", weight, shape, moment)
         if is_full_rank(shape) or whitening_is_exact(shape):
-            return WhitenedSvd(self.seed, self.ridge).decompose(weight, shape, known)
+            return WhitenedSvd(self.seed, self.ridge).trial(weight, shape, moment)
         scaled, exponent = _scaled(weight)
-        return _unscaled(self.fit(scaled, shape, known).cores, exponent)
+        fitted, ridge = self.fit(scaled, shape, moment)
+        final = moment.second is None or not len(moment.held_out)
+        return Trial(_unscaled(fitted.cores, exponent), ridge, final, fitted.work)
 
-    def fit(self, weight: FloatArray, shape: TTShape, moment: Moment) -> Fit:
-        """The final fit of W [out, in] (scaled to about 1) on all rows, from the best start known."""
-        if self.ridge is None and len(moment.held_out) and moment.second is None:
+    def refit(self, weight: Core, shape: TTShape, moment: Moment, trial: Trial) -> Cores:
+        """The cores of W [out, in] on all rows of `moment`: sweeps that go on where `trial` ended."""
+        if trial.final:
+            return trial.cores
+        if is_full_rank(shape) or whitening_is_exact(shape):
+            return WhitenedSvd(self.seed, self.ridge).refit(weight, shape, moment, trial)
+        scaled, exponent = _scaled(weight)
+        start = [core.astype(np.float64) for core in trial.cores]
+        start[-1] = np.ldexp(start[-1], -exponent)
+        metric = metric_of(moment.with_held_out(), trial.ridge)
+        fitted = fit(scaled, metric, start, sweeps=self.sweeps, work=MOST_WORK - trial.work)
+        return _unscaled(fitted.cores, exponent)
+
+    def fit(self, weight: FloatArray, shape: TTShape, moment: Moment) -> tuple[Fit, float]:
+        """The fit of W [out, in] (scaled to about 1) to the rows that are not held out, and its ridge."""
+        chooses = self.ridge is None and len(moment.held_out) > 0
+        if chooses and moment.second is None:
             return self._fit_to_few_rows(weight, shape, moment)
-        ridge = DEFAULT_RIDGE if self.ridge is None else self.ridge
-        starts = [_plain(weight, shape, self.seed)]
-        spent = 0.0
-        if self.ridge is None and len(moment.held_out):
-            ridge, tried, spent = self._chosen_ridge(weight, shape, moment, starts[0], RIDGES)
-            starts.append(tried)
-        everything = self._affordable(moment.with_held_out(), weight)
-        starts.append(whitened_tt_svd(weight, shape, everything, ridge, seed=self.seed))
-        metric = metric_of(everything, ridge)
-        start = _best_start(weight, metric, starts)
-        return fit(weight, metric, start, sweeps=self.sweeps, work=MOST_WORK - spent)
+        rows = self._affordable(moment, weight)
+        plain = _plain(weight, shape, self.seed)
+        if chooses:
+            ridge, start, spent = self._chosen_ridge(weight, shape, rows, plain, RIDGES)
+        else:
+            ridge, spent = DEFAULT_RIDGE if self.ridge is None else self.ridge, 0.0
+            whitened = whitened_tt_svd(weight, shape, rows, ridge, seed=self.seed)
+            start = _best_start(weight, metric_of(rows, ridge), [plain, whitened])
+        fitted = fit(weight, metric_of(rows, ridge), start, sweeps=self.sweeps, work=2 * MOST_WORK / 3 - spent)
+        return replace(fitted, work=fitted.work + spent), ridge
 
-    def _fit_to_few_rows(self, weight: FloatArray, shape: TTShape, moment: Moment) -> Fit:
+    def _fit_to_few_rows(self, weight: FloatArray, shape: TTShape, moment: Moment) -> tuple[Fit, float]:
         """The fit where rows stand for C, or its start where that is better on the rows held out.
 
         However large the ridge, so few rows may mislead a fit: those held out stay so, and decide. The start has seen
-        every row, the fit as many as it can afford.
+        every other row, the fit as many of them as it can afford.
         """
         rows = self._affordable(moment, weight)
         part, part_shape = slice_of_outputs(weight, shape)
@@ -153,8 +208,8 @@ class TtAls:
         fitted = fit(weight, metric, start, sweeps=self.sweeps, work=MOST_WORK - spent)
         best = min(fitted.cores, *starts, key=lambda cores: held_out_error(moment, weight, matrix_of(cores)))
         if best is fitted.cores:
-            return fitted
-        return Fit(best, (metric.squared(weight - matrix_of(best)),), fitted.work)
+            return fitted, ridge
+        return Fit(best, (metric.squared(weight - matrix_of(best)),), fitted.work), ridge
 
     def _affordable(self, moment: Moment, weight: FloatArray) -> Moment:
         """`moment` by at most so many rows that a product W C is within PRODUCT_WORK."""

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float64]
 Rows = NDArray[np.float32]
+Units = NDArray[np.int64]
 
 MATRIX_SIDE = 8192
 """Up to this many inputs C is kept as a matrix (0.5 GB)."""
@@ -32,6 +33,8 @@ class Moment:
 
     Either `second` [in, in] is C, or `rows` [q, in] are a sample whose mean of x x^T stands for it. `mean` is E[x].
     `held_out` [h, in] are rows that are in none of these: to judge fits on, and to choose how much to trust C.
+    `units` [h] says which held-out rows belong together (of one group of the user's, or neighbours), so that an
+    interval does not count rows that resemble each other as independent; None: every row stands for itself.
     """
 
     samples: int
@@ -39,6 +42,7 @@ class Moment:
     second: FloatArray | None
     rows: Rows | None
     held_out: Rows
+    units: Units | None = None
 
     def __post_init__(self) -> None:
         n = self.mean.size
@@ -50,6 +54,8 @@ class Moment:
             raise ValueError(f"the second moment of {n} inputs is [{n}, {n}], got {self.second.shape}")
         if any(rows.ndim != 2 or rows.shape[1] != n for rows in (self.rows, self.held_out) if rows is not None):
             raise ValueError(f"rows of {n} inputs are [rows, {n}]")
+        if self.units is not None and self.units.shape != (len(self.held_out),):
+            raise ValueError(f"{len(self.held_out)} rows held out have as many units, got {self.units.shape}")
 
     @property
     def in_features(self) -> int:
@@ -64,13 +70,21 @@ class Moment:
         assert self.rows is not None
         return float(np.einsum("ij,ij->", self.rows, self.rows, dtype=np.float64)) / self.rows.size
 
+    @property
+    def mean_of_all(self) -> FloatArray:
+        """E[x] over all rows, those held out included."""
+        held = len(self.held_out)
+        if not held:
+            return self.mean
+        share = held / (self.samples + held)
+        return np.asarray((1 - share) * self.mean + share * self.held_out.mean(axis=0, dtype=np.float64))
+
     def with_held_out(self) -> Moment:
         """The moment of all rows, those held out included; nothing is held out in it."""
         held = len(self.held_out)
         if not held:
             return self
-        share = held / (self.samples + held)
-        mean = (1 - share) * self.mean + share * self.held_out.mean(axis=0, dtype=np.float64)
+        share, mean = held / (self.samples + held), self.mean_of_all
         none = self.held_out[:0]
         if self.second is None:
             assert self.rows is not None
@@ -91,7 +105,7 @@ class Moment:
         """The moment of the inputs with input order[k] at place k."""
         second = None if self.second is None else self.second[np.ix_(order, order)]
         rows = None if self.rows is None else self.rows[:, order]
-        return Moment(self.samples, self.mean[order], second, rows, self.held_out[:, order])
+        return Moment(self.samples, self.mean[order], second, rows, self.held_out[:, order], self.units)
 
     def with_at_most(self, rows: int, *, seed: int) -> Moment:
         """The same by a random choice of its rows, where rows stand for C and there are more."""
@@ -106,11 +120,13 @@ class Moment:
         held = self.held_out - mean
         if self.second is None:
             assert self.rows is not None
-            return Moment(self.samples, zero, None, self.rows - mean, held)
-        return Moment(self.samples, zero, self.second - np.outer(self.mean, self.mean), None, held)
+            return Moment(self.samples, zero, None, self.rows - mean, held, self.units)
+        return Moment(self.samples, zero, self.second - np.outer(self.mean, self.mean), None, held, self.units)
 
 
-def moment_of(rows: NDArray[np.floating], *, held_out: NDArray[np.floating] | None = None) -> Moment:
+def moment_of(
+    rows: NDArray[np.floating], *, held_out: NDArray[np.floating] | None = None, units: Units | None = None
+) -> Moment:
     """The moment of rows x [rows, in] that are in memory; see `MomentSum` for a stream.
 
     >>> moment_of(np.array([[1.0, 0.0], [3.0, 2.0]])).second
@@ -120,13 +136,13 @@ def moment_of(rows: NDArray[np.floating], *, held_out: NDArray[np.floating] | No
     total = MomentSum(rows.shape[1])
     total.add(rows)
     if held_out is not None:
-        total.hold_out(held_out)
+        total.hold_out(held_out, units)
     return total.moment()
 
 
 def bias_shift(moment: Moment, weight: NDArray[np.floating], approximation: NDArray[np.floating]) -> FloatArray:
-    """What to add to the bias [out] so that the mean output is that of W: (W - T) E[x]."""
-    return np.asarray((weight.astype(np.float64) - approximation) @ moment.mean)
+    """What to add to the bias [out] so that the mean output over all rows is that of W: (W - T) E[x]."""
+    return np.asarray((weight.astype(np.float64) - approximation) @ moment.mean_of_all)
 
 
 class MomentSum:
@@ -161,9 +177,11 @@ class MomentSum:
             if sum(map(len, self._waiting)) >= self._block:
                 self._flush()
 
-    def hold_out(self, rows: NDArray[np.floating]) -> None:
-        """Keep `rows` [rows, in], or a random choice of them, apart."""
-        self._held_out.add(np.asarray(rows, np.float32))
+    def hold_out(self, rows: NDArray[np.floating], units: Units | None = None) -> None:
+        """Keep `rows` [rows, in], or a random choice of them, apart; those of one of the `units` belong together."""
+        first = self._held_out.seen
+        own = np.arange(first, first + len(rows)) if units is None else units
+        self._held_out.add(np.asarray(rows, np.float32), own)
 
     def moment(self) -> Moment:
         """The moment of everything added. Raises ValueError if nothing was."""
@@ -172,7 +190,8 @@ class MomentSum:
             raise ValueError("a moment needs at least one row")
         second = None if self._second is None else self._second / self._samples
         rows = self._rows.rows() if second is None else None
-        return Moment(self._samples, self._sum / self._samples, second, rows, self._held_out.rows())
+        held = self._held_out
+        return Moment(self._samples, self._sum / self._samples, second, rows, held.rows(), held.units())
 
     def _flush(self) -> None:
         if not self._waiting:
@@ -182,7 +201,7 @@ class MomentSum:
         self._samples += len(rows)
         self._sum += rows.sum(axis=0, dtype=np.float64)
         if self._second is None:
-            self._rows.add(rows)
+            self._rows.add(rows, np.zeros(len(rows), np.int64))
         else:
             wide = rows.astype(np.float64)
             self._second += wide.T @ wide  # numpy sees the transpose and calls syrk: half the work
@@ -194,22 +213,25 @@ class _Reservoir:
     def __init__(self, in_features: int, size: int, seed: int) -> None:
         self._empty = np.zeros((0, in_features), np.float32)
         self._size = size
-        self._seen = 0
-        self._kept: list[Rows] = []
+        self.seen = 0
+        self._kept: list[tuple[Rows, int]] = []
         self._random = np.random.default_rng(seed)
 
-    def add(self, rows: Rows) -> None:
-        for row in rows:
-            self._seen += 1
+    def add(self, rows: Rows, units: Units) -> None:
+        for row, unit in zip(rows, units.tolist(), strict=True):
+            self.seen += 1
             if len(self._kept) < self._size:
-                self._kept.append(row.copy())
+                self._kept.append((row.copy(), unit))
                 continue
-            place = int(self._random.integers(self._seen))
+            place = int(self._random.integers(self.seen))
             if place < self._size:
-                self._kept[place] = row.copy()
+                self._kept[place] = row.copy(), unit
 
     def rows(self) -> Rows:
-        return np.stack(self._kept) if self._kept else self._empty
+        return np.stack([row for row, _ in self._kept]) if self._kept else self._empty
+
+    def units(self) -> Units:
+        return np.array([unit for _, unit in self._kept], np.int64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -312,32 +334,3 @@ def solved(matrix: FloatArray, rhs: FloatArray) -> FloatArray:
         return np.asarray(np.linalg.solve(matrix, rhs))
     except np.linalg.LinAlgError:
         return np.asarray(np.linalg.lstsq(matrix, rhs)[0])
-
-
-def held_out_error(
-    moment: Moment,
-    weight: NDArray[np.floating],
-    approximation: NDArray[np.floating],
-    *,
-    shift: NDArray[np.floating] | None = None,
-) -> float:
-    """||(W - T) x - s|| / ||W x|| over the rows held out (over C where there are none); 0 where W x is 0 throughout.
-
-    s [out] is what is added to the bias together with T: nothing by default.
-    """
-    scale = float(np.abs(weight).max()) or 1.0
-    wanted = weight.astype(np.float64) / scale
-    difference = wanted - approximation.astype(np.float64) / scale
-    offset = np.zeros(len(weight)) if shift is None else shift.astype(np.float64) / scale
-    if len(moment.held_out):
-        # Single precision is enough to compare, and twice as fast; scaled, because values may be of any size.
-        size = float(np.abs(moment.held_out).max()) or 1.0
-        rows = (moment.held_out / size).astype(np.float32).T
-        missed = difference.astype(np.float32) @ rows - (offset / size).astype(np.float32)[:, None]
-        error, norm = float(np.linalg.norm(missed)), float(np.linalg.norm(wanted.astype(np.float32) @ rows))
-    else:
-        metric, size = metric_of(moment, 0.0), sqrt(moment.mean_square) or 1.0
-        offset /= size
-        squared = metric.squared(difference) - 2 * offset @ (difference @ moment.mean) / size + offset @ offset
-        error, norm = sqrt(max(0.0, float(squared))), sqrt(metric.squared(wanted))
-    return error / norm if norm else 0.0

@@ -16,7 +16,7 @@ from typing import Protocol
 from lrf_dse.errors import UsageError
 from lrf_dse.schema import TTShape
 from lrf_dse.tt.contraction import Core, Cores
-from lrf_dse.tt.data_aware import TtAls, WhitenedSvd
+from lrf_dse.tt.data_aware import Trial, TtAls, WhitenedSvd
 from lrf_dse.tt.moment import Moment
 from lrf_dse.tt.numpy_svd import NumpyTtSvd
 from lrf_dse.tt.t3f_svd import T3fTtSvd
@@ -34,6 +34,18 @@ class Decomposer(Protocol):
         ...
 
 
+class DataAware(Decomposer, Protocol):
+    """A decomposer that fits twice: a trial that rows held out may judge, and what ships, on all rows."""
+
+    def trial(self, weight: Core, shape: TTShape, moment: Moment) -> Trial:
+        """The fit of W [out, in] to the rows that are not held out."""
+        ...
+
+    def refit(self, weight: Core, shape: TTShape, moment: Moment, trial: Trial) -> Cores:
+        """The cores of W [out, in] on all rows, by what `trial` chose."""
+        ...
+
+
 def get_decomposer(name: str, *, seed: int = 0) -> Decomposer:
     """The decomposer `name`. Raises UsageError, which lists the valid names."""
     if name not in DECOMPOSERS:
@@ -41,13 +53,8 @@ def get_decomposer(name: str, *, seed: int = 0) -> Decomposer:
     return DECOMPOSERS[name](seed)
 
 
-DECOMPOSERS: dict[str, Callable[[int], Decomposer]] = {
-    "tt_svd": NumpyTtSvd,
-    "t3f": T3fTtSvd,
-    "whitened": WhitenedSvd,
-    "als": TtAls,
-}
-"""Name to decomposer, made from a seed."""
+DATA_AWARE: dict[str, Callable[[int], DataAware]] = {"whitened": WhitenedSvd, "als": TtAls}
+"""The decomposers that need calibration data, by name."""
 
-NEED_MOMENT = frozenset({"whitened", "als"})
-"""The decomposers that need calibration data."""
+DECOMPOSERS: dict[str, Callable[[int], Decomposer]] = {"tt_svd": NumpyTtSvd, "t3f": T3fTtSvd, **DATA_AWARE}
+"""Name to decomposer, made from a seed."""

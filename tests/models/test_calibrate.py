@@ -93,7 +93,8 @@ def test_tokens_are_rows(tmp_path: Path) -> None:
     x = values(12, 3, 6)
     (moment,) = layer_moments(read, {"x": x}, seed=0).values()
     assert_rows(moment, x.reshape(-1, 6))
-    assert len(moment.held_out) == 6  # one inference of 2 samples of 3 tokens
+    assert len(moment.held_out) == 12  # two inferences of 2 samples of 3 tokens
+    assert len(set(moment.units.tolist())) == 2
     whole = {sample.tobytes() for sample in x}
     assert all(sample.tobytes() in whole for sample in moment.held_out.reshape(-1, 3, 6))
 
@@ -140,10 +141,12 @@ def test_the_compressor_hands_each_layer_its_moment(tmp_path: Path) -> None:
         Compressor(read, seed=0).fit(candidate)
     data = Dataset(Path("d.npz"), {"x": values(50, 6)}, None, "")
     compressor = Compressor(read, seed=0, calibration=data)
-    found, plain = compressor.fit(candidate), compressor.fit(replace(candidate, decomposer="tt_svd"))
+    found, plain = compressor.trial(candidate), compressor.trial(replace(candidate, decomposer="tt_svd"))
     assert found.squared_error > plain.squared_error * 1.0001  # it minimises something else
     assert found.output_error is not None and plain.output_error is not None
-    assert 0 < found.output_error < plain.output_error
+    assert 0 < found.output_error.value < plain.output_error.value
+    low, high = found.output_error.interval
+    assert 0 < low < found.output_error.value < high
     compressor.apply([candidate])
 
 
@@ -156,13 +159,30 @@ def test_a_centred_fit_keeps_the_mean_output(tmp_path: Path) -> None:
         if not shape.centred:
             assert compressor.fit(candidate).bias_shift is None
             continue
-        moment = compressor.moments["fc1"]
-        seen = set(map(bytes, moment.held_out))
-        counted = np.stack([row for row in x if bytes(row) not in seen])
         fit = compressor.fit(candidate)
         assert fit.bias_shift is not None
-        shifted = (to_matrix(fit.cores) @ counted.T).mean(axis=1) + fit.bias_shift
-        np.testing.assert_allclose(shifted, (values(5, 6) @ counted.T).mean(axis=1), rtol=1e-4, atol=1e-4)
+        shifted = (to_matrix(fit.cores) @ x.T).mean(axis=1) + fit.bias_shift  # over all rows, those held out too
+        np.testing.assert_allclose(shifted, (values(5, 6) @ x.T).mean(axis=1), rtol=1e-4, atol=1e-4)
+
+
+def test_groups_are_held_out_whole_and_neighbours_where_there_are_none(tmp_path: Path) -> None:
+    read, x = two_layers(tmp_path), values(400, 6)
+    groups = np.random.default_rng(0).integers(0, 30, 400)
+    moment = layer_moments(read, {"x": x}, seed=0, layers=["fc1"], units=groups)["fc1"]
+    apart = np.isin(groups, moment.units)
+    np.testing.assert_array_equal(moment.held_out, x[apart])
+    np.testing.assert_array_equal(moment.units, groups[apart])
+    assert 60 <= len(moment.held_out) <= 120
+    runs = layer_moments(read, {"x": x}, seed=0, layers=["fc1"])["fc1"]
+    places = np.array([int(np.flatnonzero((x == row).all(axis=1))[0]) for row in runs.held_out])
+    assert set(np.diff(places)[np.diff(runs.units) == 0]) == {1}
+    assert len(set(runs.units.tolist())) * 8 == len(places)
+
+
+def test_a_group_that_is_nearly_everything_is_not_held_out(tmp_path: Path) -> None:
+    units = np.array([0] * 90 + [1, 2, 3, 4, 5])
+    moment = layer_moments(two_layers(tmp_path), {"x": values(95, 6)}, seed=0, layers=["fc1"], units=units)["fc1"]
+    assert moment.samples >= 90 and len(moment.held_out) >= 1
 
 
 def test_methods_that_compete() -> None:

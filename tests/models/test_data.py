@@ -274,21 +274,15 @@ def test_few_rows_are_a_warning(tmp_path: Path, fc: Model) -> None:
     assert few_rows(data, tokens) == (), "three rows a sample are six rows"
 
 
-@pytest.mark.parametrize(
-    ("shares", "sizes"),
-    [
-        (SHARES, {"calibration": 4, "validation": 2, "test": 3}),
-        (JUDGING_SHARES, {"validation": 5, "test": 4}),
-    ],
-)
-def test_split_is_seeded_complete_and_disjoint(
-    tmp_path: Path, fc: Model, shares: dict[str, float], sizes: dict[str, int]
-) -> None:
-    x = np.arange(54, dtype=np.float32).reshape(9, 6)
-    data = load_data(written(tmp_path, x=x, y=np.arange(9) % 4), fc)
+@pytest.mark.parametrize("shares", [SHARES, JUDGING_SHARES], ids=["whole", "judging"])
+def test_split_is_seeded_complete_and_disjoint(tmp_path: Path, fc: Model, shares: dict[str, float]) -> None:
+    x = np.arange(540, dtype=np.float32).reshape(90, 6)
+    data = load_data(written(tmp_path, x=x, y=np.arange(90) % 4), fc)
     parts = split(data, 1, shares)
-    assert {name: part.samples for name, part in parts.items()} == sizes
-    assert {name: part.part for name, part in parts.items()} == {name: name for name in sizes}
+    assert {name: part.samples for name, part in parts.items()} == pytest.approx(
+        {name: 90 * share for name, share in shares.items()}, abs=3
+    )
+    assert {name: part.part for name, part in parts.items()} == {name: name for name in shares}
     rows = np.concatenate([part.x["x"][:, 0] for part in parts.values()])
     assert sorted(rows.tolist()) == x[:, 0].tolist()
     for part in parts.values():
@@ -300,12 +294,37 @@ def test_split_is_seeded_complete_and_disjoint(
 
 
 def test_every_part_has_a_sample(tmp_path: Path, fc: Model) -> None:
-    for samples in range(3, 8):
+    for samples in range(4, 9):
         parts = split(load_data(written(tmp_path, x=values(samples, 6)), fc), 0)
         assert sum(part.samples for part in parts.values()) == samples
         assert min(part.samples for part in parts.values()) >= 1
-    with pytest.raises(DataError, match="2 samples cannot be split into calibration, validation, test"):
-        split(load_data(written(tmp_path, x=values(2, 6)), fc), 0)
+    with pytest.raises(DataError, match="3 samples cannot be split into calibration, validation, confirmation, test"):
+        split(load_data(written(tmp_path, x=values(3, 6)), fc), 0)
+
+
+def test_groups_stay_whole(tmp_path: Path, fc: Model) -> None:
+    names = np.array([f"speaker {k}" for k in np.random.default_rng(0).integers(0, 12, 300)])
+    data = load_data(written(tmp_path, x=values(300, 6), y=np.arange(300) % 4, groups=names), fc)
+    parts = split(data, 3)
+    seen = [set(part.groups.tolist()) for part in parts.values() if part.groups is not None]
+    assert sum(map(len, seen)) == len(set[str]().union(*seen)) == 12
+    for part in parts.values():
+        assert len(set(part.units.tolist())) == len(set(part.groups.tolist()))
+
+
+@pytest.mark.parametrize(
+    ("groups", "message"),
+    [
+        (np.arange(5), "wanted is one whole number or name for each of 8 samples"),
+        (np.zeros((8, 2), int), "wanted is one whole number or name"),
+        (np.linspace(0, 1, 8), "groups is float64"),
+        (np.zeros(8, int), "one group only"),
+        (np.arange(8) % 3, "8 samples in 3 groups cannot be split into calibration"),
+    ],
+)
+def test_groups_that_make_no_sense_are_refused(tmp_path: Path, fc: Model, groups: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        split(load_data(written(tmp_path, x=values(8, 6), groups=groups), fc), 0)
 
 
 def test_a_folder_of_arrays(tmp_path: Path) -> None:

@@ -242,7 +242,7 @@ def test_another_seed_judges_again_and_times_nothing(finished: Path, tmp_path: P
     assert (done.code, done.err) == (0, "")
     added = figures(mine / "run")[len(before) :]
     kinds = {kind for _, kind, _, _ in added}
-    assert {"accuracy"} <= kinds <= {"accuracy", "layer_error", "space"}
+    assert {"accuracy"} <= kinds <= {"accuracy", "fit_error", "layer_error", "space"}
     assert open_run(mine / "run").info.seed == 1
 
 

@@ -9,6 +9,7 @@ import pytest
 from lrf_dse.pipeline.methods import competitors, judge_layers
 from lrf_dse.pipeline.quality import Judge
 from lrf_dse.schema import Candidate, FcLayer, TTShape, dense_candidate
+from lrf_dse.tt.output_error import OutputError
 
 LAYERS = [FcLayer(f"fc{k}", 64, 64, 1, True) for k in range(2)]
 CANDIDATES = [
@@ -26,10 +27,10 @@ class Answers:
         self.compressor = cast(Any, type("Stub", (), {"calibration": data or None}))
         self.asked: list[Candidate] = []
 
-    def output_error(self, candidate: Candidate) -> float:
+    def output_error(self, candidate: Candidate) -> OutputError:
         if candidate.tt_shape is None:
-            return 0.0
-        return 1 / candidate.tt_shape.ranks[1] + (0.0 if candidate.decomposer == "whitened" else 0.01)
+            return OutputError(0.0)
+        return OutputError(1 / candidate.tt_shape.ranks[1] + (0.0 if candidate.decomposer == "whitened" else 0.01))
 
     def drop_points(self, choices: list[Candidate]) -> float:
         (candidate,) = choices
@@ -37,7 +38,7 @@ class Answers:
         if candidate.tt_shape is None:
             return 0.0
         best = {"fc0": "tt_svd", "fc1": "whitened"}[candidate.layer.name]
-        return 100 * self.output_error(candidate) ** 2 + (0.0 if candidate.decomposer == best else 1.0)
+        return 100 * self.output_error(candidate).value ** 2 + (0.0 if candidate.decomposer == best else 1.0)
 
 
 def judged_with(evaluations: int) -> tuple[dict[Candidate, Any], Answers]:

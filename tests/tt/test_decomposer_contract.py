@@ -9,7 +9,7 @@ from lrf_dse.errors import UsageError
 from lrf_dse.schema import TTShape
 from lrf_dse.tt.contraction import to_matrix
 from lrf_dse.tt.moment import moment_of
-from lrf_dse.tt.svd import DECOMPOSERS, NEED_MOMENT, get_decomposer
+from lrf_dse.tt.svd import DATA_AWARE, DECOMPOSERS, get_decomposer
 from tests import strategies
 
 # TensorFlow's own import uses what newer Pythons and libraries deprecate; nothing of ours is silenced.
@@ -126,7 +126,7 @@ def test_a_shape_that_does_not_fit_is_refused(name):
 
 def test_data_is_asked_for_where_it_is_needed(name):
     decomposer, weight = get_decomposer(name), noise(24, 20)
-    if name in NEED_MOMENT:
+    if name in DATA_AWARE:
         with pytest.raises(UsageError, match=f"decomposer '{name}' needs calibration data"):
             decomposer.decompose(weight, SHAPES[0])
         with pytest.raises(ValueError, match="moment is of 19 inputs"):

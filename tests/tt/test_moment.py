@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from lrf_dse.tt.moment import Metric, Moment, MomentSum, bias_shift, held_out_error, metric_of, moment_of, square_root
+from lrf_dse.tt.moment import Metric, Moment, MomentSum, bias_shift, metric_of, moment_of, square_root
+from lrf_dse.tt.output_error import held_out_error
 
 
 def rows_of(samples, in_features, *, seed=0):
