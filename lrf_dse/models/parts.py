@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 SPLIT_VERSION = 2
 """To be raised whenever the same data and seed are dealt out otherwise."""
 
+OF_ALL = 0.2
+"""What counts of the samples that a part misses in all, beside those of the class in question."""
+
 Units = NDArray[np.int64]
 """For every sample the number of its unit."""
 
@@ -64,7 +67,8 @@ def deal(
     shuffled = np.random.default_rng(seed).permutation(len(held))
     order = shuffled[np.argsort(-held[shuffled].sum(axis=1), kind="stable")]
     for left, k in zip(range(len(order), 0, -1), order, strict=True):
-        wanting = missing @ held[k] / held[k].sum() + 1e-6 * missing.sum(axis=1)
+        # What a part misses of all classes keeps many small classes from being rounded the same way.
+        wanting = missing @ held[k] / held[k].sum() + OF_ALL * missing.sum(axis=1)
         allowed = sorted(empty) if left <= len(empty) else range(len(shares))
         part_of[k] = max(allowed, key=lambda part: (wanting[part], -part))
         missing[part_of[k]] -= held[k]
