@@ -10,7 +10,8 @@ import typer
 Data = Annotated[
     Path | None,
     typer.Option(
-        help="Samples x and targets y: an .npz, a folder of .npy, or module:function. Without it accuracy is unknown."
+        help="Samples x, targets y, and groups of samples that belong together: an .npz, a folder of .npy, or "
+        "module:function. Without it accuracy is unknown."
     ),
 ]
 Calibration = Annotated[

@@ -60,6 +60,8 @@ def data_facts(data: Dataset, judge: Judge) -> DataFacts:
         drop_unit=data.metric.drop_unit,
         calibration_samples=0 if calibration is None else calibration.samples,
         calibration_name=data.path.name if calibration is None else calibration.path.name,
+        confirmation_samples=sizes.get("confirmation", 0),
+        grouped=data.groups is not None,
     )
 
 

@@ -137,8 +137,9 @@ class FineTuningFacts:
 class DataFacts:
     """The data file, its hash, and how many samples each part has after the seeded split; labels may be missing.
 
-    Calibration samples are those that fits see; they may come from a file of their own. `metric` is what stands for
-    accuracy, `unit` its unit, and `drop_unit` that of being worse than the dense model.
+    Calibration samples are those that fits see; they may come from a file of their own. Confirmation samples are those
+    that frozen plans alone are judged on. `grouped`: the user said which samples belong together. `metric` is what
+    stands for accuracy, `unit` its unit, and `drop_unit` that of being worse than the dense model.
     """
 
     name: str
@@ -151,6 +152,8 @@ class DataFacts:
     metric: str = "top1"
     unit: str = "%"
     drop_unit: str = "points"
+    confirmation_samples: int = 0
+    grouped: bool = False
 
     @property
     def in_points(self) -> bool:

@@ -219,4 +219,5 @@ def test_the_summary_has_what_scripts_need(finished: Path) -> None:
     keys = {"id", "cycles", "latency_source", "flash_bytes", "ram_bytes", "accuracy", "drop_points"}
     assert all(keys <= plan.keys() for plan in [summary["dense"], *summary["plans"]])
     assert summary["chosen"] in {plan["id"] for plan in summary["plans"]}
-    assert sum(summary["data"][f"{part}_samples"] for part in ("calibration", "validation", "test")) == SAMPLES
+    parts = ("calibration", "validation", "confirmation", "test")
+    assert sum(summary["data"][f"{part}_samples"] for part in parts) == SAMPLES

@@ -70,7 +70,7 @@ def test_each_way_wins_by_what_it_leaves_on_the_validation_part(judge: Judge, re
     for sequential in (False, True):
         wins = drops[sequential, True] < drops[sequential, False]
         assert judge.reordering_wins(choices, sequential=sequential) == wins
-    assert drops[False, True] < 0.8 * drops[False, False], "the order that was lost is worth finding"
+    assert drops[False, True] < 0.85 * drops[False, False], "the order that was lost is worth finding"
     assert drops[True, False] < 0.8 * drops[False, False], "the second layer makes up for the first"
 
 
