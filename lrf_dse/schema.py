@@ -266,6 +266,26 @@ class Accuracy:
 
 
 @dataclass(frozen=True)
+class Confirmation:
+    """What became of a plan on the part of the data that chose nothing; `order` is 0 where it was not judged there.
+
+    `drop` is in the metric's drop unit, over `samples` samples; `low` and `high` are bounds of 95% each. The plan
+    `holds` the budget if `high` is within it, and is `confirmed` if those judged before it hold it, too. `needed` is
+    about how many samples would tell, None where it is told already or no number in reach would.
+    """
+
+    confirmed: bool = False
+    order: int = 0
+    drop: float | None = None
+    low: float | None = None
+    high: float | None = None
+    samples: int = 0
+    holds: bool = False
+    refuted: bool = False
+    needed: int | None = None
+
+
+@dataclass(frozen=True)
 class FineTuning:
     """How weights were trained after they were fitted: `how` is "end to end" or "layer by layer".
 
@@ -294,7 +314,8 @@ class Plan:
     dense they are, in the metric's drop unit, with 95% intervals. They are None where no data was given. `weights` is
     the key of what takes the place of the model's weights; with `sequential` later layers are fitted to what the
     compressed earlier ones give them, with `reordered` hidden units stand in an order that fits better. `finetuning`
-    says how they were trained after that, if they were (`weight_error` is from before). `schedules` is the JSON
+    says how they were trained after that, if they were (`weight_error` is from before). `confirmation` is there where
+    the run has a drop budget. `schedules` is the JSON
     form of codegen.KernelSchedule for each layer of kernel rvv.
     """
 
@@ -319,6 +340,7 @@ class Plan:
     sequential: bool = False
     reordered: bool = False
     finetuning: FineTuning | None = None
+    confirmation: Confirmation | None = None
     schedules: Mapping[str, Any] = field(default_factory=dict)
 
     @property

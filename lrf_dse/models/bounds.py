@@ -17,6 +17,9 @@ import numpy as np
 from lrf_dse.models.metrics import Floats, Metric, Scores, summed
 from lrf_dse.models.parts import Units
 
+BOUNDS_VERSION = 1
+"""To be raised whenever bounds change for the same outputs and targets."""
+
 CONFIDENCE = 0.95
 """Of each of the two bounds by itself."""
 
@@ -32,10 +35,7 @@ MOST_NEEDED = 10_000_000
 
 @dataclass(frozen=True)
 class Bounds:
-    """A drop in the metric's drop unit over `samples` samples; each bound alone holds with 95% confidence.
-
-    `differences` says that the two models differ at all in what they gain.
-    """
+    """A drop in the metric's drop unit over `samples` samples; each bound alone holds with 95% confidence."""
 
     drop: float
     low: float

@@ -29,6 +29,7 @@ from lrf_dse.models.overlap import refuse_shared
 from lrf_dse.models.reader import read_model
 from lrf_dse.models.targets import load_metric
 from lrf_dse.pipeline.blas import few_blas_threads
+from lrf_dse.pipeline.confirming import confirm_plans
 from lrf_dse.pipeline.context import Exploration, Progress, silent
 from lrf_dse.pipeline.facts import data_facts, layer_funnels, model_facts, search_facts
 from lrf_dse.pipeline.finetuning import finetune_plans
@@ -131,6 +132,7 @@ def _explore(x: Exploration) -> ReportInfo:
     fitted = plans
     plans, finetuning = finetune_plans(x, fitted)
     x.judge.forget_weights([*fitted, *plans])
+    plans = confirm_plans(x, plans)
     chosen, reason = choose_plan(x, plans)
     return ReportInfo(
         title=f"{x.model.path.name} on {x.target.title}",

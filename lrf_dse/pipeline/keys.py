@@ -15,6 +15,7 @@ from lrf_dse.finetune.reorder import REORDER_VERSION
 from lrf_dse.finetune.sequential import SEQUENTIAL_VERSION
 from lrf_dse.finetune.train import FINETUNE_VERSION, Recipe
 from lrf_dse.jsonform import content_key, to_json
+from lrf_dse.models.bounds import BOUNDS_VERSION
 from lrf_dse.models.compress import METHODS_VERSION, get_method
 from lrf_dse.models.data import Dataset
 from lrf_dse.models.model import Model
@@ -82,6 +83,20 @@ def accuracy_key(
         seed=seed,
         # Keeping a layer changes nothing: a plan that replaces one layer is that layer judged alone.
         **_fitted(choices, calibration, sequential=sequential, reordered=reordered),
+    )
+
+
+def bounds_key(weights: str, data: Dataset, *, model: Model, seed: int) -> str:
+    """Key of the drop, with its bounds, of the plan with the weights of that key on one part of the data."""
+    return content_key(
+        "bounds",
+        model=model.sha256,
+        batch=model.batch,
+        weights=weights,
+        data=_part(data),
+        metric=data.metric.version,
+        seed=seed,
+        version=BOUNDS_VERSION,
     )
 
 

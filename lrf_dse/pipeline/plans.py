@@ -30,7 +30,7 @@ from lrf_dse.pipeline.keys import plan_timing_key
 from lrf_dse.pipeline.layers import dense_kernels
 from lrf_dse.pipeline.quality import judged_fields
 from lrf_dse.pipeline.timing import Outcome, Task
-from lrf_dse.plan.budgets import why_dense
+from lrf_dse.plan.budgets import confirmation_sentence, why_dense
 from lrf_dse.plan.choice import choose, latency_of, latency_unit
 from lrf_dse.plan.options import NO_LIMITS, Combination, LayerOption, Limits, shifted_to
 from lrf_dse.plan.search import Search, search
@@ -304,7 +304,9 @@ def choose_plan(x: Exploration, plans: Sequence[Plan]) -> tuple[str | None, str]
     reason = f"{_PICKED[pick]}{' within the budgets' if budgets.limited else ''}"
     if plan.is_dense:
         return plan.id, f"{reason}: {why_dense(plans, budgets)}"
-    return plan.id, f"{reason}, the smallest of those within 1 %" if pick == "fastest" else reason
+    reason += ", the smallest of those within 1 %" if pick == "fastest" else ""
+    known = plan.confirmation
+    return plan.id, reason if known is None else f"{reason}; confirmed: {confirmation_sentence(known)}"
 
 
 _PICKED = {

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NotRequired, TypedDict, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from lrf_dse.errors import DataError
+from lrf_dse.errors import DataError, StoreError
 from lrf_dse.finetune.reorder import as_read, can_reorder, reordering
 from lrf_dse.finetune.sequential import can_correct, corrected
 from lrf_dse.jsonform import from_json, to_json
@@ -102,6 +102,17 @@ class Judge:
             return self._dense(part).scores
         made = self.replacements(choices, sequential=sequential, reordered=reordered)
         return self.scores_of(replaced(self.compressor.model, made), part)
+
+    def scores_of_plan(self, plan: Plan, part: str) -> Scores:
+        """The same of a plan, trained or not. Raises StoreError where its trained weights are gone."""
+        ways = _Ways(sequential=plan.sequential, reordered=plan.reordered)
+        if plan.is_dense or plan.weights == self.weights_key(plan.choices, **ways):
+            return self.scores(plan.choices, part, **ways)
+        path = weights_path(self.folder, plan.weights)
+        trained = find_weights(path, plan.weights)
+        if trained is None:
+            raise StoreError(f"{path}: the weights of a trained plan are gone or damaged; the same command makes them")
+        return self.scores_of(replaced(self.compressor.model, trained.replacements, trained.values), part)
 
     def scores_of(self, proto: onnx.ModelProto, part: str) -> Scores:
         """The shares of the metric of a model, one a sample of a part, unrecorded."""

@@ -7,13 +7,16 @@ from dataclasses import dataclass, fields, replace
 from math import inf
 from typing import Any
 
-from lrf_dse.schema import Plan
+from lrf_dse.schema import Confirmation, Plan
 from lrf_dse.units import show_bytes, show_latency
 
 
 @dataclass(frozen=True)
 class Budgets:
-    """Upper limits that a plan must keep; None is no limit. `max_drop` is in `drop_unit`, that of the metric."""
+    """Upper limits that a plan must keep; None is no limit. `max_drop` is in `drop_unit`, that of the metric.
+
+    Where plans were confirmed, only those that were keep `max_drop`, however little they lost in the search.
+    """
 
     max_drop: float | None = None
     max_flash_bytes: int | None = None
@@ -55,12 +58,21 @@ class _Kind:
     nearest: str
 
 
+def _drop_at_most(plan: Plan) -> float | None:
+    """What a plan loses at most, by data that chose nothing where it was judged there; None where that is unknown."""
+    known = plan.confirmation
+    if known is None:
+        return plan.drop_points
+    # A plan that was judged after one that failed is not confirmed, whatever its own bound says.
+    return known.high if known.confirmed or not known.holds else None
+
+
 _KINDS = {
     kind.name: kind
     for kind in (
         _Kind(
             "max_drop",
-            lambda plan: plan.drop_points,
+            _drop_at_most,
             lambda value, budgets: f"{value:.4g} {budgets.drop_unit}",
             "the most accurate plan{within} loses {value}",
         ),
@@ -113,9 +125,24 @@ def _worst(plan: Plan, budgets: Budgets) -> tuple[float, str]:
     excess, kind, limit = max(
         ((_excess(plan, kind, limit), kind, limit) for kind, limit in _given(budgets)), key=lambda item: item[0]
     )
+    if kind.name == "max_drop" and plan.confirmation is not None:
+        return excess, f"{confirmation_sentence(plan.confirmation)}, the limit is {kind.show(limit, budgets)}"
     value = kind.value(plan)
     found = "an unknown value (give --data)" if value is None else kind.show(value, budgets)
     return excess, f"{found}, the limit is {kind.show(limit, budgets)}"
+
+
+def confirmation_sentence(known: Confirmation) -> str:
+    """What data that chose nothing says of a plan's drop, and how much of it would decide."""
+    if known.drop is None or known.high is None:
+        return "not confirmed: not among the plans that were judged on data that chose nothing"
+    told = f"{known.drop:.3g} lost, at most {known.high:.3g} (95 %), on {known.samples:,} samples that chose nothing"
+    if known.confirmed or known.refuted:
+        return told
+    if known.holds:
+        return f"{told}, but a plan more likely to hold the limit did not"
+    needed = "no number in reach" if known.needed is None else f"about {known.needed:,} such samples"
+    return f"{told} ({needed} would decide)"
 
 
 def over_budget(plan: Plan, budgets: Budgets) -> str | None:
@@ -153,5 +180,9 @@ def _nearest(plans: Sequence[Plan], kind: _Kind, budgets: Budgets) -> str | None
     if not known:
         return None
     value, name = min(known)
+    confirmed = next(plan.confirmation for plan in plans if plan.id == name)
+    if kind.name == "max_drop" and confirmed is not None:
+        limit = kind.show(getattr(budgets, kind.name), budgets)
+        return f"nearest to {limit} is {name}: {confirmation_sentence(confirmed)}"
     within = f" within {others}" if others.limited else ""
     return f"{kind.nearest.format(within=within, value=kind.show(value, budgets))} ({name})"

@@ -1,0 +1,93 @@
+"""The confirmation stage: at most five plans are frozen and judged on data that chose nothing (see `plan.confirm`)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from math import inf, log
+
+from lrf_dse.jsonform import from_json, to_json
+from lrf_dse.models.bounds import Bounds
+from lrf_dse.pipeline.context import Exploration
+from lrf_dse.pipeline.keys import bounds_key
+from lrf_dse.plan.choice import latency_of, latency_unit
+from lrf_dse.plan.confirm import Prospect, freeze, in_sequence
+from lrf_dse.schema import Confirmation, Plan
+
+
+def confirm_plans(x: Exploration, plans: Sequence[Plan]) -> tuple[Plan, ...]:
+    """The plans with what became of them on the confirmation part; as they were where there is no drop budget.
+
+    Plans that differ in threads alone are one plan. The dense model loses nothing.
+    """
+    budget = x.settings.budgets.max_drop
+    if budget is None or not x.judge.knows_accuracy:
+        return tuple(plans)
+    unlimited = x.settings.budgets.without("max_drop")
+    gains = _gains(plans, [plan for plan in plans if unlimited.admits(plan)], x.settings.pick)
+    prospects = {}
+    for done, (weights, (plan, gain)) in enumerate(gains.items()):
+        x.progress("weigh plans", done, len(gains))
+        seen = _bounds(x, plan, "validation")
+        prospects[weights] = Prospect(gain, seen.drop, seen.deviation, seen.samples)
+    names, samples = list(prospects), x.judge.parts["confirmation"].samples
+    frozen = [names[i] for i in freeze(list(prospects.values()), budget, samples)]
+    judged = []
+    for done, weights in enumerate(frozen):
+        x.progress("confirm plans", done, len(frozen))
+        judged.append(confirmation_of(_bounds(x, gains[weights][0], "confirmation"), budget))
+    x.progress("confirm plans", len(frozen), len(frozen))
+    found = dict(zip(frozen, in_sequence(judged), strict=True))
+    none = Confirmation()
+    dense = Confirmation(confirmed=True, drop=0.0, low=0.0, high=0.0, samples=samples, holds=True)
+    return tuple(replace(p, confirmation=dense if p.is_dense else found.get(p.weights, none)) for p in plans)
+
+
+def confirmation_of(bounds: Bounds, budget: float) -> Confirmation:
+    """Whether a budget holds: the upper bound is within it; what the lower bound exceeds is refuted."""
+    holds, refuted = bounds.high <= budget, bounds.low > budget
+    needed = None if holds or refuted else bounds.samples_to_decide(budget)
+    return Confirmation(
+        drop=bounds.drop,
+        low=bounds.low,
+        high=bounds.high,
+        samples=bounds.samples,
+        holds=holds,
+        refuted=refuted,
+        needed=needed,
+    )
+
+
+def _gains(plans: Sequence[Plan], admitted: Sequence[Plan], pick: str) -> dict[str, tuple[Plan, float]]:
+    """By weights the best of the admitted plans that are not dense, and the logarithm of what it gains in `pick`.
+
+    Over the dense model, or over the worst of them where the dense model keeps no limit.
+    """
+    unit = latency_unit(plans)
+
+    def cost(plan: Plan) -> float:
+        if pick in ("smallest", "least-ram"):
+            return plan.flash_bytes if pick == "smallest" else plan.ram_bytes
+        return latency_of(plan, unit) or inf
+
+    known = {plan.id: cost(plan) for plan in admitted}
+    dense = [known[plan.id] for plan in admitted if plan.is_dense]
+    base = min(dense) if dense else 1.01 * max(known.values(), default=1.0)
+    found: dict[str, tuple[Plan, float]] = {}
+    for plan in admitted:
+        gain = log(base / known[plan.id]) if 0 < known[plan.id] < inf else 0.0
+        if not plan.is_dense and gain > found.get(plan.weights, (plan, 0.0))[1]:
+            found[plan.weights] = plan, gain
+    return found
+
+
+def _bounds(x: Exploration, plan: Plan, part: str) -> Bounds:
+    """The drop of a plan on one part with its bounds, from the records where they know."""
+    key = bounds_key(plan.weights, x.judge.parts[part], model=x.model, seed=x.settings.seed)
+    known = x.store.get(key)
+    if known is not None:
+        return from_json(Bounds, known)  # type: ignore[no-any-return]
+    found = x.judge.bounds(x.judge.scores_of_plan(plan, part), part)
+    context = {"choices": {choice.layer.name: choice.label for choice in plan.choices}, "part": part}
+    x.store.put(key, "bounds", to_json(found), context=context)
+    return found
