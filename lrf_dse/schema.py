@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any, Literal
 
+from lrf_dse.judged import Confirmation, FineTuning
+
 Order = Literal["last_first", "first_first"]
 """Contraction order: which end of the tensor train meets the input first."""
 
@@ -247,57 +249,6 @@ class Failure:
     stage: str
     reason: str
     kept_files: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Accuracy:
-    """One value of a metric over `samples` samples of the data part `part`.
-
-    `drop` is how much worse it is than the dense model's, in the metric's drop unit, with its 95% interval.
-    """
-
-    value: float
-    samples: int
-    part: str
-    metric: str
-    drop: float
-    drop_low: float
-    drop_high: float
-
-
-@dataclass(frozen=True)
-class Confirmation:
-    """What became of a plan on the part of the data that chose nothing; `order` is 0 where it was not judged there.
-
-    `drop` is in the metric's drop unit, over `samples` samples; `low` and `high` are bounds of 95% each. The plan
-    `holds` the budget if `high` is within it, and is `confirmed` if those judged before it hold it, too. `needed` is
-    about how many samples would tell, None where it is told already or no number in reach would.
-    """
-
-    confirmed: bool = False
-    order: int = 0
-    drop: float | None = None
-    low: float | None = None
-    high: float | None = None
-    samples: int = 0
-    holds: bool = False
-    refuted: bool = False
-    needed: int | None = None
-
-
-@dataclass(frozen=True)
-class FineTuning:
-    """How weights were trained after they were fitted: `how` is "end to end" or "layer by layer".
-
-    `drops` are on the validation part, before training and after every epoch; `losses` one an epoch. `best_epoch` is
-    the one whose weights are kept, 0 where training did not help; `ended` says why it ended.
-    """
-
-    how: str
-    drops: tuple[float, ...]
-    losses: tuple[float, ...]
-    best_epoch: int
-    ended: str
 
 
 REFERENCE = "dense"

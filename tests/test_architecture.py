@@ -28,6 +28,7 @@ TABLE: tuple[frozenset[str], ...] = tuple(
         "units",
         "resources",
         "sealed",
+        "judged",
         "schema",
         "jsonform",
         "target",

@@ -7,12 +7,13 @@ from dataclasses import replace
 from math import inf, log
 
 from lrf_dse.jsonform import from_json, to_json
+from lrf_dse.judged import Confirmation
 from lrf_dse.models.bounds import Bounds
 from lrf_dse.pipeline.context import Exploration
 from lrf_dse.pipeline.keys import bounds_key
 from lrf_dse.plan.choice import latency_of, latency_unit
 from lrf_dse.plan.confirm import Prospect, freeze, in_sequence
-from lrf_dse.schema import Confirmation, Plan
+from lrf_dse.schema import Plan
 
 
 def confirm_plans(x: Exploration, plans: Sequence[Plan]) -> tuple[Plan, ...]:

@@ -19,6 +19,7 @@ from lrf_dse.finetune.recover import recover
 from lrf_dse.finetune.sequential import can_correct, corrected
 from lrf_dse.finetune.train import Recipe, Tuned, finetune
 from lrf_dse.jsonform import from_json, to_json
+from lrf_dse.judged import Accuracy, FineTuning
 from lrf_dse.models.compress import Compressor, replaced
 from lrf_dse.models.data import Dataset
 from lrf_dse.models.rewrite import KEPT, Replacement
@@ -28,7 +29,7 @@ from lrf_dse.pipeline.keys import finetuning_key
 from lrf_dse.pipeline.quality import judged_fields
 from lrf_dse.pipeline.run import weights_path
 from lrf_dse.report.facts import FineTuningFacts
-from lrf_dse.schema import Accuracy, Candidate, FineTuning, Plan
+from lrf_dse.schema import Candidate, Plan
 
 END_TO_END, LAYER_WISE = "end to end", "layer by layer"
 

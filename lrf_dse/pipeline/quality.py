@@ -15,6 +15,7 @@ from lrf_dse.errors import DataError, StoreError
 from lrf_dse.finetune.reorder import as_read, can_reorder, reordering
 from lrf_dse.finetune.sequential import can_correct, corrected
 from lrf_dse.jsonform import from_json, to_json
+from lrf_dse.judged import Accuracy
 from lrf_dse.models.bounds import Bounds, drop_bounds
 from lrf_dse.models.compress import Compressor, replaced
 from lrf_dse.models.data import Dataset
@@ -24,7 +25,7 @@ from lrf_dse.models.rewrite import Replacement
 from lrf_dse.models.stored import PlanWeights, find_weights, save_weights
 from lrf_dse.pipeline.keys import accuracy_key, layer_error_key, plan_weights_key
 from lrf_dse.pipeline.run import weights_path
-from lrf_dse.schema import Accuracy, Candidate, Plan, TTShape, dense_candidate
+from lrf_dse.schema import Candidate, Plan, TTShape, dense_candidate
 from lrf_dse.store import Store
 from lrf_dse.tt.output_error import OutputError
 

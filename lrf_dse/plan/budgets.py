@@ -7,7 +7,8 @@ from dataclasses import dataclass, fields, replace
 from math import inf
 from typing import Any
 
-from lrf_dse.schema import Confirmation, Plan
+from lrf_dse.judged import Confirmation
+from lrf_dse.schema import Plan
 from lrf_dse.units import show_bytes, show_latency
 
 

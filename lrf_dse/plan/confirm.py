@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import erf, sqrt
 
-from lrf_dse.schema import Confirmation
+from lrf_dse.judged import Confirmation
 
 MOST_FROZEN = 5
 """Plans that confirmation data judges. More would hardly be confirmed: each test needs all before it to pass."""

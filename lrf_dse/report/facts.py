@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from lrf_dse.cost.prune import FunnelStep
-from lrf_dse.schema import Accuracy, Candidate, Estimate, Failure, FcLayer, FineTuning, Measurement
+from lrf_dse.judged import Accuracy, FineTuning
+from lrf_dse.schema import Candidate, Estimate, Failure, FcLayer, Measurement
 
 
 @dataclass(frozen=True)

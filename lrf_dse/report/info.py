@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from math import sqrt
 
+from lrf_dse.judged import FineTuning
 from lrf_dse.plan.budgets import Budgets
 from lrf_dse.plan.choice import (
     LatencyUnit,
@@ -33,7 +34,7 @@ from lrf_dse.report.facts import (
     ModelFacts,
     SearchFacts,
 )
-from lrf_dse.schema import REFERENCE, Candidate, FineTuning, Plan
+from lrf_dse.schema import REFERENCE, Candidate, Plan
 from lrf_dse.target import Figure, Target
 
 
