@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-Quantity = Literal["cycles", "bytes per cycle", "GFLOP/s"]
+Quantity = Literal["cycles", "bytes per cycle"]
 
 BUFFER_BYTES = 64 << 20
 
@@ -19,8 +19,9 @@ BUFFER_BYTES = 64 << 20
 class Micro:
     """One loop: after `setup`, `passes` times `start` and `iterations` times `body`; the last pass counts.
 
-    `amount` is what an iteration does, in `quantity`: instructions or steps for cycles each, bytes for bytes per cycle,
-    1e-9 FLOP times cycles a second for GFLOP/s. `baseline` is a body whose cycles are subtracted.
+    `amount` is what an iteration does, in `quantity`: instructions or steps for cycles each, bytes for bytes per cycle.
+    `baseline` is a body whose cycles are subtracted. `warm` runs before each pass, in a pass of its own that does not
+    count. With `once` the body has its own loop and runs once; `iterations` is how often `amount` is in it.
     """
 
     name: str
@@ -32,6 +33,8 @@ class Micro:
     passes: int = 2
     baseline: str | None = None
     start: str = ""
+    warm: str | None = None
+    once: bool = False
 
     def value(self, cycles: float) -> float:
         """The figure in `quantity`, if the counted pass took so many cycles (less those of the baseline)."""
@@ -41,7 +44,7 @@ class Micro:
 
 def regions_of(micro: Micro) -> int:
     """How many passes through the region `program_text` makes for `micro`."""
-    return micro.passes * (1 if micro.baseline is None else 2)
+    return micro.passes * (1 if micro.warm is None else 2) * (1 if micro.baseline is None else 2)
 
 
 def program_text(micros: Sequence[Micro]) -> str:
@@ -82,6 +85,9 @@ def _counted(body: str, label: str) -> str:
 
 def _region(label: str, micro: Micro, body: str) -> str:
     """The loop ends in its own counter and branch, two instructions that pair with others where a core can."""
+    begin, end = "sltiu x0, x0, LRF_REGION_BEGIN_IMM", "sltiu x0, x0, LRF_REGION_END_IMM"
+    warm = "" if micro.warm is None else f"{begin}\n        {micro.warm}\n        {end}"
+    counted = body if micro.once else _counted(body, f"loop_{label}")
     return f"""
     # {micro.name}
         la a0, buffer
@@ -91,12 +97,14 @@ def _region(label: str, micro: Micro, body: str) -> str:
         li s10, {micro.passes}
     pass_{label}:
         mv a0, s9
+        {warm}
+        mv a0, s9
         {micro.start}
         li t6, {micro.iterations}
-        sltiu x0, x0, LRF_REGION_BEGIN_IMM
+        {begin}
     loop_{label}:
-        {_counted(body, f"loop_{label}")}
-        sltiu x0, x0, LRF_REGION_END_IMM
+        {counted}
+        {end}
         addi s10, s10, -1
         bnez s10, pass_{label}"""
 

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from itertools import pairwise
 
 from lrf_dse.bench.micro import BUFFER_BYTES, Micro, lines_of, vector_setup
 from lrf_dse.target import Timing
 
 FP32_BYTES = 4
-VLEN_BYTES = 32
-"""Of the chips whose rates are known: these loops are written for VLEN 256."""
 
 # Where loops that need more than some zeros find it in the buffer, in MiB: what is in memory only is touched once.
-_LINKED, _COLD_LINKED, _COLD_COPY, _COLD_READ = 8, 16, 32, 48
-# Sizes of one side of a copy that live at a level of K1, and how far the other side lies, in another set of the cache.
-_SIZES = {"L1": 8 << 10, "L2": 128 << 10, "DRAM": 4 << 20}
-_GAP_BYTES = 1 << 10
+_LINKED, _COLD_LINKED = 8, 16
 
 
 def chases() -> tuple[Micro, Micro, Micro]:
@@ -77,35 +72,6 @@ def chase_setup(lines: int, offset_mib: int) -> str:
         bne t2, t3, 7b"""
 
 
-def copies(levels: Iterable[str]) -> Iterator[Micro]:
-    """Vector copies as a memcpy has them, at M1 to M8 in L1 and at M8 further out; cold in DRAM."""
-    for level in levels:
-        for lmul in (1, 2, 4, 8) if level == "L1" else (8,):
-            body = f"""{vector_setup(lmul, sew=8)}
-        vle8.v v8, (a2)
-        add a2, a2, a4
-        vse8.v v8, (a3)
-        add a3, a3, a4"""
-            yield _streaming(f"{level} copy m{lmul}", level, lmul, body, cold_mib=_COLD_COPY)
-
-
-def reads(levels: Iterable[str]) -> Iterator[Micro]:
-    """Vector loads alone, at M8."""
-    for level in levels:
-        body = "vle8.v v8, (a2)\nadd a2, a2, a4"
-        yield _streaming(f"{level} read m8", level, 8, body, cold_mib=_COLD_READ)
-
-
-def _streaming(name: str, level: str, lmul: int, body: str, *, cold_mib: int) -> Micro:
-    """`body` steps a2 and a3 by one group from the start of two arrays; a pass is one sweep over them."""
-    size, step = _SIZES[level], lmul * VLEN_BYTES
-    offset = cold_mib << 20 if level == "DRAM" else 0
-    setup = f"{vector_setup(lmul, sew=8)}\n li t1, {offset}\n add a0, a0, t1\n li a4, {step}"
-    start = f"mv a2, a0\n li a3, {size + _GAP_BYTES}\n add a3, a3, a0"
-    passes = 1 if level == "DRAM" else 3
-    return Micro(name, body, step, "bytes per cycle", setup, size // step, passes, start=start)
-
-
 def _rows(count: int, lmul: int, first: int, source: str, floats: str = "fa") -> list[str]:
     return [f"vfmacc.vf v{first + lmul * row}, {floats}{row}, {source}" for row in range(count)]
 
@@ -147,25 +113,6 @@ def chains() -> tuple[Micro, ...]:
     floats = ["flw fa0, 0(a0)", "fmv.x.w t1, fa0", "add a0, a0, t1"]
     vector = [_unrolled(f"vle32 m{lmul} to address", through, lmul) for lmul in (1, 4)]
     return (*vector, _unrolled("flw to address", floats, 1))
-
-
-def gemm(*, freq_hz: float) -> Micro:
-    """A register tile of 12 rows and M2 columns over packed panels in L1, K = 256: as a tuned GEMM has it.
-
-    Loads of the next step stand between the FMAs of this one. The figure is GFLOP/s at `freq_hz`.
-    """
-    columns, rows, k = 2 * VLEN_BYTES // FP32_BYTES, 12, 256
-    body = []
-    for source, spare in (("v24", "v26"), ("v26", "v24")):
-        for row in range(rows):
-            body.append(f"vfmacc.vf v{2 * row}, f{row}, {source}")
-            body += [f"vle32.v {spare}, (a3)", f"addi a3, a3, {columns * FP32_BYTES}"] if row == 0 else []
-            body.append(f"flw f{row}, {FP32_BYTES * row}(a2)")
-        body.append(f"addi a2, a2, {rows * FP32_BYTES}")
-    start = "mv a2, a0\n li a3, 131072\n add a3, a3, a0"
-    flop = 2 * rows * columns * 2
-    setup = vector_setup(2)
-    return Micro("GEMM tile 12 x m2", lines_of(body), flop * freq_hz / 1e9, "GFLOP/s", setup, k // 2, 3, start=start)
 
 
 def mispredicted_jump() -> Micro:

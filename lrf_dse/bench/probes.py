@@ -2,7 +2,8 @@
 
 Pure text and numbers. One row of a table for each operation of toolchain/plugin/operations.def that a loop can isolate:
 independent instructions give the cycles of its pipe (busy), a chain of dependent ones the cycles to its result
-(latency). What needs more than its own kind around it (branches, CSRs, the latency of vector loads) is left alone.
+(latency). What needs more than its own kind around it (branches, CSRs, the latency of vector loads, loads that set
+vl) is left alone.
 """
 
 from __future__ import annotations
@@ -95,6 +96,7 @@ _OFFSETS = "vid.v {s}\n vsll.vi {s}, {s}, 6"  # a cache line each
 _VECTOR: Mapping[str, Probe] = {
     "v_config": Probe("vsetvli t0, x0, e32, m{l}, ta, ma", lmuls=(1,)),
     "v_int_alu": Probe("vadd.vv {d}, {s}, {s}", "vadd.vv {d}, {d}, {s}"),
+    "v_int_shift": Probe("vsll.vi {d}, {s}, 1", "vsll.vi {d}, {d}, 1"),
     "v_int_compare": Probe("vmslt.vv {d}, {s}, {s}"),
     "v_int_mul": Probe("vmul.vv {d}, {s}, {s}", "vmul.vv {d}, {d}, {s}"),
     "v_int_div": Probe("vdivu.vx {d}, {s}, a5"),
@@ -109,7 +111,8 @@ _VECTOR: Mapping[str, Probe] = {
     "v_float_mul": Probe("vfmul.vv {d}, {s}, {s}", "vfmul.vv {d}, {d}, {s}"),
     "v_float_fma": Probe("vfmacc.vf {d}, fa0, {s}", "vfmacc.vf {d}, fa0, {s}"),
     "v_float_widen": Probe("vfwadd.vv {d}, {s}, {s}", halved=True),
-    "v_float_div": Probe("vfdiv.vf {d}, {s}, fa1", "vfrdiv.vf {d}, {d}, fa1"),
+    "v_float_div": Probe("vfdiv.vv {d}, {s}, {s}", "vfdiv.vv {d}, {d}, {s}"),
+    "v_float_div_scalar": Probe("vfdiv.vf {d}, {s}, fa1", "vfrdiv.vf {d}, {d}, fa1"),
     "v_float_compare": Probe("vmfeq.vv {d}, {s}, {s}"),
     "v_float_sign": Probe("vfsgnj.vv {d}, {s}, {s}", "vfsgnj.vv {d}, {d}, {s}"),
     "v_float_convert": Probe("vfcvt.x.f.v {d}, {s}", "vfcvt.x.f.v {d}, {d}"),
@@ -121,6 +124,7 @@ _VECTOR: Mapping[str, Probe] = {
     "v_mask_index": Probe("vid.v {d}"),
     "v_slide": Probe("vslidedown.vi {d}, {s}, 1", "vslidedown.vi {d}, {p}, 1"),
     "v_gather": Probe("vrgather.vv {d}, {s}, {s}", "vrgather.vv {d}, {p}, {s}", setup="vid.v {s}"),
+    "v_gather16": Probe("vrgatherei16.vv {d}, {s}, {s}", "vrgatherei16.vv {d}, {p}, {s}", setup="vid.v {s}"),
     "v_compress": Probe("vcompress.vm {d}, {s}, {s}"),
     "v_whole_move": Probe("vmv{l}r.v {d}, {s}", "vmv{l}r.v {d}, {p}"),
     "v_load": Probe("vle32.v {d}, (a0)"),

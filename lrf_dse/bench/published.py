@@ -1,24 +1,25 @@
-"""Published measurements of chips, each with the microbenchmark that reproduces it.
+"""Published figures of chips, each with the microbenchmark that reproduces it.
 
-An entry is `fitted` where the figure is a parameter of the timing model (an instruction's cost, a cache's latency), so
-that it checks the mechanism only, and `held_out` where it is not: only these validate the model.
+An entry is `fitted` where its figure set a parameter of the timing model (an instruction's cost, a cache's latency, a
+rate), so that it checks the mechanism only; `simulated` where another simulator's figure is the other side: a
+cross-check; `silicon` where a board measured it and it set nothing: only these validate the model.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from lrf_dse.bench.micro import Micro, groups, lines_of, vector_setup
-from lrf_dse.bench.mixed import chains, chases, copies, gemm, mispredicted_jump, mixed_loops, reads
+from lrf_dse.bench.mixed import chains, chases, mispredicted_jump, mixed_loops
+from lrf_dse.bench.silicon import Level, Measured, Range, measured
 from lrf_dse.target import Target
 
-Kind = Literal["fitted", "held_out"]
+Kind = Literal["fitted", "simulated", "silicon"]
 LMULS = (1, 2, 4, 8)
 
-# A single figure, or what it was measured to lie between.
-Range = float | tuple[float, float]
 PerLmul = tuple[Range, Range, Range, Range]
 
 X60_BENCH = "rvv-bench, Banana Pi F3"
@@ -30,19 +31,30 @@ X100_BENCH = "rvv-bench, SpacemiT K3"
 
 @dataclass(frozen=True)
 class Published:
-    """A measurement: what was published lies between `low` and `high`, which are equal for a single figure."""
+    """A figure: what was published lies between `low` and `high`, which are equal for a single one.
+
+    `sets` is what a fitted entry set, where that is not plain from its name. `level` is where the data of a whole loop
+    are.
+    """
 
     micro: Micro
     low: float
     high: float
     kind: Kind
     source: str
+    level: Level | None = None
+    sets: str = ""
 
 
 def published(target: Target) -> tuple[Published, ...]:
     """All that is known of `target` and can be run; empty for a chip of which nothing usable is published."""
-    maker = _MAKERS.get(target.name)
-    return () if maker is None else tuple(maker())
+    parts = _MAKERS.get(target.name, lambda: iter(()))()
+    return (*parts, *(_of_board(entry) for entry in measured(target.name)))
+
+
+def _of_board(entry: Measured) -> Published:
+    kind: Kind = "fitted" if entry.sets else "silicon"
+    return Published(entry.micro, entry.low, entry.high, kind, entry.source, entry.level, entry.sets)
 
 
 def _entry(micro: Micro, figure: Range, kind: Kind, source: str) -> Published:
@@ -61,6 +73,8 @@ _OPERANDS: Mapping[str, str] = {
     "vlse32.v": "{d}, (a0), a1",
     "vsse32.v": "{d}, (a0), a1",
     "vfmv.v.f": "{d}, fa0",
+    "vadd.vv": "{d}, {s}, {s}",
+    "vsll.vi": "{d}, {s}, 1",
     "vfredusum.vs": "{d}, {s}, {s}",
     "vrgather.vv": "{d}, {s}, {s}",
     "vslidedown.vi": "{d}, {s}, 1",
@@ -75,6 +89,18 @@ def _throughput(name: str, lmul: int) -> Micro:
     operands = _OPERANDS[name]
     body = [f"{name} {operands.format(d=group, s=source)}" for group in targets * repeat]
     return Micro(f"{name} m{lmul}", lines_of(body), len(body), setup=vector_setup(lmul))
+
+
+def _other(instruction: str, sew: int, lmul: str) -> Micro:
+    """Independent instructions at e`sew` and `lmul`; results may be twice as wide, or have several fields."""
+    name = instruction.partition(" ")[0]
+    fields = re.search(r"seg(\d)", name)
+    wide = 2 if name.startswith(("vw", "vfw")) else int(fields[1]) if fields else 1
+    group = max(1, wide // 2) if lmul.startswith("mf") else wide * int(lmul[1:])
+    targets = [f"v{first}" for first in range(0, 16, group)]
+    body = [instruction.format(d=target, s="v16", s2="v24") for target in targets * max(1, 8 // len(targets))]
+    setup = [".option arch, +zfh, +zvfh", f"vsetvli t0, x0, e{sew}, {lmul}, ta, ma"]
+    return Micro(f"{name} e{sew} {lmul}", lines_of(body), len(body), setup=lines_of(setup))
 
 
 def _throughputs(table: Mapping[str, PerLmul], source: str) -> Iterator[Published]:
@@ -99,10 +125,37 @@ _X60_THROUGHPUT: Mapping[str, PerLmul] = {
     "vlse32.v": (8, 16, 32, 64),
     "vsse32.v": (8, 16, 32, 64),
     "vfmv.v.f": (2, 4, 8, 16),
-    "vfredusum.vs": (6.5, 11, 17, 54),
+    "vadd.vv": (1, 2, 4, 8),
+    "vsll.vi": (2, 4, 8, 16),
+    "vfredusum.vs": (5, 8.1, 14.3, 52.3),
     "vrgather.vv": (4, 16, 64, 256),
     "vslidedown.vi": (3, 5, 9, 17),
 }
+# Of other element widths: instruction, SEW, LMUL before the instruction, cycles.
+_X60_OTHER: tuple[tuple[str, int, str, float], ...] = (
+    *(("vfmacc.vf {d}, fa0, {s}", 16, lmul, cycles) for lmul, cycles in (("m1", 1), ("m2", 2), ("m4", 4), ("m8", 8))),
+    *(("vfwmacc.vf {d}, fa0, {s}", 16, lmul, cycles) for lmul, cycles in (("mf2", 1), ("m1", 2), ("m2", 4), ("m4", 8))),
+    *(("vfwcvt.f.f.v {d}, {s}", 16, lmul, cycles) for lmul, cycles in (("mf2", 2), ("m1", 4), ("m2", 8), ("m4", 16))),
+    *(("vfncvt.f.f.w {d}, {s}", 16, lmul, cycles) for lmul, cycles in (("mf2", 2), ("m1", 4), ("m2", 8), ("m4", 16))),
+    *(("vwmacc.vv {d}, {s}, {s2}", 8, lmul, cycles) for lmul, cycles in (("mf2", 1), ("m1", 2), ("m2", 4), ("m4", 8))),
+    *(("vwmul.vv {d}, {s}, {s2}", 8, lmul, cycles) for lmul, cycles in (("mf2", 1), ("m1", 2), ("m2", 4), ("m4", 8))),
+    *(("vwadd.wv {d}, {d}, {s}", 16, lmul, cycles) for lmul, cycles in (("mf2", 1), ("m1", 2), ("m2", 4), ("m4", 8))),
+    *(("vrgatherei16.vv {d}, {s}, {s2}", 8, lmul, cycles) for lmul, cycles in (("m1", 8), ("m2", 32), ("m4", 128))),
+    ("vmseq.vv {d}, {s}, {s}", 8, "m8", 11),
+    ("vfdiv.vv {d}, {s}, {s}", 16, "m1", 29.9),
+    ("vfdiv.vv {d}, {s}, {s}", 32, "m1", 38.3),
+    ("vfdiv.vf {d}, {s}, fa0", 32, "m1", 12),
+    ("vfdiv.vf {d}, {s}, fa0", 16, "m1", 17.8),
+    ("vle8ff.v {d}, (a0)", 8, "m1", 5.6),
+    ("vle8ff.v {d}, (a0)", 8, "m8", 19.4),
+    ("vlseg2e8.v {d}, (a0)", 8, "m1", 12.5),
+    ("vsseg2e8.v {d}, (a0)", 8, "m1", 6.1),
+)
+# The costs of these follow from two fields.
+_X60_SEGMENTS: tuple[tuple[str, int, str, float], ...] = (
+    ("vlseg4e8.v {d}, (a0)", 8, "m1", 24.5),
+    ("vsseg4e8.v {d}, (a0)", 8, "m1", 12.7),
+)
 _X60_LATENCY: Mapping[str, tuple[str, PerLmul]] = {
     "vfmacc.vf": ("vfmacc.vf v8, fa0, v16", (5, 5, 5, 8)),
     "vfadd.vv": ("vfadd.vv v8, v8, v16", (4, 4, 5, 8)),
@@ -121,6 +174,8 @@ _X60_LOAD_TO_USE: tuple[Range, Range, Range] = ((3, 5), 40, (345, 430))
 def _x60_fitted() -> Iterator[Published]:
     """The instructions of the tables, and the latencies of caches, memory and mispredicted jumps."""
     yield from _throughputs(_X60_THROUGHPUT, X60_BENCH)
+    for instruction, sew, vtype_lmul, cycles in _X60_OTHER:
+        yield _entry(_other(instruction, sew, vtype_lmul), cycles, "fitted", X60_BENCH)
     masked = lines_of(f"vfmacc.vf {group}, fa0, v30, v0.t" for group in groups(2)[1:-1])
     micro = Micro("vfmacc.vf m2, masked", masked, len(groups(2)) - 2, setup=vector_setup(2))
     yield _entry(micro, 4, "fitted", f"{X60_BENCH}: a masked FMA costs twice")
@@ -134,41 +189,28 @@ def _x60_fitted() -> Iterator[Published]:
     yield _entry(mispredicted_jump(), 9, "fitted", f"{X60_LLVM}: nine stages")
 
 
-# Bytes copied in a cycle, read and written each counted once, in L1, L2 and memory.
-_X60_COPY: Mapping[str, Range] = {"L1": (5, 6.6), "L2": (4, 4.6), "DRAM": 1.7}
 # Cycles an iteration in LLVM's model, in the order of `mixed_loops` and of `chains`.
 _X60_MIXED: tuple[float, ...] = (19, 32, 16, 29, 18)
 _X60_CHAINS: tuple[float, ...] = (10, 15, 11)
-# A read is at least as fast as the read half of a copy, and at most as all that a copy moves: it reads the source, and
-# the destination's old lines, and writes them back.
-_X60_READ: Mapping[str, Range] = {"L2": (4, 3 * 4.6), "DRAM": (1.7, 3 * 1.7)}
-
-
-def _x60_held_out() -> Iterator[Published]:
-    """Rates and loops that the model's parameters do not contain."""
-    for micro in copies(_X60_COPY):
-        yield _entry(micro, _X60_COPY[micro.name.split()[0]], "held_out", X60_BENCH)
-    for micro in reads(_X60_READ):
-        yield _entry(micro, _X60_READ[micro.name.split()[0]], "held_out", f"bounds by the copy rates, {X60_BENCH}")
-    yield from _loops(mixed_loops(), _X60_MIXED, X60_MCA)
-    yield from _loops(chains(), _X60_CHAINS, X60_MCA)
-    source = "K1: 22-24 GFLOP/s in llama.cpp's SIMD GEMM, 17.5-24.8 in OpenCV; threads not stated, taken as one core"
-    yield _entry(gemm(freq_hz=1.6e9), (17.5, 24.8), "held_out", source)
 
 
 def _loops(micros: Iterable[Micro], cycles: Iterable[float], source: str) -> Iterator[Published]:
     for micro, figure in zip(micros, cycles, strict=True):
-        yield _entry(micro, figure, "held_out", source)
+        yield _entry(micro, figure, "simulated", source)
 
 
 def _k1() -> Iterator[Published]:
     yield from _x60_fitted()
-    yield from _x60_held_out()
+    yield from _loops(mixed_loops(), _X60_MIXED, X60_MCA)
+    yield from _loops(chains(), _X60_CHAINS, X60_MCA)
+    for instruction, sew, lmul, cycles in _X60_SEGMENTS:
+        yield replace(_entry(_other(instruction, sew, lmul), cycles, "silicon", X60_BENCH), level="L1")
 
 
 _X100_THROUGHPUT: Mapping[str, PerLmul] = {
     "vfmacc.vf": (1, 2, 4, 8),
     "vfadd.vv": (1, 2, 4, 8),
+    "vle32.v": (1.37, 2.81, 5.91, 12.5),
     "vrgather.vv": (2, 8, 32, 128),
     "vslidedown.vi": (2, 4, 8, 16),
     "vcompress.vm": (3, 10, 36, 135),
@@ -177,7 +219,6 @@ _X100_THROUGHPUT: Mapping[str, PerLmul] = {
 
 def _k3() -> Iterator[Published]:
     yield from _throughputs(_X100_THROUGHPUT, X100_BENCH)
-    yield _entry(_throughput("vle32.v", 1), 1.37, "fitted", X100_BENCH)
 
 
 _MAKERS: Mapping[str, Callable[[], Iterator[Published]]] = {"spacemit-k1": _k1, "spacemit-k3": _k3}

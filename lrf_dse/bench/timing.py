@@ -1,25 +1,29 @@
-"""The timing model of a target against published measurements: `lrf-dse bench timing`.
+"""The timing model of a target against published figures: `lrf-dse timing`.
 
-Every figure is what the model says, as it is: no entry is corrected. Only the held-out ones validate it.
+Every figure is what the model says, as it is: no entry is corrected. Only silicon entries validate it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from lrf_dse.bench.micro import Micro, program_text, regions_of
 from lrf_dse.bench.published import Kind, Published, published
+from lrf_dse.bench.silicon import Level
 from lrf_dse.builders.zig import zig_cc
 from lrf_dse.errors import ToolError, UsageError
 from lrf_dse.resources import data_dir
 from lrf_dse.runners.qemu import run_timed
 from lrf_dse.runners.timing import DEFAULT_SWITCHES, PassFigures, TimingSwitches
 from lrf_dse.target import Target
+
+KINDS: tuple[Kind, ...] = get_args(Kind)
+LEVELS: tuple[Level, ...] = get_args(Level)
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,8 @@ class TimingEntry:
     published: tuple[float, float]
     kind: Kind
     source: str
+    level: Level | None = None
+    sets: str = ""
 
     @property
     def error(self) -> float:
@@ -41,41 +47,51 @@ class TimingEntry:
             return 0.0
         return self.modelled / (low if self.modelled < low else high) - 1
 
+    @property
+    def factor(self) -> float:
+        """The factor by which the model is off, at least 1: twice and half are both 2."""
+        return math.exp(abs(math.log1p(self.error)))
+
 
 @dataclass(frozen=True)
 class TimingReport:
-    """All entries of a target; errors are of the held-out ones, where there are any."""
+    """All entries of a target."""
 
     target: str
     entries: tuple[TimingEntry, ...]
 
-    def of_kind(self, kind: Kind) -> tuple[TimingEntry, ...]:
-        """The fitted entries, or the held-out ones."""
-        return tuple(entry for entry in self.entries if entry.kind == kind)
+    def of_kind(self, kind: Kind, level: Level | None = None) -> tuple[TimingEntry, ...]:
+        """The entries of a kind, all or those whose data are at `level`."""
+        return tuple(entry for entry in self.entries if entry.kind == kind and level in (None, entry.level))
+
+    @property
+    def silicon_levels(self) -> tuple[Level, ...]:
+        """The levels that boards measured, the nearest first."""
+        return tuple(level for level in LEVELS if self.of_kind("silicon", level))
 
     def to_json(self) -> dict[str, Any]:
-        """Entries, and the errors of the held-out ones and of each kind."""
-        validated = self.of_kind("held_out") or self.entries
-        kinds: tuple[Kind, ...] = ("fitted", "held_out")
-        parts = {kind: self.of_kind(kind) for kind in kinds}
+        """Entries, and the errors of each kind and of the silicon entries of each level."""
         return {
             "target": self.target,
-            "entries": [_entry_json(entry) for entry in self.entries],
-            "geomean_error": geomean_error(validated),
-            "worst": worst(validated),
-            **{kind: {"geomean_error": geomean_error(part), "worst": worst(part)} for kind, part in parts.items()},
+            "entries": [{**asdict(entry), "error": entry.error} for entry in self.entries],
+            **{kind: _summary(self.of_kind(kind)) for kind in KINDS},
+            "silicon_by_level": {level: _summary(self.of_kind("silicon", level)) for level in self.silicon_levels},
         }
+
+
+def _summary(entries: Sequence[TimingEntry]) -> dict[str, Any]:
+    return {"entries": len(entries), "geomean_error": geomean_error(entries), "worst": worst(entries)}
 
 
 def geomean_error(entries: Iterable[TimingEntry]) -> float:
     """The geometric mean of the factors by which figures are off, less 1: twice and half are the same error."""
-    factors = [abs(math.log1p(entry.error)) for entry in entries]
+    factors = [math.log(entry.factor) for entry in entries]
     return math.expm1(sum(factors) / len(factors)) if factors else 0.0
 
 
 def worst(entries: Iterable[TimingEntry]) -> dict[str, Any] | None:
     """Name and error of the entry that is furthest off."""
-    furthest = max(entries, key=lambda entry: abs(math.log1p(entry.error)), default=None)
+    furthest = max(entries, key=lambda entry: entry.factor, default=None)
     return None if furthest is None else {"name": furthest.name, "error": furthest.error}
 
 
@@ -84,13 +100,22 @@ def run_timing(target: Target, work: Path, *, switches: TimingSwitches = DEFAULT
 
     Raises UsageError if there is none, ToolError and BuildError where a tool fails.
     """
-    measurements = published(target)
-    if not measurements or target.timing is None:
+    return run_switches(target, work, {"": switches})[""]
+
+
+def run_switches(target: Target, work: Path, sweep: Mapping[str, TimingSwitches]) -> dict[str, TimingReport]:
+    """The same under each switch of `sweep`, by its name."""
+    figures = published(target)
+    if not figures or target.timing is None:
         raise UsageError(f"target {target.name}: no published measurement to compare the timing model with")
-    micros = [entry.micro for entry in measurements]
-    runs = run_micros(assemble_micros(target, micros, work), target, micros, switches=switches)
-    entries = zip(measurements, runs, strict=True)
-    return TimingReport(target.name, tuple(_entry(measured, run) for measured, run in entries))
+    micros = [figure.micro for figure in figures]
+    program = assemble_micros(target, micros, work)
+    reports = {}
+    for name, switches in sweep.items():
+        runs = run_micros(program, target, micros, switches=switches)
+        entries = tuple(_entry(figure, run) for figure, run in zip(figures, runs, strict=True))
+        reports[name] = TimingReport(target.name, entries)
+    return reports
 
 
 def assemble_micros(target: Target, micros: Sequence[Micro], work: Path) -> Path:
@@ -120,23 +145,20 @@ def run_micros(
 
 def micro_value(micro: Micro, passes: Sequence[PassFigures]) -> float:
     """The figure of `micro` by its last pass, less that of its baseline."""
-    cycles = passes[micro.passes - 1].cycles - (passes[-1].cycles if micro.baseline is not None else 0)
+    counted = passes[: regions_of(micro) // (1 if micro.baseline is None else 2)][-1]
+    cycles = counted.cycles - (passes[-1].cycles if micro.baseline is not None else 0)
     return micro.value(float(cycles))
 
 
-def _entry(measured: Published, passes: Sequence[PassFigures]) -> TimingEntry:
-    micro, figure = measured.micro, micro_value(measured.micro, passes)
-    published_range = (measured.low, measured.high)
-    return TimingEntry(micro.name, micro.quantity, figure, published_range, measured.kind, measured.source)
-
-
-def _entry_json(entry: TimingEntry) -> dict[str, Any]:
-    return {
-        "name": entry.name,
-        "quantity": entry.quantity,
-        "modelled": entry.modelled,
-        "published": list(entry.published),
-        "kind": entry.kind,
-        "source": entry.source,
-        "error": entry.error,
-    }
+def _entry(figure: Published, passes: Sequence[PassFigures]) -> TimingEntry:
+    micro, limits = figure.micro, (figure.low, figure.high)
+    return TimingEntry(
+        micro.name,
+        micro.quantity,
+        micro_value(micro, passes),
+        limits,
+        figure.kind,
+        figure.source,
+        figure.level,
+        figure.sets,
+    )

@@ -11,7 +11,7 @@ from typing import Any, NoReturn, cast
 
 import typer
 
-from lrf_dse.cli import bench, calibrate, deploy, doctor, explore, export, layers, profile, report, targets
+from lrf_dse.cli import bench, calibrate, deploy, doctor, explore, export, layers, profile, report, targets, timing
 from lrf_dse.errors import LrfDseError
 
 _INTERRUPTED = 130
@@ -25,7 +25,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for module in (layers, explore, report, export, deploy, profile, calibrate, targets, doctor):
+for module in (layers, explore, report, export, deploy, profile, calibrate, targets, timing, doctor):
     app.command(module.__name__.rpartition(".")[2])(module.command)
 app.add_typer(bench.app, name="bench")
 

@@ -1,8 +1,7 @@
-"""`lrf-dse bench`: the timing model against published measurements, TT kernels against every compiler."""
+"""`lrf-dse bench`: TT kernels against every compiler."""
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,36 +16,6 @@ app = typer.Typer(help="Benchmarks of the tool's own instruments and kernels.", 
 @app.callback()
 def benchmarks() -> None:
     """Benchmarks of the tool's own instruments and kernels."""
-
-
-@app.command("timing")
-def timing(
-    target: Annotated[str, typer.Option(help="A chip with published measurements: see `lrf-dse targets`.")],
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the entries to FILE (- prints them).")] = None,
-) -> None:
-    """Run microbenchmarks under the timing model and compare them with what is published of the chip."""
-    from lrf_dse.bench.timing import run_timing
-    from lrf_dse.target import load_target
-
-    with tempfile.TemporaryDirectory(prefix="lrf-dse-") as scratch:
-        report = run_timing(load_target(target), Path(scratch))
-    facts = report.to_json()
-    if json_file is not None and str(json_file) == "-":
-        print_json(facts)
-        return
-    if json_file is not None:
-        write_json(json_file, facts)
-    rows = [
-        (e.name, e.kind, f"{e.modelled:.4g}", _span(e.published), f"{100 * e.error:+.1f}", e.source)
-        for e in report.entries
-    ]
-    columns = ("microbenchmark", "kind", ">modelled", ">published", ">error %", "source")
-    print_table(f"Timing model of {target}: only the held-out entries validate it", columns, rows)
-    for kind in ("fitted", "held_out"):
-        summary = facts[kind]
-        if summary["worst"]:
-            furthest = f"worst {summary['worst']['name']} {100 * summary['worst']['error']:+.1f} %"
-            print_line(f"{kind}: geometric mean error {100 * summary['geomean_error']:.1f} %, {furthest}")
 
 
 @app.command("kernels")
@@ -103,8 +72,3 @@ def _print_kernels(facts: dict[str, Any]) -> None:
     print_table(f"Whole layers against dense by IREE, {facts['unit']}", *dense_table(facts))
     print_table("Geometric means, times ours", *kind_table(facts))
     print_table("Geometric means of all rows under the switches of the model, times ours", *summary_table(facts))
-
-
-def _span(published: tuple[float, float]) -> str:
-    low, high = published
-    return f"{low:.4g}" if low == high else f"{low:.4g} to {high:.4g}"

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from lrf_dse.target import Target, Timing, operations
-from lrf_dse.target.timing import UNKNOWN_OPERATION
+from lrf_dse.target.figure import Figure
+from lrf_dse.target.timing import SEWS, UNKNOWN_OPERATION
 
 FRACTION = 16  # costs are in 1/16 cycles, bandwidths in 1/256 bytes a cycle: LRF_FRACTION, LRF_RATE of timing_model.h
 RATE = 256
@@ -83,7 +84,11 @@ def _core_scalars(target: Target, timing: Timing, switches: TimingSwitches) -> d
         "issue_width": 1 if width is None else round(width.value),
         "window": 0 if timing.window is None else round(timing.window.value),
         "vector_queue": queue,
+        "vector_in_order": int(timing.vector_in_order is not None),
         "in_order_writeback": int(switches.in_order_writeback),
+        "load_after_store": round(_value(timing.load_after_store_cycles)),
+        "store_drain_rate": round(RATE * _value(timing.store_drain_bytes_per_cycle)),
+        "float_to_vector": round(_value(timing.float_to_vector_cycles)),
         "mispredict_cycles": round(timing.mispredict_cycles.value),
         "taken_branch_cycles": timing.taken_branch_cycles,
         "barrier_cycles": round(timing.barrier_cycles.value),
@@ -95,26 +100,40 @@ def _core_scalars(target: Target, timing: Timing, switches: TimingSwitches) -> d
 
 
 def _memory_scalars(timing: Timing, switches: TimingSwitches, threads: int) -> dict[str, int]:
-    one, all_cores = timing.dram.bytes_per_cycle.value, timing.dram.chip_bytes_per_cycle.value
+    dram, share = timing.dram, timing.dram.chip_bytes_per_cycle.value / threads
+    writes = dram.write_bytes_per_cycle or dram.bytes_per_cycle
     return {
         "line_bytes": timing.line_bytes,
         "perfect_memory": int(switches.perfect_memory),
         "misses": round(timing.outstanding_misses.value),
         "store_buffer": round(timing.store_buffer.value),
+        "write_stream_lines": round(_value(timing.write_stream_lines)),
+        "fill_cycles": _fixed(_value(timing.line_fill_cycles)),
+        "write_back_cycles": _fixed(_value(timing.line_write_back_cycles)),
         "prefetch_streams": timing.prefetch.streams if switches.prefetch else 0,
         "prefetch_near_lines": timing.prefetch.near_lines,
         "prefetch_far_lines": timing.prefetch.far_lines,
         "dram_latency": round(timing.dram.latency_cycles.value),
-        "dram_rate": max(1, round(RATE * min(one, all_cores / threads))),
+        "dram_rate": max(1, round(RATE * min(dram.bytes_per_cycle.value, share))),
+        "dram_write_rate": max(1, round(RATE * min(writes.value, share))),
     }
+
+
+def _value(figure: Figure | None) -> float:
+    """What the plugin is told where a chip has no such figure: nothing happens."""
+    return 0.0 if figure is None else figure.value
 
 
 def _operation_line(name: str, timing: Timing) -> str:
     """What has no cost is charged like simple integer arithmetic, and the plugin counts it as unknown."""
     cost = timing.costs.cost.get(name) or timing.costs.cost["int_alu"]
+    by_sew = [cost.at(sew) for sew in SEWS]
+    busy = " ".join(_numbers(busy, FRACTION) for busy, _ in by_sew)
+    latency = " ".join(_numbers(latency, 1) for _, latency in by_sew)
     return (
-        f"operation {name} {','.join(cost.pipes)} busy {_numbers(cost.busy, FRACTION)} "
-        f"latency {_numbers(cost.latency, 1)} per_element {_fixed(cost.per_element)} masked {_fixed(cost.masked)}"
+        f"operation {name} {','.join(cost.pipes)} busy {busy} latency {latency} "
+        f"per_element {_fixed(cost.per_element)} per_register {_fixed(cost.per_register)} fields {cost.fields} "
+        f"masked {_fixed(cost.masked)}"
     )
 
 
@@ -135,10 +154,9 @@ def _cache_lines(timing: Timing, threads: int) -> list[str]:
             sharers *= 2
         sets = max(1, cache.size_bytes // (cache.ways * timing.line_bytes) // sharers)
         fill = cache.fill_bytes_per_cycle or timing.dram.bytes_per_cycle  # unused of the last one
-        rate = round(RATE * fill.value)
-        lines.append(
-            f"cache {level} sets {sets} ways {cache.ways} latency {round(cache.latency_cycles.value)} bytes {rate}"
-        )
+        write = cache.write_bytes_per_cycle or fill
+        rates = f"read {round(RATE * fill.value)} write {round(RATE * write.value)}"
+        lines.append(f"cache {level} sets {sets} ways {cache.ways} latency {round(cache.latency_cycles.value)} {rates}")
     return lines
 
 

@@ -130,8 +130,9 @@ ONLY_READ = {
     "branch": ["beq a0, a1, .", "bgeu a0, a1, ."],
 }
 VECTOR = {
-    "v_int_alu": ["vadd.vv v4, v8, v12", "vadd.vx v4, v8, a0", "vand.vi v4, v8, 3", "vsll.vi v4, v8, 1",
-                  "vmin.vv v4, v8, v12", "vsaddu.vv v4, v8, v12", "vaadd.vv v4, v8, v12", "vzext.vf2 v4, v8"],
+    "v_int_alu": ["vadd.vv v4, v8, v12", "vadd.vx v4, v8, a0", "vand.vi v4, v8, 3", "vmin.vv v4, v8, v12",
+                  "vsaddu.vv v4, v8, v12", "vaadd.vv v4, v8, v12"],
+    "v_int_shift": ["vsll.vi v4, v8, 1", "vsra.vx v4, v8, a0", "vssrl.vv v4, v8, v12", "vzext.vf2 v4, v8"],
     "v_int_mul": ["vmul.vv v4, v8, v12", "vmulhu.vx v4, v8, a0", "vsmul.vv v4, v8, v12"],
     "v_int_div": ["vdiv.vv v4, v8, v12", "vremu.vx v4, v8, a0"],
     "v_int_compare": ["vmseq.vv v4, v8, v12", "vmsgt.vx v4, v8, a0", "vmadc.vv v4, v8, v12"],
@@ -142,7 +143,8 @@ VECTOR = {
     "v_from_scalar": ["vmv.s.x v4, a0", "vfmv.s.f v4, fa0"],
     "v_float_add": ["vfadd.vv v4, v8, v12", "vfrsub.vf v4, v8, fa0", "vfmax.vv v4, v8, v12"],
     "v_float_mul": ["vfmul.vf v4, v8, fa0"],
-    "v_float_div": ["vfdiv.vv v4, v8, v12", "vfrdiv.vf v4, v8, fa0", "vfsqrt.v v4, v8"],
+    "v_float_div": ["vfdiv.vv v4, v8, v12", "vfsqrt.v v4, v8"],
+    "v_float_div_scalar": ["vfdiv.vf v4, v8, fa0", "vfrdiv.vf v4, v8, fa0"],
     "v_float_compare": ["vmfeq.vv v4, v8, v12", "vmfgt.vf v4, v8, fa0"],
     "v_float_sign": ["vfsgnjx.vv v4, v8, v12", "vfclass.v v4, v8", "vfrec7.v v4, v8"],
     "v_float_convert": ["vfcvt.x.f.v v4, v8", "vfcvt.f.xu.v v4, v8"],
@@ -154,7 +156,8 @@ VECTOR = {
     "v_mask_index": ["vid.v v4", "viota.m v4, v8", "vmsbf.m v4, v8"],
     "v_slide": ["vslideup.vi v4, v8, 1", "vslidedown.vx v4, v8, a0", "vslide1down.vx v4, v8, a0",
                 "vfslide1up.vf v4, v8, fa0"],
-    "v_gather": ["vrgather.vv v4, v8, v12", "vrgather.vi v4, v8, 1", "vrgatherei16.vv v4, v8, v12"],
+    "v_gather": ["vrgather.vv v4, v8, v12", "vrgather.vi v4, v8, 1"],
+    "v_gather16": ["vrgatherei16.vv v4, v8, v12"],
     "v_compress": ["vcompress.vm v4, v8, v12"],
     "v_load": ["vle32.v v4, (a0)", "vlm.v v4, (a0)"],
     "v_load_strided": ["vlse32.v v4, (a0), a1"],
@@ -212,7 +215,7 @@ def group(first: int, count: int) -> set[int]:
         ("vnsrl.wi v8, v16, 1", "2", "v_int_narrow", group(16, 4), group(8, 2), 2),
         ("vfncvt.f.f.w v8, v16", "2", "v_float_convert", group(16, 4), group(8, 2), 2),
         ("vfwcvt.f.x.v v8, v16", "2", "v_float_convert", group(16, 2), group(8, 4), 2),
-        ("vsext.vf4 v8, v16", "4", "v_int_alu", {V + 16}, group(8, 4), 2),
+        ("vsext.vf4 v8, v16", "4", "v_int_shift", {V + 16}, group(8, 4), 2),
         ("vfredusum.vs v8, v16, v24", "8", "v_reduce_float", group(16, 8) | {V + 24}, {V + 8}, 3),
         ("vmflt.vv v0, v8, v16", "8", "v_float_compare", group(8, 16), {V}, 3),
         ("vmerge.vvm v8, v16, v24, v0", "2", "v_move", group(16, 2) | group(24, 2) | {V}, group(8, 2), 1),
@@ -225,7 +228,7 @@ def group(first: int, count: int) -> set[int]:
         ("vl4re32.v v8, (a0)", "1", "v_load_whole", {10}, group(8, 4), 2),
         ("vs2r.v v8, (a0)", "8", "v_store_whole", {10} | group(8, 2), set(), 1),
         ("vsseg2e32.v v8, (a0)", "2", "v_store_segment", {10} | group(8, 4), set(), 2),
-        ("vle32ff.v v8, (a0)", "2", "v_load", {10}, group(8, 2) | {VL}, 1),
+        ("vle32ff.v v8, (a0)", "2", "v_load_fault_first", {10}, group(8, 2) | {VL}, 1),
     ],
 )
 def test_register_groups_follow_lmul(
@@ -282,7 +285,15 @@ def test_configuration_writes_vl(tool: Path, tmp_path: Path) -> None:
 
 def test_every_operation_is_decoded_from_something() -> None:
     named = {name for table in (SCALAR, ONLY_READ, VECTOR, ACCUMULATES, VECTOR_STORES) for name in table}
-    named |= {"v_float_widen", "v_int_widen", "v_int_narrow", "v_whole_move", "v_config", "v_load_segment"}
+    named |= {
+        "v_float_widen",
+        "v_int_widen",
+        "v_int_narrow",
+        "v_whole_move",
+        "v_config",
+        "v_load_segment",
+        "v_load_fault_first",
+    }
     named |= {"v_load_whole", "v_store_whole", "v_store_segment"}
     assert set(operations()) - named == {"unknown"}
 

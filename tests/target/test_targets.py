@@ -95,7 +95,7 @@ def test_threads_share_caches_and_memory() -> None:
     sets = {n: re.search(r"^cache 1 sets (\d+)", model_text(k1, threads=n), re.M) for n in (1, 2, 3, 4, 8)}
     assert {n: int(found[1]) for n, found in sets.items() if found} == {1: 512, 2: 256, 3: 128, 4: 128, 8: 128}
     rates = {n: re.search(r"^dram_rate (\d+)", model_text(k1, threads=n), re.M) for n in (1, 2, 8)}
-    assert {n: int(found[1]) for n, found in rates.items() if found} == {1: 1357, 2: 852, 8: 213}
+    assert {n: int(found[1]) for n, found in rates.items() if found} == {1: 1178, 2: 852, 8: 213}
     assert model_text(k1, threads=1).count("cache 0 sets 128 ways 4") == 1
 
 

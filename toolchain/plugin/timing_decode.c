@@ -179,7 +179,7 @@ void lrf_decode_scalar(uint32_t code, struct lrf_instruction *out)
 
 struct lrf_instruction lrf_decode(uint32_t code, unsigned vtype, unsigned vlen_bits)
 {
-    struct lrf_instruction out = {.operation = LRF_OP_unknown, .counted_as = lrf_classify(code)};
+    struct lrf_instruction out = {.operation = LRF_OP_unknown, .counted_as = lrf_classify(code), .sew_log2 = LRF_E32};
     switch (out.counted_as) {
     case LRF_vector_config:
     case LRF_vector_arithmetic: lrf_decode_vector(code, vtype, vlen_bits, &out); break;

@@ -28,6 +28,7 @@ struct lrf_group {
 };
 
 #define LRF_MAX_SOURCES 6
+#define LRF_E32 2
 #define LRF_MAX_DESTINATIONS 2
 
 /* vtype as the instruction stream tells it: bits 5..0 of the immediate of vsetvli. */
@@ -40,9 +41,12 @@ struct lrf_instruction {
     struct lrf_group source[LRF_MAX_SOURCES], destination[LRF_MAX_DESTINATIONS];
     uint8_t sources, destinations;
     uint8_t lmul_log2;  /* which cost: 0 to 3 for M1 to M8, fractions count as M1 */
+    uint8_t sew_log2;   /* which cost: 0 to 3 for e8 to e64 */
+    uint8_t fields, registers; /* of a vector memory operation: its segment's fields, and the registers of all of them */
     uint16_t elements;  /* that a vector memory operation moves if vl is at its maximum */
     uint16_t access_bytes; /* of one memory access: of one element for vectors */
     bool load, store, masked, vector;
+    bool configures;    /* vset*: vl and vtype are known at once, the integer register later */
     bool conditional, jump, indirect, call, returns;
     bool no_vtype;      /* a vector instruction whose vtype is not known: M1 was assumed */
     enum lrf_vtype_effect vtype_effect;
@@ -75,6 +79,12 @@ static inline void lrf_writes(struct lrf_instruction *out, unsigned first, unsig
 {
     if (first != LRF_X && out->destinations < LRF_MAX_DESTINATIONS)
         out->destination[out->destinations++] = lrf_group_of(first, count);
+}
+
+/* Which cost by element width: 0 to 3 for e8 to e64; e32 under an unknown or a reserved vtype. */
+static inline uint8_t lrf_sew_log2(unsigned vtype)
+{
+    return vtype == LRF_VTYPE_UNKNOWN || (vtype >> 3 & 7) > 3 ? LRF_E32 : (uint8_t)(vtype >> 3 & 7);
 }
 
 /* Registers of a group of 2^lmul_log2: a fraction takes one. */

@@ -19,19 +19,20 @@ struct row {
 
 #define ROW(name, shape) {LRF_OP_##name, shape}
 #define ALU ROW(v_int_alu, 0)
+#define SHIFT ROW(v_int_shift, 0)
 #define NONE ROW(unknown, 0)
 
 /* OPIVV, OPIVX, OPIVI. 0x0e and 0x27 depend on the format: see `integer`. */
 static const struct row integer_rows[64] = {
     /* 00 */ ALU, NONE, ALU, ALU, ALU, ALU, ALU, ALU,
     /* 08 */ NONE, ALU, ALU, ALU, ROW(v_gather, 0), NONE, ROW(v_slide, 0), ROW(v_slide, 0),
-    /* 10 */ ROW(v_int_alu, UNMASKED), ROW(v_int_compare, MASK_VD | UNMASKED), ROW(v_int_alu, UNMASKED),
+    /* 10 */ ROW(v_int_shift, UNMASKED), ROW(v_int_compare, MASK_VD | UNMASKED), ROW(v_int_shift, UNMASKED),
     /* 13 */ ROW(v_int_compare, MASK_VD | UNMASKED), NONE, NONE, NONE, ROW(v_move, UNMASKED),
     /* 18 */ ROW(v_int_compare, MASK_VD), ROW(v_int_compare, MASK_VD), ROW(v_int_compare, MASK_VD),
     /* 1b */ ROW(v_int_compare, MASK_VD), ROW(v_int_compare, MASK_VD), ROW(v_int_compare, MASK_VD),
     /* 1e */ ROW(v_int_compare, MASK_VD), ROW(v_int_compare, MASK_VD),
-    /* 20 */ ALU, ALU, ALU, ALU, NONE, ALU, NONE, ROW(v_int_mul, 0),
-    /* 28 */ ALU, ALU, ALU, ALU, ROW(v_int_narrow, WIDE_VS2), ROW(v_int_narrow, WIDE_VS2),
+    /* 20 */ ALU, ALU, ALU, ALU, NONE, SHIFT, NONE, ROW(v_int_mul, 0),
+    /* 28 */ SHIFT, SHIFT, SHIFT, SHIFT, ROW(v_int_narrow, WIDE_VS2), ROW(v_int_narrow, WIDE_VS2),
     /* 2e */ ROW(v_int_narrow, WIDE_VS2), ROW(v_int_narrow, WIDE_VS2),
     /* 30 */ ROW(v_reduce_int, REDUCES), ROW(v_reduce_int, REDUCES), NONE, NONE, NONE, NONE, NONE, NONE,
     /* 38 */ NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE};
@@ -49,7 +50,7 @@ static const struct row integer_rows[64] = {
 static const struct row mask_rows[64] = {
     /* 00 */ REDUCE, REDUCE, REDUCE, REDUCE, REDUCE, REDUCE, REDUCE, REDUCE,
     /* 08 */ ALU, ALU, ALU, ALU, NONE, NONE, ROW(v_slide, 0), ROW(v_slide, 0),
-    /* 10 */ NONE, NONE, ROW(v_int_alu, NO_VS1), NONE, NONE, NONE, NONE, ROW(v_compress, 0),
+    /* 10 */ NONE, NONE, ROW(v_int_shift, NO_VS1), NONE, NONE, NONE, NONE, ROW(v_compress, 0),
     /* 18 */ LOGIC, LOGIC, LOGIC, LOGIC, LOGIC, LOGIC, LOGIC, LOGIC,
     /* 20 */ DIV, DIV, DIV, DIV, MUL, MUL, MUL, MUL,
     /* 28 */ NONE, MAC, NONE, MAC, NONE, MAC, NONE, MAC,
@@ -144,7 +145,7 @@ static void mask_unary(uint32_t code, int lmul, struct lrf_instruction *out)
     else if (FUNCT6(code) == 0x14) /* vmsbf, vmsof, vmsif */
         unary(out, LRF_OP_v_mask_index, 0, mask, GROUP(LRF_V + VD(code), 1));
     else if (FUNCT6(code) == 0x12) /* vzext, vsext: the source is a half, a quarter or an eighth of the result */
-        unary(out, LRF_OP_v_int_alu, lmul, GROUP(LRF_V + VS2(code), lrf_group_size(lmul - 4 + (int)(which >> 1))), vd);
+        unary(out, LRF_OP_v_int_shift, lmul, GROUP(LRF_V + VS2(code), lrf_group_size(lmul - 4 + (int)(which >> 1))), vd);
 }
 
 static void float_unary(uint32_t code, int lmul, struct lrf_instruction *out)
@@ -191,7 +192,7 @@ static void integer(uint32_t code, int lmul, struct lrf_instruction *out)
         unary(out, format == OPIVV ? LRF_OP_v_move : LRF_OP_v_splat, lmul, source, GROUP(LRF_V + VD(code), group));
     } else {
         if (FUNCT6(code) == 0x0e && format == OPIVV) /* vrgatherei16 shares its funct6 with vslideup */
-            row = (struct row)ROW(v_gather, 0);
+            row = (struct row)ROW(v_gather16, 0);
         emit(code, row, lmul, out);
     }
 }
@@ -201,6 +202,7 @@ static void configure(uint32_t code, struct lrf_instruction *out)
     const bool immediate_avl = lrf_bits(code, 30, 2) == 3;
     const bool from_register = lrf_bits(code, 30, 2) == 2;
     out->operation = LRF_OP_v_config;
+    out->configures = true;
     out->no_vtype = false;
     out->vtype_effect = from_register ? LRF_VTYPE_LOST : LRF_VTYPE_SET;
     out->vtype = (uint8_t)lrf_bits(code, 20, 6);
@@ -219,6 +221,7 @@ void lrf_decode_vector(uint32_t code, unsigned vtype, unsigned vlen_bits, struct
     (void)vlen_bits;
     out->vector = true;
     out->no_vtype = vtype == LRF_VTYPE_UNKNOWN;
+    out->sew_log2 = lrf_sew_log2(vtype);
     if (lrf_bits(code, 2, 5) != 0x15) /* OP-VE: vector cryptography */
         return;
     switch ((enum format)lrf_bits(code, 12, 3)) {
@@ -242,5 +245,7 @@ void lrf_decode_vector(uint32_t code, unsigned vtype, unsigned vlen_bits, struct
             float_unary(code, lmul, out);
         else
             emit(code, float_rows[funct6], lmul, out);
+        if (out->operation == LRF_OP_v_float_div && (enum format)lrf_bits(code, 12, 3) == OPFVF)
+            out->operation = LRF_OP_v_float_div_scalar;
     }
 }

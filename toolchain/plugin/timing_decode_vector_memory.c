@@ -20,6 +20,8 @@ static enum lrf_operation operation_of(const struct access *a)
         return a->store ? LRF_OP_v_store_indexed : LRF_OP_v_load_indexed;
     if (a->umop == WHOLE_REGISTERS)
         return a->store ? LRF_OP_v_store_whole : LRF_OP_v_load_whole;
+    if (a->umop == FAULT_ONLY_FIRST && a->fields == 1)
+        return LRF_OP_v_load_fault_first;
     if (a->fields > 1)
         return a->store ? LRF_OP_v_store_segment : LRF_OP_v_load_segment;
     return a->store ? LRF_OP_v_store : LRF_OP_v_load;
@@ -65,6 +67,9 @@ void lrf_decode_vector_memory(uint32_t code, unsigned vtype, unsigned vlen_bits,
     out->store = a.store;
     out->access_bytes = (uint16_t)(1u << (a.eew_log2 - 3));
     out->lmul_log2 = cost_lmul(a.registers);
+    out->sew_log2 = lrf_sew_log2(vtype);
+    out->fields = (uint8_t)(whole ? 1 : a.fields);
+    out->registers = (uint8_t)a.registers;
     const unsigned per_register = vlen_bits >> a.eew_log2;
     out->elements = (uint16_t)(a.fields * (data_log2 >= 0 ? per_register << data_log2 : per_register >> -data_log2));
     lrf_reads(out, lrf_bits(code, 15, 5), 1);

@@ -22,19 +22,33 @@ static uint16_t clamp(uint64_t value)
     return value > UINT16_MAX ? UINT16_MAX : (uint16_t)value;
 }
 
+static bool reads_float(const struct lrf_instruction *from)
+{
+    for (unsigned s = 0; s < from->sources; s++)
+        if (from->source[s].first >= LRF_F && from->source[s].first < LRF_V)
+            return true;
+    return false;
+}
+
 static void make_step(const struct lrf_model *model, const struct lrf_instruction *from, uint64_t pc, struct lrf_step *to)
 {
     const struct lrf_cost *cost = &model->cost[from->operation];
-    uint64_t busy = cost->per_element ? (uint64_t)cost->per_element * from->elements : cost->busy[from->lmul_log2];
+    uint64_t busy = cost->busy[from->sew_log2][from->lmul_log2];
+    if (cost->per_register && from->fields <= cost->fields)
+        busy = (uint64_t)cost->per_register * from->registers;
+    else if (cost->per_element)
+        busy = (uint64_t)cost->per_element * from->elements;
     if (from->masked)
         busy = busy * cost->masked / LRF_FRACTION;
     *to = (struct lrf_step){
         .pc = pc, .sources = from->sources, .destinations = from->destinations, .pipes = cost->pipes, .load = from->load,
         .store = from->store, .vector = from->vector, .conditional = from->conditional, .jump = from->jump,
         .indirect = from->indirect, .call = from->call, .returns = from->returns, .busy = clamp(busy),
-        .latency = cost->latency[from->lmul_log2], .access_bytes = from->access_bytes};
+        .latency = cost->latency[from->sew_log2][from->lmul_log2], .access_bytes = from->access_bytes,
+        .configures = from->configures, .float_source = from->vector && reads_float(from),
+        .stored_bytes = from->store ? clamp((uint64_t)from->elements * from->access_bytes) : 0};
     /* A long operation without a latency of its own for its length is ready when it is through. */
-    if (cost->per_element && to->latency < busy / LRF_FRACTION)
+    if ((cost->per_element || cost->per_register) && to->latency < busy / LRF_FRACTION)
         to->latency = clamp(busy / LRF_FRACTION);
     memcpy(to->source, from->source, sizeof to->source);
     memcpy(to->destination, from->destination, sizeof to->destination);
@@ -101,7 +115,7 @@ void lrf_hart_finish(struct lrf_hart *hart, uint64_t next_pc)
         return;
     for (uint32_t i = 0, at = 0; i < v->steps; i++) {
         const struct lrf_step *step = &v->step[i];
-        struct lrf_touched touched = {hart->address + at, 0};
+        struct lrf_touched touched = {hart->address + at, hart->end + at, 0};
         while (at < hart->touched && hart->step_of[at] == i)
             at++, touched.count++;
         lrf_pipeline_step(hart->pipeline, step, touched);
@@ -134,8 +148,9 @@ static void make_room(struct lrf_hart *hart)
 {
     hart->room = hart->room ? 2 * hart->room : 256;
     hart->address = realloc(hart->address, hart->room * sizeof *hart->address);
+    hart->end = realloc(hart->end, hart->room * sizeof *hart->end);
     hart->step_of = realloc(hart->step_of, hart->room * sizeof *hart->step_of);
-    if (!hart->address || !hart->step_of)
+    if (!hart->address || !hart->end || !hart->step_of)
         abort();
 }
 
@@ -145,10 +160,11 @@ void lrf_hart_access(struct lrf_hart *hart, const struct lrf_site *site, uint64_
         return;
     const uint32_t shift = hart->pipeline->memory.line_shift, last = hart->touched - 1;
     uint64_t line = address >> shift;
-    const uint64_t end = (address + site->access_bytes - 1) >> shift;
+    const uint64_t behind = address + site->access_bytes, end = (behind - 1) >> shift;
     hart->pipeline->memory.moved[0] += site->access_bytes;
     /* The next element of a vector is mostly in the line of the one before. */
     if (hart->touched && hart->step_of[last] == site->step && hart->address[last] >> shift == line) {
+        hart->end[last] = line == end ? behind : (line + 1) << shift;
         if (line == end)
             return;
         address = ++line << shift;
@@ -157,6 +173,7 @@ void lrf_hart_access(struct lrf_hart *hart, const struct lrf_site *site, uint64_
         if (hart->touched == hart->room)
             make_room(hart);
         hart->address[hart->touched] = address;
+        hart->end[hart->touched] = line == end ? behind : (line + 1) << shift;
         hart->step_of[hart->touched++] = site->step;
     }
 }

@@ -38,8 +38,8 @@ struct lrf_hart {
     uint8_t vtype;
     struct lrf_segment *segment; /* under way inside the region, else null */
     struct lrf_variant *variant;
-    uint64_t *address; /* first byte of each line touched by the segment under way, and by which of its steps */
-    uint32_t *step_of;
+    uint64_t *address, *end; /* of each line touched by the segment under way: first byte, the one behind the last */
+    uint32_t *step_of; /* and by which of its steps */
     uint32_t touched, room;
     struct lrf_pipeline *pipeline; /* null before the first region */
     uint64_t share_cycles; /* of the forking thread's own share */

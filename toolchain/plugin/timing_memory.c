@@ -23,20 +23,17 @@ void lrf_memory_init(struct lrf_memory *memory, const struct lrf_model *model)
     memory->line_shift = (uint32_t)__builtin_ctz(model->line_bytes);
     for (uint32_t k = 0; k < model->caches; k++) {
         const struct lrf_cache_model *shape = &model->cache[k];
-        const uint32_t rate = k + 1 < model->caches ? shape->fill_rate : model->dram_rate;
         memory->cache[k].lines = lrf_allocate((size_t)shape->sets * shape->ways * sizeof(struct lrf_line));
         memory->cache[k].set_mask = shape->sets - 1;
         memory->cache[k].ways = shape->ways;
-        memory->channel[k].rate = rate;
-        memory->channel[k].capacity = rate << SLOT_SHIFT;
     }
 }
 
 /* The cycle at which a transfer asked for at `now` starts. Beyond the ring, time is taken as free. */
-static uint64_t transfer(struct lrf_channel *channel, uint64_t now, uint32_t bytes)
+static uint64_t transfer(struct lrf_channel *channel, uint64_t now, uint32_t bytes, uint32_t rate)
 {
     uint64_t slot = now >> SLOT_SHIFT, start = now;
-    uint32_t left = bytes * LRF_RATE;
+    uint32_t left = bytes * LRF_RATE * LRF_RATE / rate;
     bool started = false;
     for (;; slot++) {
         const uint32_t i = slot % LRF_CHANNEL_SLOTS;
@@ -46,11 +43,11 @@ static uint64_t transfer(struct lrf_channel *channel, uint64_t now, uint32_t byt
             channel->slot[i] = slot;
             channel->granted[i] = 0;
         }
-        const uint32_t room = channel->capacity - channel->granted[i];
+        const uint32_t room = (LRF_RATE << SLOT_SHIFT) - channel->granted[i];
         if (!room)
             continue;
         if (!started) {
-            const uint64_t from = (slot << SLOT_SHIFT) + channel->granted[i] / channel->rate;
+            const uint64_t from = (slot << SLOT_SHIFT) + channel->granted[i] / LRF_RATE;
             start = from > now ? from : now;
             started = true;
         }
@@ -58,7 +55,7 @@ static uint64_t transfer(struct lrf_channel *channel, uint64_t now, uint32_t byt
             channel->granted[i] += left;
             return start;
         }
-        channel->granted[i] = channel->capacity;
+        channel->granted[i] = LRF_RATE << SLOT_SHIFT;
         left -= room;
     }
 }
@@ -75,29 +72,37 @@ static struct lrf_line *lookup(struct lrf_memory *m, unsigned k, uint64_t line)
     return NULL;
 }
 
-/* A dirty line leaves cache `k`: to the next cache, where it is if nothing pushed it out, else to memory. */
-static void write_back(struct lrf_memory *m, unsigned k, uint64_t now, uint64_t line)
+static struct lrf_line *install(struct lrf_memory *m, unsigned k, uint64_t now, uint64_t line, uint64_t ready);
+
+/* A dirty line leaves cache `k`: for the next cache, which takes it whole if it has not got it, or for memory. The cycle
+ * at which it starts to. */
+static uint64_t write_back(struct lrf_memory *m, unsigned k, uint64_t now, uint64_t line)
 {
-    for (; k < m->model->caches; k++) {
-        transfer(&m->channel[k], now, m->model->line_bytes);
-        m->moved[k + 1] += m->model->line_bytes;
-        struct lrf_line *next = k + 1 < m->model->caches ? lookup(m, k + 1, line) : NULL;
-        if (next) {
-            next->dirty = 1;
-            return;
-        }
-    }
+    const struct lrf_model *model = m->model;
+    m->moved[k + 1] += model->line_bytes;
+    if (k == 0)
+        m->port += model->write_back_cycles;
+    if (k + 1 == model->caches)
+        return transfer(&m->channel[k], now, model->line_bytes, model->dram_write_rate);
+    const uint64_t start = transfer(&m->back[k], now, model->line_bytes, model->cache[k].write_rate);
+    struct lrf_line *next = lookup(m, k + 1, line);
+    if (!next)
+        next = install(m, k + 1, start, line, start);
+    next->dirty = 1;
+    return next->held > start ? next->held : start;
 }
 
+/* A place for `line`, which is there at `ready`; `held` is when what it pushes out has started to leave. */
 static struct lrf_line *install(struct lrf_memory *m, unsigned k, uint64_t now, uint64_t line, uint64_t ready)
 {
+    uint64_t held = now;
     struct lrf_line *set = &m->cache[k].lines[(line & m->cache[k].set_mask) * m->cache[k].ways], *victim = set;
     for (uint32_t w = 0; w < m->cache[k].ways; w++)
         if (!set[w].tag || (victim->tag && set[w].used < victim->used))
             victim = &set[w];
     if (victim->dirty)
-        write_back(m, k, now, victim->tag - 1);
-    *victim = (struct lrf_line){.tag = line + 1, .ready = ready, .used = ++m->clock};
+        held = write_back(m, k, now, victim->tag - 1);
+    *victim = (struct lrf_line){.tag = line + 1, .ready = ready, .held = held, .used = ++m->clock};
     return victim;
 }
 
@@ -120,11 +125,13 @@ static struct lrf_line *fetch(struct lrf_memory *m, unsigned k, uint64_t now, ui
             *level = next->source;
         there = next->ready > now ? next->ready : now;
     }
-    const uint64_t start = transfer(&m->channel[k], there, m->model->line_bytes);
+    const uint32_t rate = k + 1 < m->model->caches ? m->model->cache[k].read_rate : m->model->dram_rate;
+    const uint64_t start = transfer(&m->channel[k], there, m->model->line_bytes, rate);
     m->moved[k + 1] += m->model->line_bytes;
     const uint64_t ready = start + latency_of(m->model, k + 1) - m->model->cache[k].latency;
     struct lrf_line *entry = install(m, k, ready, line, ready);
     entry->source = (uint8_t)*level;
+    entry->fresh = 1;
     return entry;
 }
 
@@ -138,7 +145,38 @@ static uint64_t *claim_miss(struct lrf_memory *m)
     return first;
 }
 
-uint64_t lrf_access(struct lrf_memory *m, uint64_t now, uint64_t address, bool store, unsigned *level)
+bool lrf_stores_in_a_run(struct lrf_memory *m, struct lrf_touched touched)
+{
+    struct lrf_write_run *run = &m->run[0];
+    if (!m->model->write_stream_lines || !touched.count)
+        return false;
+    const uint64_t address = touched.address[0], end = touched.end[touched.count - 1];
+    if (end <= address || ((end - 1) >> m->line_shift) - (address >> m->line_shift) + 1 != touched.count)
+        return false; /* strided or indexed */
+    for (unsigned i = 0; i < LRF_WRITE_RUNS; i++) {
+        if (m->run[i].end == address) {
+            m->run[i].end = end;
+            m->run[i].used = ++m->clock;
+            return end - m->run[i].start > (uint64_t)m->model->write_stream_lines * m->model->line_bytes;
+        }
+        if (m->run[i].used < run->used)
+            run = &m->run[i];
+    }
+    *run = (struct lrf_write_run){address, end, ++m->clock};
+    return false;
+}
+
+/* A line that is written whole needs no reading: its place is enough, once what was there can leave. */
+static struct lrf_line *claim(struct lrf_memory *m, uint64_t now, uint64_t line, unsigned *level)
+{
+    struct lrf_line *entry = install(m, 0, now, line, now);
+    entry->ready = entry->held;
+    *level = m->model->caches > 1 ? 1 : m->model->caches;
+    entry->source = (uint8_t)*level;
+    return entry;
+}
+
+uint64_t lrf_access(struct lrf_memory *m, uint64_t now, uint64_t address, enum lrf_access kind, unsigned *level)
 {
     const uint64_t line = address >> m->line_shift;
     *level = 0;
@@ -148,12 +186,19 @@ uint64_t lrf_access(struct lrf_memory *m, uint64_t now, uint64_t address, bool s
     if (entry) {
         if (entry->ready > now)
             *level = entry->source;
+    } else if (kind == LRF_STORE_IN_A_RUN) {
+        entry = claim(m, now, line, level);
     } else {
         uint64_t *done = claim_miss(m);
         entry = fetch(m, 0, *done > now ? *done : now, line, level);
         *done = entry->ready;
+        entry->fresh = 0; /* the latencies of caches are those of a load that had to wait */
     }
-    entry->dirty |= store;
+    if (entry->fresh) {
+        entry->fresh = 0;
+        m->port += m->model->fill_cycles;
+    }
+    entry->dirty |= kind != LRF_LOAD;
     return entry->ready > now ? entry->ready : now;
 }
 

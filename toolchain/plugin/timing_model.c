@@ -25,8 +25,10 @@ static const struct scalar {
     SCALAR(history_bits, 0, 20),       SCALAR(return_stack, 1, 64),        SCALAR(target_entries, 1, 1 << 16),
     SCALAR(perfect_memory, 0, 1),      SCALAR(misses, 1, 256),             SCALAR(store_buffer, 1, 256),
     SCALAR(prefetch_streams, 0, 256),   SCALAR(prefetch_near_lines, 0, 64), SCALAR(prefetch_far_lines, 0, 256),
-    SCALAR(dram_latency, 1, 10000),    SCALAR(dram_rate, 1, 1 << 20),
-    SCALAR(barrier_cycles, 0, 1000000),
+    SCALAR(dram_latency, 1, 10000),    SCALAR(dram_rate, 1, 1 << 20),      SCALAR(dram_write_rate, 1, 1 << 20),
+    SCALAR(barrier_cycles, 0, 1000000), SCALAR(write_stream_lines, 0, 64), SCALAR(fill_cycles, 0, 1024),
+    SCALAR(write_back_cycles, 0, 1024), SCALAR(load_after_store, 0, 100),  SCALAR(store_drain_rate, 0, 1 << 20),
+    SCALAR(float_to_vector, 0, 100),   SCALAR(vector_in_order, 0, 1),
 #undef SCALAR
 };
 
@@ -84,6 +86,13 @@ static void read_pipe_list(struct reader *r, struct lrf_cost *cost)
     }
 }
 
+static void read_table(struct reader *r, uint16_t table[LRF_SEWS][LRF_LMULS])
+{
+    for (int sew = 0; sew < LRF_SEWS; sew++)
+        for (int lmul = 0; lmul < LRF_LMULS; lmul++)
+            table[sew][lmul] = (uint16_t)number(r, 0, UINT16_MAX);
+}
+
 static void read_operation(struct reader *r)
 {
     const char *name = word(r);
@@ -98,13 +107,15 @@ static void read_operation(struct reader *r)
     cost->given = true;
     read_pipe_list(r, cost);
     expect(r, "busy");
-    for (int i = 0; i < LRF_LMULS; i++)
-        cost->busy[i] = (uint16_t)number(r, 0, UINT16_MAX);
+    read_table(r, cost->busy);
     expect(r, "latency");
-    for (int i = 0; i < LRF_LMULS; i++)
-        cost->latency[i] = (uint16_t)number(r, 0, UINT16_MAX);
+    read_table(r, cost->latency);
     expect(r, "per_element");
     cost->per_element = (uint16_t)number(r, 0, 1024);
+    expect(r, "per_register");
+    cost->per_register = (uint16_t)number(r, 0, 1024);
+    expect(r, "fields");
+    cost->fields = (uint16_t)number(r, 1, 8);
     expect(r, "masked");
     cost->masked = (uint16_t)number(r, LRF_FRACTION, 16 * LRF_FRACTION);
 }
@@ -123,8 +134,10 @@ static void read_cache(struct reader *r)
     cache->ways = number(r, 1, 64);
     expect(r, "latency");
     cache->latency = number(r, 1, 10000);
-    expect(r, "bytes");
-    cache->fill_rate = number(r, 1, 1 << 20);
+    expect(r, "read");
+    cache->read_rate = number(r, 1, 1 << 20);
+    expect(r, "write");
+    cache->write_rate = number(r, 1, 1 << 20);
     if (cache->sets & (cache->sets - 1))
         r->failed = true;
 }
@@ -155,7 +168,7 @@ static bool is_whole(const struct lrf_model *m)
         if (!m->cost[o].given)
             return false;
     return m->caches >= 1 && m->issue_width && m->line_bytes && m->predictor_entries && m->misses && m->store_buffer &&
-           m->dram_latency && m->dram_rate && !(m->line_bytes & (m->line_bytes - 1)) &&
+           m->dram_latency && m->dram_rate && m->dram_write_rate && !(m->line_bytes & (m->line_bytes - 1)) &&
            !(m->predictor_entries & (m->predictor_entries - 1)) && !(m->target_entries & (m->target_entries - 1));
 }
 

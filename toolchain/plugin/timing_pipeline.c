@@ -61,14 +61,16 @@ static uint8_t cause_of(const struct lrf_model *model, unsigned level)
 /* When the results of a step that starts at `issue` are there. Its lines are touched one after the other while it
  * occupies its pipe; a line that arrives late still needs the nearest cache's latency to reach the register. */
 uint64_t lrf_complete(struct lrf_pipeline *p, const struct lrf_step *step, struct lrf_touched touched, uint64_t issue,
-                      uint8_t *cause)
+                      uint8_t *cause, uint32_t *port)
 {
     uint64_t ready = issue + step->latency;
+    const bool in_a_run = step->store && lrf_stores_in_a_run(&p->memory, touched);
+    const enum lrf_access kind = in_a_run ? LRF_STORE_IN_A_RUN : step->store ? LRF_STORE : LRF_LOAD;
     *cause = step->load ? LRF_L1 : LRF_DEPENDENCY;
     for (uint32_t i = 0; i < touched.count; i++) {
         const uint64_t now = issue + (uint64_t)i * step->busy / (touched.count * LRF_FRACTION);
         unsigned level;
-        const uint64_t there = lrf_access(&p->memory, now, touched.address[i], step->store, &level);
+        const uint64_t there = lrf_access(&p->memory, now, touched.address[i], kind, &level);
         if (step->store) {
             const uint32_t slot = p->next_store, last = (slot ? slot : p->model->store_buffer) - 1;
             const uint64_t after = there > p->store_done[last] ? there : p->store_done[last];
@@ -81,8 +83,18 @@ uint64_t lrf_complete(struct lrf_pipeline *p, const struct lrf_step *step, struc
             *cause = cause_of(p->model, level);
         }
     }
-    lrf_prefetch(&p->memory, issue, step->pc, touched);
-    return ready;
+    if (!in_a_run)
+        lrf_prefetch(&p->memory, issue, step->pc, touched);
+    *port = p->memory.port;
+    p->memory.port = 0;
+    return ready + (step->load ? *port / LRF_FRACTION : 0);
+}
+
+uint32_t lrf_line_cycles(struct lrf_pipe *pipe, uint32_t port)
+{
+    const uint32_t sum = pipe->fraction + port;
+    pipe->fraction = sum % LRF_FRACTION;
+    return sum / LRF_FRACTION;
 }
 
 /* A store needs as many entries of the buffer as it touches lines (all of them at most). */
@@ -94,6 +106,14 @@ void lrf_wait_for_stores(const struct lrf_pipeline *p, const struct lrf_step *st
     const uint32_t entries = p->model->store_buffer, wanted = touched.count < entries ? touched.count : entries;
     const uint32_t last = (p->next_store + wanted - 1) % entries;
     lrf_not_before(at, p->store_done[last], p->store_cause[last]);
+}
+
+/* The pipe that the step occupies is free, of lines and of stores that loads do not overtake. */
+static void wait_for_pipe(const struct lrf_pipe *pipe, const struct lrf_step *step, struct lrf_moment *at)
+{
+    lrf_not_before(at, pipe->free, LRF_UNIT);
+    if (step->load && step->vector)
+        lrf_not_before(at, pipe->load_free, LRF_UNIT);
 }
 
 static struct lrf_pipe *first_free(struct lrf_pipeline *p, const struct lrf_step *step)
@@ -127,14 +147,20 @@ static void execute(struct lrf_pipeline *p, const struct lrf_step *step, struct 
                     struct lrf_pipe *pipe, uint64_t issue)
 {
     uint8_t cause;
+    uint32_t port;
     pipe->free = issue + lrf_occupancy(pipe, step);
-    const uint64_t ready = lrf_complete(p, step, touched, issue, &cause);
+    const uint64_t ready = lrf_complete(p, step, touched, issue, &cause, &port);
+    pipe->free += lrf_line_cycles(pipe, port);
+    if (step->stored_bytes) {
+        const uint32_t rate = p->model->store_drain_rate;
+        pipe->load_free = pipe->free + p->model->load_after_store + (rate ? step->stored_bytes * LRF_RATE / rate : 0);
+    }
     /* A store has no result, but where they are written in order it holds its place among them. */
     if ((step->destinations || p->model->in_order_writeback) && ready >= p->last_write) {
         p->last_write = ready;
         p->last_cause = cause;
     }
-    lrf_write(p, step, ready, cause);
+    lrf_write(p, step, issue, ready, cause);
 }
 
 /* Beside the scalar core: a vector instruction leaves it when its scalar sources are there and the queue has room, and
@@ -153,7 +179,7 @@ static void queue_vector(struct lrf_pipeline *p, const struct lrf_step *step, st
     lrf_wait_for_stores(p, step, touched, &start);
     wait_for_destinations(p, step, &start);
     struct lrf_pipe *pipe = first_free(p, step);
-    lrf_not_before(&start, pipe->free, LRF_UNIT);
+    wait_for_pipe(pipe, step, &start);
     wait_for_earlier_results(p, step, &start);
     execute(p, step, touched, pipe, start.cycle);
     p->vector_cycle = start.cycle;
@@ -178,7 +204,7 @@ void lrf_pipeline_step(struct lrf_pipeline *p, const struct lrf_step *step, stru
     lrf_wait_for_stores(p, step, touched, &at);
     wait_for_destinations(p, step, &at);
     struct lrf_pipe *pipe = first_free(p, step);
-    lrf_not_before(&at, pipe->free, LRF_UNIT);
+    wait_for_pipe(pipe, step, &at);
     wait_for_earlier_results(p, step, &at);
     advance(p, &at);
     execute(p, step, touched, pipe, at.cycle);

@@ -25,12 +25,14 @@ struct lrf_step {
     uint8_t sources, destinations;
     uint8_t pipe[4], pipes;
     bool load, store, vector, conditional, jump, indirect, call, returns;
+    bool configures, float_source; /* vset*; a vector instruction with a float register among its sources */
     uint16_t busy, latency; /* busy in 1/LRF_FRACTION cycles */
-    uint16_t access_bytes;
+    uint16_t access_bytes, stored_bytes; /* stored_bytes: by a vector store, if vl is at its maximum */
 };
 
 struct lrf_pipe {
-    uint64_t free; /* in order: the first free cycle */
+    uint64_t free;      /* in order: the first free cycle */
+    uint64_t load_free; /* for vector loads: behind a vector store they wait longer */
     uint32_t fraction;
     uint64_t word[LRF_CALENDAR_WORDS], busy[LRF_CALENDAR_WORDS]; /* out of order: which 64 cycles, and which are taken */
 };
@@ -55,6 +57,8 @@ struct lrf_pipeline {
     uint32_t next_queued;
     uint64_t entry, resolved, retired[LRF_MAX_WINDOW]; /* out of order: last entry, last result, retirements */
     uint32_t entry_slots, next_retired;
+    uint64_t scalar_done; /* out of order: the latest result of a scalar instruction */
+    uint8_t scalar_cause;
     /* What is reported, over one pass. */
     uint64_t start, busy_cycles, stalls[LRF_CAUSES];
     uint64_t branches, mispredicts;
@@ -79,7 +83,9 @@ struct lrf_moment {
     uint8_t cause;
 };
 uint64_t lrf_complete(struct lrf_pipeline *p, const struct lrf_step *step, struct lrf_touched touched, uint64_t issue,
-                      uint8_t *cause);
+                      uint8_t *cause, uint32_t *port);
+/* Whole cycles of a pipe that lines take which a step moves; `port` is what lrf_complete says of it. */
+uint32_t lrf_line_cycles(struct lrf_pipe *pipe, uint32_t port);
 void lrf_wait_for_stores(const struct lrf_pipeline *p, const struct lrf_step *step, struct lrf_touched touched,
                          struct lrf_moment *at);
 uint32_t lrf_occupancy(struct lrf_pipe *pipe, const struct lrf_step *step);
@@ -92,22 +98,26 @@ static inline void lrf_not_before(struct lrf_moment *at, uint64_t cycle, uint8_t
     }
 }
 
-/* Sources that are there later than `at`. */
+/* Sources that are there later than `at`. A scalar that was loaded reaches the vector unit later than the scalar one. */
 static inline void lrf_wait_for_sources(const struct lrf_pipeline *p, const struct lrf_step *step, struct lrf_moment *at)
 {
     for (unsigned s = 0; s < step->sources; s++) {
         const unsigned first = step->source[s].first, end = first + step->source[s].count;
-        for (unsigned r = first; r < end; r++)
-            lrf_not_before(at, p->ready[r], p->cause[r]);
+        for (unsigned r = first; r < end; r++) {
+            const bool crosses = step->float_source && r >= LRF_F && r < LRF_V && p->cause[r] >= LRF_L1;
+            lrf_not_before(at, p->ready[r] + (crosses ? p->model->float_to_vector : 0), p->cause[r]);
+        }
     }
 }
 
-static inline void lrf_write(struct lrf_pipeline *p, const struct lrf_step *step, uint64_t ready, uint8_t cause)
+/* The results of a step that started at `issue` are there at `ready`; what vset* sets for vector instructions at once. */
+static inline void lrf_write(struct lrf_pipeline *p, const struct lrf_step *step, uint64_t issue, uint64_t ready,
+                             uint8_t cause)
 {
     for (unsigned d = 0; d < step->destinations; d++) {
         const unsigned first = step->destination[d].first, end = first + step->destination[d].count;
         for (unsigned r = first; r < end; r++) {
-            p->ready[r] = ready;
+            p->ready[r] = r == LRF_VL && step->configures ? issue + 1 : ready;
             p->cause[r] = cause;
         }
     }

@@ -1,7 +1,9 @@
 /* Out-of-order issue from a window of as many instructions as the reorder buffer holds. See timing_pipeline.h.
  *
  * Registers are renamed without limit, and each pipe takes the instructions that may start in it as they come in the
- * order of the program: a later one fills an earlier gap. So it is an upper bound on what a real scheduler finds.
+ * order of the program: a later one fills an earlier gap. So it is an upper bound on what a real scheduler finds. A
+ * vector unit may issue in order behind the window: then no vector instruction starts before an earlier one has, nor
+ * before the scalar instructions ahead of it have ended, the branches among them.
  */
 #include "timing_pipeline.h"
 
@@ -80,6 +82,11 @@ void lrf_window_step(struct lrf_pipeline *p, const struct lrf_step *step, struct
     at.cycle++; /* from the window to a pipe */
     lrf_wait_for_sources(p, step, &at);
     lrf_wait_for_stores(p, step, touched, &at);
+    const bool in_order = step->vector && p->model->vector_in_order;
+    if (in_order) {
+        lrf_not_before(&at, p->vector_cycle, LRF_UNIT);
+        lrf_not_before(&at, p->scalar_done, p->scalar_cause);
+    }
     struct lrf_pipe *pipe = &p->pipe[step->pipe[0]];
     uint64_t start = gap(pipe, at.cycle, (step->busy + pipe->fraction) / LRF_FRACTION);
     for (unsigned i = 1; i < step->pipes && start > at.cycle; i++) {
@@ -89,15 +96,23 @@ void lrf_window_step(struct lrf_pipeline *p, const struct lrf_step *step, struct
             start = when, pipe = other;
     }
     take(pipe, start, lrf_occupancy(pipe, step));
+    uint32_t port;
     uint8_t from_memory, cause = start > at.cycle ? LRF_UNIT : at.cause;
-    const uint64_t ready = lrf_complete(p, step, touched, start, &from_memory);
+    const uint64_t ready = lrf_complete(p, step, touched, start, &from_memory, &port);
+    take(pipe, start + (step->busy + pipe->fraction) / LRF_FRACTION, lrf_line_cycles(pipe, port));
+    if (in_order) {
+        p->vector_cycle = start;
+    } else if (!step->vector && ready > p->scalar_done) {
+        p->scalar_done = ready;
+        p->scalar_cause = step->load ? from_memory : LRF_DEPENDENCY;
+    }
     if (from_memory > LRF_L1 || (cause == LRF_DEPENDENCY && step->load))
         cause = from_memory;
     if (step->destinations && ready >= p->last_write) {
         p->last_write = ready;
         p->last_cause = cause;
     }
-    lrf_write(p, step, ready, step->load ? from_memory : LRF_DEPENDENCY);
+    lrf_write(p, step, start, ready, step->load ? from_memory : LRF_DEPENDENCY);
     p->resolved = ready;
     retire(p, ready, cause);
 }
