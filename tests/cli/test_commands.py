@@ -9,7 +9,7 @@ from pathlib import Path
 
 import onnx
 import pytest
-from explored import SAMPLES, Done, command, explore_arguments, open_run, result, rows, tiny_data
+from explored import SAMPLES, Done, command, explore_arguments, figures, open_run, result, rows, tiny_data
 
 from lrf_dse.builders.program import BUILDERS
 from lrf_dse.plan.choice import slower_than_dense
@@ -125,27 +125,48 @@ def test_report_again_from_the_records_alone(mine: Path) -> None:
         assert [row["id"] for row in csv.DictReader(stream)] == [plan["id"] for plan in expected["plans"]]
 
 
-@pytest.mark.usefixtures("no_work")
 @pytest.mark.parametrize(
     ("option", "value", "words"),
     [
-        ("--max-bytes", 10, "max_flash_bytes is 10"),
-        ("--max-ram", 1, "max_ram_bytes is 1"),
+        ("--max-bytes", "10KiB", "--max-bytes is 10,240 bytes, but what every program holds takes "),
+        ("--max-ram", 1, "--max-ram is 1 bytes, but what every program holds, inputs and outputs of the model take "),
+        ("--max-latency", "10ns", "--max-latency is 16 cycles, but the smallest program takes "),
     ],
 )
-def test_impossible_budget(mine: Path, option: str, value: int, words: str) -> None:
+def test_an_impossible_budget_is_told_before_any_layer_is_measured(
+    tiny: Path, option: str, value: object, words: str
+) -> None:
+    done = command(*explore_arguments(tiny), option, value)
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith(f"error: {words}") and done.err.count("\n") == 1
+    measured = [value for _, kind, _, value in figures(tiny / "run") if kind == "timing"]
+    assert len(measured) == 2  # the smallest program, by each kernel
+
+
+def test_a_limit_that_no_plan_keeps_names_the_nearest(mine: Path) -> None:
     (mine / "run" / "report.html").unlink()
-    done = command(*explore_arguments(mine), option, value)
+    done = command(*explore_arguments(mine), "--max-latency", 650)
+    plans = open_run(mine / "run").info.plans
+    cycles, fastest = min((plan.cycles or 0.0, plan.id) for plan in plans)
     assert done.code == 2
-    assert done.err.startswith("error: no plan satisfies the budgets; closest is plan ")
-    assert words in done.err and done.err.endswith("relax it\n") and done.err.count("\n") == 1
-    closest = done.err.split("closest is plan ")[1].split(":")[0]
-    assert closest in {plan.id for plan in open_run(mine / "run").info.plans}
+    said = f"no plan satisfies the budgets: the fastest plan takes {cycles:,.0f} cycles ({fastest}); relax them"
+    assert done.err == f"error: {said}\n"
     assert (mine / "run" / "report.html").stat().st_size > 0
     assert result(mine / "run")["chosen"] is None
-    refused = command("export", mine / "run", "--pick", "fastest", "-o", mine / "bundle")
-    assert refused.code == 2 and "closest is plan" in refused.err and refused.err.count("\n") == 1
-    assert not (mine / "bundle").exists()
+    for pick in ([], ["--pick", "smallest"]):
+        refused = command("export", mine / "run", *pick, "-o", mine / "bundle")
+        assert (refused.code, refused.err) == (2, f"error: {said}\n")
+        assert not (mine / "bundle").exists()
+
+
+def test_the_objective_is_what_is_chosen_and_exported(mine: Path) -> None:
+    done = command(*explore_arguments(mine), "--objective", "bytes", "--json")
+    info = open_run(mine / "run").info
+    smallest = min(info.plans, key=lambda plan: plan.flash_bytes)
+    assert done.code == 0
+    assert info.chosen == open_run(mine / "run").plan().id
+    assert next(plan for plan in info.plans if plan.id == info.chosen).flash_bytes == smallest.flash_bytes
+    assert "--objective bytes" in info.command
 
 
 @pytest.mark.usefixtures("no_work")
