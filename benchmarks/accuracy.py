@@ -9,6 +9,7 @@ was measured is kept in --work and not measured again. `make accuracy` writes th
 from __future__ import annotations
 
 import argparse
+import hashlib
 import importlib.util
 import json
 from collections.abc import Iterator, Sequence
@@ -138,7 +139,10 @@ def training_data(name: str, like: Dataset) -> Dataset:
         x = module.patches(images) if name == "patches" else images.reshape(len(images), -1)
         x, y = x[: module.TRAIN], labels[: module.TRAIN]
     (key,) = like.x
-    return Dataset(EXAMPLES / name / "train.py", {key: x}, y, like.sha256, metric=like.metric)
+    digest = hashlib.sha256()
+    for array in (x, y):
+        digest.update(f"{array.dtype}{array.shape}".encode() + np.ascontiguousarray(array).tobytes())
+    return Dataset(EXAMPLES / name / "train.py", {key: x}, y, digest.hexdigest(), metric=like.metric)
 
 
 def bench_of(name: str, work: Path) -> Bench:
@@ -244,7 +248,7 @@ def trained(
     """Drops after training the model with `choices`, from the records where they know."""
     judge, model, recipe = bench.judge, bench.judge.compressor.model, Recipe(epochs=epochs, seed=SEED)
     weights = judge.weights_key(choices, sequential=sequential, reordered=reordered)
-    key = finetuning_key(weights, bench.train, recipe, judge.parts)
+    key = finetuning_key(weights, bench.train, recipe, judge.parts, batch=model.batch)
     known: dict[str, Any] | None = judge.store.get(key)
     if known is not None:
         return known

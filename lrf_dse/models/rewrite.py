@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from lrf_dse.models.discover import Array, FcSite, bias_input, is_set, static_sh
 from lrf_dse.models.kernel_call import Call, KernelChoice, call_node, define_functions
 from lrf_dse.models.model import Model
 from lrf_dse.models.surgery import add_constant, drop_if_unused, fresh, make_node, names_in
-from lrf_dse.schema import FcLayer, Order
+from lrf_dse.schema import FcLayer, Order, TTShape
 from lrf_dse.tt.contraction import Core
 
 if TYPE_CHECKING:
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
 SINGLE_LAYER_OPSET = 17
+
+REWRITE_VERSION = 1
+"""To be raised whenever the graph around a layer changes; the form of a layer itself is part of its key."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,13 +166,32 @@ def _layer_nodes(
         kind = "weight" if cores is None else "core"
         inputs = [x, *(add_constant(graph, array, f"{prefix}.{kind}", taken) for array in weights)]
         return [call_node(inputs, Call(weights, order, replacement.kernel), out_shape=out_shape, name=name)]
-    if cores is None:
-        steps: tuple[Step, ...] = (Step("MatMul", "right", np.ascontiguousarray(weights[0].T), out_shape),)
-    else:
-        in_shape = static_shape(x)
-        assert in_shape is not None, "the shapes around a layer are known"
-        steps = chain(cores, order, in_shape=in_shape, out_shape=out_shape)
-    return _emit(graph, x, steps, prefix, taken)[1]
+    in_shape = static_shape(x)
+    assert in_shape is not None, "the shapes around a layer are known"
+    return _emit(graph, x, _steps(replacement, in_shape, out_shape), prefix, taken)[1]
+
+
+def _steps(replacement: Replacement, in_shape: tuple[int, ...], out_shape: tuple[int, ...]) -> tuple[Step, ...]:
+    """A layer without a kernel of its own, from rows of `in_shape`."""
+    if replacement.cores is not None:
+        return chain(replacement.cores, replacement.order, in_shape=in_shape, out_shape=out_shape)
+    return (Step("MatMul", "right", np.asarray(replacement.weight, np.float32).T, out_shape),)
+
+
+def layer_form(layer: FcLayer, shape: TTShape | None, order: Order) -> list[Any]:
+    """What a compiler is given of a layer besides the values of its weights, as JSON: part of a timing's key.
+
+    The steps of the layer, dense without a `shape`, and how it stands in a model of its own.
+    """
+    weight = np.broadcast_to(np.float32(0), (layer.out_features, layer.in_features))
+    zeros = None if shape is None else [np.zeros(size, np.float32) for size in shape.core_shapes]
+    replacement = Replacement(zeros, order, weight=None if zeros else weight)
+    steps = _steps(replacement, (layer.batch, layer.in_features), (layer.batch, layer.out_features))
+    form = [
+        [step.op, step.form, step.constant.tolist() if step.op == "Reshape" else step.constant.shape, step.shape]
+        for step in steps
+    ]
+    return [SINGLE_LAYER_OPSET, layer.has_bias, form]
 
 
 def _shift_bias(graph: ir.Graph, node: ir.Node, shift: Array, taken: set[str]) -> None:

@@ -76,7 +76,7 @@ def _with(plan: Plan, outcome: _Outcome | None) -> Plan:
 def _outcome(x: Exploration, lessons: Dataset, plan: Plan, stage: str) -> _Outcome:
     """What training `plan` gives, from the records where they know."""
     recipe = Recipe(x.settings.finetune, seed=x.settings.seed)
-    key = finetuning_key(plan.weights, lessons, recipe, x.judge.parts)
+    key = finetuning_key(plan.weights, lessons, recipe, x.judge.parts, batch=x.model.batch)
     path, known = weights_path(x.settings.out, key), x.store.get(key)
     if known is not None:
         tuning = from_json(FineTuning, known["tuning"])

@@ -20,6 +20,7 @@ from lrf_dse.models.compress import METHODS_VERSION, get_method
 from lrf_dse.models.data import Dataset
 from lrf_dse.models.model import Model
 from lrf_dse.models.parts import SPLIT_VERSION
+from lrf_dse.models.rewrite import REWRITE_VERSION, layer_form
 from lrf_dse.runners.machine import machine_facts
 from lrf_dse.runners.timing import model_text
 from lrf_dse.schema import Candidate, FcLayer
@@ -59,6 +60,7 @@ def plan_timing_key(
         model=model.sha256,
         batch=model.batch,
         choices={c.layer.name: _computation(c, sources) for c in chosen},
+        rewriting=REWRITE_VERSION,
         **machine_facts(target, tools, max((c.threads for c in chosen), default=1)),
     )
 
@@ -114,12 +116,18 @@ def plan_weights_key(
     return content_key("plan-weights", model=model.sha256, seed=seed, **fitted)
 
 
-def finetuning_key(weights: str, lessons: Dataset, recipe: Recipe, parts: Mapping[str, Dataset]) -> str:
-    """Key of a training that starts from the weights of that key; `parts` pick its epoch and judge it."""
+def finetuning_key(
+    weights: str, lessons: Dataset, recipe: Recipe, parts: Mapping[str, Dataset], *, batch: int | None
+) -> str:
+    """Key of a training that starts from the weights of that key; `parts` pick its epoch and judge it.
+
+    `batch` is the model's: so many samples make a step.
+    """
     return content_key(
         "finetuning",
         weights=weights,
         lessons=_part(lessons),
+        batch=batch,
         recipe=asdict(recipe),
         version=FINETUNE_VERSION,
         parts={name: [*(_part(data) or ()), data.metric.version] for name, data in parts.items()},
@@ -169,10 +177,12 @@ def layer_error_key(
 
 
 def _computation(candidate: Candidate, sources: Mapping[str, str]) -> dict[str, Any]:
-    """How a layer is computed. Of a generated kernel its source counts, so that another generator is another key."""
+    """How a layer is computed: of a generated kernel its source counts, of IREE's the form of the graph."""
     shape = None if candidate.tt_shape is None else to_json(candidate.tt_shape)
     found = {"shape": shape, "order": candidate.order, "kernel": candidate.kernel, "threads": candidate.threads}
-    return found | ({"source": sources[candidate.layer.name]} if candidate.kernel == "rvv" else {})
+    if candidate.kernel == "rvv":
+        return found | {"source": sources[candidate.layer.name]}
+    return found | {"form": layer_form(candidate.layer, candidate.tt_shape, candidate.order)}
 
 
 def _fitted(

@@ -61,7 +61,13 @@ class SshRunner:
 
 def tool_versions(board: Board) -> dict[str, str]:
     """What a board's figures depend on besides program and target: part of their content key."""
-    return {BOARD_TOOL: board.host, "board prefix": " ".join(board.runner_prefix), "board cores": board.cpus or ""}
+    return {
+        BOARD_TOOL: board.host if board.port is None else f"{board.host} port {board.port}",
+        "board prefix": " ".join(board.runner_prefix),
+        "board cores": board.cpus or "",
+        # A host is what the user's configuration makes of its name: another one may reach another board.
+        "board options": " ".join([*(["-F", str(board.config)] if board.config else []), *board.options]),
+    }
 
 
 def require_fit(board: Board, isa: Isa, files: Iterable[Path]) -> BoardFacts:
