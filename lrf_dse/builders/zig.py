@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lrf_dse.builders.cache import cache_dir
+from lrf_dse.builders.zig_libraries import remember, require_sound
 from lrf_dse.errors import BuildError, ToolError
 
 _TIMEOUT_S = 600.0
@@ -34,23 +35,32 @@ def zig_cc(args: Sequence[str], *, cwd: Path) -> None:
     file must put the content's hash into its name (measured: a changed blob gave a stale object).
     """
     zig_version()
-    environment = os.environ | {
-        "ZIG_GLOBAL_CACHE_DIR": str(cache_dir() / "zig"),
-        # Objects of one build are of no use to the next; the global cache keeps musl and compiler-rt.
-        "ZIG_LOCAL_CACHE_DIR": str(cwd / ".zig-cache"),
-    }
-    command = [sys.executable, "-m", "ziglang", "cc", *args]
-    try:
-        done = subprocess.run(
-            command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False
-        )
-    except subprocess.TimeoutExpired as error:
-        raise BuildError(f"zig cc did not finish in {_TIMEOUT_S:.0f} s in {cwd}") from error
+    libraries = cache_dir() / "zig"
+    require_sound(libraries)
+    done = _run(args, cwd, libraries)
+    if done.returncode != 0 and require_sound(libraries, again=True):
+        done = _run(args, cwd, libraries)
     if done.returncode != 0:
         require_room("zig cc", done.returncode, done.stderr)
         lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
         first = next((line for line in lines if "error" in line), lines[0])
         raise BuildError(f"zig cc failed in {cwd}: {first}")
+    remember(libraries)
+
+
+def _run(args: Sequence[str], cwd: Path, libraries: Path) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {
+        "ZIG_GLOBAL_CACHE_DIR": str(libraries),
+        # Objects of one build are of no use to the next; the global cache keeps musl and compiler-rt.
+        "ZIG_LOCAL_CACHE_DIR": str(cwd / ".zig-cache"),
+    }
+    command = [sys.executable, "-m", "ziglang", "cc", *args]
+    try:
+        return subprocess.run(
+            command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise BuildError(f"zig cc did not finish in {_TIMEOUT_S:.0f} s in {cwd}") from error
 
 
 def require_room(name: str, return_code: int, stderr: str) -> None:

@@ -110,7 +110,7 @@ def _write(request: BundleRequest, out: Path, scratch: Path) -> dict[str, Any]:
     sums = sums_of(staged, (*manifest["files"], README))
     (staged / SUMS).write_bytes(sums)
     write_manifest(staged, manifest | {"sums": digest_of(sums)})
-    _move_into_place(staged, out)
+    move_into_place(staged, out)
     return read_manifest(out)[0]
 
 
@@ -193,7 +193,7 @@ def _ports(values: Any) -> list[dict[str, Any]]:
     ]
 
 
-def _move_into_place(staged: Path, out: Path) -> None:
+def move_into_place(staged: Path, out: Path) -> None:
     """Every file by a rename; no manifest until the end, so that one that is there speaks of files that are there."""
     names = sorted((path.relative_to(staged) for path in staged.rglob("*") if path.is_file()), key=_manifest_last)
     half_done = out / f"{_SCRATCH}half-done"

@@ -16,7 +16,7 @@ from lrf_dse.bench.kernel_table import dense_table, failures, kernel_table, kind
 from lrf_dse.bench.plain_loops import emit_loops
 from lrf_dse.bench.variants import LayerData
 from lrf_dse.builders.polyhedral import TunedMachine, compile_with_pluto, compile_with_polly
-from lrf_dse.errors import BuildError, ToolError
+from lrf_dse.errors import BuildError, ToolError, UsageError
 from lrf_dse.schema import TTShape
 from lrf_dse.target import Target, load_target
 
@@ -111,6 +111,14 @@ def test_tables_and_pages_show_every_row(report: dict[str, Any], k1: Target, tmp
     write_pages(report, k1, tmp_path / "out")
     assert (tmp_path / "out" / "roofline.png").read_bytes().startswith(b"\x89PNG")
     assert CASE.name in (tmp_path / "out" / "kernels.html").read_text()
+    write_pages(report, k1, tmp_path / "out")
+    for name in ("kernels.html", "roofline.png"):
+        (tmp_path / "mine").mkdir(exist_ok=True)
+        (tmp_path / "mine" / name).write_text("mine")
+        with pytest.raises(UsageError, match=f"{name}: is there already and no earlier output"):
+            write_pages(report, k1, tmp_path / "mine")
+        assert [path.read_text() for path in (tmp_path / "mine").iterdir()] == ["mine"]
+        (tmp_path / "mine" / name).unlink()
 
 
 def test_polly_must_change_the_loops(k1: Target, tmp_path: Path) -> None:

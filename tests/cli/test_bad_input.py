@@ -255,6 +255,17 @@ def test_bad_command(tiny: Path, arguments: list[str], words: tuple[str, ...]) -
     assert_one_line(command(*arguments), *words)
 
 
+@pytest.mark.parametrize("out", [".", "mine"])
+def test_a_folder_of_the_user_is_not_made_a_run(tiny: Path, out: str) -> None:
+    """`-o` where a project's model.onnx lies, or any other file: nothing is written into it."""
+    (tiny / "mine").mkdir()
+    (tiny / "mine" / "model.onnx").write_bytes(b"trained for a week")
+    before = {path: path.read_bytes() for path in tiny.rglob("*") if path.is_file()}
+    done = command("explore", "tiny.onnx", "--target", "spacemit-k1", "-o", out)
+    assert_one_line(done, f"{out}: holds ", "no run folder")
+    assert {path: path.read_bytes() for path in tiny.rglob("*") if path.is_file()} == before
+
+
 def test_missing_qemu(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tiny))
     done = command("explore", "tiny.onnx", "--target", "spacemit-k1", "-o", "run")

@@ -53,6 +53,15 @@ def test_a_changed_source_is_built_again(empty_cache: Path, toolchain: Path) -> 
     assert sorted((empty_cache / "plugins").iterdir()) == sorted([first, second]), "no scratch may be left"
 
 
+def test_a_damaged_plugin_is_built_again(empty_cache: Path) -> None:
+    path = plugin_path()
+    whole = path.read_bytes()
+    for damaged in (whole[: len(whole) // 2], whole[:-1], whole.replace(b"ELF", b"ELG", 1), b""):
+        path.write_bytes(damaged)
+        assert plugin_path() == path
+        assert path.read_bytes() == whole
+
+
 @pytest.mark.parametrize("name", ["plugin/count.c", "plugin/classes.def", "plugin/qemu_api.h", "host/region.h"])
 def test_every_source_is_in_the_key(name: str, toolchain: Path) -> None:
     before = plugin_key(toolchain=toolchain)
@@ -81,5 +90,5 @@ def test_a_source_that_does_not_compile_names_the_error(empty_cache: Path, toolc
 
 def test_a_cache_that_cannot_be_written_is_a_tool_error(empty_cache: Path) -> None:
     (empty_cache / "plugins").write_text("in the way")
-    with pytest.raises(ToolError, match="cannot write the QEMU plugin to .*LRF_DSE_CACHE"):
+    with pytest.raises(ToolError, match="cannot write .*plugins.*LRF_DSE_CACHE"):
         plugin_path()

@@ -1,0 +1,75 @@
+"""Zig's own cache: a library in it that is damaged is built again."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lrf_dse.builders.zig_libraries import remember, require_sound
+
+FILES = {"o/1a/libc.a": b"an archive", "o/1a/crt1.o": b"start", "o/2b/memcpy.o": b"of libc.a", "o/3c/libm.so.6": b"m"}
+
+
+@pytest.fixture
+def zig(tmp_path: Path) -> Path:
+    folder = tmp_path / "zig"
+    for name, content in FILES.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    return folder
+
+
+def test_only_what_is_linked_is_remembered(zig: Path) -> None:
+    assert not require_sound(zig)
+    remember(zig)
+    content = (zig.parent / "zig-libraries.json").read_bytes().splitlines()[0]
+    assert json.loads(content)[1].keys() == FILES.keys() - {"o/2b/memcpy.o"}
+    stamp = (zig.parent / "zig-libraries.json").stat().st_mtime_ns
+    remember(zig)
+    assert (zig.parent / "zig-libraries.json").stat().st_mtime_ns == stamp, "nothing new"
+    assert not require_sound(zig, again=True)
+
+
+@pytest.mark.parametrize("damaged", [b"an archivf", b"an arch", b"", None])
+def test_a_damaged_library_is_dropped_with_all_that_is_linked_to_it(zig: Path, damaged: bytes | None) -> None:
+    remember(zig)
+    library = zig / "o/1a/libc.a"
+    library.unlink() if damaged is None else library.write_bytes(damaged)
+    assert require_sound(zig)
+    assert list(zig.iterdir()) == [] and list(zig.parent.iterdir()) == [zig]
+    assert not require_sound(zig), "once in a process"
+    assert not require_sound(zig, again=True)
+
+
+def test_what_was_built_since_is_remembered_too(zig: Path) -> None:
+    remember(zig)
+    (zig / "o/4d").mkdir()
+    (zig / "o/4d/libcompiler_rt.a").write_bytes(b"rt")
+    remember(zig)
+    (zig / "o/4d/libcompiler_rt.a").write_bytes(b"rr")
+    assert require_sound(zig, again=True)
+
+
+@pytest.mark.soak
+def test_a_truncated_libc_is_built_again(tmp_path: Path) -> None:
+    """By zig itself: half a minute."""
+    code = (
+        "import sys; from pathlib import Path; from lrf_dse.builders.zig import zig_cc\n"
+        "zig_cc(['-target', 'riscv64-linux-musl', '-mcpu=generic_rv64+m+a+f+d+c', '-static', 'a.c', '-o', 'a'],"
+        " cwd=Path(sys.argv[1]))"
+    )
+    (tmp_path / "a.c").write_text('#include <stdio.h>\nint main(void) { return puts("it runs") < 0; }\n')
+
+    for damage in (None, 1000, None):
+        for library in (tmp_path / "cache").glob("zig/o/*/libc.a"):
+            if damage is not None:
+                os.truncate(library, damage)
+        environment = os.environ | {"LRF_DSE_CACHE": str(tmp_path / "cache")}
+        subprocess.run([sys.executable, "-c", code, str(tmp_path)], env=environment, check=True, timeout=600)
+        done = subprocess.run(["qemu-riscv64", tmp_path / "a"], capture_output=True, text=True, check=True)
+        assert done.stdout == "it runs\n"
