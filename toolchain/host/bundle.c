@@ -58,8 +58,9 @@ static char *read_manifest(void) {
   size_t bytes, head = sizeof before - 1;
   char *text = read_text("manifest.json", &bytes);
   if (bytes >= head + tail) digest_of(text, bytes - tail, hex);
-  if (bytes < head + tail || memcmp(text + bytes - tail - head, before, head) != 0 ||
-      memcmp(text + bytes - tail, hex, LRF_HEX_BYTES) != 0 || memcmp(text + bytes - tail + LRF_HEX_BYTES, after, sizeof after - 1) != 0)
+  const char *end = text + bytes - tail;
+  if (bytes < head + tail || memcmp(end - head, before, head) != 0 || memcmp(end, hex, LRF_HEX_BYTES) != 0 ||
+      memcmp(end + LRF_HEX_BYTES, after, sizeof after - 1) != 0)
     lrf_fail(LRF_EXIT_BROKEN, "%s/manifest.json is not what was exported; " DAMAGED, folder);
   return text;
 }
@@ -85,7 +86,8 @@ void lrf_require_bundle(void) {
   size_t bytes;
   char *sums = read_text("SHA256SUMS", &bytes);
   digest_of(sums, bytes, hex);
-  if (!strstr(manifest, hex)) lrf_fail(LRF_EXIT_BROKEN, "%s/SHA256SUMS is not the manifest's; " DAMAGED, folder);
+  if (!strstr(manifest, hex))
+    lrf_fail(LRF_EXIT_BROKEN, "%s: manifest.json and SHA256SUMS are not of one bundle; " DAMAGED, folder);
   free(manifest);
   for (char *line = strtok(sums, "\n"); line; line = strtok(NULL, "\n"))
     if (strlen(line) > LRF_HEX_BYTES + 2) require_file(line + LRF_HEX_BYTES + 2, line);
