@@ -58,7 +58,7 @@ static char *read_manifest(void) {
   size_t bytes, head = sizeof before - 1;
   char *text = read_text("manifest.json", &bytes);
   if (bytes >= head + tail) digest_of(text, bytes - tail, hex);
-  const char *end = text + bytes - tail;
+  const char *end = text + (bytes >= tail ? bytes - tail : 0);
   if (bytes < head + tail || memcmp(end - head, before, head) != 0 || memcmp(end, hex, LRF_HEX_BYTES) != 0 ||
       memcmp(end + LRF_HEX_BYTES, after, sizeof after - 1) != 0)
     lrf_fail(LRF_EXIT_BROKEN, "%s/manifest.json is not what was exported; " DAMAGED, folder);
