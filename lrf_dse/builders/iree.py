@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import os
 import re
 import subprocess
 import sys
@@ -129,7 +130,11 @@ def _iree_compile() -> str:
 def _run(command: Sequence[str], name: str, *, cwd: Path) -> None:
     """Run in the folder of the files: IREE keeps the names it is given, and a module must not depend on a folder."""
     try:
-        done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
+        # LLVM writes nowhere where TMPDIR names no folder; Python looks for another one.
+        environment = os.environ | {"TMPDIR": tempfile.gettempdir()}
+        done = subprocess.run(
+            command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False
+        )
     except subprocess.TimeoutExpired as error:
         raise BuildError(f"{name} did not finish in {_TIMEOUT_S:.0f} s") from error
     if done.returncode != 0:
