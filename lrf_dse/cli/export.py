@@ -34,10 +34,13 @@ def command(
         print_json(manifest)
         return
     choices = ", ".join(f"{layer}: {label}" for layer, label in manifest["choices"].items())
-    error = manifest["verified"]["max_rel_error"]
+    verified = manifest["verified"]
     print_line(f"plan {manifest['plan']} ({choices})")
     if excess := over_budget(opened.plan(pick), opened.info.budgets):
         print_line(f"it is over the run's budget: {excess}")
-    print_line(f"verified under QEMU against onnxruntime: error {error:.1e} of max |y|")
+    print_line(
+        f"verified under QEMU against onnxruntime on {verified['inputs']} {verified['of']}: "
+        f"error {verified['max_rel_error']:.1e} of max |y|"
+    )
     print_line(f"flash {manifest['flash_bytes']:,} bytes, RAM {manifest['ram_bytes']:,} bytes")
     print_line(f"bundle: {folder}")

@@ -11,7 +11,7 @@ import platform
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,7 @@ from lrf_dse.models.evaluate import run_once
 from lrf_dse.runners.job import DEFAULT_TOLERANCE, Array, Job, write_raw
 from lrf_dse.runners.runner import get_runner
 from lrf_dse.runners.stock import run_on_stock_runtime
-from lrf_dse.runners.verify import Errors, compare
+from lrf_dse.runners.verify import compare
 from lrf_dse.schema import Failure, Measurement, Plan
 from lrf_dse.sealed import digest_of, flush_file, flush_folder
 from lrf_dse.target import Target
@@ -38,8 +38,10 @@ _SCRATCH = ".building-"
 
 @dataclass(frozen=True, eq=False)
 class BundleRequest:
-    """What to ship: a plan, its model, one golden input (whole tensors in the model's order), and where it came from.
+    """What to ship: a plan, its model, and where it came from.
 
+    `cases` are golden inputs, each the whole tensors of one inference in the model's order: all are verified, the first
+    one is shipped. `cases_source` says what they are.
     `compiled` is the same model with calls of generated kernels, whose schedules in words are `kernels`, by layer.
     `accuracy` holds what is known of it, by part of the data; `run_facts` are copied into the manifest.
     """
@@ -48,7 +50,8 @@ class BundleRequest:
     model: onnx.ModelProto
     compiled: onnx.ModelProto
     kernels: Mapping[str, str]
-    inputs: Sequence[Array]
+    cases: Sequence[Sequence[Array]]
+    cases_source: str
     target: Target
     accuracy: Mapping[str, Any]
     run_facts: Mapping[str, Any]
@@ -96,13 +99,13 @@ def _write(request: BundleRequest, out: Path, scratch: Path) -> dict[str, Any]:
     work.mkdir()
     (staged / "golden").mkdir(parents=True)
     built = BUILDERS[request.plan.builder](request.compiled, request.target, work)
-    expected = run_once(request.model, request.inputs)
-    measured = _verify(built, request, expected, scratch / "run")
+    expected = [run_once(request.model, inputs) for inputs in request.cases]
+    measured = _verify(built, request, expected, scratch)
     stock = _verify_on_stock_runtime(request, expected, scratch / "stock")
     onnx.save(request.model, staged / MODEL)
     shutil.copy(built.vmfb.path, staged / MODULE)
     shutil.copy(built.program.path, staged / PROGRAM)
-    for kind, arrays in (("input", request.inputs), ("output", expected)):
+    for kind, arrays in (("input", request.cases[0]), ("output", expected[0])):
         for index, array in enumerate(arrays):
             write_raw(staged / "golden" / f"{kind}{index}.bin", array)
     manifest = _manifest(request, built, measured, stock, staged)
@@ -114,27 +117,49 @@ def _write(request: BundleRequest, out: Path, scratch: Path) -> dict[str, Any]:
     return read_manifest(out)[0]
 
 
-def _verify(built: BuiltProgram, request: BundleRequest, expected: tuple[Array, ...], work: Path) -> Measurement:
-    job = Job(Path(built.program.path), request.target, tuple(request.inputs), expected, work)
-    outcome = get_runner("qemu").run(job)
-    if isinstance(outcome, Failure):
-        raise RunError(f"plan {request.plan.id} is not shipped: it fails at stage {outcome.stage}: {outcome.reason}")
-    return outcome
+def _verify(
+    built: BuiltProgram, request: BundleRequest, expected: Sequence[tuple[Array, ...]], work: Path
+) -> Measurement:
+    """The program on every golden input: the figures of the first, and the largest errors. Raises RunError."""
+    found: list[Measurement] = []
+    for number, (inputs, outputs) in enumerate(zip(request.cases, expected, strict=True), start=1):
+        job = Job(Path(built.program.path), request.target, tuple(inputs), outputs, work / f"run{number}")
+        outcome = get_runner("qemu").run(job)
+        if isinstance(outcome, Failure):
+            raise RunError(
+                f"plan {request.plan.id} is not shipped: on golden input {number} it fails at stage {outcome.stage}: "
+                f"{outcome.reason}"
+            )
+        found.append(outcome)
+    return replace(
+        found[0],
+        max_abs_error=max(measured.max_abs_error for measured in found),
+        max_rel_error=max(measured.max_rel_error for measured in found),
+    )
 
 
-def _verify_on_stock_runtime(request: BundleRequest, expected: tuple[Array, ...], work: Path) -> Errors:
-    """The same network by IREE's own runtime on this machine: a second witness. Raises RunError where it disagrees."""
+def _verify_on_stock_runtime(request: BundleRequest, expected: Sequence[tuple[Array, ...]], work: Path) -> float:
+    """The same network by IREE's own runtime on this machine, a second witness: the largest relative error.
+
+    Raises RunError where it disagrees.
+    """
     work.mkdir()
     vmfb = build_for_stock_runtime(request.compiled, request.target, work)
-    outputs = run_on_stock_runtime(vmfb, request.inputs, work / "run", outputs=len(expected))
-    errors = compare(outputs, expected, tolerance=DEFAULT_TOLERANCE)
-    if isinstance(errors, str):
-        raise RunError(f"plan {request.plan.id} is not shipped: IREE's runtime on this machine disagrees: {errors}")
-    return errors
+    largest = 0.0
+    for number, (inputs, wanted) in enumerate(zip(request.cases, expected, strict=True), start=1):
+        outputs = run_on_stock_runtime(vmfb, inputs, work / f"run{number}", outputs=len(wanted))
+        errors = compare(outputs, wanted, tolerance=DEFAULT_TOLERANCE)
+        if isinstance(errors, str):
+            raise RunError(
+                f"plan {request.plan.id} is not shipped: IREE's runtime on this machine disagrees on golden input "
+                f"{number}: {errors}"
+            )
+        largest = max(largest, errors.max_rel)
+    return largest
 
 
 def _manifest(
-    request: BundleRequest, built: BuiltProgram, measured: Measurement, stock: Errors, staged: Path
+    request: BundleRequest, built: BuiltProgram, measured: Measurement, stock: float, staged: Path
 ) -> dict[str, Any]:
     plan, isa = request.plan, request.target.isa
     files = sorted(path for path in staged.rglob("*") if path.is_file())
@@ -154,11 +179,13 @@ def _manifest(
         "ram_bytes": measured.ram_bytes,
         "ram_parts": dict(measured.ram_parts),
         "verified": {
-            "against": "onnxruntime on golden/",
+            "against": "onnxruntime, the first one on golden/",
+            "inputs": len(request.cases),
+            "of": request.cases_source,
             "by": measured.source,
             "max_abs_error": measured.max_abs_error,
             "max_rel_error": measured.max_rel_error,
-            "on_this_machine": {"by": f"IREE's runtime, {platform.machine()}", "max_rel_error": stock.max_rel},
+            "on_this_machine": {"by": f"IREE's runtime, {platform.machine()}", "max_rel_error": stock},
         },
         "tool_versions": {**built.program.tool_versions, **_own_versions()},
         "run": dict(request.run_facts),

@@ -33,6 +33,7 @@ from lrf_dse.pipeline.confirming import confirm_plans
 from lrf_dse.pipeline.context import Exploration, Progress, silent
 from lrf_dse.pipeline.facts import data_facts, layer_funnels, model_facts, search_facts
 from lrf_dse.pipeline.finetuning import finetune_plans
+from lrf_dse.pipeline.golden import keep_golden
 from lrf_dse.pipeline.layers import measure_layers, narrow_spaces, time_dense
 from lrf_dse.pipeline.limits import refuse_impossible, with_latency_limit
 from lrf_dse.pipeline.plans import choose_plan, measure_dense, measure_plans, select_finalists
@@ -78,6 +79,7 @@ def explore_with(settings: ExploreSettings, *, progress: Progress = silent) -> R
         _claim_folder(store, settings, model, target)
         judge = Judge(Compressor(model, seed=settings.seed, calibration=calibration), store, parts, settings.out)
         x = Exploration(settings, model, bench, store, judge, data, tools, progress, lessons)
+        keep_golden(settings.out, model, data, seed=settings.seed)
         x.warnings.extend(_warnings(model, calibration, parts))
         info = _explore(x)
         store.put(RESULT_KEY, "result", to_json(info), context={"settings": to_json(settings)})

@@ -7,15 +7,12 @@ from dataclasses import replace
 from math import inf
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from lrf_dse.codegen import lower_bound
 from lrf_dse.cost.latency import combine
 from lrf_dse.errors import BudgetError, RunError
 from lrf_dse.models.compress import replaced
-from lrf_dse.models.data import Dataset
-from lrf_dse.models.model import Model
 from lrf_dse.pipeline.context import Exploration
+from lrf_dse.pipeline.golden import golden_cases
 from lrf_dse.pipeline.kernels import (
     Schedules,
     kernel_sources,
@@ -208,7 +205,7 @@ def _measured(
     """What came of each whole model, its generated kernels tuned."""
     if not variants:
         return []
-    inputs = example_inputs(x.model, x.data, seed=x.settings.seed)
+    (inputs,) = golden_cases(x.model, x.data, seed=x.settings.seed, count=1)
     tuned = tuned_schedules(x, variants)
     schedules = [schedules_of(choices, tuned) for choices in variants]
     tasks = [_plan_task(x, choices, chosen, inputs) for choices, chosen in zip(variants, schedules, strict=True)]
@@ -315,18 +312,3 @@ _PICKED = {
     "least-ram": "the plan of the least RAM",
     "most-accurate": "the most accurate plan",
 }
-
-
-def example_inputs(model: Model, data: Dataset | None, *, seed: int) -> tuple[Array, ...]:
-    """Whole input tensors of one inference: the first samples of the data, or random ones of the right shape."""
-    random = np.random.default_rng(seed)
-    tensors: list[Array] = []
-    for spec in model.inputs:
-        if data is not None:
-            samples = data.x[spec.name]
-            tensors.append(samples[0] if model.batch is None else np.resize(samples, spec.shape))
-        elif np.issubdtype(np.dtype(spec.dtype), np.floating):
-            tensors.append(random.standard_normal(spec.shape).astype(spec.dtype))
-        else:
-            tensors.append(np.zeros(spec.shape, spec.dtype))  # an index or a mask: 0 is always in range
-    return tuple(tensors)

@@ -14,7 +14,7 @@ from lrf_dse.errors import RunError, UsageError
 from lrf_dse.models.compress import Compressor
 from lrf_dse.models.evaluate import run_once
 from lrf_dse.models.reader import read_model
-from lrf_dse.pipeline.plans import example_inputs
+from lrf_dse.pipeline.golden import golden_cases
 from lrf_dse.runners.job import Job
 from lrf_dse.runners.runner import Means, get_runner
 from lrf_dse.schema import BoardFigures, Failure, Measurement
@@ -75,7 +75,7 @@ def _bundle_job(subject: Path, target: Target, work: Path) -> Job | None:
 def _model_job(subject: Path, target: Target, work: Path, *, batch: int | None, seed: int) -> Job:
     model = read_model(subject, batch=batch)
     proto = Compressor(model, seed=seed).apply(())
-    inputs = example_inputs(model, None, seed=seed)
+    (inputs,) = golden_cases(model, None, seed=seed, count=1)
     built = build_with_iree(proto, target, work)
     expected = run_once(proto, inputs)
     return Job(Path(built.program.path), target, inputs, expected, work / "run", schedule=built.schedule)
