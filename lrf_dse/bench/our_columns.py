@@ -94,7 +94,7 @@ class OurKernel:
         facts = {
             "how": build.__name__,
             "source": hashlib.sha256(code.source.encode()).hexdigest(),
-            "sizes": [code.weight_floats, code.scratch_bytes],
+            "sizes": [code.weight_bytes, code.scratch_bytes],
         }
         return Variant(str(self.schedule), facts, build)
 

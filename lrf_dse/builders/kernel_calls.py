@@ -82,8 +82,8 @@ def detach_kernels(model: onnx.ModelProto, target: Target, emit: Emitter) -> Det
             code = known.setdefault((spec, schedule), emit(spec, schedule, f"tt_kernel_{len(known)}"))
         except ValueError as error:
             raise BuildError(f"layer {node.name}: no kernel for schedule {schedule}: {error}") from error
-        if packed.size != code.weight_floats:
-            raise BuildError(f"layer {node.name}: packed {packed.size} weights for a kernel of {code.weight_floats}")
+        if packed.nbytes != code.weight_bytes:
+            raise BuildError(f"layer {node.name}: packed {packed.nbytes} bytes for a kernel of {code.weight_bytes}")
         calls.append(KernelCall(f"{OPERATOR}{len(calls)}", node.name, spec, schedule, code))
         _replace(detached.graph, node, calls[-1], packed)
     _drop_unused(detached)

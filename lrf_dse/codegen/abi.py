@@ -4,7 +4,7 @@ ABI of every phase function:
 
     void NAME(const float *x, const float *weights, float *scratch, float *y, size_t group)
 
-x [batch, in], y [batch, out], `weights` as `lrf_dse.codegen.packing` lays them out, `scratch` uninitialised; all are
+x [batch, in], y [batch, out], `weights` as `lrf_dse.codegen.packing` lays them out, whatever their storage, `scratch` uninitialised; all are
 aligned to 64 bytes. `group` counts the phase's workgroups, which may run at the same time; phases follow each other.
 It touches nothing else, calls nothing, has no globals and takes less than 4 KiB of stack.
 """
@@ -31,5 +31,5 @@ class KernelCode:
 
     source: str
     phases: tuple[Phase, ...]
-    weight_floats: int
+    weight_bytes: int
     scratch_bytes: int

@@ -12,6 +12,10 @@ from lrf_dse.codegen.scalar import MACROS as SCALAR_MACROS
 from lrf_dse.codegen.scalar import scalar_stage_function
 from lrf_dse.codegen.schedule import KernelSchedule
 from lrf_dse.codegen.spec import KernelSpec
+from lrf_dse.codegen.stream import MACROS as STREAM
+from lrf_dse.codegen.stream_state import MACROS as STATE
+from lrf_dse.codegen.widening import HALF_TO_FLOAT
+from lrf_dse.codegen.widening import MACROS as WIDENING
 from lrf_dse.target import Target
 
 
@@ -25,6 +29,8 @@ def emit(spec: KernelSpec, schedule: KernelSchedule, target: Target, *, name: st
         return emit_scalar(spec, schedule, name=name)
     function = partial(stage_function, lanes=schedule.lanes, target=target)
     head = ("#include <stddef.h>", "", MACROS)
+    if spec.few_bits or any(how.vector == "stream" for how in schedule.stages):
+        head = (*head, WIDENING, HALF_TO_FLOAT, STREAM, STATE)
     return emit_phases(spec, schedule, function, head=head, name=name)
 
 

@@ -5,21 +5,29 @@ from __future__ import annotations
 from lrf_dse.codegen.microkernel import arguments, tile_function
 from lrf_dse.codegen.phases import stage_parameters
 from lrf_dse.codegen.plan import StagePlan
+from lrf_dse.codegen.stream import stream_function
 from lrf_dse.codegen.text import Term, at, indented, loop
 from lrf_dse.codegen.tile import Tile
 from lrf_dse.codegen.tiling import Grid, PanelRun, chunks, columns_tile, grids, panel_runs, rows_tile
+from lrf_dse.codegen.widening import widening_calls, widening_functions
 from lrf_dse.target import Target
 
 
 def stage_function(plan: StagePlan, lanes: int, target: Target) -> list[str]:
     """The C functions of one stage: its tiles, then stage_N itself."""
+    if plan.is_stream:
+        return stream_function(plan, lanes)
     tiles = _Tiles(plan.number)
-    body = _columns(plan, lanes, tiles) if plan.how.vector == "columns" else _rows(plan, lanes, tiles)
+    if plan.how.vector == "rows":
+        body = _rows(plan, lanes, tiles)
+    else:
+        body = _columns_of_widened(plan, lanes, tiles) if plan.packed.by_rows else _columns(plan, lanes, tiles)
     k = f"K = {plan.k * plan.k_slices}" + (f" in {plan.k_slices} slices" if plan.k_slices > 1 else "")
     states = (
         f"S' [{plan.batches}, {plan.rows}, {plan.columns}] = A [{plan.rows}, K] S [{plan.batches}, K, {plan.columns}]"
     )
     return [
+        *widening_functions(plan, lanes),
         *(line for tile, name in tiles.names.items() for line in (*tile_function(name, tile, target), "")),
         f"/* Stage {plan.number}: {states}, {k}. */",
         f"static void stage_{plan.number}({', '.join(stage_parameters(plan))})",
@@ -77,6 +85,33 @@ def _columns(plan: StagePlan, lanes: int, tiles: _Tiles) -> list[str]:
     return loop("l", plan.batches, over_k(plan, body), groups=plan.groups if shared == 1 else 1)
 
 
+def _columns_of_widened(plan: StagePlan, lanes: int, tiles: _Tiles) -> list[str]:
+    """The same with a panel widened once, before all vectors pass by it."""
+    body: list[str] = []
+    shared = plan.groups if plan.batches < plan.groups else 1
+    for run in panel_runs(plan.panels):
+        inner: list[str] = []
+        for chunk in chunks(plan, lanes):
+            place: tuple[Term, ...] = (
+                ("p", run.first.rows * plan.columns, run.count),
+                ("c", chunk.width, chunk.count),
+                ("", run.first.row * plan.columns + chunk.column, 1),
+            )
+            vectors: tuple[Term, ...] = (("ks", plan.k * plan.columns, plan.k_slices), ("c", chunk.width, chunk.count))
+            call = tiles.call(
+                columns_tile(plan, lanes, chunk, run),
+                a="work",
+                b=at("s", ("l", plan.in_step, plan.batches), *vectors, ("", chunk.column, 1)),
+                out=at("out", ("l", plan.out_step, plan.batches), *place),
+                vl=str(chunk.valid),
+                bias=at("bias", (f"l % {plan.bias_batches}", plan.out_step, plan.bias_batches), *place),
+            )
+            inner += loop("c", chunk.count, [call])
+        inner = loop("l", plan.batches, inner, groups=plan.groups if shared == 1 else 1)
+        body += loop("p", run.count, over_k(plan, [*widening_calls(plan, run), *inner]), groups=shared)
+    return body
+
+
 def _rows(plan: StagePlan, lanes: int, tiles: _Tiles) -> list[str]:
     """Vectors of neighbouring rows of A, some panels at a time, for blocks of (batch, column) pairs."""
     body: list[str] = []
@@ -89,7 +124,8 @@ def _rows(plan: StagePlan, lanes: int, tiles: _Tiles) -> list[str]:
             called = grid.called(tile.repeats) if one_by_one else grid
             calls = [_rows_call(plan, tiles, tile, (run, panels), called)]
             inner += _over(called, loop("i", panels, calls, groups=1 if one_by_one else plan.groups))
-        body += loop("p", run.count, over_k(plan, inner), groups=plan.groups if one_by_one else 1)
+        widened = widening_calls(plan, run)
+        body += loop("p", run.count, over_k(plan, [*widened, *inner]), groups=plan.groups if one_by_one else 1)
     return body
 
 
@@ -107,10 +143,11 @@ def _rows_call(plan: StagePlan, tiles: _Tiles, tile: Tile, panels: tuple[PanelRu
         ("i", width * plan.columns, calls),
         ("", run.first.row * plan.columns, 1),
     )
+    panels_at = panel_terms(plan, run, run.count) if plan.storage == "fp32" else ()
     return tiles.call(
         tile,
         a=at("s", ("ks", plan.k * plan.columns, plan.k_slices), *grid.terms(plan.in_step)),
-        b=at("w", *panel_terms(plan, run, run.count), ("i", plan.k * width, calls)),
+        b=at("w" if plan.storage == "fp32" else "work", *panels_at, ("i", plan.k * width, calls)),
         out=at("out", *rows, *grid.terms(plan.out_step)),
         vl=str(run.first.rows),
         bias=at("bias", *rows, *grid.terms(plan.bias_step, bias=True)),

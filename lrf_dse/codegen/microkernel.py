@@ -77,10 +77,17 @@ def _end(tile: Tile) -> list[str]:
 
 def _finished(tile: Tile, finish: Finish) -> list[str]:
     lines = _added(tile, "bias", tile.biases, tile.out_stride) if finish.has_bias else []
-    if finish.activation and finish.activation.low is not None:
-        lines += [f"AT_LEAST({tile.sum_register(i)}, {float_text(finish.activation.low)});" for i in range(tile.rows)]
-    if finish.activation and finish.activation.high is not None:
-        lines += [f"AT_MOST({tile.sum_register(i)}, {float_text(finish.activation.high)});" for i in range(tile.rows)]
+    return lines + bounded(finish, [tile.sum_register(i) for i in range(tile.rows)])
+
+
+def bounded(finish: Finish | None, registers: list[str]) -> list[str]:
+    """The activation of what is in `registers`."""
+    bounds = finish.activation if finish else None
+    lines: list[str] = []
+    if bounds and bounds.low is not None:
+        lines += [f"AT_LEAST({register}, {float_text(bounds.low)});" for register in registers]
+    if bounds and bounds.high is not None:
+        lines += [f"AT_MOST({register}, {float_text(bounds.high)});" for register in registers]
     return lines
 
 

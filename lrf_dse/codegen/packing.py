@@ -1,10 +1,10 @@
-"""The packed weights of a kernel: one float32 array in the order in which the kernel reads it.
+"""The packed weights of a kernel: one array in the order in which the kernel reads it.
 
 Owns the format, which the vector and the scalar emitter share. Stage after stage, each from a multiple of 64 bytes:
 
-    for every slice of K:  for every panel of rows:  for every k of the slice:  the panel's rows, zeros up to its width
+    for every slice of K:  for every panel of rows:  the panel (lrf_dse/codegen/storage.py), in fp32 k by k
 
-The bias [out_features] in the order of y comes last. Where the last two stages run together over slices of the rank r
+The array is one of 32-bit words: fp32 values where weights are stored so, else what their storage makes of them. The bias [out_features] in the order of y comes last. Where the last two stages run together over slices of the rank r
 between them, a slice of K holds k = n r + rho for every n and for the slice's rho, in this order; else slices follow
 each other in k.
 """
@@ -20,7 +20,10 @@ from numpy.typing import NDArray
 
 from lrf_dse.codegen.schedule import KernelSchedule, StageSchedule, kernel_stages, scheduled_stages
 from lrf_dse.codegen.spec import KernelSpec
-from lrf_dse.codegen.stages import merge_cores, merged_shapes, stage_matrix
+from lrf_dse.codegen.stages import Stage, merge_cores, merged_shapes, stage_matrix
+from lrf_dse.codegen.storage import Bytes, groups_of, panel_bytes, panel_of
+from lrf_dse.schema import Storage
+from lrf_dse.tt.grid import GROUP, Stored
 
 ALIGNED_FLOATS = 16
 """64 bytes: a cache line, and what every buffer of a kernel is aligned to."""
@@ -39,7 +42,8 @@ class Panel:
 class PackedStage:
     """Where A [R, K] of one stage lies: `offset` in floats, and its panels, each `slices` times.
 
-    Slice s holds `k_outer` runs of `k_inner` neighbouring k: run o starts at k = s k_inner + o k_step.
+    Slice s holds `k_outer` runs of `k_inner` neighbouring k: run o starts at k = s k_inner + o k_step. `by_rows` is the
+    order of the panels' elements, never in fp32.
     """
 
     offset: int
@@ -48,6 +52,8 @@ class PackedStage:
     k_outer: int
     k_inner: int
     k_step: int
+    storage: Storage = "fp32"
+    by_rows: bool = False
 
     @cached_property
     def slice_k(self) -> int:
@@ -61,8 +67,16 @@ class PackedStage:
 
     @cached_property
     def floats(self) -> int:
-        """Floats of the whole stage."""
-        return self.slices * self.slice_k * self.width
+        """Words of the whole stage, as many bytes as so many floats have."""
+        return self.slices * self.words(self.panels)
+
+    def words(self, panels: Sequence[Panel]) -> int:
+        """Words of `panels` in one slice of K."""
+        return sum(self.panel_bytes(panel.width) for panel in panels) // 4
+
+    def panel_bytes(self, width: int) -> int:
+        """Bytes of a panel of this width in one slice of K."""
+        return panel_bytes(self.storage, self.slice_k, width, by_rows=self.by_rows)
 
 
 @dataclass(frozen=True)
@@ -93,46 +107,83 @@ def packed_weights(spec: KernelSpec, schedule: KernelSchedule) -> PackedWeights:
         _require(stage.count.k % (slices * k_outer) == 0, f"K = {stage.count.k} is not {slices} equal slices")
         k_inner = stage.count.k // (slices * k_outer)
         panels = _panels(stage.count.rows, row_slices, how, schedule.lanes)
-        stages.append(PackedStage(offset, panels, slices, k_outer, k_inner, k_step))
+        storage = spec.core_storages[stage.core] if spec.few_bits else "fp32"
+        groups = len(groups_of(stage.count.k))
+        _require(
+            storage != "int4" or slices == 1 or (k_outer == 1 and k_inner % GROUP == 0),
+            f"slices of K cut the {groups} groups of int4",
+        )
+        by_rows = storage != "fp32" and how.vector == "columns"
+        stages.append(PackedStage(offset, panels, slices, k_outer, k_inner, k_step, storage, by_rows))
         offset, before = _aligned(offset + stages[-1].floats), stage
     bias = offset if spec.has_bias else None
     return PackedWeights(tuple(stages), bias, _aligned(offset + spec.out_features * spec.has_bias))
 
 
 def pack(
-    weights: Sequence[NDArray[np.float32]] | NDArray[np.float32],
+    weights: Sequence[NDArray[np.float32] | Stored] | NDArray[np.float32] | Stored,
     bias: NDArray[np.float32] | None,
     spec: KernelSpec,
     schedule: KernelSchedule,
 ) -> NDArray[np.float32]:
-    """The packed weights [floats] of `weights`: the cores [r, m, n, r'], or a dense W [out, in].
+    """The packed weights [words] of `weights`: the cores [r, m, n, r'], or a dense W [out, in].
 
-    Raises ValueError where shapes or the presence of a bias do not fit `spec`.
+    Where `spec` stores a core in few bits, the matrix [R, K] of its stage stands for it, as it is stored. Raises
+    ValueError where shapes, storages or the presence of a bias do not fit `spec`.
     """
-    cores = [weights[None, :, :, None]] if isinstance(weights, np.ndarray) else list(weights)
-    _require(tuple(core.shape for core in cores) == spec.core_shapes, "weights do not have the shapes of the kernel")
+    given = [weights] if isinstance(weights, np.ndarray | Stored) else list(weights)
+    if isinstance(weights, np.ndarray):
+        given = [weights[None, :, :, None]]
     _require((bias is None) != spec.has_bias, "a kernel with a bias needs one, and one without must not get one")
     layout = packed_weights(spec, schedule)
     packed = np.zeros(layout.floats, dtype=np.float32)
-    merged = merge_cores(cores, schedule.merges)
-    for stage, where in zip(kernel_stages(spec, schedule), layout.stages, strict=True):
-        matrix = stage_matrix(merged[stage.core], stage.side)
-        packed[where.offset : where.offset + where.floats] = _packed(matrix, where)
+    words = packed.view(np.uint8)
+    stages = kernel_stages(spec, schedule)
+    for stage, where, stored in zip(stages, layout.stages, _matrices(given, spec, schedule, stages), strict=True):
+        words[4 * where.offset : 4 * (where.offset + where.floats)] = _packed(stored, where)
     if bias is not None and layout.bias is not None:
         packed[layout.bias : layout.bias + bias.size] = bias
     return packed
 
 
-def _packed(matrix: NDArray[np.float32], where: PackedStage) -> NDArray[np.float32]:
+def _matrices(
+    given: Sequence[NDArray[np.float32] | Stored],
+    spec: KernelSpec,
+    schedule: KernelSchedule,
+    stages: Sequence[Stage],
+) -> list[Stored]:
+    """The matrix of every stage, as it is stored."""
+    storages = tuple(core.storage if isinstance(core, Stored) else "fp32" for core in given)
+    _require(storages == spec.core_storages, f"a kernel of {spec.core_storages} cores got {storages}")
+    shapes = tuple(
+        shape if isinstance(core, Stored) else core.shape for core, shape in zip(given, spec.core_shapes, strict=True)
+    )
+    _require(shapes == spec.core_shapes, "weights do not have the shapes of the kernel")
+    if not spec.few_bits:
+        merged = merge_cores([core for core in given if not isinstance(core, Stored)], schedule.merges)
+        return [Stored("fp32", stage_matrix(merged[stage.core], stage.side)) for stage in stages]
+    matrices = []
+    for stage in stages:
+        core = given[stage.core]
+        stored = core if isinstance(core, Stored) else Stored("fp32", stage_matrix(core, stage.side))
+        _require(
+            stored.codes.shape == (stage.count.rows, stage.count.k),
+            f"core {stage.core + 1} is stored as {stored.codes.shape}, its stage takes "
+            f"{(stage.count.rows, stage.count.k)}",
+        )
+        matrices.append(stored)
+    return matrices
+
+
+def _packed(stored: Stored, where: PackedStage) -> Bytes:
     """A [R, K] in the order of `where`."""
     parts = []
     for number in range(where.slices):
         starts = number * where.k_inner + where.k_step * np.arange(where.k_outer)
         ks = (starts[:, None] + np.arange(where.k_inner)).ravel()
         for panel in where.panels:
-            block = np.zeros((where.slice_k, panel.width), dtype=np.float32)
-            block[:, : panel.rows] = matrix[panel.row : panel.row + panel.rows, ks].T
-            parts.append(block.ravel())
+            rows = slice(panel.row, panel.row + panel.rows)
+            parts.append(panel_of(stored, rows, ks, panel.width, by_rows=where.by_rows))
     return np.concatenate(parts)
 
 

@@ -22,6 +22,7 @@ def stage_parameters(plan: StagePlan) -> list[str]:
     parameters += ["const float *bias"] if plan.has_bias else []
     parameters += ["int first"] if plan.called_in_slices else []
     parameters += ["int last"] if plan.called_in_slices and plan.finish else []
+    parameters += ["float *work"] if plan.work_floats else []
     return parameters + (["size_t group"] if plan.groups > 1 else [])
 
 
@@ -50,7 +51,7 @@ def emit_phases(
         function = f"void {phase.function}({PARAMETERS})"
         unused = "  (void)x, (void)scratch, (void)y, (void)group;"
         lines += [f"{function};", function, "{", unused, *indented(body), "}", ""]
-    return KernelCode("\n".join(lines), tuple(phases), plan.weight_floats, FP32_BYTES * plan.scratch_floats)
+    return KernelCode("\n".join(lines), tuple(phases), plan.weight_bytes, FP32_BYTES * plan.scratch_floats)
 
 
 def _title(spec: KernelSpec) -> str:
@@ -87,4 +88,6 @@ def _call(plan: KernelPlan, stage: StagePlan) -> str:
     arguments += [at("weights", ("", plan.bias or 0, 1))] if stage.has_bias else []
     arguments += ["rank == 0"] if stage.called_in_slices else []
     arguments += [f"rank == {plan.rank_slices - 1}"] if stage.called_in_slices and stage.finish else []
+    if stage.work_floats:
+        arguments += [at("scratch", ("", plan.work, 1), ("group", plan.work_floats, stage.groups))]
     return f"stage_{stage.number}({', '.join(arguments + ['group'] * (stage.groups > 1))});"

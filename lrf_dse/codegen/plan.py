@@ -12,7 +12,24 @@ from functools import cached_property
 from lrf_dse.codegen.packing import ALIGNED_FLOATS, PackedStage, Panel, packed_weights
 from lrf_dse.codegen.schedule import KernelSchedule, StageSchedule, scheduled_stages
 from lrf_dse.codegen.spec import KernelSpec
+from lrf_dse.codegen.storage import GROUP, groups_of
 from lrf_dse.codegen.tile import Finish
+from lrf_dse.cost.counts import FP32_BYTES
+from lrf_dse.schema import Storage
+
+
+WORK_HEAD = 16
+"""Floats before the state in half precision: the factor of the results, what is taken off all sums."""
+
+
+def work_floats(k: int) -> int:
+    """Floats of what a stream in half precision makes of its state: the head, a sum for each group, the state."""
+    return WORK_HEAD + _aligned(len(groups_of(k))) + padded(k) // 2
+
+
+def padded(k: int) -> int:
+    """The elements of a state in half precision, with zeros up to whole vectors of any length that there is."""
+    return -(-k // (4 * GROUP)) * 4 * GROUP
 
 
 @dataclass(frozen=True)
@@ -21,7 +38,8 @@ class StagePlan:
 
     `number` counts from 1. `panels` are those of one call. `k_slices` are cut within the call, of `k` terms each;
     `partial` is whether a result is summed up over several slices of K, within the call or over several. `bias_batches`
-    is the number of batches after which the bias starts again. `groups` workgroups share a call.
+    is the number of batches after which the bias starts again. `groups` workgroups share a call. Products of weights in
+    few bits go through half precision with `half`.
     """
 
     number: int
@@ -38,6 +56,37 @@ class StagePlan:
     finish: Finish | None
     packed: PackedStage
     groups: int = 1
+    half: bool = False
+
+    @property
+    def storage(self) -> Storage:
+        """How A is stored."""
+        return self.packed.storage
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether weights are widened in registers, each for its only use, if they are not fp32."""
+        return self.how.vector == "stream"
+
+    @property
+    def row_pitch(self) -> int:
+        """Floats from one row to the next of a panel that lies row by row, once it is widened.
+
+        An odd number of lines: rows a power of two apart would push each other out of the first cache.
+        """
+        lines = -(-self.k // ALIGNED_FLOATS)
+        return ALIGNED_FLOATS * (lines + 1 - lines % 2)
+
+    @property
+    def work_floats(self) -> int:
+        """Floats that a workgroup needs while it computes: widened panels, or what a stream makes of its state."""
+        if self.storage == "fp32":
+            return 0
+        if self.is_stream:
+            return work_floats(self.k) if self.half else 0
+        if self.packed.by_rows:
+            return self.row_pitch * max(panel.width for panel in self.panels)
+        return self.k * self.how.panels * max(panel.width for panel in self.panels)
 
     @property
     def has_bias(self) -> bool:
@@ -51,8 +100,8 @@ class StagePlan:
 
     @property
     def slice_floats(self) -> int:
-        """Floats of the packed weights from one call's to those of the next slice of the rank."""
-        return self.k * self.width
+        """Words of the packed weights from one call's to those of the next slice of the rank."""
+        return self.packed.words(self.panels)
 
     @property
     def in_step(self) -> int:
@@ -84,7 +133,7 @@ class StagePlan:
 class KernelPlan:
     """All stages, where each but the last one stores its state (`states`: offsets in floats), and the scratch size.
 
-    `slices` are those of the first `fused` stages; the last two are called `rank_slices` times each.
+    `work` is where in the scratch the working space of the workgroups begins, each of `work_floats`. `slices` are those of the first `fused` stages; the last two are called `rank_slices` times each.
     """
 
     stages: tuple[StagePlan, ...]
@@ -94,7 +143,9 @@ class KernelPlan:
     slices: int
     rank_slices: int
     bias: int | None
-    weight_floats: int
+    weight_bytes: int
+    work: int
+    work_floats: int
 
 
 def kernel_plan(spec: KernelSpec, schedule: KernelSchedule) -> KernelPlan:
@@ -126,11 +177,14 @@ def kernel_plan(spec: KernelSpec, schedule: KernelSchedule) -> KernelPlan:
                 finish=finish if number == last else None,
                 packed=packed,
                 groups=spec.threads,
+                half=schedule.half,
             )
         )
     states, scratch = _states(stages, schedule)
     cuts = schedule.fused, schedule.slices, schedule.rank_slices
-    plan = KernelPlan(tuple(stages), states, scratch, *cuts, layout.bias, layout.floats)
+    work, each = _aligned(scratch), _aligned(max(stage.work_floats for stage in stages))
+    scratch = work + spec.threads * each if each else scratch
+    plan = KernelPlan(tuple(stages), states, scratch, *cuts, layout.bias, FP32_BYTES * layout.floats, work, each)
     _check(plan, spec)
     return plan
 
@@ -141,6 +195,9 @@ def _check(plan: KernelPlan, spec: KernelSpec) -> None:
         raise ValueError("the last but one stage cannot be the last of fused ones and in slices of the rank")
     if plan.slices > 1 and plan.fused == count and spec.batch % plan.slices:
         raise ValueError(f"all stages together cannot run over {plan.slices} slices of {spec.batch} rows")
+    for stage in plan.stages:
+        if stage.is_stream and (stage.batches * stage.columns > 1 or stage.partial):
+            raise ValueError(f"stage {stage.number} is no stream: {stage.batches} batches of {stage.columns} columns")
     if spec.threads > 1 and (plan.slices > 1 or plan.rank_slices > 1):
         raise ValueError("stages that several threads share do not run in slices")
 
@@ -156,6 +213,10 @@ def _states(stages: Sequence[StagePlan], schedule: KernelSchedule) -> tuple[tupl
         offset = 0
         for start, end, first, after in sorted(placed):
             if born <= after and first <= dies and offset < end and start < offset + size:
-                offset = -(-end // ALIGNED_FLOATS) * ALIGNED_FLOATS
+                offset = _aligned(end)
         placed.append((offset, offset + size, born, dies))
     return tuple(entry[0] for entry in placed), max((entry[1] for entry in placed), default=0)
+
+
+def _aligned(floats: int) -> int:
+    return -(-floats // ALIGNED_FLOATS) * ALIGNED_FLOATS

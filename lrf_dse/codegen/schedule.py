@@ -13,11 +13,14 @@ from typing import Literal
 from lrf_dse.codegen.spec import CoreShape, KernelSpec
 from lrf_dse.codegen.stages import Stage, merged_shapes, stages_of
 
-VectorAxis = Literal["columns", "rows"]
+VectorAxis = Literal["columns", "rows", "stream"]
 """What lies in a vector: neighbouring columns of the state (scalars come from the packed A), or neighbouring rows of
-the packed A (scalars come from the state)."""
+the packed A (scalars come from the state). `stream` is rows for a state of one column, where every weight is used once:
+all panels pass by as one stream, widened in registers where they are stored in few bits."""
 
 LMULS = (1, 2, 4, 8)
+CHAINS = (1, 2, 4)
+"""Sums that take turns in a stream: a multiply-add waits for the one before it in the same sum."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,7 @@ class StageSchedule:
     `k_slices` is into how many parts the sum over K is cut, so that one part of the operands stays in a near cache.
     With vectors along rows, all of the state passes by for `panels` panels of A at a time, and these for each block of
     the state: one stays in the first cache, several in the second, and their results are stored one after the other.
+    Of a stream, `block` is the number of sums that take turns.
     """
 
     vector: VectorAxis
@@ -38,8 +42,10 @@ class StageSchedule:
     def __post_init__(self) -> None:
         if self.lmul not in LMULS or min(self.block, self.k_slices, self.panels) < 1:
             raise ValueError(f"lmul must be one of {LMULS}, block, k_slices and panels >= 1: {self}")
-        if self.panels > 1 and self.vector == "columns":
-            raise ValueError(f"all panels pass by for every vector of columns: {self}")
+        if self.panels > 1 and self.vector != "rows":
+            raise ValueError(f"all panels pass by for every vector of columns, and in a stream: {self}")
+        if self.vector == "stream" and (self.k_slices > 1 or self.block not in CHAINS):
+            raise ValueError(f"a stream has no slices, and block one of {CHAINS}: {self}")
 
     def __str__(self) -> str:
         cut = f" k/{self.k_slices}" if self.k_slices > 1 else ""
@@ -53,7 +59,8 @@ class KernelSchedule:
     `merges` holds how many neighbouring cores are multiplied into each core that is contracted, `order` the
     contraction order of these. The first `fused` stages run together over `slices` parts of their leading index, so
     that what lies between them stays in a near cache; the last two stages run together over `rank_slices` parts of the
-    rank between them (only where the last one grows to the left).
+    rank between them (only where the last one grows to the left). With `half`, the chip computes in half precision
+    (Zvfh): streams of weights in few bits multiply in it, and sum up in single precision.
     """
 
     order: tuple[int, ...]
@@ -64,6 +71,7 @@ class KernelSchedule:
     slices: int = 1
     rank_slices: int = 1
     vlen_agnostic: bool = False
+    half: bool = False
 
     def __post_init__(self) -> None:
         if not len(self.order) == len(self.merges) == len(self.stages):
@@ -77,11 +85,14 @@ class KernelSchedule:
         parts += [" | ".join(map(str, self.stages))]
         parts += [f"first {self.fused} over {self.slices} slices"] if self.slices > 1 else []
         parts += [f"last 2 over {self.rank_slices} rank slices"] if self.rank_slices > 1 else []
+        parts += ["half precision products"] if self.half else []
         return "; ".join([*parts, f"{self.lanes} lanes" + (" or more" if self.vlen_agnostic else "")])
 
 
 def kernel_stages(spec: KernelSpec, schedule: KernelSchedule) -> tuple[Stage, ...]:
     """The stages that `schedule` runs, in order. Raises ValueError if it does not fit `spec`."""
+    if spec.few_bits and max(schedule.merges) > 1:
+        raise ValueError("cores stored in few bits cannot be multiplied together")
     return _stages(spec.core_shapes, schedule.merges, schedule.order, spec.batch)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lrf_dse.schema import TTShape
+from lrf_dse.schema import Storage, TTShape
 
 CoreShape = tuple[int, int, int, int]
 """Shape of one core [r, m, n, r'], t3f's axis order. A dense W [M, N] is the one core [1, M, N, 1]."""
@@ -26,7 +26,8 @@ class Activation:
 class KernelSpec:
     """One FC layer to compute: W [out_features, in_features] for `batch` rows of x, on `threads` threads.
 
-    `shape` is None for the dense layer. Raises ValueError where sizes do not fit together.
+    `shape` is None for the dense layer. `storages` says how each core is stored, all as fp32 by default. Raises
+    ValueError where sizes do not fit together.
     """
 
     shape: TTShape | None
@@ -36,6 +37,7 @@ class KernelSpec:
     has_bias: bool = False
     activation: Activation | None = None
     threads: int = 1
+    storages: tuple[Storage, ...] = ()
 
     def __post_init__(self) -> None:
         if min(self.out_features, self.in_features, self.batch, self.threads) < 1:
@@ -43,6 +45,8 @@ class KernelSpec:
         shape = self.shape
         if shape and (shape.out_features, shape.in_features) != (self.out_features, self.in_features):
             raise ValueError(f"TT shape {shape} does not multiply to [{self.out_features}, {self.in_features}]")
+        if self.storages and len(self.storages) != len(self.core_shapes):
+            raise ValueError(f"{len(self.core_shapes)} cores need as many storages, got {self.storages}")
 
     @property
     def core_shapes(self) -> tuple[CoreShape, ...]:
@@ -50,3 +54,13 @@ class KernelSpec:
         if self.shape is None:
             return ((1, self.out_features, self.in_features, 1),)
         return self.shape.core_shapes
+
+    @property
+    def core_storages(self) -> tuple[Storage, ...]:
+        """How each core is stored, first core first."""
+        return self.storages or ("fp32",) * len(self.core_shapes)
+
+    @property
+    def few_bits(self) -> bool:
+        """Whether a core is stored in less than fp32."""
+        return any(storage != "fp32" for storage in self.core_storages)

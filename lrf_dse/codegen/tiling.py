@@ -121,14 +121,15 @@ def grids(plan: StagePlan, lanes: int, run: PanelRun) -> Iterator[Grid]:
 
 
 def columns_tile(plan: StagePlan, lanes: int, chunk: Chunk, run: PanelRun) -> Tile:
-    """The tile of vectors along columns: scalars are a panel of A, outputs its rows."""
+    """The tile of vectors along columns: scalars are a panel of A, k by k or row by row, outputs its rows."""
     rows = range(run.first.rows)
     outputs = tuple(row * plan.columns for row in rows)
+    by_rows = plan.packed.by_rows
     tile = Tile(
         lmul=chunk.width // lanes,
         k=plan.k,
-        scalars=tuple(rows),
-        scalar_step=run.first.rows,
+        scalars=tuple(row * (plan.row_pitch if by_rows else 1) for row in rows),
+        scalar_step=1 if by_rows else run.first.rows,
         vector_step=plan.columns,
         outputs=outputs,
         out_stride=1,
@@ -138,7 +139,7 @@ def columns_tile(plan: StagePlan, lanes: int, chunk: Chunk, run: PanelRun) -> Ti
         next_scalars=plan.k * run.first.rows,
         next_outputs=plan.columns * run.first.rows,
     )
-    return _repeated(plan, tile, run.count)
+    return _repeated(plan, tile, 1 if by_rows else run.count)
 
 
 def rows_tile(plan: StagePlan, lanes: int, run: PanelRun, grid: Grid) -> Tile:

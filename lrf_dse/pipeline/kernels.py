@@ -76,7 +76,7 @@ def kernel_sources(choices: Iterable[Candidate], schedules: Schedules, target: T
 
 def _source(candidate: Candidate, schedule: KernelSchedule, target: Target) -> str:
     code = emit(kernel_spec(candidate), schedule, target, name="kernel")
-    sizes = [code.weight_floats, code.scratch_bytes, *(phase.workgroups for phase in code.phases)]
+    sizes = [code.weight_bytes, code.scratch_bytes, *(phase.workgroups for phase in code.phases)]
     return hashlib.sha256(f"{sizes}\n{code.source}".encode()).hexdigest()[:24]
 
 

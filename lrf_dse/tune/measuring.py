@@ -85,7 +85,7 @@ def kernel_key(spec: KernelSpec, schedule: KernelSchedule, target: Target, tools
         "kernel",
         spec=to_json(spec),
         source=code.source,
-        sizes=[code.weight_floats, code.scratch_bytes, *(phase.workgroups for phase in code.phases)],
+        sizes=[code.weight_bytes, code.scratch_bytes, *(phase.workgroups for phase in code.phases)],
         **machine_facts(target, {**direct_versions(), **tools}, spec.threads),
     )
 

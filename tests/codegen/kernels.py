@@ -96,7 +96,7 @@ def job_of(kernels, target, work: Path, *, guarded: bool, same_operands: bool = 
         code = emit(spec, schedule, target, name=f"kernel_{number}")
         objects.append(compile_generated(code.source, target, work, name=f"kernel_{number}"))
         packed = pack(weights, bias, spec, schedule)
-        assert packed.size == code.weight_floats
+        assert packed.nbytes == code.weight_bytes
         y = reference(spec, weights, bias, x)
         layers.append(DirectLayer(f"layer {number}", code.phases, packed, x.size, y.size, code.scratch_bytes))
         inputs.append(x.ravel())

@@ -58,7 +58,7 @@ def check(kernel: Kernel, library: ctypes.CDLL) -> None:
     spec, schedule, code = kernel
     weights, bias, x = random_operands(spec, seed=1)
     packed = pack(weights, bias, spec, schedule)
-    assert packed.size == code.weight_floats
+    assert packed.nbytes == code.weight_bytes
     wanted = reference(spec, weights, bias, x)
     unset = [np.full(size, np.nan, np.float32) for size in (code.scratch_bytes // 4, wanted.size)]
     buffers = [between_canaries(values) for values in (x, packed, *unset)]
@@ -97,9 +97,9 @@ def test_both_emitters_agree_on_all_that_a_caller_must_know() -> None:
         spec = random_spec(rng, threads=rng.choice([1, 4]))
         schedule = random_schedule(rng, spec, target)
         vector, plain = emit(spec, schedule, target, name="k"), emit_scalar(spec, schedule, name="k")
-        assert (vector.phases, vector.weight_floats, vector.scratch_bytes) == (
+        assert (vector.phases, vector.weight_bytes, vector.scratch_bytes) == (
             plain.phases,
-            plain.weight_floats,
+            plain.weight_bytes,
             plain.scratch_bytes,
         )
         assert "vfmul" in vector.source and "vfmul" not in plain.source

@@ -1,0 +1,249 @@
+"""Panels of few bits made single precision once, in the working space, for the tiles that then read them many times.
+
+Each element is widened exactly: an unsigned code becomes the low bits of 2^23 + code, from which a subtraction leaves
+the code; half precision is moved into place bit by bit, or by the chip where it computes in half precision.
+"""
+
+from __future__ import annotations
+
+from lrf_dse.codegen.plan import StagePlan
+from lrf_dse.codegen.storage import ELEMENT_BITS, GROUP, OFFSETS, code_bytes, groups_of, row_bytes, scale_bytes
+from lrf_dse.codegen.text import Term, at, indented, loop, runs
+from lrf_dse.codegen.tiling import PanelRun, panel_runs
+
+FROM = "(const unsigned char *)w"
+
+MACROS = """\
+/* Widening. Vector lengths are set for single precision; what is narrower has as many elements in fewer registers. */
+#define SET_WIDE(vl, lmul) __asm__ volatile("vsetvli x0, %0, e32, " #lmul ", ta, ma" ::"r"((size_t)(vl)))
+#define AS_WIDE(lmul) __asm__ volatile("vsetvli x0, x0, e32, " #lmul ", ta, ma")
+#define AS_HALF(lmul) __asm__ volatile("vsetvli x0, x0, e16, " #lmul ", ta, ma")
+#define LOAD_BYTES(b, p) __asm__ volatile("vle8.v " #b ", (%0)" ::"r"(p) : "memory", #b)
+#define LOAD_HALVES(b, p) __asm__ volatile("vle16.v " #b ", (%0)" ::"r"(p) : "memory", #b)
+#define LOAD_FLOATS(b, p) __asm__ volatile("vle32.v " #b ", (%0)" ::"r"(p) : "memory", #b)
+#define STORE_FLOATS(b, p) __asm__ volatile("vse32.v " #b ", (%0)" ::"r"(p) : "memory")
+#define EXTEND_2(c, b) __asm__ volatile("vzext.vf2 " #c ", " #b ::: #c)
+#define EXTEND_4(c, b) __asm__ volatile("vzext.vf4 " #c ", " #b ::: #c)
+#define EXTEND_SIGN_2(c, b) __asm__ volatile("vsext.vf2 " #c ", " #b ::: #c)
+#define LOW_NIBBLE(c, b) __asm__ volatile("vand.vi " #c ", " #b ", 15" ::: #c)
+#define HIGH_NIBBLE(c, b) __asm__ volatile("vsrl.vi " #c ", " #b ", 4" ::: #c)
+#define SHIFT_LEFT(c, n) __asm__ volatile("vsll.vi " #c ", " #c ", " #n ::: #c)
+#define MASK(c, bits) __asm__ volatile("vand.vx " #c ", " #c ", %0" ::"r"((long)(int)(bits)) : #c)
+#define SET_BITS(c, bits) __asm__ volatile("vor.vx " #c ", " #c ", %0" ::"r"((long)(int)(bits)) : #c)
+#define SUBTRACT(c, f) __asm__ volatile("vfsub.vf " #c ", " #c ", %0" ::"f"(f) : #c)
+#define SCALE(c, f) __asm__ volatile("vfmul.vf " #c ", " #c ", %0" ::"f"(f) : #c)
+#define SCALE_EACH(c, b) __asm__ volatile("vfmul.vv " #c ", " #c ", " #b ::: #c)
+#define HALF_TIMES(c, b, f) __asm__ volatile("vfwmul.vf " #c ", " #b ", %0" ::"f"(f) : #c)
+"""
+
+HALF_TO_FLOAT = """\
+/* What half precision bits stand for: their exponent counts from 2^-112 times as far down. */
+static inline float half_to_float(unsigned short half)
+{
+  const union { unsigned bits; float value; } moved = {(unsigned)(half & 0x7fff) << 13}, scale = {0x77800000u};
+  const float value = moved.value * scale.value;
+  return half & 0x8000 ? -value : value;
+}
+"""
+_TOGETHER = 4
+"""Vectors that are widened side by side: each waits for its own last step only."""
+_LARGEST_LMUL = 4
+_SCALES = "v16"
+
+
+def widening_functions(plan: StagePlan, lanes: int) -> list[str]:
+    """The C functions that widen the panels of a stage, one for each width; none in fp32."""
+    if plan.storage == "fp32":
+        return []
+    lines: list[str] = []
+    for width in sorted({panel.width for panel in plan.panels}):
+        body = _row_by_row(plan, lanes, width) if plan.packed.by_rows else _k_by_k(plan, lanes, width)
+        lines += [
+            f"/* {width} rows of {plan.k} {plan.storage} elements. */",
+            f"static void {_name(plan, width)}(const unsigned char *from, float *to)",
+            "{",
+            *indented(body),
+            "}",
+            "",
+        ]
+    return lines
+
+
+def widening_calls(plan: StagePlan, run: PanelRun) -> list[str]:
+    """The calls that widen the panels of `run` which are together, in the loops over p and ks; none in fp32."""
+    if plan.storage == "fp32":
+        return []
+    width = run.first.width
+    call = f"{_name(plan, width)}({panel_at(plan, run)}, {at('work', ('j', plan.k * width, run.together))});"
+    return loop("j", run.together, [call])
+
+
+def panel_at(plan: StagePlan, run: PanelRun) -> str:
+    """Where panel j of those together in the loops over p and ks lies, as bytes."""
+    size = plan.packed.panel_bytes(run.first.width)
+    before = 4 * plan.packed.words(plan.panels[: plan.panels.index(run.first)])
+    terms: tuple[Term, ...] = (
+        ("ks", 4 * plan.packed.words(plan.packed.panels), plan.k_slices),
+        ("p", size * run.together, run.count),
+        ("j", size, run.together),
+        ("", before, 1),
+    )
+    return at(FROM, *terms)
+
+
+def _name(plan: StagePlan, width: int) -> str:
+    return f"widen_{plan.number}_{width}"
+
+
+def _k_by_k(plan: StagePlan, lanes: int, width: int) -> list[str]:
+    """Vectors of the panel's rows, some k at a time."""
+    lines = [_one(plan)]
+    first = 0
+    while first < width:
+        lmul = min(_LARGEST_LMUL, (width - first) // lanes)
+        lmul = 1 << (lmul.bit_length() - 1)
+        lines += [f"SET_WIDE({lmul * lanes}, m{lmul});", *_column_block(plan, width, first, lmul)]
+        first += lmul * lanes
+    return lines
+
+
+def _one(plan: StagePlan) -> str:
+    """1 in half precision, for the register of a float."""
+    if plan.half and plan.storage == "fp16":
+        return "const union { unsigned bits; float value; } one = {0xffff3c00u};"
+    return "(void)0;"
+
+
+def _column_block(plan: StagePlan, width: int, first: int, lmul: int) -> list[str]:
+    """The rows from `first` on that are one vector, for all k of the panel."""
+    storage, element = plan.storage, 2 if plan.storage == "fp16" else 1
+    if storage == "int4":
+        lines, code, target = [], first, first
+        for size, count in runs(groups_of(plan.k)):
+            step = code_bytes(storage, size, width) + scale_bytes(storage, width)
+            group = [
+                f"const unsigned char *codes = {at('from', ('g', step, count), ('', code, 1))};",
+                f"float *out = {at('to', ('g', size * width, count), ('', target, 1))};",
+                *_half_scales(f"codes + {code_bytes(storage, size, width) + first}", lmul),
+                *_steps(plan, -(-size // 2), size, width, lmul),
+            ]
+            lines += [*loop("g", count, group)] if count > 1 else ["{", *indented(group), "}"]
+            code, target = code + step * count, target + size * width * count
+        return lines
+    scale = [f"LOAD_FLOATS({_SCALES}, from + {code_bytes(storage, plan.k, width) + 4 * first});"]
+    return [
+        "{",
+        *indented(
+            [
+                f"const unsigned char *codes = from + {first * element};",
+                f"float *out = to + {first};",
+                *(scale if storage == "int8" else []),
+                *_steps(plan, plan.k, plan.k, width, lmul),
+            ]
+        ),
+        "}",
+    ]
+
+
+def _half_scales(where: str, lmul: int) -> list[str]:
+    """The scales of a group of int4, widened: positive or negative, bit by bit."""
+    return [f"LOAD_HALVES(v20, {where});", *_half_bits("v20", _SCALES), "SCALE(v16, 0x1p112f);"]
+
+
+def _half_bits(raw: str, wide: str) -> list[str]:
+    """Half precision bits where single precision has them, but for a factor of 2^112."""
+    return [f"EXTEND_SIGN_2({wide}, {raw});", f"SHIFT_LEFT({wide}, 13);", f"MASK({wide}, 0x8fffe000);"]
+
+
+def _steps(plan: StagePlan, steps: int, size: int, width: int, lmul: int) -> list[str]:
+    """All vectors of codes, `steps` of them, made `size` vectors of floats; pointers `codes` and `out`."""
+    together = min(_TOGETHER // (2 if plan.storage == "int4" else 1), steps)
+    code_step = width * (2 if plan.storage == "fp16" else 1)
+    per_step = 2 if plan.storage == "int4" else 1
+    full = size // (together * per_step)
+    body = [
+        *_vectors(plan, together, together * per_step, lmul, code_step, width),
+        f"codes += {together * code_step};",
+        f"out += {together * per_step * width};",
+    ]
+    lines = loop("n", full, body) if full else []
+    left = size - full * together * per_step
+    return lines + (_vectors(plan, -(-left // per_step), left, lmul, code_step, width) if left else [])
+
+
+def _vectors(plan: StagePlan, steps: int, results: int, lmul: int, code_step: int, out_step: int) -> list[str]:
+    """`steps` vectors of codes side by side, step after step of what makes floats of them."""
+    wide = [f"v{4 * number}" for number in range(results)]
+    stores = [f"STORE_FLOATS({register}, out + {number * out_step});" for number, register in enumerate(wide)]
+    raw = [f"v{20 + 2 * number}" for number in range(steps)]
+    load = "LOAD_HALVES" if plan.storage == "fp16" else "LOAD_BYTES"
+    loads = [f"{load}({register}, codes + {number * code_step});" for number, register in enumerate(raw)]
+    scaled = [f"SCALE_EACH({register}, {_SCALES});" for register in wide] if plan.storage != "fp16" else []
+    return [*loads, *widened(plan, raw, wide, lmul), *scaled, *stores]
+
+
+def widened(plan: StagePlan, raw: list[str], wide: list[str], lmul: int) -> list[str]:
+    """The codes in `raw`, or the values of fp16, as floats in `wide`; of int4 two for each of `raw`."""
+    if plan.storage == "fp16":
+        if plan.half:
+            narrow = f"mf{2 // lmul}" if lmul < 2 else f"m{lmul // 2}"
+            products = [f"HALF_TIMES({w}, {r}, one.value);" for r, w in zip(raw, wide, strict=True)]
+            return [f"AS_HALF({narrow});", *products, f"AS_WIDE(m{lmul});"]
+        columns = [[*_half_bits(r, w), f"SCALE({w}, 0x1p112f);"] for r, w in zip(raw, wide, strict=True)]
+        return [line for step in zip(*columns, strict=True) for line in step]
+    offset = OFFSETS[plan.storage]
+    if plan.storage == "int8":
+        lines = [f"EXTEND_4({w}, {r});" for r, w in zip(raw, wide, strict=True)]
+    else:
+        # The low nibbles' registers take the bytes first; where there is no high one, the byte is made a nibble.
+        pairs = [(r, wide[2 * n : 2 * n + 2]) for n, r in enumerate(raw)]
+        lines = [f"EXTEND_4({w[0]}, {r});" for r, w in pairs]
+        lines += [f"HIGH_NIBBLE({w[1]}, {w[0]});" for _, w in pairs if len(w) > 1]
+        lines += [f"LOW_NIBBLE({w[0]}, {w[0]});" for _, w in pairs]
+    lines += [f"SET_BITS({w}, 0x4b000000);" for w in wide]
+    return lines + [f"SUBTRACT({w}, {(1 << 23) + offset}.0f);" for w in wide]
+
+
+def _row_by_row(plan: StagePlan, lanes: int, width: int) -> list[str]:
+    """Vectors along K, for some rows side by side."""
+    together = _TOGETHER // (2 if plan.storage == "int4" else 1)
+    whole = GROUP if plan.storage == "int4" else _LARGEST_LMUL * lanes
+    pieces = runs([min(whole, plan.k - first) for first in range(0, plan.k, whole)])
+    lines = [_one(plan)]
+    for first in range(0, width, together):
+        rows, start = range(first, min(first + together, width)), 0
+        for size, count in pieces:
+            taken = -(-size // 2) if plan.storage == "int4" else size
+            lmul = 1 << (-(-taken // lanes) - 1).bit_length()
+            head = f"for (size_t g = {start}; g < {start + count}; g++) {{"
+            body = _piece(plan, rows, size, whole, lmul, width)
+            lines += [f"SET_WIDE({taken}, m{lmul});", head, *indented(body), "}"]
+            start += count
+    return lines
+
+
+def _piece(plan: StagePlan, rows: range, size: int, whole: int, lmul: int, width: int) -> list[str]:
+    """Piece g along K, `size` of `whole` elements, of each of `rows`."""
+    storage, each = plan.storage, row_bytes(plan.storage, plan.k)
+    step = whole * ELEMENT_BITS[storage] // 8
+    load = "LOAD_HALVES" if storage == "fp16" else "LOAD_BYTES"
+    per_row = 2 if storage == "int4" and size > 1 else 1
+    wide = [f"v{4 * number}" for number in range(per_row * len(rows))]
+    raw = [f"v{20 + 2 * number}" for number in range(len(rows))]
+    codes = [at("from", ("g", step, 2), ("", row * each, 1)) for row in rows]
+    lines = [f"{load}({register}, {where});" for register, where in zip(raw, codes, strict=True)]
+    lines += widened(plan, raw, wide, lmul)
+    half = -(-size // 2)
+    for number, row in enumerate(rows):
+        if storage == "int8":
+            scale = f"((const float *)(from + {code_bytes(storage, plan.k, width)}))[{row}]"
+        elif storage == "int4":
+            scales = f"((const unsigned short *)(from + {width * each}))"
+            scale = f"half_to_float({scales}[{row * len(groups_of(plan.k))} + g])"
+        own = wide[per_row * number : per_row * (number + 1)]
+        for part, register in enumerate(own):
+            lines += [f"SCALE({register}, {scale});"] if storage != "fp16" else []
+            # The second half of a group with an odd number of elements is one shorter: its last one is beyond the end.
+            where = at("to", ("g", whole, 2), ("", row * plan.row_pitch + part * half, 1))
+            lines += [f"STORE_FLOATS({register}, {where});"]
+    return lines
