@@ -16,10 +16,13 @@ from lrf_dse.target import Target
 
 KERNEL_FLAGS = ("-O3", "-ffreestanding", "-fPIC", "-fvisibility=hidden")
 
+_NO_VECTORS_OF_ITS_OWN = ("-fno-vectorize", "-fno-slp-vectorize")
+"""The compiler must not use registers that hold vectors of the kernel."""
+
 _SHT_SYMTAB, _SHN_UNDEF, _SHF_EXECINSTR = 2, 0, 4
 _VSET_MASK, _VSET = 0x0000_707F, 0x0000_7057
-_VSETVLI_MASK, _VSETVLI_E32 = 0xFFF0_0F80 & ~(3 << 20) | _VSET_MASK, 0x0D00_7057
-"""RVV 1.0, 6.1: vsetvli x0, rs1, e32, m1 to m8 (two bits), ta, ma."""
+_VSETVLI_MASK, _VSETVLI = 0xFC00_0F80 | _VSET_MASK, 0x0C00_7057
+"""RVV 1.0, 6.1: vsetvli x0, rs1, any element width and number of registers, ta, ma."""
 _SECTION = struct.Struct("<IIQQQQIIQQ")
 _SYMBOL = struct.Struct("<IBBHQQ")
 
@@ -59,12 +62,12 @@ def compile_kernel(
 
 
 def compile_generated(source: str, target: Target | None, work_dir: Path, *, name: str) -> Path:
-    """`compile_kernel` for text of `lrf_dse.codegen`, which sets vector lengths itself, always for 32-bit elements.
+    """`compile_kernel` for text of `lrf_dse.codegen`, which sets vector lengths itself and never asks for them.
 
     Raises BuildError, also if the compiler added a setting of its own, to move or spill a vector: it would hold for all
     that follows, which then computes something else.
     """
-    built = compile_kernel(source, target, work_dir, name=name)
+    built = compile_kernel(source, target, work_dir, name=name, flags=(*KERNEL_FLAGS, *_NO_VECTORS_OF_ITS_OWN))
     if target is not None and (foreign := foreign_vector_settings(built.read_bytes())):
         raise BuildError(f"{built}: the compiler put {foreign} vset instructions between those of the kernel")
     return built
@@ -78,7 +81,7 @@ def foreign_vector_settings(data: bytes) -> int:
         while position < end:
             word = int.from_bytes(data[position : position + 4], "little")
             position += 4 if word & 3 == 3 else 2  # else a compressed instruction
-            foreign += word & _VSET_MASK == _VSET and word & _VSETVLI_MASK != _VSETVLI_E32
+            foreign += word & _VSET_MASK == _VSET and word & _VSETVLI_MASK != _VSETVLI
     return foreign
 
 

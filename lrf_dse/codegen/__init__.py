@@ -6,9 +6,10 @@ schedule     how a kernel computes it: order, merged cores, vector axis, registe
 choice       the schedules worth trying, ranked by the closed form
 closed_form  cycles of a schedule without running it
 bound        cycles that no program of a layer goes below
-packing      weights in the order in which a kernel reads them
+packing      weights in the order in which a kernel reads them; storage: panels in fp16, int8 and int4
 plan         a schedule made concrete: what each stage reads and writes; tiling: its tiles
 emit         C source, with vectors (loops, microkernel) or plain (scalar); phases: the kernel around its stages
+stream       stages whose weights are used once, widened in registers; widening: panels that are widened for many uses
 abi          how a kernel is called, and the sizes it needs
 
 Runs nothing and reads no file (tests/test_architecture.py).
@@ -16,7 +17,7 @@ Runs nothing and reads no file (tests/test_architecture.py).
 
 from lrf_dse.codegen.abi import KernelCode, Phase
 from lrf_dse.codegen.bound import lower_bound
-from lrf_dse.codegen.choice import default_schedule, schedules
+from lrf_dse.codegen.choice import default_schedule, has_half, schedules
 from lrf_dse.codegen.closed_form import StageBound, predicted_cycles, stage_bounds
 from lrf_dse.codegen.emit import emit, emit_scalar
 from lrf_dse.codegen.packing import PackedStage, PackedWeights, Panel, pack, packed_weights
@@ -40,6 +41,7 @@ __all__ = [
     "default_schedule",
     "emit",
     "emit_scalar",
+    "has_half",
     "kernel_stages",
     "lower_bound",
     "pack",

@@ -4,8 +4,9 @@ ABI of every phase function:
 
     void NAME(const float *x, const float *weights, float *scratch, float *y, size_t group)
 
-x [batch, in], y [batch, out], `weights` as `lrf_dse.codegen.packing` lays them out, whatever their storage, `scratch` uninitialised; all are
-aligned to 64 bytes. `group` counts the phase's workgroups, which may run at the same time; phases follow each other.
+x [batch, in], y [batch, out], `weights` as `lrf_dse.codegen.packing` lays them out, whatever their storage, `scratch`
+uninitialised; all are aligned to 64 bytes. `group` counts the phase's workgroups, which may run at the same time;
+phases follow each other.
 It touches nothing else, calls nothing, has no globals and takes less than 4 KiB of stack.
 """
 

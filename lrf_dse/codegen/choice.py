@@ -6,16 +6,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cache
 from itertools import product
-from math import gcd
+from math import gcd, inf
 from typing import Any
 
 from lrf_dse.codegen.closed_form import issued_cycles, predicted_cycles
 from lrf_dse.codegen.packing import blocks
-from lrf_dse.codegen.schedule import KernelSchedule, StageSchedule, VectorAxis
+from lrf_dse.codegen.schedule import CHAINS, LMULS, KernelSchedule, StageSchedule, VectorAxis
 from lrf_dse.codegen.spec import KernelSpec
 from lrf_dse.codegen.stages import Stage, contraction_orders, core_merges, merged_shapes, stages_of
 from lrf_dse.codegen.traffic import level_rate
 from lrf_dse.cost.counts import FP32_BYTES
+from lrf_dse.schema import Storage
 from lrf_dse.target import Target
 
 _CONTRACTIONS = 2
@@ -31,6 +32,11 @@ _BLOCKS = {1: (6, 8, 12, 20), 2: (5, 6, 8, 12), 4: (3, 4, 5, 6), 8: (1, 2)}
 Cost = Callable[[KernelSchedule], float]
 
 
+def has_half(target: Target) -> bool:
+    """Whether the chip computes vectors in half precision."""
+    return "zvfh" in target.cc.mcpu.split("+")
+
+
 def default_schedule(spec: KernelSpec, target: Target) -> KernelSchedule:
     """The schedule that the closed form likes best."""
     return schedules(spec, target, 1)[0]
@@ -40,7 +46,8 @@ def schedules(spec: KernelSpec, target: Target, limit: int) -> tuple[KernelSched
     """At most `limit` schedules, best first."""
     cost = _cost(spec, target)
     found = {schedule for way in _contractions(spec, target) for schedule in _of_contraction(spec, target, *way, cost)}
-    return tuple(sorted(found, key=lambda schedule: (cost(schedule), str(schedule)))[:limit])
+    fitting = (schedule for schedule in found if cost(schedule) < inf)
+    return tuple(sorted(fitting, key=lambda schedule: (cost(schedule), str(schedule)))[:limit])
 
 
 def _cost(spec: KernelSpec, target: Target) -> Cost:
@@ -48,6 +55,12 @@ def _cost(spec: KernelSpec, target: Target) -> Cost:
 
     @cache
     def cost(schedule: KernelSchedule) -> float:
+        try:
+            return known_cost(schedule)
+        except ValueError:  # slices that cut a stream or groups of int4, a stream that needs too many registers
+            return inf
+
+    def known_cost(schedule: KernelSchedule) -> float:
         cycles = predicted_cycles(spec, schedule, target, known=known)
         return issued_cycles(spec, schedule) if cycles is None else cycles
 
@@ -56,6 +69,10 @@ def _cost(spec: KernelSpec, target: Target) -> Cost:
 
 def _contractions(spec: KernelSpec, target: Target) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
     """Merges and orders that are looked at: those with the lowest bounds, and the best of the cores as they are."""
+    if spec.few_bits:
+        # Codes are those of the stages' matrices with the last core first, and cannot be multiplied.
+        count = len(spec.core_shapes)
+        return [((1,) * count, contraction_orders(count)[0])]
     ranked = sorted(
         (*_bound(spec, merges, order, target), max(merges), merges, order)
         for merges in core_merges(len(spec.core_shapes))
@@ -88,8 +105,10 @@ def _of_contraction(
 ) -> Iterator[KernelSchedule]:
     """Schedules of one contraction: for every way to cut it, each stage's best choices while the others stay."""
     stages = stages_of(merged_shapes(spec.core_shapes, merges), order, batch=spec.batch)
-    options = [tuple(_stage_schedules(stage, target)) for stage in stages]
-    plain = KernelSchedule(order, merges, target.fp32_lanes, tuple(some[0] for some in options))
+    storages = [spec.core_storages[stage.core] if spec.few_bits else "fp32" for stage in stages]
+    options = [tuple(_stage_schedules(*pair, target)) for pair in zip(stages, storages, strict=True)]
+    half = spec.few_bits and has_half(target)
+    plain = KernelSchedule(order, merges, target.fp32_lanes, tuple(some[0] for some in options), half=half)
     for cut in dict.fromkeys(_cuts(spec, plain, stages)):
         best = cut
         for number, some in enumerate(options):
@@ -126,11 +145,16 @@ def _with_stage(schedule: KernelSchedule, number: int, how: StageSchedule) -> Ke
     return replace(schedule, stages=(*schedule.stages[:number], how, *schedule.stages[number + 1 :]))
 
 
-def _stage_schedules(stage: Stage, target: Target) -> Iterator[StageSchedule]:
+def _stage_schedules(stage: Stage, storage: Storage, target: Target) -> Iterator[StageSchedule]:
     """What a stage may look like: vector axis, LMUL, and how many sums at a time (no two that come to the same)."""
+    one_column = stage.count.batches * stage.count.columns == 1
     if target.isa.vlen_bits is None:
-        yield StageSchedule("columns", 1, _SCALAR_BLOCK)
+        few = storage != "fp32" and one_column
+        yield StageSchedule("stream", _SCALAR_BLOCK, 1) if few else StageSchedule("columns", 1, _SCALAR_BLOCK)
         return
+    for lmul, chains in product(LMULS if one_column else (), CHAINS):
+        if lmul == 1 or stage.count.rows > lmul // 2 * target.fp32_lanes:
+            yield StageSchedule("stream", lmul, chains)
     axes: tuple[VectorAxis, ...] = ("columns", "rows")
     for vector, (lmul, sizes) in product(axes, _BLOCKS.items()):
         count = stage.count

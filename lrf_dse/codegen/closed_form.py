@@ -15,6 +15,7 @@ from lrf_dse.codegen.plan import KernelPlan, StagePlan, kernel_plan
 from lrf_dse.codegen.scalar_cost import scalar_stage_cycles
 from lrf_dse.codegen.schedule import KernelSchedule, kernel_stages
 from lrf_dse.codegen.spec import KernelSpec
+from lrf_dse.codegen.stream_cost import stream_cycles, widening_cycles
 from lrf_dse.codegen.tile_cost import tile_cycles
 from lrf_dse.codegen.tiling import stage_tiles
 from lrf_dse.codegen.traffic import level_rate, memory_cycles, working_set
@@ -76,27 +77,42 @@ def predicted_cycles(
 
 def _stage_cycles(stage: StagePlan, touched: int, lanes: int, target: Target) -> float:
     """One call of a stage, with `touched` bytes between two of them."""
+    if stage.is_stream and (target.isa.vlen_bits or stage.storage != "fp32"):
+        return stream_cycles(stage, touched, lanes, target)
+    widening = widening_cycles(stage, lanes, target) / min(stage.groups, target.core.count)
     if target.isa.vlen_bits is None:
-        return scalar_stage_cycles(stage, touched, target)
+        return scalar_stage_cycles(stage, touched, target) + widening
     tiles = list(stage_tiles(stage, lanes))
-    arithmetic = sum(calls * tile_cycles(tile, target) for tile, calls in tiles)
-    return memory_cycles(stage, tiles, touched, lanes, target).beside(arithmetic / min(stage.groups, target.core.count))
+    arithmetic = sum(calls * tile_cycles(tile, target) for tile, calls in tiles) / min(stage.groups, target.core.count)
+    return memory_cycles(stage, tiles, touched, lanes, target).beside(arithmetic + widening)
 
 
 def _identity(stage: StagePlan) -> tuple[Any, ...]:
     """What decides a stage's cycles."""
     sizes = stage.batches, stage.rows, stage.k, stage.columns, stage.k_slices, len(stage.panels), stage.groups
-    return *sizes, stage.how, stage.partial, stage.called_in_slices, stage.bias_batches, stage.finish
+    return (
+        *sizes,
+        stage.storage,
+        stage.half,
+        stage.how,
+        stage.partial,
+        stage.called_in_slices,
+        stage.bias_batches,
+        stage.finish,
+    )
 
 
 def issued_cycles(spec: KernelSpec, schedule: KernelSchedule) -> float:
     """Multiply-adds of whole vectors: what ranks schedules for a target whose costs are not known."""
     plan = kernel_plan(spec, schedule)
-    return sum(
-        _calls(plan, stage) * count * (tile.k * tile.rows * tile.lmul + 8 * tile.rows)
-        for stage in plan.stages
-        for tile, count in stage_tiles(stage, schedule.lanes)
-    )
+    return sum(_calls(plan, stage) * _issued(stage, schedule.lanes) for stage in plan.stages)
+
+
+def _issued(stage: StagePlan, lanes: int) -> float:
+    if stage.is_stream:
+        return sum((stage.k + 8) * panel.width / lanes for panel in stage.panels)
+    tiles = stage_tiles(stage, lanes)
+    return sum(count * (tile.k * tile.rows * tile.lmul + 8 * tile.rows) for tile, count in tiles)
 
 
 def _calls(plan: KernelPlan, stage: StagePlan) -> int:

@@ -12,7 +12,7 @@ from lrf_dse.codegen.scalar import MACROS as SCALAR_MACROS
 from lrf_dse.codegen.scalar import scalar_stage_function
 from lrf_dse.codegen.schedule import KernelSchedule
 from lrf_dse.codegen.spec import KernelSpec
-from lrf_dse.codegen.stream import MACROS as STREAM
+from lrf_dse.codegen.stream_code import MACROS as STREAM
 from lrf_dse.codegen.stream_state import MACROS as STATE
 from lrf_dse.codegen.widening import HALF_TO_FLOAT
 from lrf_dse.codegen.widening import MACROS as WIDENING
@@ -28,7 +28,7 @@ def emit(spec: KernelSpec, schedule: KernelSchedule, target: Target, *, name: st
     if target.isa.vlen_bits is None:
         return emit_scalar(spec, schedule, name=name)
     function = partial(stage_function, lanes=schedule.lanes, target=target)
-    head = ("#include <stddef.h>", "", MACROS)
+    head: tuple[str, ...] = ("#include <stddef.h>", "", MACROS)
     if spec.few_bits or any(how.vector == "stream" for how in schedule.stages):
         head = (*head, WIDENING, HALF_TO_FLOAT, STREAM, STATE)
     return emit_phases(spec, schedule, function, head=head, name=name)
@@ -39,6 +39,5 @@ def emit_scalar(spec: KernelSpec, schedule: KernelSchedule, *, name: str) -> Ker
 
     Raises ValueError if the schedule does not fit.
     """
-    return emit_phases(
-        spec, schedule, scalar_stage_function, head=("#include <stddef.h>", "", SCALAR_MACROS), name=name
-    )
+    head = ("#include <stddef.h>", "", SCALAR_MACROS, *((HALF_TO_FLOAT,) if spec.few_bits else ()))
+    return emit_phases(spec, schedule, scalar_stage_function, head=head, name=name)

@@ -4,7 +4,8 @@ Owns the format, which the vector and the scalar emitter share. Stage after stag
 
     for every slice of K:  for every panel of rows:  the panel (lrf_dse/codegen/storage.py), in fp32 k by k
 
-The array is one of 32-bit words: fp32 values where weights are stored so, else what their storage makes of them. The bias [out_features] in the order of y comes last. Where the last two stages run together over slices of the rank r
+The array is one of 32-bit words: fp32 values where weights are stored so, else what their storage makes of them. The
+bias [out_features] in the order of y comes last. Where the last two stages run together over slices of the rank r
 between them, a slice of K holds k = n r + rho for every n and for the slice's rho, in this order; else slices follow
 each other in k.
 """
@@ -139,7 +140,7 @@ def pack(
     packed = np.zeros(layout.floats, dtype=np.float32)
     words = packed.view(np.uint8)
     stages = kernel_stages(spec, schedule)
-    for stage, where, stored in zip(stages, layout.stages, _matrices(given, spec, schedule, stages), strict=True):
+    for where, stored in zip(layout.stages, _matrices(given, spec, schedule, stages), strict=True):
         words[4 * where.offset : 4 * (where.offset + where.floats)] = _packed(stored, where)
     if bias is not None and layout.bias is not None:
         packed[layout.bias : layout.bias + bias.size] = bias

@@ -12,11 +12,11 @@ from functools import cached_property
 from lrf_dse.codegen.packing import ALIGNED_FLOATS, PackedStage, Panel, packed_weights
 from lrf_dse.codegen.schedule import KernelSchedule, StageSchedule, scheduled_stages
 from lrf_dse.codegen.spec import KernelSpec
-from lrf_dse.codegen.storage import GROUP, groups_of
+from lrf_dse.codegen.storage import groups_of
 from lrf_dse.codegen.tile import Finish
 from lrf_dse.cost.counts import FP32_BYTES
 from lrf_dse.schema import Storage
-
+from lrf_dse.tt.grid import GROUP
 
 WORK_HEAD = 16
 """Floats before the state in half precision: the factor of the results, what is taken off all sums."""
@@ -94,11 +94,6 @@ class StagePlan:
         return self.finish is not None and self.finish.has_bias
 
     @cached_property
-    def width(self) -> int:
-        """Floats of the packed weights of one call for one k."""
-        return sum(panel.width for panel in self.panels)
-
-    @property
     def slice_floats(self) -> int:
         """Words of the packed weights from one call's to those of the next slice of the rank."""
         return self.packed.words(self.panels)
@@ -133,7 +128,8 @@ class StagePlan:
 class KernelPlan:
     """All stages, where each but the last one stores its state (`states`: offsets in floats), and the scratch size.
 
-    `work` is where in the scratch the working space of the workgroups begins, each of `work_floats`. `slices` are those of the first `fused` stages; the last two are called `rank_slices` times each.
+    `work` is where in the scratch the working space of the workgroups begins, each of `work_floats`. `slices` are those
+    of the first `fused` stages; the last two are called `rank_slices` times each.
     """
 
     stages: tuple[StagePlan, ...]

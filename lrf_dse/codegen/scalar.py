@@ -14,6 +14,11 @@ from lrf_dse.codegen.loops import over_k, panel_terms
 from lrf_dse.codegen.microkernel import float_text
 from lrf_dse.codegen.phases import stage_parameters
 from lrf_dse.codegen.plan import StagePlan
+from lrf_dse.codegen.scalar_widening import (
+    scalar_stream_function,
+    scalar_widening_calls,
+    scalar_widening_functions,
+)
 from lrf_dse.codegen.text import Term, at, indented, loop
 from lrf_dse.codegen.tile import Finish
 from lrf_dse.codegen.tiling import PanelRun, panel_runs
@@ -33,11 +38,14 @@ MACROS = """\
 
 def scalar_stage_function(plan: StagePlan) -> list[str]:
     """The C functions of one stage: its tiles, then stage_N itself."""
+    if plan.is_stream and plan.storage != "fp32":
+        return scalar_stream_function(plan, _finished(plan, "total[row]", "bias[place + first + row]"))
     body = _by_batches(plan) if tiles_batches(plan) else _by_columns(plan)
     shape = (
         f"S' [{plan.batches}, {plan.rows}, {plan.columns}] = A [{plan.rows}, K] S [{plan.batches}, K, {plan.columns}]"
     )
     return [
+        *scalar_widening_functions(plan),
         *(line for height, width in sorted(_tile_sizes(plan)) for line in (*_tile_function(plan, height, width), "")),
         f"/* Stage {plan.number}: {shape}, K = {plan.k * plan.k_slices}. */",
         f"static void stage_{plan.number}({', '.join(stage_parameters(plan))})",
@@ -62,13 +70,18 @@ def _by_columns(plan: StagePlan) -> list[str]:
             for rows in parts(run.first.rows):
                 call = _tile_call(plan, run, rows, columns)
                 tiles += loop("c", columns.count, loop("r", rows.count, [call]))
+        if plan.storage != "fp32":  # widened once, before all batches
+            tiles = loop("l", plan.batches, tiles, groups=plan.groups if by_batch else 1)
+            tiles = over_k(plan, [*scalar_widening_calls(plan, run), *tiles])
         panels += loop("p", run.count, tiles, groups=1 if by_batch else plan.groups)
+    if plan.storage != "fp32":
+        return panels
     return loop("l", plan.batches, over_k(plan, panels), groups=plan.groups if by_batch else 1)
 
 
 def _by_batches(plan: StagePlan) -> list[str]:
     """Tiles of several batches; the inner loop goes over the smaller operand, A or the state, which then stays near."""
-    state_inside = plan.batches < plan.rows
+    state_inside = plan.batches < plan.rows or plan.storage != "fp32"
     panels: list[str] = []
     for run in panel_runs(plan.panels):
         tiles: list[str] = []
@@ -78,7 +91,12 @@ def _by_batches(plan: StagePlan) -> list[str]:
             narrow = _tile_call(plan, run, rows, each)
             choice = [f"if (some == {TILE})", *indented([wide]), "else", *indented([narrow])]
             tiles += loop("r", rows.count, loop("c", plan.columns, choice))
-        panels += loop("p", run.count, _over_batches(plan, tiles) if state_inside else tiles)
+        inside = _over_batches(plan, tiles) if state_inside else tiles
+        if plan.storage != "fp32":
+            inside = over_k(plan, [*scalar_widening_calls(plan, run), *inside])
+        panels += loop("p", run.count, inside)
+    if plan.storage != "fp32":
+        return panels
     return over_k(plan, panels if state_inside else _over_batches(plan, panels))
 
 
@@ -122,8 +140,9 @@ def _tile_call(plan: StagePlan, run: PanelRun, rows: Part, columns: Part, *, bat
         *column,
         ("", (run.first.row + rows.start) * plan.columns, 1),
     )
+    panel = at("w", *panel_terms(plan, run, run.count)) if plan.storage == "fp32" else "work"
     arguments = [
-        at("w", *panel_terms(plan, run, run.count), ("r", rows.size, rows.count), ("", rows.start, 1)),
+        at(panel, ("r", rows.size, rows.count), ("", rows.start, 1)),
         str(run.first.width),
         at("s", ("l", plan.in_step, plan.batches), ("ks", plan.k * plan.columns, plan.k_slices), *column),
         at("out", ("l", plan.out_step, plan.batches), *place),

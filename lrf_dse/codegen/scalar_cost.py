@@ -123,7 +123,7 @@ def _memory_cycles(stage: StagePlan, touched: int, target: Target) -> float:
 
 def _bytes(stage: StagePlan, usable: float) -> tuple[float, float, float]:
     """Weights and states of one call, each once, and what passes again because it does not stay in the first cache."""
-    weights = FP32_BYTES * stage.k * stage.k_slices * stage.width
+    weights = FP32_BYTES * stage.k_slices * stage.slice_floats
     state, out = FP32_BYTES * stage.in_floats, FP32_BYTES * stage.out_floats
     panels = len(stage.panels)
     if not tiles_batches(stage):

@@ -6,9 +6,8 @@ from lrf_dse.codegen.phases import stage_parameters
 from lrf_dse.codegen.plan import StagePlan
 from lrf_dse.codegen.storage import OFFSETS, code_bytes, groups_of, row_bytes, scale_bytes
 from lrf_dse.codegen.text import at, indented, loop
-from lrf_dse.codegen.tile import Finish
 from lrf_dse.codegen.tiling import PanelRun, panel_runs
-from lrf_dse.codegen.widening import FROM, panel_at
+from lrf_dse.codegen.widening import panel_at
 
 TOGETHER = 4
 """Rows of a stream that are summed up side by side."""
@@ -95,7 +94,7 @@ def scalar_stream_function(plan: StagePlan, finished: list[str]) -> list[str]:
         rows = run.first.rows
         panel = [
             f"const unsigned char *from = {panel_at(plan, run)};",
-            f"const size_t place = {at('', ('p', run.first.width, run.count), ('', run.first.row, 1)).strip(' +') or 0};",
+            f"const size_t place = {at('0', ('p', run.first.width, run.count), ('', run.first.row, 1))};",
             f"for (size_t first = 0; first < {rows}; first += {TOGETHER}) {{",
             f"  const size_t rows = {rows} - first < {TOGETHER} ? {rows} - first : {TOGETHER};",
             f"  float total[{TOGETHER}] = {{0}};",

@@ -58,7 +58,7 @@ class KernelSpec:
     @property
     def core_storages(self) -> tuple[Storage, ...]:
         """How each core is stored, first core first."""
-        return self.storages or ("fp32",) * len(self.core_shapes)
+        return self.storages or tuple("fp32" for _ in self.core_shapes)
 
     @property
     def few_bits(self) -> bool:

@@ -93,6 +93,16 @@ def stage_matrix(core: NDArray[np.float32], side: Side) -> NDArray[np.float32]:
     return np.ascontiguousarray(core.transpose(0, 1, 3, 2).reshape(left * m * right, n))
 
 
+def core_of(matrix: NDArray[np.float32], shape: CoreShape, side: Side) -> NDArray[np.float32]:
+    """The core [r, m, n, r'] whose `stage_matrix` is `matrix`."""
+    left, m, n, right = shape
+    if side == "left":
+        return matrix.reshape(shape)
+    if side == "right":
+        return np.ascontiguousarray(matrix.reshape(m, right, left, n).transpose(2, 0, 3, 1))
+    return np.ascontiguousarray(matrix.reshape(left, m, right, n).transpose(0, 1, 3, 2))
+
+
 def core_merges(d: int) -> Iterator[tuple[int, ...]]:
     """All ways to multiply runs of neighbours among `d` cores that leave two or more (of one core: that), none last.
 

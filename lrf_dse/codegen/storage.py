@@ -83,9 +83,9 @@ def panel_of(stored: Stored, rows: slice, ks: NDArray[np.intp], width: int, *, b
         filled = _filled(unsigned, width, by_rows=by_rows, unused=OFFSETS[storage])
         return np.concatenate([_padded(filled.tobytes()), np.frombuffer(scales.tobytes(), np.uint8)])
     first = int(ks[0]) // GROUP
-    scales = np.zeros((width, len(groups_of(len(ks)))), "<f2")
-    scales[: len(codes)] = stored.scales[rows, first : first + scales.shape[1]]
-    return _rows_of_nibbles(unsigned, scales) if by_rows else _panel_of_nibbles(unsigned, scales)
+    halves = np.zeros((width, len(groups_of(len(ks)))), "<f2")
+    halves[: len(codes)] = stored.scales[rows, first : first + halves.shape[1]]
+    return _rows_of_nibbles(unsigned, halves) if by_rows else _panel_of_nibbles(unsigned, halves)
 
 
 def _filled(codes: NDArray[np.generic], width: int, *, by_rows: bool, unused: int = 0) -> NDArray[np.generic]:

@@ -1,54 +1,35 @@
-"""A stage whose weights are used once: panel after panel of A passes by as one stream, widened in registers.
+"""A stream as a value: a stage whose weights are used once, panel after panel of A, widened in registers. No text.
 
 One column of state comes in, so a weight takes part in one multiply-add, and what bounds the stage is how fast weights
 arrive and are widened. Vectors lie along the rows of a panel; scalars are the elements of the state. A *unit* is one
-vector of codes: one k, or two of int4. The next unit is widened before the products of this one, loads are a ring of
-registers ahead, and where the ring comes round with the panel it goes on into the next panel without a break.
-
-With half precision, codes need nothing but zero extension: an unsigned code is a subnormal number, code x 2^-24. What
-was added to make codes unsigned is taken off each sum at the end (lrf_dse/codegen/stream_state.py).
+vector of codes: one k, or two of int4.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
-from lrf_dse.codegen.microkernel import bounded
-from lrf_dse.codegen.phases import stage_parameters
-from lrf_dse.codegen.plan import WORK_HEAD, StagePlan
-from lrf_dse.codegen.storage import ELEMENT_BITS, GROUP, OFFSETS, code_bytes, groups_of, scale_bytes
-from lrf_dse.codegen.stream_state import prepared_at, preparing
-from lrf_dse.codegen.text import at, indented
+from lrf_dse.codegen.plan import StagePlan
+from lrf_dse.codegen.storage import ELEMENT_BITS
 from lrf_dse.codegen.tile import VECTOR_REGISTERS
-from lrf_dse.codegen.tiling import PanelRun, panel_runs
-from lrf_dse.codegen.widening import FROM
+from lrf_dse.codegen.tiling import PanelRun
+from lrf_dse.tt.grid import GROUP
 
-MACROS = """\
-/* Streams. */
-#define LOAD_HALF(f, p) __asm__ volatile("flh %0, %1" : "=f"(f) : "m"(*(p)))
-#define HALF_MULTIPLY(c, f, b) __asm__ volatile("vfwmul.vf " #c ", " #b ", %0" ::"f"(f) : #c)
-#define HALF_MULTIPLY_ADD(c, f, b) __asm__ volatile("vfwmacc.vf " #c ", %0, " #b ::"f"(f) : #c)
-#define MULTIPLY_ADD_EACH(c, a, b) __asm__ volatile("vfmacc.vv " #c ", " #a ", " #b ::: #c)
-#define TAKE_OFF(c, f, b) __asm__ volatile("vfnmsac.vf " #c ", %0, " #b ::"f"(f) : #c)
-#define CLEAR(c) __asm__ volatile("vmv.v.i " #c ", 0" ::: #c)
-"""
-
-_LEAD, _NAMES = 6, 8
+_LEAD, NAMES = 6, 8
 """Scalars are loaded so many multiply-adds ahead, into so many registers."""
 _RESIDENT = 16
 """A state of at most so many elements stays in registers for all panels."""
-_UNROLLED = 24
+UNROLLED = 24
 """Panels of at most so many units are written without a loop."""
-_TURN = 8
+TURN = 8
 """Units in one turn of the loop, of int4 a group."""
 _RINGS = (8, 4, 2, 1)
 
 
 @dataclass(frozen=True)
 class Stream:
-    """All panels of one width: `lmul` registers of floats each, `half` whether products are of half precision."""
+    """All panels of one width, `lmul` registers of floats each."""
 
     plan: StagePlan
     run: PanelRun
@@ -56,6 +37,7 @@ class Stream:
 
     @property
     def half(self) -> bool:
+        """Whether products are of half precision."""
         return self.plan.half and self.plan.storage != "fp32"
 
     @property
@@ -65,6 +47,7 @@ class Stream:
 
     @property
     def units(self) -> int:
+        """Vectors of codes in one panel."""
         return -(-self.plan.k // self.per_unit)
 
     @property
@@ -74,11 +57,13 @@ class Stream:
 
     @property
     def unit_bytes(self) -> int:
+        """Bytes of one vector of codes."""
         bits = 8 if self.plan.storage == "int4" else ELEMENT_BITS[self.plan.storage]
         return self.run.first.width * bits // 8
 
     @property
     def chains(self) -> int:
+        """Sums that take turns; of int4 one for each nibble."""
         return min(self.plan.how.block, self.units) if self.per_unit == 1 else min(2, self.plan.k)
 
     @property
@@ -86,8 +71,14 @@ class Stream:
         """Whether a unit is more than what is loaded."""
         return not (self.plan.storage == "fp32" or (self.half and self.plan.storage == "fp16"))
 
+    @property
+    def nibbles_apart(self) -> bool:
+        """Whether the nibbles of int4 are taken from bytes that were extended one unit before."""
+        return self.half and self.per_unit == 2
+
     @cached_property
     def registers(self) -> Registers:
+        """Which registers hold what. Raises ValueError if they are too few."""
         return Registers.of(self)
 
     @property
@@ -97,16 +88,21 @@ class Stream:
 
     @property
     def resident(self) -> bool:
+        """Whether the state stays in scalar registers."""
         return self.plan.k <= _RESIDENT
 
     @property
     def lead(self) -> int:
+        """Terms between the load of a scalar and its use."""
         return min(_LEAD, self.plan.k)
 
 
 @dataclass(frozen=True)
 class Registers:
-    """Which vector registers hold what; `temps` are one or two sets of a unit's widened vectors."""
+    """Which vector registers hold what; `temps` are one or two sets of a unit's widened vectors.
+
+    Of int4 in half precision they are the low and the high nibbles, and the bytes of two units.
+    """
 
     sums: tuple[str, ...]
     total: str
@@ -118,15 +114,17 @@ class Registers:
 
     @property
     def ring(self) -> int:
+        """Units that are loaded ahead."""
         return len(self.raw)
 
     @staticmethod
     def of(stream: Stream) -> Registers:
         """The largest ring, and two sets of temporary registers, if they fit. Raises ValueError if nothing does."""
         rings = [ring for ring in _RINGS if ring <= stream.units]
-        if stream.units <= _UNROLLED:  # short panels: rather a ring that runs on into the next one
+        if stream.units <= UNROLLED:  # short panels: rather a ring that runs on into the next one
             rings.sort(key=lambda ring: ring == 1 or stream.units % ring != 0)
-        for sets in (2, 1) if stream.widens else (0,):
+        sets_tried = (1,) if stream.nibbles_apart else (2, 1)
+        for sets in sets_tried if stream.widens else (0,):
             for ring in rings:
                 taken = _Taken()
                 found = taken.registers(stream, ring, sets)
@@ -154,278 +152,11 @@ class _Taken:
         scale = self.take(lmul) if storage in ("int8", "int4") else ""
         bias = self.take(lmul) if stream.plan.has_bias else ""
         wide = lmul / 2 if stream.half else lmul
-        temps = tuple(tuple(self.take(wide) for _ in range(stream.per_unit)) for _ in range(sets))
+        each = 4 if stream.nibbles_apart else stream.per_unit
+        temps = tuple(tuple(self.take(wide) for _ in range(each)) for _ in range(sets))
         raw = tuple(self.take(lmul * stream.unit_bytes / stream.run.first.width / 4) for _ in range(ring))
         narrow = scale
         if storage == "int4":
             # Widening may read the upper part of what it writes, whole registers only.
             narrow = f"v{int(scale[1:]) + lmul // 2}" if lmul > 1 else self.take(1)
         return Registers(sums, total, raw, temps, scale, narrow, bias)
-
-
-def stream_function(plan: StagePlan, lanes: int) -> list[str]:
-    """The C functions of one stage: its streams, what they need of the state, then stage_N itself."""
-    streams = {
-        f"stream_{plan.number}{chr(ord('a') + number)}": Stream(plan, run, run.first.width // lanes)
-        for number, run in enumerate(panel_runs(plan.panels))
-    }
-    half = plan.half and plan.storage != "fp32"
-    lines = [line for name, stream in streams.items() for line in (*_Writer(stream).function(name), "")]
-    body = [f"prepare_{plan.number}(s, work);"] if half else []
-    for name, stream in streams.items():
-        body += _call(name, stream)
-    return [
-        *(preparing(plan, lanes) if half else []),
-        *lines,
-        f"/* Stage {plan.number}: S' [{plan.rows}] = A [{plan.rows}, {plan.k}] S, {plan.storage}. */",
-        f"static void stage_{plan.number}({', '.join(stage_parameters(plan))})",
-        "{",
-        *indented(body),
-        "}",
-    ]
-
-
-def _call(name: str, stream: Stream) -> list[str]:
-    """The call of a stream for the panels of the workgroup."""
-    plan, run = stream.plan, stream.run
-    before = 4 * plan.packed.words(plan.panels[: plan.panels.index(run.first)])
-    size, width = plan.packed.panel_bytes(run.first.width), run.first.width
-    first, count = "0", str(run.count)
-    head = []
-    if plan.groups > 1:
-        head = [
-            f"const size_t first = {run.count} * group / {plan.groups};",
-            f"const size_t count = {run.count} * (group + 1) / {plan.groups} - first;",
-        ]
-        first, count = "first", "count"
-    times = run.count if plan.groups > 1 else 1
-    arguments = [
-        prepared_at(plan) if stream.half else "s",
-        at(FROM, ("", before, 1), (first, size, times)),
-        at("out", ("", run.first.row, 1), (first, width, times)),
-    ]
-    arguments += [at("bias", ("", run.first.row, 1), (first, width, times))] if plan.has_bias else []
-    arguments += ["work"] if stream.half else []
-    call = f"{name}({', '.join([*arguments, count])});"
-    return ["{", *indented([*head, f"if (count) {call}"]), "}"] if head else [call]
-
-
-class _Writer:
-    """Writes one stream, instruction after instruction; `x_base` is how many elements the pointer x has passed."""
-
-    def __init__(self, stream: Stream) -> None:
-        self.stream, self.plan, self.registers = stream, stream.plan, stream.registers
-        self.x_base = 0
-
-    def function(self, name: str) -> list[str]:
-        """The C function."""
-        stream, plan = self.stream, self.plan
-        kind = "unsigned short" if stream.half else "float"
-        parameters = [f"const {kind} *x0", "const unsigned char *panel", "float *out"]
-        parameters += ["const float *bias"] if plan.has_bias else []
-        parameters += ["const float *work"] if stream.half else []
-        names = plan.k if stream.resident else _NAMES
-        head = [
-            f"float {', '.join(f'f{number}' for number in range(names))};",
-            f"const {kind} *x = x0;",
-            "const unsigned char *p = panel;",
-        ]
-        if stream.half:
-            head += ["const float factor = work[0];"]
-            head += ["const float taken = work[1];"] if plan.storage == "int8" else []
-            head += ["const union { unsigned bits; float value; } one = {0xffff3c00u};"] * (plan.storage == "int4")
-        if not stream.resident:
-            head += ["(void)x;"]
-        else:
-            head += [self._load_x(k) for k in range(plan.k)]
-        head += [f"SET_WIDE({stream.run.first.rows}, m{stream.lmul});", *self._narrow()]
-        head += [line for unit in range(self.registers.ring) for line in self._load(unit)] if stream.crosses else []
-        rows = stream.run.first
-        return [
-            f"/* Panels of {rows.rows} rows, {stream.units} vectors of codes each. */",
-            f"static void {name}({', '.join([*parameters, 'size_t count'])})",
-            "{",
-            *indented([*head, "for (size_t left = count - 1;; left--) {", *indented(self._panel()), "}"]),
-            "}",
-        ]
-
-    def _panel(self) -> list[str]:
-        stream, plan, ring = self.stream, self.plan, self.registers.ring
-        size = plan.packed.panel_bytes(stream.run.first.width)
-        lines = [f"const unsigned char *next = left ? panel + {size} : panel;"]
-        if plan.storage == "int4":
-            lines += ["const unsigned char *codes = panel;"]
-            lines += [f"const float *sums = work + {WORK_HEAD};"] if stream.half else []
-            lines += [f"CLEAR({self.registers.total});"] if not stream.half else []
-            lines += [*self._wide(), f"CLEAR({self.registers.total});", *self._narrow()] if stream.half else []
-        if not stream.resident:
-            lines += ["x = x0;", *(self._load_x(k) for k in range(stream.lead))]
-        if not stream.crosses:
-            lines += ["p = panel;", *(line for unit in range(ring) for line in self._load(unit))]
-        if len(self.registers.temps) == 2:
-            lines += self._widened(0)
-        lines += self._units()
-        lines += [*self._finish(), "if (!left) break;", "panel = next;", f"out += {stream.run.first.width};"]
-        return lines + ([f"bias += {stream.run.first.width};"] if plan.has_bias else [])
-
-    def _units(self) -> list[str]:
-        """All units of a panel: some before the loop, its turns, and what is left."""
-        stream, ring = self.stream, self.registers.ring
-        self.x_base = 0
-        first = 0 if stream.per_unit == 2 else stream.chains
-        turn = stream.group_units if stream.per_unit == 2 else _TURN
-        room = min(stream.units - 1 - ring, (stream.plan.k - stream.lead) // stream.per_unit)
-        turns = 0 if stream.units <= _UNROLLED else max(0, (room - first) // turn)
-        if turns < 2:
-            return [line for unit in range(stream.units) for line in self._unit(unit)]
-        lines = [line for unit in range(first) for line in self._unit(unit)]
-        body = [line for unit in range(first, first + turn) for line in self._unit(unit, looping=True)]
-        step = turn * stream.per_unit
-        body += [] if stream.resident else [f"x += {step};"]
-        lines += [f"for (size_t turn = 0; turn < {turns}; turn++) {{", *indented(body), "}"]
-        self.x_base = turns * step
-        return lines + [line for unit in range(first + turns * turn, stream.units) for line in self._unit(unit)]
-
-    def _unit(self, unit: int, *, looping: bool = False) -> list[str]:
-        """One unit: what comes after it is widened and loaded between its products."""
-        stream, registers = self.stream, self.registers
-        lines: list[str] = []
-        sets = len(registers.temps)
-        if sets == 2 and unit + 1 < stream.units:
-            lines += self._widened(unit + 1)
-        elif sets == 1:
-            lines += self._widened(unit)
-        vectors = registers.temps[unit % sets] if sets else (registers.raw[unit % registers.ring],)
-        for part, vector in enumerate(vectors):
-            k = unit * stream.per_unit + part
-            if k < stream.plan.k:
-                lines += [self._product(unit, part, vector), *self._later_x(k)]
-        lines += self._load(unit + registers.ring) if not sets else []
-        lines += self._beside(unit)
-        ends = unit % stream.group_units == stream.group_units - 1 or unit == stream.units - 1
-        return lines + (self._group_end(unit) if stream.per_unit == 2 and ends else [])
-
-    def _beside(self, unit: int) -> list[str]:
-        """What the end needs, loaded early: scales, the bias."""
-        registers, plan = self.registers, self.plan
-        lines = []
-        if plan.storage == "int4" and unit % self.stream.group_units == 0:
-            size = groups_of(plan.k)[unit // self.stream.group_units]
-            after = code_bytes("int4", size, self.stream.run.first.width)
-            lines += [f"LOAD_HALVES({registers.narrow_scale}, codes + {after});", *self._half_scale()]
-        if unit == max(0, self.stream.units - 3):
-            if plan.storage == "int8":
-                offset = code_bytes("int8", plan.k, self.stream.run.first.width)
-                lines += [f"LOAD_FLOATS({registers.scale}, panel + {offset});"]
-            lines += [f"LOAD_FLOATS({registers.bias}, bias);"] if plan.has_bias else []
-        return lines
-
-    def _half_scale(self) -> list[str]:
-        registers = self.registers
-        if self.stream.half:
-            return [f"HALF_TIMES({registers.scale}, {registers.narrow_scale}, one.value);"]
-        wide = registers.scale
-        lines = [f"EXTEND_SIGN_2({wide}, {registers.narrow_scale});", f"SHIFT_LEFT({wide}, 13);"]
-        return [*lines, f"MASK({wide}, 0x8fffe000);", f"SCALE({wide}, 0x1p112f);"]
-
-    def _group_end(self, unit: int) -> list[str]:
-        """The sums of a group, times its scales, are added to those of the groups before."""
-        registers = self.registers
-        lines = [f"MULTIPLY_ADD_EACH({registers.total}, {registers.scale}, {sum_});" for sum_ in self._live(unit)]
-        if self.stream.half:
-            taken = f"TAKE_OFF({registers.total}, *sums, {registers.scale});"
-            lines = [*self._wide(), taken, *lines, *self._narrow(), "sums += 1;"]
-        return [*lines, f"codes += {self._group_bytes};"]
-
-    def _live(self, unit: int) -> tuple[str, ...]:
-        """The sums that a group has used: one of one element has no second."""
-        left = self.plan.k - unit // self.stream.group_units * GROUP
-        return self.registers.sums[:left]
-
-    @property
-    def _group_bytes(self) -> int:
-        """Bytes of a whole group, its scales included."""
-        width = self.stream.run.first.width
-        return code_bytes("int4", GROUP, width) + scale_bytes("int4", width)
-
-    def _widened(self, unit: int) -> list[str]:
-        """Widen a unit, and load the one that takes its place in the ring."""
-        stream, registers = self.stream, self.registers
-        raw, temps = registers.raw[unit % registers.ring], registers.temps[unit % len(registers.temps)]
-        storage, first = self.plan.storage, temps[0]
-        extend = "EXTEND_2" if stream.half else "EXTEND_4"
-        if storage == "fp16":
-            lines = [f"EXTEND_SIGN_2({first}, {raw});", f"SHIFT_LEFT({first}, 13);", f"MASK({first}, 0x8fffe000);"]
-            return [*lines, f"SCALE({first}, 0x1p112f);", *self._load(unit + registers.ring)]
-        lines = [f"{extend}({first}, {raw});"]
-        if storage == "int4":
-            lines += [f"HIGH_NIBBLE({temps[1]}, {first});", f"LOW_NIBBLE({first}, {first});"]
-        lines += self._load(unit + registers.ring)
-        if not stream.half:
-            lines += [f"SET_BITS({temp}, 0x4b000000);" for temp in temps]
-            lines += [f"SUBTRACT({temp}, {(1 << 23) + OFFSETS[storage]}.0f);" for temp in temps]
-        return lines
-
-    def _load(self, unit: int) -> list[str]:
-        """The load of a unit, beyond the panel that of the next one, and the step of the pointer."""
-        stream, registers = self.stream, self.registers
-        lines = []
-        if unit >= stream.units:
-            if not stream.crosses:
-                return []
-            lines = ["p = next;"] if unit == stream.units else []
-            unit -= stream.units
-        kind = {"fp32": "FLOATS", "fp16": "HALVES"}.get(self.plan.storage, "BYTES")
-        step = stream.unit_bytes
-        if unit % stream.group_units == stream.group_units - 1:
-            step += self._group_bytes - stream.group_units * step if stream.per_unit == 2 else 0
-        return [*lines, f"LOAD_{kind}({registers.raw[unit % registers.ring]}, p);", f"STEP(p, {step});"]
-
-    def _product(self, unit: int, part: int, vector: str) -> str:
-        stream = self.stream
-        chain = part if stream.per_unit == 2 else unit % stream.chains
-        starts = unit % stream.group_units == 0 if stream.per_unit == 2 else unit < stream.chains
-        name = ("HALF_" if stream.half else "") + ("MULTIPLY" if starts else "MULTIPLY_ADD")
-        scalar = unit * stream.per_unit + part
-        return f"{name}({self.registers.sums[chain]}, f{scalar if stream.resident else scalar % _NAMES}, {vector});"
-
-    def _later_x(self, k: int) -> Iterator[str]:
-        if not self.stream.resident and k + self.stream.lead < self.plan.k:
-            yield self._load_x(k + self.stream.lead)
-
-    def _load_x(self, k: int) -> str:
-        name = f"f{k if self.stream.resident else k % _NAMES}"
-        return f"LOAD_{'HALF' if self.stream.half else 'SCALAR'}({name}, {at('x', ('', k - self.x_base, 1))});"
-
-    def _narrow(self) -> list[str]:
-        """Half precision from here on, where the stream computes in it."""
-        lmul = self.stream.lmul
-        return [f"AS_HALF({f'm{lmul // 2}' if lmul > 1 else 'mf2'});"] if self.stream.half else []
-
-    def _wide(self) -> list[str]:
-        return [f"AS_WIDE(m{self.stream.lmul});"] if self.stream.half else []
-
-    def _finish(self) -> list[str]:
-        """The sums of a panel to what is stored."""
-        stream, registers, storage = self.stream, self.registers, self.plan.storage
-        sums = [registers.total] if storage == "int4" else list(registers.sums)
-        result = registers.bias or sums[0]
-        lines = self._wide()
-        scaled = storage == "int8"
-        if scaled and stream.half:
-            lines += [f"SCALE({registers.scale}, factor);"]
-        if registers.bias:
-            if scaled:
-                lines += [f"TAKE_OFF({result}, taken, {registers.scale});"] * stream.half
-                lines += [f"MULTIPLY_ADD_EACH({result}, {registers.scale}, {one});" for one in sums]
-            elif stream.half:
-                lines += [f"MULTIPLY_ADD({result}, factor, {one});" for one in sums]
-            else:
-                lines += [f"ADD({result}, {one});" for one in sums]
-        else:
-            lines += [f"ADD({result}, {one});" for one in sums[1:]]
-            lines += [f"SUBTRACT({result}, taken);"] * (scaled and stream.half)
-            lines += [f"SCALE_EACH({result}, {registers.scale});"] * scaled
-            lines += [f"SCALE({result}, factor);"] * (stream.half and not scaled)
-        lines += bounded(self.plan.finish, [result])
-        return [*lines, f"STORE_FLOATS({result}, out);", *self._narrow()]

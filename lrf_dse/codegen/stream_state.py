@@ -13,8 +13,9 @@ group for int4. The sums are those of the rounded elements, as the products are.
 from __future__ import annotations
 
 from lrf_dse.codegen.plan import WORK_HEAD, StagePlan, padded, work_floats
-from lrf_dse.codegen.storage import GROUP, OFFSETS, groups_of
+from lrf_dse.codegen.storage import OFFSETS, groups_of
 from lrf_dse.codegen.text import indented
+from lrf_dse.tt.grid import GROUP
 
 MACROS = """\
 /* States in half precision. */
@@ -25,12 +26,25 @@ MACROS = """\
 #define FIRST_TO(f, b) __asm__ volatile("vfmv.f.s %0, " #b : "=f"(f))
 #define LARGEST(c, b) __asm__ volatile("vfredmax.vs " #c ", " #b ", " #c ::: #c)
 #define SUM(c, b) __asm__ volatile("vfredusum.vs " #c ", " #b ", " #c ::: #c)
-#define HALF_SUM(c, b) __asm__ volatile("vfwredusum.vs " #c ", " #b ", " #c ::: #c)
+#define HALF_SUM(c, b, start) __asm__ volatile("vfwredusum.vs " #c ", " #b ", " #start ::: #c)
 #define ADD_HALVES(c, b) __asm__ volatile("vfwadd.wv " #c ", " #c ", " #b ::: #c)
 #define TO_HALF(c, b) __asm__ volatile("vfncvt.f.f.w " #c ", " #b ::: #c)
 #define STORE_HALVES(b, p) __asm__ volatile("vse16.v " #b ", (%0)" ::"r"(p) : "memory")
+#define MAXIMUM(f, g) __asm__ volatile("fmax.s %0, %0, %1" : "+f"(f) : "f"(g))
+#define STORE_AS_HALF(f, p) \
+  do { \
+    float rounded; \
+    __asm__ volatile("fcvt.h.s %0, %1" : "=f"(rounded) : "f"(f)); \
+    __asm__ volatile("fsh %0, (%1)" ::"f"(rounded), "r"(p) : "memory"); \
+  } while (0)
 #define SET_HALF(vl, lmul) __asm__ volatile("vsetvli x0, %0, e16, " #lmul ", ta, ma" ::"r"((size_t)(vl)))
 """
+
+SCALAR_K = 16
+"""A state of at most so many elements is prepared without vectors: their reductions would take longer."""
+
+_SIDE_BY_SIDE = 4
+"""Vectors that are rounded, and groups that are summed up, at a time: each takes long, none waits for another."""
 
 _CODE_BITS = 24
 """A code as the bits of a half precision number is that number times 2^24."""
@@ -43,11 +57,10 @@ def prepared_at(plan: StagePlan) -> str:
 
 def preparing(plan: StagePlan, lanes: int) -> list[str]:
     """The C function prepare_N(s, work)."""
-    lines = [*_largest(plan.k, lanes), *_factors(plan), *_rounded(plan, lanes)]
-    if plan.storage == "int8":
-        lines += _sum(plan, lanes)
-    if plan.storage == "int4":
-        lines += _group_sums(plan, lanes)
+    if plan.k <= SCALAR_K:
+        lines = [*_largest_of_few(plan.k), *_factors(plan), *_few_rounded(plan)]
+    else:
+        lines = [*_largest(plan.k, lanes), *_factors(plan), *_rounded(plan, lanes)]
     return [
         "/* The state in half precision, scaled so that its largest element is near 1. */",
         f"static void prepare_{plan.number}(const float *s, float *work)",
@@ -58,24 +71,52 @@ def preparing(plan: StagePlan, lanes: int) -> list[str]:
     ]
 
 
+def _largest_of_few(k: int) -> list[str]:
+    """The largest magnitude of a few elements, by two chains of maxima."""
+    lines = [
+        "union { float value; unsigned bits; } largest, scale, back;",
+        "float other = 0.0f;",
+        "largest.value = 0.0f;",
+    ]
+    names = ("largest.value", "other")
+    lines += [f"MAXIMUM({names[i % 2]}, __builtin_fabsf(s[{i}]));" for i in range(k)]
+    return [*lines, "MAXIMUM(largest.value, other);"]
+
+
+def _few_rounded(plan: StagePlan) -> list[str]:
+    """A few elements in half precision; what is beyond them is never read. Their sum is of them before rounding."""
+    lines = [f"unsigned short *half = {prepared_at(plan).replace('const ', '')};"]
+    lines += [f"STORE_AS_HALF(s[{i}] * scale.value, half + {i});" for i in range(plan.k)]
+    if plan.storage != "fp16":
+        total = " + ".join(f"s[{i}]" for i in range(plan.k))
+        place = 1 if plan.storage == "int8" else WORK_HEAD
+        lines += [f"work[{place}] = ({total}) * scale.value * {_offset(plan)};"]
+    return lines
+
+
 def _largest(k: int, lanes: int) -> list[str]:
-    """The largest magnitude: whole vectors, the last one ending with the state."""
-    size = min(k, 8 * lanes)
-    lines = [f"SET_WIDE({size}, m8);", "LOAD_FLOATS(v0, s);", "LOAD_FLOATS(v8, s);"]
-    if k > size:
+    """The largest magnitude: whole vectors, the last one ending with the state, each loaded before it is needed."""
+    lmul = min(8, 1 << (-(-k // lanes) - 1).bit_length())
+    size = min(k, lmul * lanes)
+    starts = [*range(size, k - size, size), k - size] if k > size else []
+    lines = [f"SET_WIDE({size}, m{lmul});", "LOAD_FLOATS(v0, s);", "LOAD_FLOATS(v8, s);"]
+    pairs, left = divmod(len(starts), 2)
+    if pairs:
         lines += [
-            f"for (size_t k = {size}; k < {k}; k += {size}) {{",
-            f"  LOAD_FLOATS(v16, s + (k + {size} <= {k} ? k : {k - size}));",
-            "  LARGER(v0, v16);",
-            "  SMALLER(v8, v16);",
+            f"for (size_t k = {size}; k < {size + 2 * pairs * size}; k += {2 * size}) {{",
+            "  LOAD_FLOATS(v16, s + k);",
+            f"  LOAD_FLOATS(v24, s + (k + {2 * size} <= {k} ? k + {size} : {k - size}));",
+            *indented(["LARGER(v0, v16);", "SMALLER(v8, v16);", "LARGER(v0, v24);", "SMALLER(v8, v24);"]),
             "}",
         ]
+    if left:
+        lines += [f"LOAD_FLOATS(v16, s + {k - size});", "LARGER(v0, v16);", "SMALLER(v8, v16);"]
     return [
         *lines,
         "union { float value; unsigned bits; } largest, scale, back;",
         "NEGATE(v8);",
-        "LARGER(v0, v8);",
         "FIRST_FROM(v16, 0.0f);",
+        "LARGER(v0, v8);",
         "LARGEST(v16, v0);",
         "FIRST_TO(largest.value, v16);",
     ]
@@ -96,70 +137,76 @@ def _factors(plan: StagePlan) -> list[str]:
 
 
 def _rounded(plan: StagePlan, lanes: int) -> list[str]:
-    """The scaled elements in half precision, then zeros."""
+    """The scaled elements in half precision, then zeros; and what the offset of the codes makes of their sums."""
     k, size = plan.k, 4 * lanes
-    zeros = padded(k) - k
+    whole, left = k - k % size, k % size
     lines = [f"unsigned short *half = {prepared_at(plan).replace('const ', '')};"]
-    for first, step in ((0, size), (k // size * size, k % size)):
-        count = k // size if step == size else 1
-        if not step or not count:
-            continue
+    lines += ["float sum;", f"SET_WIDE({size}, m4);", "CLEAR(v24);"] if plan.storage == "int8" else []
+    lines += [f"SET_WIDE({size}, m4);"] if plan.storage != "int8" else []
+    many, few = divmod(whole // size, _SIDE_BY_SIDE)
+    if many:
+        step = _SIDE_BY_SIDE * size
         lines += [
-            f"for (size_t k = {first}; k < {first + step * count}; k += {step}) {{",
-            f"  SET_WIDE({step}, m4);",
-            "  LOAD_FLOATS(v0, s + k);",
-            "  SCALE(v0, scale.value);",
-            "  AS_HALF(m2);",
-            "  TO_HALF(v8, v0);",
-            "  STORE_HALVES(v8, half + k);",
+            f"for (size_t k = 0; k < {many * step}; k += {step}) {{",
+            *indented([*_conversions(plan, [f"k + {i * size}" for i in range(_SIDE_BY_SIDE)]), "AS_WIDE(m4);"]),
             "}",
         ]
-    while zeros:
-        step = min(zeros, 16 * lanes)
-        lines += [f"SET_HALF({step}, m8);", "CLEAR(v0);", f"STORE_HALVES(v0, half + {padded(k) - zeros});"]
-        zeros -= step
+    if few:
+        lines += _conversions(plan, [str(whole - (few - i) * size) for i in range(few)])
+    if left:
+        lines += [f"SET_WIDE({left}, m4);", *_conversions(plan, [str(whole)], added=False)]
+    lines += _zeros(padded(k) - k, padded(k), lanes)
+    if plan.storage == "int8":
+        last = [f"SET_HALF({size}, m2);", f"LOAD_HALVES(v8, half + {whole});", "ADD_HALVES(v24, v8);"] if left else []
+        end = ["FIRST_FROM(v16, 0.0f);", "SUM(v16, v24);", "FIRST_TO(sum, v16);", f"work[1] = sum * {_offset(plan)};"]
+        lines += [*last, f"SET_WIDE({size}, m4);", *end]
+    return lines + (_group_sums(plan, lanes) if plan.storage == "int4" else [])
+
+
+def _conversions(plan: StagePlan, places: list[str], *, added: bool = True) -> list[str]:
+    """Vectors of elements, step after step side by side; `added` to the sum of all elements where codes need it."""
+    wide, narrow = [f"v{4 * i}" for i in range(len(places))], [f"v{16 + 2 * i}" for i in range(len(places))]
+    added = added and plan.storage == "int8"
+    return [
+        *(f"LOAD_FLOATS({register}, s + {k});" for register, k in zip(wide, places, strict=True)),
+        *(f"SCALE({register}, scale.value);" for register in wide),
+        "AS_HALF(m2);",
+        *(f"TO_HALF({half}, {register});" for half, register in zip(narrow, wide, strict=True)),
+        *(f"STORE_HALVES({register}, half + {k});" for register, k in zip(narrow, places, strict=True)),
+        *(f"ADD_HALVES(v24, {register});" for register in narrow if added),
+    ]
+
+
+def _zeros(count: int, end: int, lanes: int) -> list[str]:
+    """Zeros in the last `count` elements."""
+    lines: list[str] = []
+    while count:
+        step = min(count, 16 * lanes)
+        lmul = 1 << (-(-step // (2 * lanes)) - 1).bit_length()
+        lines += [f"SET_HALF({step}, m{lmul});", "CLEAR(v0);", f"STORE_HALVES(v0, half + {end - count});"]
+        count -= step
     return lines
 
 
-def _sum(plan: StagePlan, lanes: int) -> list[str]:
-    """What the offset of the codes makes of all elements together."""
-    size = 4 * lanes
-    end = -(-plan.k // size) * size
-    return [
-        "float sum;",
-        f"SET_WIDE({size}, m4);",
-        "CLEAR(v8);",
-        "AS_HALF(m2);",
-        f"for (size_t k = 0; k < {end}; k += {size}) {{",
-        "  LOAD_HALVES(v0, half + k);",
-        "  ADD_HALVES(v8, v0);",
-        "}",
-        "AS_WIDE(m4);",
-        "FIRST_FROM(v16, 0.0f);",
-        "SUM(v16, v8);",
-        "FIRST_TO(sum, v16);",
-        f"work[1] = sum * {_offset(plan)};",
-    ]
-
-
 def _group_sums(plan: StagePlan, lanes: int) -> list[str]:
-    """The same of every group."""
-    lmul = max(1, GROUP // (2 * lanes))
-    return [
-        "float sum;",
-        f"SET_HALF({GROUP}, m{lmul});",
-        f"for (size_t group = 0; group < {len(groups_of(plan.k))}; group++) {{",
-        f"  LOAD_HALVES(v0, half + {GROUP} * group);",
-        f"  SET_WIDE({GROUP}, m{2 * lmul});",
-        "  FIRST_FROM(v16, 0.0f);",
-        f"  AS_HALF(m{lmul});",
-        "  HALF_SUM(v16, v0);",
-        f"  AS_WIDE(m{2 * lmul});",
-        "  FIRST_TO(sum, v16);",
-        f"  work[{WORK_HEAD} + group] = sum * {_offset(plan)};",
-        f"  AS_HALF(m{lmul});",
-        "}",
-    ]
+    """What the offset of the codes makes of the elements of every group."""
+    lmul, groups = max(1, GROUP // (2 * lanes)), len(groups_of(plan.k))
+    many, few = divmod(groups, _SIDE_BY_SIDE)
+    lines = [f"SET_WIDE({GROUP}, m{2 * lmul});", "FIRST_FROM(v24, 0.0f);", f"AS_HALF(m{lmul});"]
+    lines += [f"float {', '.join(f'sum{i}' for i in range(min(groups, _SIDE_BY_SIDE)))};"]
+    if many:
+        head = f"for (size_t group = 0; group < {many * _SIDE_BY_SIDE}; group += {_SIDE_BY_SIDE}) {{"
+        lines += [head, *indented(_sums_from(plan, "group", _SIDE_BY_SIDE, lmul)), "}"]
+    return lines + (_sums_from(plan, str(many * _SIDE_BY_SIDE), few, lmul) if few else [])
+
+
+def _sums_from(plan: StagePlan, group: str, count: int, lmul: int) -> list[str]:
+    each = range(count)
+    loads = [f"LOAD_HALVES(v{4 * i}, half + {GROUP} * ({group} + {i}));" for i in each]
+    sums = [f"HALF_SUM(v{16 + i}, v{4 * i}, v24);" for i in each]
+    moved = [f"FIRST_TO(sum{i}, v{16 + i});" for i in each]
+    stored = [f"work[{WORK_HEAD} + {group} + {i}] = sum{i} * {_offset(plan)};" for i in each]
+    return [*loads, *sums, f"AS_WIDE(m{2 * lmul});", *moved, f"AS_HALF(m{lmul});", *stored]
 
 
 def _offset(plan: StagePlan) -> str:

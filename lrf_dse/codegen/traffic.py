@@ -174,7 +174,7 @@ def working_set(plan: KernelPlan, stage: StagePlan) -> int:
 
 def stage_bytes(stage: StagePlan, lanes: int, usable: float) -> Bytes:
     """The bytes of one call, if operands of `usable` bytes stay in the first cache between two uses."""
-    a = FP32_BYTES * stage.k * stage.k_slices * stage.width
+    a = FP32_BYTES * stage.k_slices * stage.slice_floats
     s, out = FP32_BYTES * stage.in_floats, FP32_BYTES * stage.out_floats
     out_again = out * 2 * (stage.k_slices - 1 + stage.called_in_slices)
     vector = FP32_BYTES * stage.k * lanes * stage.how.lmul

@@ -7,9 +7,10 @@ the code; half precision is moved into place bit by bit, or by the chip where it
 from __future__ import annotations
 
 from lrf_dse.codegen.plan import StagePlan
-from lrf_dse.codegen.storage import ELEMENT_BITS, GROUP, OFFSETS, code_bytes, groups_of, row_bytes, scale_bytes
+from lrf_dse.codegen.storage import ELEMENT_BITS, OFFSETS, code_bytes, groups_of, row_bytes, scale_bytes
 from lrf_dse.codegen.text import Term, at, indented, loop, runs
-from lrf_dse.codegen.tiling import PanelRun, panel_runs
+from lrf_dse.codegen.tiling import PanelRun
+from lrf_dse.tt.grid import GROUP
 
 FROM = "(const unsigned char *)w"
 
@@ -38,7 +39,7 @@ MACROS = """\
 
 HALF_TO_FLOAT = """\
 /* What half precision bits stand for: their exponent counts from 2^-112 times as far down. */
-static inline float half_to_float(unsigned short half)
+static inline __attribute__((unused)) float half_to_float(unsigned short half)
 {
   const union { unsigned bits; float value; } moved = {(unsigned)(half & 0x7fff) << 13}, scale = {0x77800000u};
   const float value = moved.value * scale.value;
@@ -162,19 +163,20 @@ def _steps(plan: StagePlan, steps: int, size: int, width: int, lmul: int) -> lis
     per_step = 2 if plan.storage == "int4" else 1
     full = size // (together * per_step)
     body = [
-        *_vectors(plan, together, together * per_step, lmul, code_step, width),
+        *_vectors(plan, together, together * per_step, lmul, width),
         f"codes += {together * code_step};",
         f"out += {together * per_step * width};",
     ]
     lines = loop("n", full, body) if full else []
     left = size - full * together * per_step
-    return lines + (_vectors(plan, -(-left // per_step), left, lmul, code_step, width) if left else [])
+    return lines + (_vectors(plan, -(-left // per_step), left, lmul, width) if left else [])
 
 
-def _vectors(plan: StagePlan, steps: int, results: int, lmul: int, code_step: int, out_step: int) -> list[str]:
+def _vectors(plan: StagePlan, steps: int, results: int, lmul: int, width: int) -> list[str]:
     """`steps` vectors of codes side by side, step after step of what makes floats of them."""
+    code_step = width * (2 if plan.storage == "fp16" else 1)
     wide = [f"v{4 * number}" for number in range(results)]
-    stores = [f"STORE_FLOATS({register}, out + {number * out_step});" for number, register in enumerate(wide)]
+    stores = [f"STORE_FLOATS({register}, out + {number * width});" for number, register in enumerate(wide)]
     raw = [f"v{20 + 2 * number}" for number in range(steps)]
     load = "LOAD_HALVES" if plan.storage == "fp16" else "LOAD_BYTES"
     loads = [f"{load}({register}, codes + {number * code_step});" for number, register in enumerate(raw)]
@@ -216,18 +218,18 @@ def _row_by_row(plan: StagePlan, lanes: int, width: int) -> list[str]:
             taken = -(-size // 2) if plan.storage == "int4" else size
             lmul = 1 << (-(-taken // lanes) - 1).bit_length()
             head = f"for (size_t g = {start}; g < {start + count}; g++) {{"
-            body = _piece(plan, rows, size, whole, lmul, width)
+            body = _piece(plan, rows, size, lmul, width, whole=whole)
             lines += [f"SET_WIDE({taken}, m{lmul});", head, *indented(body), "}"]
             start += count
     return lines
 
 
-def _piece(plan: StagePlan, rows: range, size: int, whole: int, lmul: int, width: int) -> list[str]:
+def _piece(plan: StagePlan, rows: range, size: int, lmul: int, width: int, *, whole: int) -> list[str]:
     """Piece g along K, `size` of `whole` elements, of each of `rows`."""
     storage, each = plan.storage, row_bytes(plan.storage, plan.k)
     step = whole * ELEMENT_BITS[storage] // 8
     load = "LOAD_HALVES" if storage == "fp16" else "LOAD_BYTES"
-    per_row = 2 if storage == "int4" and size > 1 else 1
+    per_row = 2 if storage == "int4" else 1
     wide = [f"v{4 * number}" for number in range(per_row * len(rows))]
     raw = [f"v{20 + 2 * number}" for number in range(len(rows))]
     codes = [at("from", ("g", step, 2), ("", row * each, 1)) for row in rows]

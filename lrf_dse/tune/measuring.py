@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from lrf_dse.builders.direct import DirectLayer, direct_versions, link_direct
 from lrf_dse.builders.kernel_object import compile_generated
-from lrf_dse.codegen import KernelSchedule, KernelSpec, emit, pack
+from lrf_dse.codegen import KernelSchedule, KernelSpec, emit, kernel_stages, pack
+from lrf_dse.codegen.stages import core_of, stage_matrix
 from lrf_dse.errors import BuildError
 from lrf_dse.jsonform import content_key, to_json
 from lrf_dse.runners import qemu
@@ -23,10 +24,14 @@ from lrf_dse.runners.runner import Runner
 from lrf_dse.schema import Failure, Measurement
 from lrf_dse.target import Target
 from lrf_dse.tt.contraction import apply
+from lrf_dse.tt.grid import Stored, nearest
 from lrf_dse.tune.records import Records
 
 TOLERANCE = 1e-5
 """Of max |y|, against float64: sums of thousands of float32 terms, stage after stage, stay below a tenth of it."""
+
+HALF_TOLERANCE = 2e-3
+"""The same where a state is rounded to half precision before it is multiplied."""
 
 Outcome = Measurement | Failure
 Measure = Callable[[KernelSpec, KernelSchedule, Path], Outcome]
@@ -104,7 +109,8 @@ def kernel_job(
     `guarded` ends it at the first access outside its buffers (`lrf_dse.builders.direct`).
     """
     code = emit(spec, schedule, target, name=_NAME)
-    weights, bias, x = random_operands(spec, seed=seed)
+    cores, bias, x = random_operands(spec, seed=seed)
+    weights, cores = on_grid(cores, spec, schedule)
     layer = DirectLayer(
         name=_NAME,
         phases=code.phases,
@@ -115,8 +121,29 @@ def kernel_job(
     )
     built = compile_generated(code.source, target, work_dir, name=_NAME)
     program = link_direct([layer], [built], target, work_dir, guarded=guarded)
-    expected = reference(spec, weights, bias, x).astype(np.float32)
-    return Job(program, target, (x,), (expected,), work_dir / "run", tolerance=TOLERANCE, threads=spec.threads)
+    expected = reference(spec, cores, bias, x).astype(np.float32)
+    tolerance = tolerance_of(spec, schedule)
+    return Job(program, target, (x,), (expected,), work_dir / "run", tolerance=tolerance, threads=spec.threads)
+
+
+def tolerance_of(spec: KernelSpec, schedule: KernelSchedule) -> float:
+    """The error that a kernel may have, of max |y|, against float64 of the weights that its codes stand for."""
+    return HALF_TOLERANCE if spec.few_bits and schedule.half else TOLERANCE
+
+
+def on_grid(
+    cores: list[Floats], spec: KernelSpec, schedule: KernelSchedule
+) -> tuple[list[Floats | Stored], list[Floats]]:
+    """`cores` as `spec` stores them, rounded to nearest, for `pack`; and the cores that these stand for."""
+    weights: list[Floats | Stored] = list(cores)
+    rounded = list(cores)
+    for stage in kernel_stages(spec, schedule) if spec.few_bits else ():
+        storage = spec.core_storages[stage.core]
+        if storage != "fp32":
+            stored = nearest(stage_matrix(cores[stage.core], stage.side), storage)
+            weights[stage.core] = stored
+            rounded[stage.core] = core_of(stored.values, spec.core_shapes[stage.core], stage.side)
+    return weights, rounded
 
 
 def random_operands(spec: KernelSpec, *, seed: int) -> tuple[list[Floats], Floats | None, Floats]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 
+import numpy as np
 import pytest
-from codegen.kernels import job_of, random_schedule, random_spec
+from codegen.kernels import in_half_precision, job_of, random_schedule, random_spec, without_half_precision
 
-from lrf_dse.codegen import KernelSpec, StageSchedule, default_schedule, emit
+from lrf_dse.codegen import KernelSchedule, KernelSpec, StageSchedule, default_schedule, emit
 from lrf_dse.runners.qemu import QemuRunner
 from lrf_dse.schema import Measurement, TTShape
 from lrf_dse.target import load_target
@@ -16,9 +17,9 @@ from lrf_dse.target import load_target
 SHAPE = TTShape((4, 3), (5, 7), (1, 6, 1))
 
 
-def check(target_name: str, tmp_path, *, seed: int, count: int, threads: int = 1) -> None:
-    rng, target = random.Random(seed), load_target(target_name)
-    specs = [random_spec(rng, threads=threads) for _ in range(count)]
+def check(target, tmp_path, *, seed: int, count: int, threads: int = 1, few_bits: bool = False) -> None:
+    rng = random.Random(seed)
+    specs = [random_spec(rng, threads=threads, few_bits=few_bits) for _ in range(count)]
     kernels = [(spec, random_schedule(rng, spec, target)) for spec in specs]
     result = QemuRunner().run(job_of(kernels, target, tmp_path, guarded=True))
     assert isinstance(result, Measurement), (result, kernels)
@@ -28,11 +29,50 @@ def check(target_name: str, tmp_path, *, seed: int, count: int, threads: int = 1
     ("target", "seed"), [("spacemit-k1", 1), ("qemu-rv64gcv", 2), ("sifive-x280", 3), ("starfive-jh7110", 5)]
 )
 def test_random_kernels(target, seed, tmp_path) -> None:
-    check(target, tmp_path, seed=seed, count=8)
+    check(load_target(target), tmp_path, seed=seed, count=8)
+
+
+@pytest.mark.parametrize(
+    ("target", "seed"), [("spacemit-k1", 11), ("canaan-k230", 12), ("sifive-x280", 13), ("starfive-jh7110", 14)]
+)
+def test_random_kernels_of_few_bits(target, seed, tmp_path) -> None:
+    chip = load_target(target)
+    check(in_half_precision(chip) if chip.isa.vlen_bits else chip, tmp_path, seed=seed, count=8, few_bits=True)
+
+
+@pytest.mark.parametrize(("target", "seed"), [("spacemit-k1", 15), ("qemu-rv64gcv", 16), ("sifive-x280", 17)])
+def test_few_bits_need_no_half_precision(target, seed, tmp_path) -> None:
+    check(without_half_precision(load_target(target)), tmp_path, seed=seed, count=8, few_bits=True)
+
+
+@pytest.mark.parametrize("storage", ["fp32", "fp16", "int8", "int4"])
+def test_streams_of_every_length_and_width(storage, tmp_path) -> None:
+    """One column, so that every weight is used once: K around groups and turns, rows around vectors."""
+    target, kernels = in_half_precision(load_target("spacemit-k1")), []
+    cases = [(1, 1, 1, 1), (7, 2, 1, 4), (8, 17, 2, 2), (33, 31, 4, 2), (31, 33, 4, 1), (64, 65, 1, 2), (90, 250, 4, 2)]
+    for rows, k, lmul, chains in [*cases, (5, 700, 2, 4)]:
+        spec = KernelSpec(None, rows, k, has_bias=rows % 2 == 1, storages=(storage,))
+        how = StageSchedule("stream", lmul, chains)
+        kernels += [(spec, KernelSchedule((0,), (1,), target.fp32_lanes, (how,), half=half)) for half in (True, False)]
+    result = QemuRunner().run(job_of(kernels, target, tmp_path, guarded=True))
+    assert isinstance(result, Measurement), result
+
+
+@pytest.mark.parametrize("storage", ["fp16", "int8", "int4"])
+@pytest.mark.parametrize("magnitude", [1e-20, 3e-7, 1e9])
+def test_half_precision_keeps_states_of_any_magnitude(storage, magnitude, tmp_path) -> None:
+    target, spec = in_half_precision(load_target("spacemit-k1")), KernelSpec(None, 40, 300, storages=(storage,))
+    schedule = KernelSchedule((0,), (1,), target.fp32_lanes, (StageSchedule("stream", 4, 2),), half=True)
+    job = job_of([(spec, schedule)], target, tmp_path, guarded=True)
+    scaled = [tuple(values * np.float32(magnitude) for values in part) for part in (job.inputs, job.expected)]
+    result = QemuRunner().run(replace(job, inputs=scaled[0], expected=scaled[1]))
+    assert isinstance(result, Measurement), result
 
 
 def test_random_kernels_on_threads(tmp_path) -> None:
-    check("spacemit-k1", tmp_path, seed=4, count=4, threads=3)
+    check(load_target("spacemit-k1"), tmp_path, seed=4, count=4, threads=3)
+    few = in_half_precision(load_target("spacemit-k1"))
+    check(few, tmp_path, seed=18, count=4, threads=3, few_bits=True)
 
 
 def test_a_tile_may_take_all_registers(tmp_path) -> None:
@@ -70,13 +110,11 @@ def test_kernels_are_right_on_longer_vectors(tmp_path) -> None:
 @pytest.mark.soak
 @pytest.mark.parametrize("seed", range(100, 110))
 def test_many_random_kernels(seed, tmp_path) -> None:
-    check(
-        ["spacemit-k1", "qemu-rv64gcv", "sifive-x280", "eic7700x"][seed % 4],
-        tmp_path,
-        seed=seed,
-        count=20,
-        threads=1 + seed % 2,
-    )
+    target = load_target(["spacemit-k1", "qemu-rv64gcv", "sifive-x280", "eic7700x"][seed % 4])
+    check(target, tmp_path, seed=seed, count=20, threads=1 + seed % 2)
+    if target.isa.vlen_bits:
+        target = (in_half_precision if seed % 3 else without_half_precision)(target)
+    check(target, tmp_path, seed=seed, count=20, threads=1 + seed % 2, few_bits=True)
 
 
 @pytest.mark.parametrize(
