@@ -11,6 +11,8 @@ VECTOR_REGISTERS = 32
 FEWEST_BUFFERS, MOST_BUFFERS = 2, 4
 MOST_POINTERS, POINTER_REACH = 8, 400
 """Pointers to scalars, and how many floats beyond one a scalar of the first step may lie: a load reaches 511."""
+LOAD_REACH = 511
+"""Floats beyond its pointer that a load reaches."""
 LOOP_INSTRUCTIONS = 34
 """Multiply-adds and loads of a loop with the longer ring, at most."""
 ALIASED_BYTES = 128
@@ -66,6 +68,13 @@ class Tile:
             if len(pointers) < MOST_POINTERS and offset - max(pointers.values()) > POINTER_REACH:
                 pointers[f"a{len(pointers)}"] = offset
         return pointers
+
+    @cached_property
+    def far_scalars(self) -> int:
+        """Scalars that no pointer reaches in the last step of a turn: the compiler adds for each load of them."""
+        last = (self.buffers - 1) * self.scalar_step
+        bases = (self.pointers[self.pointer_of(row)] for row in range(self.rows))
+        return sum(offset - base + last > LOAD_REACH for offset, base in zip(self.scalars, bases, strict=True))
 
     def pointer_of(self, row: int) -> str:
         """The pointer that scalar `row` is loaded from."""

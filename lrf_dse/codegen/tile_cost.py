@@ -23,7 +23,7 @@ def step_cycles(tile: Tile, target: Target) -> float:
     if target.timing is None or target.isa.vlen_bits is None:
         return float(tile.rows * tile.lmul)
     costs, index = target.timing.costs.cost, _index(tile)
-    slots = 2 * tile.rows + 2 + 4 / tile.buffers
+    slots = 2 * tile.rows + 2 + tile.far_scalars + (len(tile.pointers) + 3) / tile.buffers
     fma = costs["v_float_fma"]
     bounds = _fullest_pipes(tile, costs), slots / _width(target), fma.latency[index]
     held_up = 0.0

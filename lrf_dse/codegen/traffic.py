@@ -69,9 +69,9 @@ class MemoryCycles:
     exposed: float
 
     def beside(self, arithmetic: float) -> float:
-        """The cycles of the call, whose instructions take `arithmetic`."""
-        first = max(self.share * arithmetic, self.first)
-        return first + max((1 - self.share) * arithmetic, self.others) + self.exposed
+        """The cycles of the call, whose instructions take `arithmetic`: a full stream waits for nothing else."""
+        busy = arithmetic + self.exposed
+        return max(self.share * busy, self.first) + max((1 - self.share) * busy, self.others)
 
 
 def memory_cycles(
