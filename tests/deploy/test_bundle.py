@@ -30,7 +30,9 @@ from lrf_dse.errors import UsageError
 from lrf_dse.models.data import Dataset, load_data, split
 from lrf_dse.models.evaluate import first_output, outputs, run_once
 from lrf_dse.models.reader import read_model
-from lrf_dse.schema import Failure, Plan
+from lrf_dse.runners.job import Job
+from lrf_dse.runners.runner import get_runner
+from lrf_dse.schema import Failure, Measurement, Plan
 from lrf_dse.store import Store
 from lrf_dse.target import load_target
 
@@ -58,11 +60,12 @@ def bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     """The bundle of a compressed plan, exported by the command with a relative -o; not to be changed."""
     run = tiny_run(tmp_path_factory, request.param) / "run"
     folder = tmp_path_factory.mktemp("exported") / "bundle"
+    compressed = next(plan for plan in open_run(run).info.plans if not plan.is_dense)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder.parent)
-        done = command("export", run, "--pick", "p1", "-o", "bundle", "--json")
+        done = command("export", run, "--pick", compressed.id, "-o", "bundle", "--json")
     assert (done.code, done.err) == (0, "")
-    return Bundle(folder, open_run(run).plan("p1"), json.loads(done.out))
+    return Bundle(folder, compressed, json.loads(done.out))
 
 
 def qemu(folder: Path, *words: str | Path, cpu: str | None = None) -> subprocess.CompletedProcess[str]:
@@ -129,7 +132,7 @@ def test_files_and_manifest(bundle: Bundle) -> None:
 
 def test_the_manifest_says_what_the_run_said(bundle: Bundle) -> None:
     plan, manifest = bundle.plan, bundle.manifest
-    assert manifest["plan"] == plan.id == "p1"
+    assert manifest["plan"] == plan.id
     assert manifest["choices"] == {choice.layer.name: choice.label for choice in plan.choices}
     assert (manifest["flash_bytes"], manifest["ram_bytes"]) == (plan.flash_bytes, plan.ram_bytes)
     latency = manifest["latency"]
@@ -140,7 +143,9 @@ def test_the_manifest_says_what_the_run_said(bundle: Bundle) -> None:
     }
     assert manifest["accuracy"]["validation"] == plan.accuracy
     assert manifest["accuracy"]["test"] == plan.test_accuracy
-    assert 0 <= manifest["verified"]["max_rel_error"] < 1e-4
+    verified = manifest["verified"]
+    assert 0 <= verified["max_rel_error"] < 1e-4
+    assert (verified["inputs"], verified["of"]) == (4, "samples of the data")
 
 
 def test_model_onnx_is_valid_and_as_accurate_as_it_says(bundle: Bundle, finished: Path) -> None:
@@ -152,6 +157,7 @@ def test_model_onnx_is_valid_and_as_accurate_as_it_says(bundle: Bundle, finished
     x = np.fromfile(bundle.folder / "golden/input0.bin", "<f4").reshape(1, -1)
     want = np.fromfile(bundle.folder / "golden/output0.bin", "<f4").reshape(1, -1)
     np.testing.assert_array_equal(ort(proto, x), want)
+    np.testing.assert_array_equal(x, np.load(finished / "tiny.npz")["x"][:1])
     parts = split(load_data(finished / "tiny.npz", read_model(finished / "tiny.onnx")), 0)
     assert top1(proto, parts["validation"]) == pytest.approx(bundle.plan.accuracy)
     assert top1(proto, parts["test"]) == pytest.approx(bundle.plan.test_accuracy)
@@ -299,9 +305,9 @@ def test_wrong_files_are_refused(bundle: Bundle, tmp_path: Path, change: str) ->
     assert not out.exists()
 
 
-@pytest.mark.parametrize("pick", ["fastest", "smallest", "knee", "dense", "p2"])
+@pytest.mark.parametrize("pick", ["fastest", "smallest", "least-ram", "most-accurate", "knee", "dense", "p2", None])
 def test_every_pick_ships_the_plan_it_names(
-    finished: Path, tmp_path: Path, pick: str, monkeypatch: pytest.MonkeyPatch
+    finished: Path, tmp_path: Path, pick: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[BundleRequest] = []
 
@@ -310,7 +316,8 @@ def test_every_pick_ships_the_plan_it_names(
         return {"plan": request.plan.id}
 
     monkeypatch.setattr("lrf_dse.pipeline.export.write_bundle", remember)
-    done = command("export", finished / "run", "--pick", pick, "-o", tmp_path / "bundle", "--json")
+    options = [] if pick is None else ["--pick", pick]
+    done = command("export", finished / "run", *options, "-o", tmp_path / "bundle", "--json")
     assert (done.code, done.err) == (0, "")
     run = open_run(finished / "run")
     (request,) = asked
@@ -323,7 +330,7 @@ def test_an_unknown_pick_names_the_known_ones(finished: Path, tmp_path: Path) ->
     done = command("export", finished / "run", "--pick", "p99", "-o", tmp_path / "bundle")
     assert (done.code, done.out) == (2, "")
     assert done.err.startswith("error: unknown pick 'p99'") and done.err.count("\n") == 1
-    assert "fastest, smallest, knee" in done.err and "dense, p1" in done.err
+    assert "fastest, smallest, least-ram" in done.err and "dense, p1" in done.err
     assert not (tmp_path / "bundle").exists()
 
 
@@ -346,12 +353,16 @@ def test_exporting_again_replaces_the_whole_bundle(bundle: Bundle, finished: Pat
     assert manifest["files"]["model.onnx"] != bundle.manifest["files"]["model.onnx"]
 
 
-def test_a_plan_that_fails_leaves_the_old_bundle_alone(
-    bundle: Bundle, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("wrong", [1, 3])
+def test_a_plan_that_fails_on_any_golden_input_leaves_the_old_bundle_alone(
+    bundle: Bundle, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: int
 ) -> None:
+    runs: list[Job] = []
+
     class Broken:
-        def run(self, _: object) -> Failure:
-            return Failure("verify", "output 0 differs")
+        def run(self, job: Job) -> Measurement | Failure:
+            runs.append(job)
+            return get_runner("qemu").run(job) if len(runs) < wrong else Failure("verify", "output 0 differs")
 
     mine = tmp_path / "bundle"
     shutil.copytree(bundle.folder, mine)
@@ -359,7 +370,9 @@ def test_a_plan_that_fails_leaves_the_old_bundle_alone(
     monkeypatch.setattr("lrf_dse.deploy.bundle.get_runner", lambda _: Broken())
     done = command("export", finished / "run", "--pick", "p1", "-o", mine)
     assert (done.code, done.out) == (2, "")
-    assert done.err == "error: plan p1 is not shipped: it fails at stage verify: output 0 differs\n"
+    said = f"on golden input {wrong} it fails at stage verify: output 0 differs"
+    assert done.err == f"error: plan p1 is not shipped: {said}\n"
+    assert len({job.inputs[0].tobytes() for job in runs}) == wrong
     assert {path: path.read_bytes() for path in mine.rglob("*") if path.is_file()} == before
 
 
