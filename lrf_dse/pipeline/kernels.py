@@ -21,6 +21,9 @@ from lrf_dse.schema import Candidate
 from lrf_dse.target import Target
 from lrf_dse.tune import RecordedMeasure, RunnerMeasure, Tuned, tune, user_records
 
+_TUNED_DENSE = 2**22
+"""Most weights of a dense layer whose schedules are tried; of a larger one, each would be a program of 16 MB or more."""
+
 Schedules = Mapping[str, KernelSchedule]
 """By layer: how its generated kernel computes it."""
 
@@ -52,6 +55,8 @@ def tuned_schedules(x: Exploration, plans: Sequence[Sequence[Candidate]]) -> dic
     folders = {spec: x.settings.out / "work" / f"tune-{number}" for number, spec in enumerate(specs)}
 
     def find(spec: KernelSpec) -> KernelSchedule:
+        if spec.shape is None and spec.in_features * spec.out_features > _TUNED_DENSE:
+            return default_schedule(spec, x.target)
         found = tune(spec, x.target, folders[spec], measure=measure, budget=x.settings.tune)
         if not isinstance(found, Tuned):
             return default_schedule(spec, x.target)
