@@ -22,7 +22,7 @@ from lrf_dse.target import Target
 from lrf_dse.tune import RecordedMeasure, RunnerMeasure, Tuned, tune, user_records
 
 _TUNED_DENSE = 2**22
-"""Most weights of a dense layer whose schedules are tried; of a larger one, each would be a program of 16 MB or more."""
+"""Most weights of a dense layer whose schedules are tried: of a larger one, each is a program of 16 MB or more."""
 
 Schedules = Mapping[str, KernelSchedule]
 """By layer: how its generated kernel computes it."""
