@@ -32,6 +32,8 @@ from typing import TYPE_CHECKING, Any
 from lrf_dse.errors import LrfDseError
 
 if TYPE_CHECKING:
+    from lrf_dse.models.canonical.options import ReadOptions
+    from lrf_dse.models.selection import LayerChoice
     from lrf_dse.pipeline.context import Progress
     from lrf_dse.pipeline.run import Run
     from lrf_dse.plan.choice import Objective
@@ -55,6 +57,8 @@ def explore(
     metric: str | None = None,
     out: str | Path | None = None,
     batch: int | None = None,
+    reading: ReadOptions | None = None,
+    layers: LayerChoice | None = None,
     max_drop: float | None = None,
     max_flash_bytes: int | str | None = None,
     max_ram_bytes: int | str | None = None,
@@ -85,7 +89,8 @@ def explore(
     Plans are trained for `finetune` epochs on `train`, without it on the calibration samples. With a `board` programs
     are measured there over SSH, else under QEMU; whole models on each number of `threads`. Each layer is computed by
     the faster of `kernels`: "iree" is the compiler's, "rvv" our generated C, of which `tune` schedules are measured.
-    `out` is the run folder, by default reports/MODEL-TARGET. Raises an LrfDseError.
+    `out` is the run folder, by default reports/MODEL-TARGET. `reading` says how the model file is read where it leaves
+    that open, `batch` being the most usual of it, and `layers` which FC layers are worked on. Raises an LrfDseError.
     """
     arguments: dict[str, Any] = {name: value for name, value in locals().items() if name != "progress"}
     from lrf_dse.pipeline.context import silent

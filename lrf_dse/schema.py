@@ -82,7 +82,7 @@ class TTShape:
 
 @dataclass(frozen=True)
 class FcLayer:
-    """One fully connected layer y = W x + b of a model: W [out_features, in_features], `batch` rows of x."""
+    """One fully connected layer y = W x + b: W [out_features, in_features], in `uses` places on `batch` rows of x."""
 
     name: str
     in_features: int
@@ -90,11 +90,11 @@ class FcLayer:
     batch: int
     has_bias: bool
     op: str = "Gemm"
+    uses: int = 1
 
     def __post_init__(self) -> None:
-        _require(
-            min(self.in_features, self.out_features, self.batch) >= 1, f"layer {self.name}: sizes must be >= 1: {self}"
-        )
+        sizes = (self.in_features, self.out_features, self.batch, self.uses)
+        _require(min(sizes) >= 1, f"layer {self.name}: sizes must be >= 1: {self}")
 
 
 @dataclass(frozen=True)

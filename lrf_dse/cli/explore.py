@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+import lrf_dse
 from lrf_dse.cli.boards import OptionalHost, SshConfig, SshOption, SshPort, board_of
 from lrf_dse.cli.limits import MaxBytes, MaxLatency, MaxRam, ObjectiveName
 from lrf_dse.cli.quality import Calibration, Data, Evaluations, Finetune, MaxDrop, MetricName, Top, Train
+from lrf_dse.cli.reading import MODEL_HELP, with_layers, with_reading
 from lrf_dse.cli.show import (
     ProgressCallback,
     interval,
@@ -28,6 +30,8 @@ from lrf_dse.errors import BudgetError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from lrf_dse.models.canonical.options import ReadOptions
+    from lrf_dse.models.selection import LayerChoice
     from lrf_dse.pipeline.run import Run
     from lrf_dse.plan.choice import Objective
     from lrf_dse.report.info import PlanRow, ReportInfo
@@ -37,13 +41,17 @@ MOST_LAYERS = 4
 """Layers that have a column each in the table of plans; the report shows all of them."""
 
 
+@with_layers
+@with_reading
 def command(
-    model: Annotated[Path, typer.Argument(help="A model file (.onnx).")],
+    model: Annotated[Path, typer.Argument(help=MODEL_HELP)],
     target: Annotated[str, typer.Option(help="A chip: see `lrf-dse targets`.")],
+    *,
+    reading: ReadOptions,
+    layers: LayerChoice,
     data: Data = None,
     calibration: Calibration = None,
     metric: MetricName = None,
-    batch: Annotated[int | None, typer.Option(help="Batch size for a model with a dynamic batch dimension.")] = None,
     max_drop: MaxDrop = None,
     max_bytes: MaxBytes = None,
     max_ram: MaxRam = None,
@@ -67,9 +75,6 @@ def command(
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress on standard error.")] = False,
 ) -> None:
     """Explore factorisations of MODEL's layers for one chip; an interrupted run goes on."""
-    import lrf_dse
-
-    where = board_of(board, target, config=ssh_config, port=ssh_port, options=ssh_option)
     with progress_bar(quiet=quiet) as bars:
         run = lrf_dse.explore(
             model,
@@ -78,7 +83,8 @@ def command(
             calibration=calibration,
             metric=metric,
             out=out,
-            batch=batch,
+            reading=reading,
+            layers=layers,
             max_drop=max_drop,
             max_flash_bytes=max_bytes,
             max_ram_bytes=max_ram,
@@ -90,7 +96,7 @@ def command(
             train=train,
             seed=seed,
             jobs=jobs,
-            board=where,
+            board=board_of(board, target, config=ssh_config, port=ssh_port, options=ssh_option),
             threads=_numbers(threads),
             kernels=cast("tuple[Kernel, ...]", tuple(kernels.split(","))),  # settings check them
             tune=tune,

@@ -7,43 +7,101 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lrf_dse.cli.reading import MODEL_HELP, with_layers, with_reading
 from lrf_dse.cli.show import number, print_json, print_line, print_table
 
 if TYPE_CHECKING:
+    from lrf_dse.models.canonical.options import ReadOptions
+    from lrf_dse.models.model import Model
+    from lrf_dse.models.selection import LayerChoice
     from lrf_dse.report.facts import ModelFacts
 
 
+@with_layers
+@with_reading
 def command(
-    model: Annotated[Path, typer.Argument(help="A model file (.onnx).")],
-    batch: Annotated[int | None, typer.Option(help="Batch size for a model with a dynamic batch dimension.")] = None,
+    model: Annotated[Path, typer.Argument(help=MODEL_HELP)],
+    *,
+    reading: ReadOptions,
+    layers: LayerChoice,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """List the fully connected layers of MODEL with their share of its parameters and multiply-accumulates."""
-    from lrf_dse.models.reader import read_model
+    """List the fully connected layers of MODEL and everything else that holds weights, with the shares of each."""
+    from lrf_dse.models.reader import read_with
+    from lrf_dse.models.selection import chosen
     from lrf_dse.pipeline.facts import model_facts
 
-    facts = model_facts(read_model(model, batch=batch))
+    read = chosen(read_with(model, reading), layers)
+    facts = model_facts(read)
     if as_json:
-        print_json(_json(model, facts))
+        print_json(_json(model, read, facts))
         return
-    columns = ("layer", ">in", ">out", ">batch", ">parameters", ">% of model", ">MACs", ">% of model")
+    for note in facts.notes:
+        print_line(f"note: {note}")
+    _print_layers(model, facts)
+    _print_rest(read, facts)
+    print_line(_best_gain(facts))
+
+
+def _print_layers(model: Path, facts: ModelFacts) -> None:
+    shared = any(item.layer.uses > 1 for item in facts.layers)
+    columns = ("layer", "is", ">in", ">out", ">batch", *([">uses"] if shared else []))
+    shares = (">parameters", ">% of model", ">MACs", ">% of model")
     rows = [
         (
             item.layer.name,
+            item.layer.op,
             *(number(size) for size in (item.layer.in_features, item.layer.out_features, item.layer.batch)),
-            number(item.params),
-            f"{100 * _share(item.params, facts.params):.1f}",
-            number(item.macs),
-            f"{100 * _share(item.macs, facts.macs):.1f}",
+            *([number(item.layer.uses)] if shared else []),
+            *_shares(item.params, item.macs, facts),
         )
         for item in facts.layers
     ]
-    print_table(f"{model.name}: {facts.params:,} parameters, {facts.macs:,} MACs", columns, rows)
-    for name, reason in facts.skipped:
-        print_line(f"skipped {name}: {reason}")
+    print_table(f"{model.name}: {facts.params:,} parameters, {facts.macs:,} MACs", (*columns, *shares), rows)
 
 
-def _json(model: Path, facts: ModelFacts) -> dict[str, Any]:
+def _print_rest(read: Model, facts: ModelFacts) -> None:
+    """What is no FC layer, by reason, and what is left: all shares add up to 100 %."""
+    from lrf_dse.models.inventory import by_reason
+
+    groups = by_reason(read.skipped)
+    params = facts.params - sum(item.params for item in facts.layers) - sum(group.params for group in groups)
+    macs = facts.macs - sum(item.macs for item in facts.layers) - sum(group.macs for group in groups)
+    rows = [(group.label, group.reason, *_shares(group.params, group.macs, facts)) for group in groups]
+    if params or macs:
+        what = "vectors and scalars; products of two activations" if macs else "vectors and scalars"
+        rows.append(("the rest", what, *_shares(params, macs, facts)))
+    if rows:
+        columns = ("skipped", "because", ">parameters", ">% of model", ">MACs", ">% of model")
+        print_table("Not explored", columns, rows)
+
+
+def _best_gain(facts: ModelFacts) -> str:
+    """One sentence: what the whole model could gain at best."""
+    params, macs = (_share(sum(getattr(i, what) for i in facts.layers), getattr(facts, what)) for what in _WHAT)
+    return (
+        f"FC layers are {100 * params:.1f} % of the parameters and {100 * macs:.1f} % of the multiply-adds: if they "
+        f"cost nothing, the model would be at best {_times(params)} smaller and {_times(macs)} faster."
+    )
+
+
+_WHAT = ("params", "macs")
+
+
+def _times(share: float) -> str:
+    return "any number of times" if share > 0.999 else f"{1 / (1 - share):.3g} times"
+
+
+def _shares(params: int, macs: int, facts: ModelFacts) -> tuple[str, ...]:
+    return (
+        number(params),
+        f"{100 * _share(params, facts.params):.1f}",
+        number(macs),
+        f"{100 * _share(macs, facts.macs):.1f}",
+    )
+
+
+def _json(path: Path, read: Model, facts: ModelFacts) -> dict[str, Any]:
     layers = [
         {
             "name": item.layer.name,
@@ -51,6 +109,7 @@ def _json(model: Path, facts: ModelFacts) -> dict[str, Any]:
             "out": item.layer.out_features,
             "batch": item.layer.batch,
             "op": item.layer.op,
+            "uses": item.layer.uses,
             "parameters": item.params,
             "parameters_share": _share(item.params, facts.params),
             "macs": item.macs,
@@ -58,12 +117,25 @@ def _json(model: Path, facts: ModelFacts) -> dict[str, Any]:
         }
         for item in facts.layers
     ]
+    skipped = [
+        {
+            "name": item.name,
+            "reason": item.reason,
+            "parameters": item.params,
+            "parameters_share": _share(item.params, facts.params),
+            "macs": item.macs,
+            "macs_share": _share(item.macs, facts.macs),
+        }
+        for item in read.skipped
+    ]
     return {
-        "model": str(model),
+        "model": str(path),
         "sha256": facts.sha256,
         "totals": {"parameters": facts.params, "macs": facts.macs},
+        "batch": read.batch,
+        "notes": list(facts.notes),
         "layers": layers,
-        "skipped": [{"name": name, "reason": reason} for name, reason in facts.skipped],
+        "skipped": skipped,
     }
 
 

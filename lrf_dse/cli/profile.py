@@ -9,18 +9,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lrf_dse.cli.boards import OptionalHost, SshConfig, SshOption, SshPort, board_of
+from lrf_dse.cli.reading import with_reading
 from lrf_dse.cli.show import number, print_json, print_table
 from lrf_dse.errors import UsageError
 
 if TYPE_CHECKING:
+    from lrf_dse.models.canonical.options import ReadOptions
     from lrf_dse.target import Target
 
 
+@with_reading
 def command(
     subject: Annotated[Path, typer.Argument(help="A model file, a bundle folder, or the program in one.")],
     target: Annotated[str, typer.Option(help="A chip: see `lrf-dse targets`.")],
+    *,
+    reading: ReadOptions,
     runner: Annotated[str | None, typer.Option(help="qemu, rvsim, ssh or replay; default qemu.")] = None,
-    batch: Annotated[int | None, typer.Option(help="Batch size for a model with a dynamic batch dimension.")] = None,
     model_sweep: Annotated[bool, typer.Option("--model-sweep", help="Cycles under every switch of the model.")] = False,
     run: Annotated[Path | None, typer.Option(help="Run folder whose records `replay` answers from.")] = None,
     board: OptionalHost = None,
@@ -40,25 +44,25 @@ def command(
     if model_sweep:
         if runner not in (None, "qemu") or board is not None:
             raise UsageError("--model-sweep is of the timing model: it goes with the runner qemu")
-        _show_sweep(subject, chip, batch=batch, as_json=as_json)
+        _show_sweep(subject, chip, reading=reading, as_json=as_json)
         return
     where = board_of(board, target, config=ssh_config, port=ssh_port, options=ssh_option)
     store = None if run is None else Store(run, read_only=True)
     name = runner or ("qemu" if where is None else "ssh")
-    found = profile_program(subject, chip, runner=name, means=Means(board=where, store=store), batch=batch)
+    found = profile_program(subject, chip, runner=name, means=Means(board=where, store=store), reading=reading)
     if as_json:
         print_json(to_json(found))
     else:
         print_table(f"{subject} on {chip.title}, {name}", ("", ">"), profile_rows(found))
 
 
-def _show_sweep(subject: Path, target: Target, *, batch: int | None, as_json: bool) -> None:
+def _show_sweep(subject: Path, target: Target, *, reading: ReadOptions, as_json: bool) -> None:
     from lrf_dse.pipeline.profile import make_job
     from lrf_dse.runners.qemu import model_sweep
     from lrf_dse.schema import Measurement
 
     with tempfile.TemporaryDirectory(prefix="lrf-dse-") as scratch:
-        outcomes = model_sweep(make_job(subject, target, Path(scratch), batch=batch, seed=0))
+        outcomes = model_sweep(make_job(subject, target, Path(scratch), reading=reading, seed=0))
     if not outcomes:
         raise UsageError(f"target {target.name} has no timing model: there is nothing to sweep")
     cycles: dict[str, Any] = {

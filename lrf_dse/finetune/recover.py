@@ -38,20 +38,36 @@ def recover(
     before, after = constants(replaced(model, replacements)), constants(trained)
     changed = {name for name, value in after.items() if not np.array_equal(value, before[name])}
     found: dict[str, Replacement] = {}
-    for layer, replacement in _in_place(model, replacements).items():
+    for layer, replacement in _written(replacements).items():
         shapes = _shapes(model, layer, replacement)
         flat = np.zeros(sum(prod(shape) for shape in shapes), np.float32)
         for name, positions in _positions(model, replacements, layer, shapes, before).items():
             flat[positions] = after[name]
             changed.discard(name)
         found[layer] = _holding(replacement, _parts(flat, shapes))
+    for layer, (names, weight) in _kept(model, found, after).items():
+        if changed.intersection(names):
+            found[layer] = replace(replacements.get(layer, Replacement()), weight=weight)
+            changed -= names
     return found, {name: after[name] for name in sorted(changed)}
 
 
-def _in_place(model: Model, replacements: Mapping[str, Replacement]) -> dict[str, Replacement]:
-    """The layers that `replaced` writes anew: those named, and dense ones that get another layout."""
-    kept = {name: Replacement() for name, site in model.sites.items() if not site.transposed}
-    return kept | dict(replacements)
+def _written(replacements: Mapping[str, Replacement]) -> dict[str, Replacement]:
+    """The layers whose matrix `replaced` writes anew; what others hold is a constant like any other."""
+    return {name: made for name, made in replacements.items() if made.cores is not None or made.weight is not None}
+
+
+def _kept(
+    model: Model, written: Mapping[str, Replacement], after: Mapping[str, Array]
+) -> dict[str, tuple[set[str], Array]]:
+    """The constants that hold the matrices of the other layers, and what they hold now."""
+    found = {}
+    for layer, site in model.sites.items():
+        if layer not in written:
+            names = {str(use.node.inputs[use.weight_at].name) for use in site.uses}  # type: ignore[union-attr]
+            first = site.uses[0]
+            found[layer] = (names, first.read(after[str(first.node.inputs[first.weight_at].name)]))  # type: ignore[union-attr]
+    return found
 
 
 def _shapes(model: Model, layer: str, replacement: Replacement) -> list[tuple[int, ...]]:

@@ -6,7 +6,7 @@ a time, and a block of rows per layer. It reads no file and fits nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import partial
 from math import ceil
 from typing import TYPE_CHECKING, Any
@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrf_dse.errors import DataError
-from lrf_dse.models.discover import FcSite, is_set
 from lrf_dse.models.evaluate import run_slice, session_of
 from lrf_dse.models.model import Model, to_onnx
 from lrf_dse.models.parts import Units, units_of
+from lrf_dse.models.site import FcSite, FcUse
 from lrf_dse.tt.moment import Moment, MomentSum
 
 if TYPE_CHECKING:
@@ -37,8 +37,8 @@ degree of freedom is 12.7 deviations wide, with 3 it is 3.2)."""
 RUNS = 20
 """Runs of neighbouring rows that one inference is cut into where inferences are too few."""
 
-Source = tuple[str, bool]
-"""The value a layer reads, and whether it holds rows as columns (Gemm's transA). Layers may share one."""
+Source = tuple[str, int, int]
+"""The value a layer reads, and that it lies as [outer, in, columns] there. Layers may share one."""
 
 
 def layer_moments(
@@ -51,22 +51,23 @@ def layer_moments(
 ) -> dict[str, Moment]:
     """The moment of the input of every FC layer, or of those in `layers`, by layer name.
 
-    `inputs` holds one array per model input, samples along axis 0 (`Dataset.x`). Of an input with more than two
-    dimensions every vector along the last is a row. Of the units of samples (`parts`; None: runs of neighbours) about a
+    `inputs` holds one array per model input, samples along axis 0 (`Dataset.x`). Every vector that the layer is
+    applied to is a row, in all its uses. Of the units of samples (`parts`; None: runs of neighbours) about a
     fifth, drawn with `seed`, is held out whole: their rows resemble each other. Where the samples do not fill the
     model's last batch, it is filled from the first ones, which then count twice. Raises DataError for activations that
     are NaN or Inf, ModelError if onnxruntime refuses the model, UsageError for an unknown layer.
     """
     sites = [model.site(name) for name in (model.sites if layers is None else layers)]
-    sums = {_source(site): MomentSum(site.layer.in_features, seed=seed) for site in sites}
+    sums = {_sources(site): MomentSum(site.layer.in_features, seed=seed) for site in sites}
     if not sums:
         return {}
     reader = _Reader(to_onnx(model), sites, inputs)
     for feed, start, counting in _inferences(model, inputs, seed, units):
-        for source, rows in reader.rows(feed, start).items():
-            counting(sums[source], rows)
-    moments = {source: total.moment() for source, total in sums.items()}
-    return {site.layer.name: moments[_source(site)] for site in sites}
+        rows = reader.rows(feed, start)
+        for sources, total in sums.items():
+            counting(total, _together(rows, sources))
+    moments = {sources: total.moment() for sources, total in sums.items()}
+    return {site.layer.name: moments[_sources(site)] for site in sites}
 
 
 def joint_moment(
@@ -86,7 +87,7 @@ def joint_moment(
     total = MomentSum(2 * site.layer.in_features, seed=seed)
     actual, wanted = (_Reader(proto, [site], inputs) for proto in (changed, to_onnx(model)))
     for feed, start, counting in _inferences(model, inputs, seed, units):
-        rows = [reader.rows(feed, start)[_source(site)] for reader in (actual, wanted)]
+        rows = [_together(reader.rows(feed, start), _sources(site)) for reader in (actual, wanted)]
         counting(total, np.concatenate(rows, axis=1))
     return total.moment()
 
@@ -95,9 +96,9 @@ class _Reader:
     """Runs a model as far as the values that some layers read."""
 
     def __init__(self, proto: onnx.ModelProto, sites: Collection[FcSite], inputs: Mapping[str, NDArray[Any]]) -> None:
-        self._sources = list(dict.fromkeys(map(_source, sites)))
-        self._values = list(dict.fromkeys(name for name, _ in self._sources if name not in inputs))
-        self._session = session_of(_exposing(proto, sites, self._values)) if self._values else None
+        self._uses = {_source(use): use for site in sites for use in site.uses}
+        self._values = list(dict.fromkeys(name for name, *_ in self._uses if name not in inputs))
+        self._session = session_of(_exposing(proto, self._uses.values(), self._values)) if self._values else None
 
     def rows(self, feed: dict[str, NDArray[Any]], start: int) -> dict[Source, NDArray[Any]]:
         """The rows that each source holds in one inference, that of sample `start`."""
@@ -105,8 +106,8 @@ class _Reader:
         if self._session is not None:
             found = dict(zip(self._values, run_slice(self._session, feed, start), strict=True))
         return {
-            (name, as_columns): _rows(found[name] if name in found else feed[name], as_columns, name)
-            for name, as_columns in self._sources
+            source: _rows(use, found[source[0]] if source[0] in found else feed[source[0]])
+            for source, use in self._uses.items()
         }
 
 
@@ -148,17 +149,24 @@ def _held_out(unit: Units, random: np.random.Generator) -> set[int] | None:
     return chosen or None
 
 
-def _source(site: FcSite) -> Source:
-    value = site.node.inputs[0]
-    assert value is not None and value.name, "discover() takes only nodes with an input"
-    return value.name, site.node.op_type == "Gemm" and is_set(site.node, "transA")
+def _source(use: FcUse) -> Source:
+    return str(use.x.name), use.outer, use.columns
 
 
-def _exposing(proto: onnx.ModelProto, sites: Collection[FcSite], values: Collection[str]) -> onnx.ModelProto:
+def _sources(site: FcSite) -> tuple[Source, ...]:
+    return tuple(map(_source, site.uses))
+
+
+def _together(rows: Mapping[Source, NDArray[Any]], sources: tuple[Source, ...]) -> NDArray[Any]:
+    """The rows of all uses of a layer, one after the other."""
+    return rows[sources[0]] if len(sources) == 1 else np.concatenate([rows[source] for source in sources])
+
+
+def _exposing(proto: onnx.ModelProto, uses: Iterable[FcUse], values: Collection[str]) -> onnx.ModelProto:
     """`proto` with these inputs of layers as its only outputs: what comes after the last is not computed."""
     from onnx import TensorProto, helper
 
-    ranks = {_source(site)[0]: len(site.node.inputs[0].shape) for site in sites}  # type: ignore[union-attr,arg-type]
+    ranks = {use.x.name: len(use.x.shape or ()) for use in uses}
     del proto.graph.output[:]
     proto.graph.output.extend(
         helper.make_tensor_value_info(name, TensorProto.FLOAT, [None] * ranks[name]) for name in values
@@ -174,10 +182,11 @@ def _slice(array: NDArray[Any], start: int, batch: int | None) -> NDArray[Any]:
     return array[np.arange(start, start + batch) % len(array)]
 
 
-def _rows(value: NDArray[Any], as_columns: bool, name: str) -> NDArray[Any]:
+def _rows(use: FcUse, value: NDArray[Any]) -> NDArray[Any]:
     """A layer's input as rows [rows, in]."""
-    rows = (value.T if as_columns else value).reshape(-1, value.shape[0] if as_columns else value.shape[-1])
+    rows = use.rows_of(value)
     if not np.isfinite(rows).all():
+        name = use.x.name
         raise DataError(f"the calibration data makes NaN or Inf in {name!r}, the input of an FC layer; check its scale")
     return rows
 

@@ -36,25 +36,27 @@ def reshape_step(shape: Sequence[int]) -> Step:
 
 
 def chain(
-    cores: Sequence[Core], order: Order, *, in_shape: tuple[int, ...], out_shape: tuple[int, ...]
+    cores: Sequence[Core], order: Order, *, in_shape: tuple[int, ...], out_shape: tuple[int, ...], columns: int = 1
 ) -> tuple[Step, ...]:
-    """The steps that take x of `in_shape` (rows of N, row-major) to y = x W^T of `out_shape`.
+    """The steps that take x of `in_shape`, row-major [batch, N, columns], to y of `out_shape`, [batch, M, columns].
 
-    Stage k is S'[l] = A_k S[l] with S [L, K, D]. It is written [L, K] x A_k^T where D = 1, A_k x [K, D] where
-    L = 1, and as a batched MatMul only between: compilers turn a broadcast batched MatMul into gathers. A
-    Reshape stands only where the shape changes, so plain low rank on rows [L, N] is two MatMuls. Raises
-    ValueError if the cores do not fit each other or the shapes.
+    With one column x is rows of N, and y = x W^T. More are the pixels of an image, or those of a matrix on the right of
+    W: they lie innermost in every state, so that nothing has to be transposed. Stage k is S'[l] = A_k S[l] with S
+    [L, K, D]. It is written [L, K] x A_k^T where D = 1, A_k x [K, D] where L = 1, and as a batched MatMul only between:
+    compilers turn a broadcast batched MatMul into gathers. A Reshape stands only where the shape changes, so plain low
+    rank on rows [L, N] is two MatMuls. Raises ValueError if the cores do not fit each other or the shapes.
     """
     tt = shape_of(cores)
-    batch = prod(in_shape) // tt.in_features
-    if prod(in_shape) != batch * tt.in_features or prod(out_shape) != batch * tt.out_features:
+    batch = prod(in_shape) // (tt.in_features * columns)
+    sizes = (batch * tt.in_features * columns, batch * tt.out_features * columns)
+    if (prod(in_shape), prod(out_shape)) != sizes:
         raise ValueError(f"TT shape {tt} does not take {in_shape} to {out_shape}")
     steps: list[Step] = []
     shape = in_shape
     indices = range(tt.d) if order == "first_first" else range(tt.d - 1, -1, -1)
     for k, matrix in zip(indices, stage_matrices(cores, order), strict=True):
         before, after = (tt.out_dims, tt.in_dims) if order == "first_first" else (tt.in_dims, tt.out_dims)
-        stage = _stage(matrix, batch * prod(before[:k]), prod(after[k + 1 :]), shape)
+        stage = _stage(matrix, batch * prod(before[:k]), columns * prod(after[k + 1 :]), shape)
         steps += stage
         shape = stage[-1].shape
     return (*steps, reshape_step(out_shape)) if shape != out_shape else tuple(steps)

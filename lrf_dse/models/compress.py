@@ -17,9 +17,9 @@ import numpy as np
 from lrf_dse.errors import UsageError
 from lrf_dse.models.calibrate import layer_moments
 from lrf_dse.models.data import Dataset
-from lrf_dse.models.discover import Array
 from lrf_dse.models.model import Model
-from lrf_dse.models.rewrite import KEPT, Replacement, rewrite
+from lrf_dse.models.rewrite import Replacement, rewrite
+from lrf_dse.models.site import Array
 from lrf_dse.schema import Candidate, FcLayer, TTShape
 from lrf_dse.tt.contraction import Cores, to_matrix
 from lrf_dse.tt.data_aware import Trial
@@ -159,13 +159,8 @@ class Compressor:
 def replaced(
     model: Model, replacements: Mapping[str, Replacement], values: Mapping[str, Array] | None = None
 ) -> onnx.ModelProto:
-    """`model` with these replacements; dense layers get the layout that compiles best.
-
-    The reference is made in the same way: it must be the strongest. `values` are those of other constants of the
-    result, by name, where they were trained.
-    """
-    stored_out_in = [name for name, site in model.sites.items() if not site.transposed]
-    return rewrite(model, dict.fromkeys(stored_out_in, KEPT) | dict(replacements), values)
+    """`model` with these replacements; `values` are those of other constants of the result, where they were trained."""
+    return rewrite(model, replacements, values)
 
 
 def get_method(name: str) -> Method:

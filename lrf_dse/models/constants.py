@@ -1,8 +1,4 @@
-"""Find the constant behind a value of an ONNX graph.
-
-Exporters hide weights behind Identity and Transpose nodes (TensorFlow, torch) or Constant nodes; this
-module sees through them without copying. It decides nothing about layers.
-"""
+"""The constant behind a value of an ONNX graph in the canonical form, where every constant is an initializer."""
 
 from __future__ import annotations
 
@@ -15,17 +11,20 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-CONVERSIONS = ("DequantizeLinear", "Cast", "QuantizeLinear")
-"""Nodes that turn a stored constant into another type; what they feed is not a plain float32 weight."""
+CONVERSIONS = ("DequantizeLinear", "Cast", "QuantizeLinear", "Identity", "Transpose", "Reshape")
+"""Nodes that stay between a stored constant and its use, since they undo a quantisation."""
 
 
 @dataclass(frozen=True)
 class Constant:
-    """A stored tensor seen through Identity and Transpose nodes; `shape` is the shape that is seen."""
+    """A stored tensor."""
 
     tensor: ir.TensorProtocol
-    permutations: tuple[tuple[int, ...], ...]
-    shape: tuple[int, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its sizes."""
+        return tuple(int(size) for size in self.tensor.shape.numpy())
 
     @property
     def dtype(self) -> str:
@@ -34,49 +33,14 @@ class Constant:
 
     def array(self) -> NDArray[Any]:
         """The values, as a view of the stored ones where numpy allows it. Not to be written to."""
-        values: NDArray[Any] = np.asarray(self.tensor.numpy())
-        for permutation in self.permutations:
-            values = values.transpose(permutation)
-        return values
+        return np.asarray(self.tensor.numpy())
 
 
 def resolve(value: ir.Value | None) -> Constant | None:
-    """The constant that `value` always holds, or None if it depends on the model's inputs.
-
-    A value comes from an initializer or a Constant node, through any number of Identity and Transpose
-    nodes. A loop, not a recursion: a file may hold a chain of any length.
-    """
-    transposes: list[ir.Node] = []
-    while value is not None and (node := value.producer()) is not None:
-        if node.domain not in ("", "ai.onnx"):
-            return None
-        if node.op_type == "Constant":
-            attribute = node.attributes.get("value")
-            return None if attribute is None else _seen_through(_stored(attribute.as_tensor()), transposes)
-        if node.op_type not in ("Identity", "Transpose") or not node.inputs:
-            return None
-        if node.op_type == "Transpose":
-            transposes.append(node)
-        value = node.inputs[0]
-    if value is None or value.const_value is None:
+    """The constant that `value` always holds, or None if it depends on the model's inputs."""
+    if value is None or value.const_value is None or not value.is_initializer():
         return None
-    return _seen_through(_stored(value.const_value), transposes)
-
-
-def _seen_through(stored: Constant, transposes: list[ir.Node]) -> Constant | None:
-    """`stored` behind `transposes`, the last of which it reaches first; None where one fits no array of that rank."""
-    seen = stored
-    for node in reversed(transposes):
-        perm = node.attributes.get("perm")
-        order = tuple(perm.as_ints()) if perm is not None else tuple(reversed(range(len(seen.shape))))
-        if sorted(order) != list(range(len(seen.shape))):
-            return None
-        seen = Constant(seen.tensor, (*seen.permutations, order), tuple(seen.shape[axis] for axis in order))
-    return seen
-
-
-def _stored(tensor: ir.TensorProtocol) -> Constant:
-    return Constant(tensor, (), tuple(int(size) for size in tensor.shape.numpy()))
+    return Constant(value.const_value)
 
 
 def converted_from(value: ir.Value | None) -> str | None:
@@ -85,13 +49,20 @@ def converted_from(value: ir.Value | None) -> str | None:
     Says for instance "INT8 through DequantizeLinear": the reason why a weight is not a float32 constant.
     """
     conversions: list[str] = []
+    # A loop, not a recursion: a file may hold a chain of any length.
     while value is not None and (node := value.producer()) is not None and node.inputs:
-        if node.op_type in CONVERSIONS:
-            conversions.append(node.op_type)
-            source = resolve(node.inputs[0])
-            if source is not None:
-                return f"{source.dtype} through {' and '.join(reversed(conversions))}"
-        elif node.op_type not in ("Identity", "Transpose"):
+        if node.op_type not in CONVERSIONS:
             return None
+        conversions.append(node.op_type)
         value = node.inputs[0]
+        source = resolve(value)
+        if source is not None:
+            return f"{source.dtype} through {' and '.join(reversed(conversions))}"
     return None
+
+
+def static_shape(value: ir.Value | None) -> tuple[int, ...] | None:
+    """The shape of `value` if every size is a known number, else None."""
+    if value is None or value.shape is None or not value.shape.is_static():
+        return None
+    return tuple(int(size) for size in value.shape.numpy())

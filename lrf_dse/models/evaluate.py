@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrf_dse.errors import DataError, ModelError
+from lrf_dse.models.batch import common_size, written_batch
 from lrf_dse.models.data import Dataset
-from lrf_dse.models.model import TensorSpec, batch_of
+from lrf_dse.models.model import TensorSpec
 
 if TYPE_CHECKING:
     import onnx
@@ -37,7 +38,7 @@ def outputs(model: onnx.ModelProto, inputs: Mapping[str, NDArray[Any]]) -> dict[
     refuses the model.
     """
     session = session_of(model)
-    batch = batch_of(*_specs(session))
+    batch = batch_in(model, session)
     samples = len(next(iter(inputs.values())))
     step = batch or 1
     parts: list[list[NDArray[Any]]] = []
@@ -67,6 +68,14 @@ def first_output(model: onnx.ModelProto, dataset: Dataset) -> NDArray[Any]:
     return next(iter(outputs(model, dataset.x).values()))
 
 
+def run_session(session: onnxruntime.InferenceSession, feed: Mapping[str, NDArray[Any]]) -> list[Any]:
+    """All outputs of one inference. Raises ModelError if the model cannot run."""
+    try:
+        return list(session.run(None, dict(feed)))
+    except _refusals() as error:
+        raise ModelError(f"onnxruntime cannot run the model: {' '.join(str(error).split())}") from error
+
+
 def run_slice(session: onnxruntime.InferenceSession, feed: dict[str, NDArray[Any]], start: int) -> list[NDArray[Any]]:
     """All outputs of one inference. Raises DataError, naming sample `start`, if the model cannot run on it."""
     try:
@@ -84,12 +93,14 @@ def _slice(values: NDArray[Any], start: int, batch: int | None) -> NDArray[Any]:
     return np.concatenate([part, np.repeat(part[-1:], missing, axis=0)]) if missing else part
 
 
-def session_of(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
+def session_of(model: onnx.ModelProto, *, optimise: bool = True) -> onnxruntime.InferenceSession:
     """`model` ready to run, silent; a small one on one thread. Raises ModelError if onnxruntime refuses it."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = FATAL
+    if not optimise:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     serialised = model.SerializeToString()
     if len(serialised) < SMALL_BYTES:
         options.intra_op_num_threads = 1
@@ -112,6 +123,12 @@ def _refusals() -> tuple[type[Exception], ...]:
 
 def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def batch_in(model: onnx.ModelProto, session: onnxruntime.InferenceSession) -> int | None:
+    """The samples in one inference of `model`: as its metadata says, else the size that all axes 0 have."""
+    said, batch = written_batch(model)
+    return batch if said else common_size(*_specs(session))
 
 
 def _specs(session: onnxruntime.InferenceSession) -> tuple[list[TensorSpec], list[TensorSpec]]:

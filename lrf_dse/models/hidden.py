@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lrf_dse.models.constants import resolve
-from lrf_dse.models.discover import FcSite, bias_input, discover, is_set
+from lrf_dse.models.discover import discover
 from lrf_dse.models.model import Model
+from lrf_dse.models.site import FcSite, bias_input
 from lrf_dse.models.surgery import add_constant, drop_if_unused, names_in
 from lrf_dse.tt.reorder import Order
 
@@ -46,17 +47,16 @@ def hidden_units(model: Model) -> tuple[Hidden, ...]:
 
 def _hidden(model: Model, writer: FcSite) -> Hidden | None:
     """What reads the outputs of `writer`, if nothing but FC layers and elementwise functions does."""
-    start = _written(model, writer)
-    if start is None:
+    if not writer.is_rows:
         return None
-    values, readers, known = {start}, [], set()
+    values, readers, known = {_written(writer)}, [], set()
     of_node = {id(site.node): site for site in model.sites.values()}
     for node in model.ir.graph:  # in execution order: operands come before what uses them
         if not values.intersection(node.inputs):
             continue
         known.add(id(node))
         site = of_node.get(id(node))
-        if site is not None and node.inputs[0] in values and not is_set(node, "transA"):
+        if site is not None and node.inputs[0] in values and site.is_rows:
             readers.append(site.layer.name)
         elif node.op_type in ELEMENTWISE and all(value in values or _is_scalar(value) for value in node.inputs):
             values.update(node.outputs)
@@ -67,16 +67,9 @@ def _hidden(model: Model, writer: FcSite) -> Hidden | None:
     return Hidden(writer.layer.name, tuple(readers)) if readers and not elsewhere else None
 
 
-def _written(model: Model, site: FcSite) -> ir.Value | None:
-    """The layer's output with its bias; None if that bias is not one constant number per unit."""
-    _, bias = site.weights()
-    if bias is not None and bias.ndim > 1:
-        return None
-    if site.bias is None:
-        inputs = site.node.inputs
-        added = site.node.op_type == "Gemm" and len(inputs) > 2 and inputs[2] is not None
-        return None if added else site.node.outputs[0]
-    return bias_input(site.node)[0].outputs[0]
+def _written(site: FcSite) -> ir.Value:
+    """The layer's output with its bias."""
+    return site.node.outputs[0] if site.bias is None else bias_input(site.node)[0].outputs[0]
 
 
 def _is_scalar(value: ir.Value | None) -> bool:
@@ -90,12 +83,12 @@ def reordered(model: Model, hidden: Hidden, order: Order) -> Model:
     nodes = {node.name: node for node in copy.graph}
     taken = names_in(copy.graph)
     writer = model.site(hidden.writer)
-    _permute(copy.graph, nodes[hidden.writer], 1, order, axis=1 if writer.transposed else 0, taken=taken)
+    _permute(copy.graph, nodes[hidden.writer], 1, order, axis=1, taken=taken)
     if writer.bias is not None and int(np.prod(writer.bias.shape)) > 1:
         adder, at = bias_input(nodes[hidden.writer])
         _permute(copy.graph, adder, at, order, axis=-1, taken=taken)
     for name in hidden.readers:
-        _permute(copy.graph, nodes[name], 1, order, axis=0 if model.site(name).transposed else 1, taken=taken)
+        _permute(copy.graph, nodes[name], 1, order, axis=0, taken=taken)
     sites, _ = discover(copy.graph)
     return replace(model, ir=copy, sites={site.layer.name: site for site in sites})
 

@@ -20,8 +20,7 @@ from numpy.typing import NDArray
 from lrf_dse.codegen import Activation, KernelSchedule, KernelSpec
 from lrf_dse.jsonform import to_json
 from lrf_dse.models.chain import chain
-from lrf_dse.models.constants import resolve
-from lrf_dse.models.discover import static_shape
+from lrf_dse.models.constants import resolve, static_shape
 from lrf_dse.models.surgery import add_constant, drop_if_unused
 from lrf_dse.schema import Order, TTShape
 from lrf_dse.tt.contraction import Core, shape_of

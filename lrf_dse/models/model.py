@@ -5,15 +5,13 @@ Owns the value `Model` and what can be asked of it. It reads no file and changes
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lrf_dse.errors import UsageError
-from lrf_dse.models.constants import resolve
-from lrf_dse.models.discover import Array, FcSite, Skipped, is_set, static_shape
+from lrf_dse.models.site import Array, FcSite, Skipped
 from lrf_dse.schema import FcLayer
 
 if TYPE_CHECKING:
@@ -34,9 +32,11 @@ class TensorSpec:
 class Model:
     """A model file as read. `ir` belongs to it: rewriting works on a copy.
 
-    `sha256` is over the model file and the external data it names. `batch` is the number of samples in
+    `sha256` is over the model file and the external data it names; `key` is a content key of it and of how it was read.
+    `batch` is the number of samples in
     one inference, None if the model has no batch dimension (then one inference is one sample).
-    `total_macs` counts Gemm, MatMul and Conv; `total_params` every float constant once.
+    `total_macs` counts matrix products, convolutions and recurrent cells; `total_params` every weight once. `skipped`
+    are the others of them (see `inventory`). `notes` say what reading changed, one line each.
     """
 
     path: Path
@@ -49,6 +49,8 @@ class Model:
     total_macs: int
     total_params: int
     sha256: str
+    key: str
+    notes: tuple[str, ...] = ()
 
     @property
     def fc_layers(self) -> tuple[FcLayer, ...]:
@@ -62,7 +64,7 @@ class Model:
         return self.sites[name]
 
     def weights(self, name: str) -> tuple[Array, Array | None]:
-        """W [out, in] and b [out] (or None) of one layer, alpha and beta folded in. See `FcSite.weights`."""
+        """W [out, in] and b [out] (or None) of one layer. See `FcSite.weights`."""
         return self.site(name).weights()
 
 
@@ -76,46 +78,3 @@ def to_onnx(model: Model) -> onnx.ModelProto:
     import onnx_ir as ir
 
     return ir.to_proto(model.ir)
-
-
-def batch_of(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> int | None:
-    """The batch size: axis 0 of every input and output, if they all agree, else None.
-
-    An input of one dimension is one sample, not a batch of numbers.
-
-    >>> batch_of([TensorSpec("x", (4, 784), "float32")], [TensorSpec("y", (4, 10), "float32")])
-    4
-    >>> batch_of([TensorSpec("x", (784,), "float32")], [TensorSpec("y", (10,), "float32")]) is None
-    True
-    """
-    if any(len(spec.shape) < 2 for spec in inputs) or any(not spec.shape for spec in outputs):
-        return None
-    sizes = {spec.shape[0] for spec in (*inputs, *outputs)}
-    return sizes.pop() if len(sizes) == 1 else None
-
-
-def total_macs(graph: ir.Graph) -> int:
-    """Multiply-accumulates of all Gemm, MatMul and Conv nodes whose shapes are known."""
-    return sum(_macs(node) for node in graph)
-
-
-def _macs(node: ir.Node) -> int:
-    if node.op_type not in ("Gemm", "MatMul", "Conv") or node.domain not in ("", "ai.onnx"):
-        return 0
-    left, right, out = static_shape(node.inputs[0]), static_shape(node.inputs[1]), static_shape(node.outputs[0])
-    if left is None or right is None or out is None:
-        return 0
-    if node.op_type == "Conv":
-        return prod(out) * prod(right[1:])
-    return prod(out) * (left[0] if node.op_type == "Gemm" and is_set(node, "transA") else left[-1])
-
-
-def total_params(graph: ir.Graph) -> int:
-    """Elements of all floating-point constants that nodes use; a shared one counts once."""
-    tensors = {}
-    for node in graph:
-        for value in node.inputs:
-            constant = resolve(value)
-            if constant is not None and constant.tensor.dtype.is_floating_point():
-                tensors[id(constant.tensor)] = constant.tensor.size
-    return sum(tensors.values())

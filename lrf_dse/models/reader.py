@@ -1,54 +1,59 @@
-"""Read a model file: one reader per file suffix.
-
-Owns the choice of the reader. A new format is one sibling module and one line in READERS.
-"""
+"""Read a model file: a reader for its format, then the canonical form, then the FC layers in it."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
 
 from lrf_dse.errors import ModelError, UsageError
+from lrf_dse.models.canonical.build import canonical_model
+from lrf_dse.models.canonical.options import ReadOptions
+from lrf_dse.models.inventory import by_reason
 from lrf_dse.models.model import Model
-from lrf_dse.models.onnx_reader import read_onnx
+from lrf_dse.models.readers.registry import read_source
+
+MOST_REASONS = 4
+"""Kinds of reasons that a refusal names, the largest first."""
 
 
-class ModelReader(Protocol):
-    """Reads one file format."""
+def read_model(
+    path: Path,
+    *,
+    batch: int | None = None,
+    dims: Mapping[str, int] | None = None,
+    outputs: Sequence[str] = (),
+    dequantize: bool = False,
+) -> Model:
+    """The model in `path`, with its FC layers found and every shape known. See `ReadOptions` for the rest.
 
-    def __call__(self, path: Path, *, batch: int | None = None) -> Model:
-        """The model in `path`, its batch dimension fixed to `batch` if it was dynamic."""
-
-
-READERS: dict[str, ModelReader] = {".onnx": read_onnx}
-
-
-def read_model(path: Path, *, batch: int | None = None) -> Model:
-    """The model in `path`, with its FC layers found and every shape known.
-
-    `batch` fixes a dynamic batch dimension. Raises ModelError for a file that is missing, damaged or not
-    supported, and UsageError for a batch that contradicts the model.
+    Raises ModelError for a file that is missing, damaged or not supported, and UsageError for options that contradict
+    the model.
     """
-    path = Path(path)
-    if batch is not None and batch < 1:
-        raise UsageError(f"the batch size must be at least 1, got {batch}")
-    if not path.exists():
-        raise ModelError(f"{path}: no such file; check the path of the model")
-    if not path.is_file():
-        raise ModelError(f"{path}: is not a regular file; give the model file itself")
-    reader = READERS.get(path.suffix.lower())
-    if reader is None:
-        raise ModelError(
-            f"{path}: unknown model suffix {path.suffix or '(none)'!r}; supported are {', '.join(sorted(READERS))}"
-        )
-    model = reader(path, batch=batch)
+    return read_with(Path(path), ReadOptions(batch, dict(dims or {}), tuple(outputs), dequantize))
+
+
+def read_with(path: Path, options: ReadOptions) -> Model:
+    """The model in `path`, read as `options` say. Raises as `read_model`."""
+    source = read_source(path)
+    try:
+        model = canonical_model(source, path, options)
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from error
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from error
     if not model.sites:
-        raise ModelError(f"{path}: no FC layer to work on (Gemm, or MatMul with a constant matrix){_why(model)}")
+        raise ModelError(f"{path}: no FC layer to work on{_why(model)}")
     return model
 
 
 def _why(model: Model) -> str:
-    if not model.skipped:
-        return ""
-    first, more = model.skipped[0], len(model.skipped) - 1
-    return f"; passed over {first.name}: {first.reason}" + (f", and {more} more" if more else "")
+    """The reasons by the weights that they keep away, the largest first."""
+    groups = by_reason(model.skipped)[:MOST_REASONS]
+    if not groups:
+        return ": it has no matrix product with a constant (Gemm, MatMul, Einsum, 1x1 convolution)"
+    parts = [f"{group.label} ({_share(group.params, model.total_params)}): {group.reason}" for group in groups]
+    return "; passed over " + "; ".join(parts)
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{100 * part / whole:.1f} % of the parameters" if whole else "no parameters"

@@ -1,6 +1,6 @@
 """Rewrite FC layers of a model: as chains of Reshape and MatMul (`chain`), or as calls of generated kernels.
 
-Owns the surgery on the graph: what computes the layer takes the place of the Gemm or MatMul, the value that came out
+Owns the surgery on the graph: what computes the layer takes the place of the MatMul or Conv, the value that came out
 keeps its name, a bias stays an Add (and may be shifted), and constants that nobody uses any more go. The model that was
 read is never changed: the work is on a copy that shares its tensors. The calls are those of `kernel_call`.
 """
@@ -9,16 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lrf_dse.errors import UsageError
 from lrf_dse.models.chain import Step, chain, reshape_step
-from lrf_dse.models.constants import resolve
-from lrf_dse.models.discover import Array, FcSite, bias_input, is_set, static_shape
+from lrf_dse.models.constants import resolve, static_shape
 from lrf_dse.models.kernel_call import Call, KernelChoice, call_node, define_functions
 from lrf_dse.models.model import Model
+from lrf_dse.models.site import Array, FcSite, FcUse, bias_input
 from lrf_dse.models.surgery import add_constant, drop_if_unused, fresh, make_node, names_in
 from lrf_dse.schema import FcLayer, Order, TTShape
 from lrf_dse.tt.contraction import Core
@@ -37,8 +39,8 @@ REWRITE_VERSION = 1
 class Replacement:
     """What takes the place of a layer: its cores and their contraction order, or a dense `weight` [out, in].
 
-    With neither the layer keeps its own weight. `bias_shift` [out] is added to the layer's constant bias. With a
-    `kernel` cores or weight are those of a call of that generated kernel, else of a chain.
+    With neither the layer keeps its own weight. `bias_shift` [out] is added to the layer's constant bias, in every use.
+    With a `kernel` cores or weight are those of a call of that generated kernel, else of a chain.
     """
 
     cores: Sequence[Core] | None = None
@@ -49,7 +51,7 @@ class Replacement:
 
 
 KEPT = Replacement()
-"""The layer stays dense, in the layout that compilers like."""
+"""The layer stays as it is."""
 
 
 def rewrite(
@@ -57,26 +59,30 @@ def rewrite(
 ) -> onnx.ModelProto:
     """`model` with each named layer computed by its replacement; the other layers are kept.
 
-    `values` are those of other constants of the result, by name, before kernels join them.
-
-    A layer without cores stays dense, as x W^T with W^T stored [in, out] as compilers like it. (IREE 3.13 makes scalar
-    code of Gemm with transB = 1 at batch 1: 1.06 million instructions for 784x300, else 32 thousand.) Cores stand for W
-    as `model.weights` gives it, so Gemm's alpha is already in them. Raises UsageError for an unknown layer, cores of
-    another size, or a shift of a bias that is not there.
+    `values` are those of other constants of the result, by name, before kernels join them. A layer with several uses is
+    replaced in all of them, and they share its constants. Raises UsageError for an unknown layer, cores of another
+    size, or a shift of a bias that is not there.
     """
     import onnx_ir as ir
 
     for name, replacement in replacements.items():
         _check(model.site(name), replacement)
     copy = model.ir.clone()
-    nodes = {node.name: node for node in copy.graph if node.name in replacements}
+    nodes = {node.name: node for node in copy.graph}
     taken = names_in(copy.graph)
     for name, replacement in replacements.items():
-        if replacement.bias_shift is not None:
-            _shift_bias(copy.graph, nodes[name], replacement.bias_shift, taken)
-        keeps_weight = replacement.cores is None and replacement.weight is None
-        computed = replace(replacement, weight=model.weights(name)[0]) if keeps_weight else replacement
-        _replace(copy.graph, nodes[name], computed, taken)
+        constants = _Constants(copy.graph, name, taken)
+        made = replacement
+        if made.kernel is not None and made.cores is None and made.weight is None:
+            made = replace(made, weight=model.weights(name)[0])
+        for use in model.site(name).uses:
+            node = nodes[use.node.name]
+            if made.bias_shift is not None:
+                _shift_bias(node, use, made.bias_shift, constants)
+            if made.cores is not None or made.kernel is not None:
+                _replace(node, use, made, constants)
+            elif made.weight is not None:
+                _set_weight(node, use.weight_at, use.stored(made.weight), constants)
     for name, value in (values or {}).items():
         if name in copy.graph.initializers:
             copy.graph.initializers[name].const_value = ir.tensor(np.asarray(value, np.float32), name=name)
@@ -84,10 +90,25 @@ def rewrite(
     return ir.to_proto(copy)
 
 
+class _Constants:
+    """The constants that one layer gets, each once: its uses share them."""
+
+    def __init__(self, graph: ir.Graph, layer: str, taken: set[str]) -> None:
+        self.graph, self.layer, self.taken = graph, layer, taken
+        self._known: dict[tuple[str, tuple[int, ...], bytes], ir.Value] = {}
+
+    def add(self, array: NDArray[Any], kind: str) -> ir.Value:
+        """`array` as an initializer, named by its kind; an equal one that is there already serves again."""
+        key = (array.dtype.str, array.shape, sha256(np.ascontiguousarray(array).tobytes()).digest())
+        if key not in self._known:
+            self._known[key] = add_constant(self.graph, array, f"{self.layer}.{kind}", self.taken)
+        return self._known[key]
+
+
 def _check(site: FcSite, replacement: Replacement) -> None:
     if replacement.cores is not None:
         _check_sizes(site.layer, replacement.cores)
-    if replacement.bias_shift is not None and site.bias is None:
+    if replacement.bias_shift is not None and any(use.bias is None for use in site.uses):
         raise UsageError(f"layer {site.layer.name} has no constant bias to shift")
 
 
@@ -106,7 +127,7 @@ def single_layer_model(
     x = ir.val("x", ir.DataType.FLOAT, (layer.batch, layer.in_features))
     graph = ir.Graph([x], [], nodes=[], name="layer", opset_imports={"": opset})
     taken = {"x", "y"}
-    nodes = _layer_nodes(graph, x, replacement, out_shape=rows, prefix="layer", taken=taken)
+    nodes = _computed(x, replacement, _Constants(graph, "layer", taken), out_shape=rows)
     if bias is not None:
         operands = [nodes[-1].outputs[0], add_constant(graph, bias, "bias", taken)]
         nodes.append(make_node("Add", operands, rows, "layer.bias_add", taken))
@@ -129,52 +150,92 @@ def _check_sizes(layer: FcLayer, cores: Sequence[Core]) -> None:
         )
 
 
-def _replace(graph: ir.Graph, node: ir.Node, replacement: Replacement, taken: set[str]) -> None:
-    """Put what computes a layer in the place of `node`."""
+def _replace(node: ir.Node, use: FcUse, replacement: Replacement, constants: _Constants) -> None:
+    """Put a chain, or the call of a kernel, in the place of `node`."""
     import onnx_ir as ir
 
-    prefix, output = node.name or "", node.outputs[0]
-    in_shape, out_shape = static_shape(node.inputs[0]), static_shape(output)
-    x = node.inputs[0]
-    assert x is not None and in_shape is not None and out_shape is not None, "discover() takes only known shapes"
-    nodes: list[ir.Node] = []
-    if node.op_type == "Gemm" and is_set(node, "transA"):
-        x, nodes = _transposed(graph, x, (in_shape[1], in_shape[0]), prefix, taken)
-    nodes += _layer_nodes(graph, x, replacement, out_shape=out_shape, prefix=prefix, taken=taken)
-    if node.op_type == "Gemm":
-        nodes += _gemm_bias(graph, node, nodes[-1].outputs[0], prefix, taken)
+    graph, output, x = constants.graph, node.outputs[0], node.inputs[use.x_at]
+    out_shape = static_shape(output)
+    assert x is not None and out_shape is not None, "discover() takes only known shapes"
+    bias = node.inputs[2] if node.op_type == "Conv" and len(node.inputs) > 2 else None
+    if replacement.kernel is not None and use.form != "rows":
+        nodes = _call_between_transposes(x, use, replacement, constants, bias=bias, out_shape=out_shape)
+    else:
+        nodes = _computed(x, replacement, constants, out_shape=out_shape, columns=use.columns)
+        if bias is not None:
+            column = constants.add(_array(bias).reshape(-1, *(1 for _ in out_shape[2:])), "bias")
+            nodes.append(
+                make_node(
+                    "Add", [nodes[-1].outputs[0], column], out_shape, f"{constants.layer}.bias_add", constants.taken
+                )
+            )
     operands = tuple(node.inputs)  # removing a node empties its inputs
     ir.convenience.replace_nodes_and_values(graph, node, [node], nodes, [output], [nodes[-1].outputs[0]])
     for value in operands:
         drop_if_unused(graph, value)
 
 
-def _layer_nodes(
-    graph: ir.Graph,
+def _call_between_transposes(
     x: ir.Value,
+    use: FcUse,
     replacement: Replacement,
+    constants: _Constants,
     *,
+    bias: ir.Value | None,
     out_shape: tuple[int, ...],
-    prefix: str,
-    taken: set[str],
 ) -> list[ir.Node]:
-    """The nodes of x W^T of `out_shape`, the last one giving it: not yet in `graph`, but their constants are."""
+    """A kernel takes rows: x [outer, in, columns] is turned before it, and y after it; the bias is the kernel's."""
+    prefix, taken = f"{constants.layer}.rows", constants.taken
+    out_features = use.matrix().shape[0]
+    nodes: list[ir.Node] = []
+
+    def reshaped(value: ir.Value, shape: tuple[int, ...]) -> ir.Value:
+        if static_shape(value) == shape:
+            return value
+        nodes.extend(_emit(value, (reshape_step(shape),), constants))
+        return nodes[-1].outputs[0]
+
+    def turned(value: ir.Value, shape: tuple[int, int, int]) -> ir.Value:
+        outer, first, second = shape
+        if 1 in (first, second):
+            return reshaped(value, (outer, second, first))
+        value = reshaped(value, shape)
+        nodes.append(make_node("Transpose", [value], (outer, second, first), prefix, taken, perm=[0, 2, 1]))
+        return nodes[-1].outputs[0]
+
+    rows = turned(x, (use.outer, use.matrix().shape[1], use.columns))
+    made_shape = (use.outer, use.columns, out_features)
+    nodes.extend(_computed(rows, replacement, constants, out_shape=made_shape))
+    if bias is not None:
+        operands = [nodes[-1].outputs[0], constants.add(_array(bias).reshape(-1), "bias")]
+        nodes.append(make_node("Add", operands, made_shape, f"{constants.layer}.bias_add", taken))
+    reshaped(turned(nodes[-1].outputs[0], made_shape), out_shape)
+    return nodes
+
+
+def _computed(
+    x: ir.Value, replacement: Replacement, constants: _Constants, *, out_shape: tuple[int, ...], columns: int = 1
+) -> list[ir.Node]:
+    """The nodes of W x of `out_shape`, the last one giving it: not yet in the graph, but their constants are."""
     cores, order, weight = replacement.cores, replacement.order, replacement.weight
     weights = cores if cores is not None else [np.asarray(weight, np.float32)]
     if replacement.kernel is not None:
-        name = fresh(f"{prefix}.kernel", taken)
+        name = fresh(f"{constants.layer}.kernel", constants.taken)
         kind = "weight" if cores is None else "core"
-        inputs = [x, *(add_constant(graph, array, f"{prefix}.{kind}", taken) for array in weights)]
+        inputs = [x, *(constants.add(array, kind) for array in weights)]
         return [call_node(inputs, Call(weights, order, replacement.kernel), out_shape=out_shape, name=name)]
     in_shape = static_shape(x)
     assert in_shape is not None, "the shapes around a layer are known"
-    return _emit(graph, x, _steps(replacement, in_shape, out_shape), prefix, taken)[1]
+    return _emit(x, _steps(replacement, in_shape, out_shape, columns=columns), constants)
 
 
-def _steps(replacement: Replacement, in_shape: tuple[int, ...], out_shape: tuple[int, ...]) -> tuple[Step, ...]:
-    """A layer without a kernel of its own, from rows of `in_shape`."""
-    if replacement.cores is not None:
-        return chain(replacement.cores, replacement.order, in_shape=in_shape, out_shape=out_shape)
+def _steps(
+    replacement: Replacement, in_shape: tuple[int, ...], out_shape: tuple[int, ...], *, columns: int = 1
+) -> tuple[Step, ...]:
+    """A layer without a kernel of its own, from x of `in_shape`; dense from rows."""
+    cores, order = replacement.cores, replacement.order
+    if cores is not None:
+        return chain(cores, order, in_shape=in_shape, out_shape=out_shape, columns=columns)
     return (Step("MatMul", "right", np.asarray(replacement.weight, np.float32).T, out_shape),)
 
 
@@ -194,57 +255,48 @@ def layer_form(layer: FcLayer, shape: TTShape | None, order: Order) -> list[Any]
     return [SINGLE_LAYER_OPSET, layer.has_bias, form]
 
 
-def _shift_bias(graph: ir.Graph, node: ir.Node, shift: Array, taken: set[str]) -> None:
-    """Add `shift` [out] to the constant bias: Gemm's C (which is scaled by beta later), or the operand of the Add."""
+def _shift_bias(node: ir.Node, use: FcUse, shift: Array, constants: _Constants) -> None:
+    """Add `shift` [out] to the constant bias: Conv's own, or the operand of the Add."""
     adder, at = bias_input(node)
-    beta = np.float32(node.attributes.get_float("beta", 1.0) if adder is node else 1.0)
-    old = adder.inputs[at]
-    stored = resolve(old)
+    stored = resolve(adder.inputs[at])
     assert stored is not None, "discover() takes only a constant for a bias"
-    shifted = (stored.array() + shift / beta).astype(np.float32)
-    adder.replace_input_with(at, add_constant(graph, shifted, f"{node.name}.bias", taken))
-    drop_if_unused(graph, old)
+    # Where x has an axis of columns, the matrix on the left of it, a bias is a column too.
+    column = use.form == "columns" and len(static_shape(node.outputs[0]) or ()) > 1
+    shifted = stored.array() + (shift.reshape(-1, 1) if column else shift)
+    _exchange(adder, at, constants.add(shifted.astype(np.float32), "bias"), constants)
 
 
-def _transposed(
-    graph: ir.Graph, x: ir.Value, shape: tuple[int, int], prefix: str, taken: set[str]
-) -> tuple[ir.Value, list[ir.Node]]:
-    """Gemm's transA: `x` as rows. One row is only a matter of shape."""
-    if shape[0] == 1:
-        return _emit(graph, x, (reshape_step(shape),), f"{prefix}.x", taken)
-    node = make_node("Transpose", [x], shape, f"{prefix}.x", taken, perm=[1, 0])
-    return node.outputs[0], [node]
+def _set_weight(node: ir.Node, at: int, array: Array, constants: _Constants) -> None:
+    """Let `node` have another matrix: under the same name, unless something else reads the old one."""
+    import onnx_ir as ir
+
+    old = node.inputs[at]
+    assert old is not None and old.name, "discover() takes only a constant for a matrix"
+    if all(use.node is node for use in old.uses()):
+        old.const_value = ir.tensor(array, name=old.name)
+    else:
+        _exchange(node, at, constants.add(array, "weight"), constants)
 
 
-def _emit(
-    graph: ir.Graph, x: ir.Value, steps: Sequence[Step], prefix: str, taken: set[str]
-) -> tuple[ir.Value, list[ir.Node]]:
-    """The nodes of `steps`, not yet in `graph`, and the value that comes out; constants are registered."""
+def _exchange(node: ir.Node, at: int, value: ir.Value, constants: _Constants) -> None:
+    """Give `node` another operand; the old one goes where nobody else uses it."""
+    old = node.inputs[at]
+    node.replace_input_with(at, value)
+    drop_if_unused(constants.graph, old)
+
+
+def _array(value: ir.Value) -> NDArray[Any]:
+    stored = resolve(value)
+    assert stored is not None, "a bias that is replaced is constant"
+    return stored.array()
+
+
+def _emit(x: ir.Value, steps: Sequence[Step], constants: _Constants) -> list[ir.Node]:
+    """The nodes of `steps`, not yet in the graph; their constants are registered."""
     nodes: list[ir.Node] = []
     for step in steps:
-        kind = "shape" if step.op == "Reshape" else "weight"
-        constant = add_constant(graph, step.constant, f"{prefix}.{kind}", taken)
+        constant = constants.add(step.constant, "shape" if step.op == "Reshape" else "weight")
         operands = [constant, x] if step.form == "left" else [x, constant]
-        node = make_node(step.op, operands, step.shape, f"{prefix}.{step.op.lower()}", taken)
-        nodes.append(node)
-        x = node.outputs[0]
-    return x, nodes
-
-
-def _gemm_bias(graph: ir.Graph, gemm: ir.Node, y: ir.Value, prefix: str, taken: set[str]) -> list[ir.Node]:
-    """The nodes that add beta C, of whatever shape; none if there is nothing to add."""
-    c = gemm.inputs[2] if len(gemm.inputs) > 2 else None
-    beta = gemm.attributes.get_float("beta", 1.0)
-    shape = static_shape(y)
-    if c is None or beta == 0.0 or shape is None:
-        return []
-    nodes: list[ir.Node] = []
-    if beta != 1.0:
-        stored = resolve(c)
-        if stored is not None:
-            c = add_constant(graph, np.float32(beta) * stored.array(), f"{prefix}.bias", taken)
-        else:
-            scale = add_constant(graph, np.array(beta, np.float32), f"{prefix}.beta", taken)
-            nodes.append(make_node("Mul", [c, scale], static_shape(c), f"{prefix}.bias_scale", taken))
-            c = nodes[0].outputs[0]
-    return [*nodes, make_node("Add", [y, c], shape, f"{prefix}.bias_add", taken)]
+        nodes.append(make_node(step.op, operands, step.shape, f"{constants.layer}.{step.op.lower()}", constants.taken))
+        x = nodes[-1].outputs[0]
+    return nodes

@@ -63,16 +63,6 @@ def names_in(graph: ir.Graph) -> set[str]:
 
 
 def drop_if_unused(graph: ir.Graph, value: ir.Value | None) -> None:
-    """Remove a constant that lost its last user, and the Identity, Transpose or Constant nodes it came through."""
-    waiting = [value]
-    while waiting:
-        unused = waiting.pop()
-        if unused is None or unused.uses() or unused.is_graph_output():
-            continue
-        node = unused.producer()
-        if node is None:
-            if unused.is_initializer():
-                graph.initializers.pop(unused.name or "", None)
-        elif node.op_type in ("Constant", "Identity", "Transpose") and len(node.outputs) == 1 and node.graph is graph:
-            waiting.extend(node.inputs)  # removing a node empties its inputs
-            graph.remove(node, safe=True)
+    """Remove a constant that lost its last user."""
+    if value is not None and value.is_initializer() and not value.uses() and not value.is_graph_output():
+        graph.initializers.pop(value.name or "", None)

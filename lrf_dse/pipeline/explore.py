@@ -20,13 +20,15 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from lrf_dse.errors import ModelError, StoreError, UsageError
+from lrf_dse.errors import StoreError, UsageError
 from lrf_dse.jsonform import to_json
 from lrf_dse.models.compress import Compressor
 from lrf_dse.models.data import JUDGING_SHARES, Dataset, few_rows, load_data, split
+from lrf_dse.models.inventory import by_reason
 from lrf_dse.models.model import Model
 from lrf_dse.models.overlap import refuse_shared
-from lrf_dse.models.reader import read_model
+from lrf_dse.models.reader import read_with
+from lrf_dse.models.selection import chosen
 from lrf_dse.models.targets import load_metric
 from lrf_dse.pipeline.blas import few_blas_threads
 from lrf_dse.pipeline.confirming import confirm_plans
@@ -62,10 +64,7 @@ def explore_with(settings: ExploreSettings, *, progress: Progress = silent) -> R
     """
     target = load_target(settings.target)
     settings = with_latency_limit(settings, target)
-    model = read_model(settings.model, batch=settings.batch)
-    if not model.fc_layers:
-        reasons = "; ".join(f"{s.name}: {s.reason}" for s in model.skipped)
-        raise ModelError(f"{settings.model}: no FC layer to factorise{f' ({reasons})' if reasons else ''}")
+    model = chosen(read_with(settings.model, settings.reading), settings.layers)
     metric = None if settings.metric is None else load_metric(settings.metric)
     data = None if settings.data is None else load_data(settings.data, model, metric)
     if data is not None:
@@ -167,7 +166,8 @@ def _instructions_source(tools: dict[str, str]) -> str:
 
 
 def _warnings(model: Model, calibration: Dataset | None, parts: dict[str, Dataset]) -> list[str]:
-    found = [f"layer {skipped.name} is left as it is: {skipped.reason}" for skipped in model.skipped]
+    found = [f"left as it is: {group.label}: {group.reason}" for group in by_reason(model.skipped)]
+    found += model.notes
     if calibration is not None:
         found += few_rows(calibration, model)
     if not parts:
@@ -178,7 +178,13 @@ def _warnings(model: Model, calibration: Dataset | None, parts: dict[str, Datase
 def _claim_folder(store: Store, settings: ExploreSettings, model: Model, target: Target) -> None:
     """Make the run folder this exploration's, with a copy of the model; refuse one that belongs to another."""
     board = None if settings.board is None else settings.board.host
-    identity = {"model_sha256": model.sha256, "batch": model.batch, "target": target.name, "board": board}
+    identity = {
+        "model_sha256": model.sha256,
+        "model_key": model.key,
+        "batch": model.batch,
+        "target": target.name,
+        "board": board,
+    }
     known = store.get(RUN_KEY)
     if known is not None and (differs := _differences(known, identity)):
         raise UsageError(
@@ -210,7 +216,7 @@ def _command(settings: ExploreSettings) -> str:
         "--data": settings.data,
         "--calibration": settings.calibration,
         "--metric": settings.metric,
-        "--batch": settings.batch,
+        "--batch": settings.reading.batch,
         "--board": board and board.host,
         "--ssh-config": board and board.config,
         "--ssh-port": board and board.port,
@@ -232,9 +238,23 @@ def _command(settings: ExploreSettings) -> str:
     for option in board.options if board is not None else ():
         words += ["--ssh-option", option]
     words += [word for name, value in options.items() if value is not None for word in (name, value)]
-    return shlex.join(map(str, words))
+    return shlex.join(map(str, [*words, *_model_words(settings)]))
 
 
 def _no_option(path: Path) -> str:
     """`path` as a word that no command takes for an option."""
     return f"./{path}" if str(path).startswith("-") else str(path)
+
+
+def _model_words(settings: ExploreSettings) -> list[str]:
+    """The options about the model file that may be given several times."""
+    reading, layers = settings.reading, settings.layers
+    options = {
+        "--dim": [f"{name}={size}" for name, size in reading.dims.items()],
+        "--output": reading.outputs,
+        "--include": layers.include,
+        "--exclude": layers.exclude,
+        "--min-params": [layers.min_params] if layers.min_params else [],
+    }
+    words = [str(word) for option, values in options.items() for value in values for word in (option, value)]
+    return words + (["--dequantize"] if reading.dequantize else [])

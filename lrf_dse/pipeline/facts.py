@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from lrf_dse.cost.counts import dense_parameters
 from lrf_dse.cost.prune import PruneResult
 from lrf_dse.models.data import Dataset
+from lrf_dse.models.inventory import by_reason
 from lrf_dse.models.model import Model, TensorSpec
+from lrf_dse.models.site import FcSite
 from lrf_dse.pipeline.quality import Judge
 from lrf_dse.plan.search import Search
 from lrf_dse.report.facts import (
@@ -29,16 +30,16 @@ def model_facts(model: Model) -> ModelFacts:
         sha256=model.sha256,
         inputs=_tensors(model.inputs),
         outputs=_tensors(model.outputs),
-        layers=tuple(_layer(layer) for layer in model.fc_layers),
+        layers=tuple(_layer(site) for site in model.sites.values()),
         params=model.total_params,
         macs=model.total_macs,
-        skipped=tuple((skipped.name, skipped.reason) for skipped in model.skipped),
+        skipped=tuple((group.label, group.reason) for group in by_reason(model.skipped)),
+        notes=model.notes,
     )
 
 
-def _layer(layer: FcLayer) -> LayerFacts:
-    macs = layer.batch * layer.in_features * layer.out_features
-    return LayerFacts(layer, params=dense_parameters(layer), macs=macs)
+def _layer(site: FcSite) -> LayerFacts:
+    return LayerFacts(site.layer, params=site.params, macs=site.macs)
 
 
 def _tensors(specs: tuple[TensorSpec, ...]) -> tuple[TensorFacts, ...]:

@@ -57,7 +57,7 @@ def plan_timing_key(
     chosen = tuple(choices)
     return content_key(
         "plan-timing",
-        model=model.sha256,
+        model=model.key,
         batch=model.batch,
         choices={c.layer.name: _computation(c, sources) for c in chosen},
         rewriting=REWRITE_VERSION,
@@ -78,7 +78,7 @@ def accuracy_key(
     """Key of an accuracy on one part of the data; `calibration` counts where a choice is fitted to it."""
     return content_key(
         "accuracy",
-        model=model.sha256,
+        model=model.key,
         batch=model.batch,
         data=_part(data),
         metric=data.metric.version,
@@ -113,7 +113,7 @@ def plan_weights_key(
 ) -> str:
     """Key of everything that a plan puts in the place of the model's weights."""
     fitted = _fitted(choices, calibration, sequential=sequential, reordered=reordered)
-    return content_key("plan-weights", model=model.sha256, seed=seed, **fitted)
+    return content_key("plan-weights", model=model.key, seed=seed, **fitted)
 
 
 def finetuning_key(
@@ -144,7 +144,7 @@ def space_key(
     core = target.core
     return content_key(
         "space",
-        model=model.sha256,
+        model=model.key,
         layer=to_json(layer),
         lanes=target.fp32_lanes,
         core=[core.count, *(figure and figure.value for figure in (core.issue_width, core.fma_per_cycle))],
@@ -167,7 +167,7 @@ def layer_error_key(
     """
     return content_key(
         "layer-error",
-        model=model.sha256,
+        model=model.key,
         layer=candidate.layer.name,
         choice=_weights(candidate, calibration),
         calibration=_part(calibration),

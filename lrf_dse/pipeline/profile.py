@@ -11,9 +11,10 @@ from lrf_dse.deploy.board import read_bundle
 from lrf_dse.deploy.bundle import PROGRAM
 from lrf_dse.deploy.whole import MANIFEST
 from lrf_dse.errors import RunError, UsageError
+from lrf_dse.models.canonical.options import ReadOptions
 from lrf_dse.models.compress import Compressor
 from lrf_dse.models.evaluate import run_once
-from lrf_dse.models.reader import read_model
+from lrf_dse.models.reader import read_with
 from lrf_dse.pipeline.golden import golden_cases
 from lrf_dse.runners.job import Job
 from lrf_dse.runners.runner import Means, get_runner
@@ -39,7 +40,7 @@ def profile_program(
     *,
     runner: str = "qemu",
     means: Means | None = None,
-    batch: int | None = None,
+    reading: ReadOptions | None = None,
     seed: int = 0,
 ) -> Profile:
     """Measure a model file (compiled as it is), a bundle's folder, or the program in one.
@@ -50,15 +51,15 @@ def profile_program(
     measure = get_runner(runner, means)
     with tempfile.TemporaryDirectory(prefix="lrf-dse-") as scratch:
         work = Path(scratch)
-        outcome = measure.run(make_job(subject, target, work, batch=batch, seed=seed))
+        outcome = measure.run(make_job(subject, target, work, reading=reading, seed=seed))
     if isinstance(outcome, Failure):
         raise RunError(f"{subject}: fails at stage {outcome.stage}: {outcome.reason}")
     return Profile(str(subject), target.name, runner, outcome)
 
 
-def make_job(subject: Path, target: Target, work: Path, *, batch: int | None, seed: int) -> Job:
+def make_job(subject: Path, target: Target, work: Path, *, reading: ReadOptions | None, seed: int) -> Job:
     """What is to be run for `subject`, with files in `work`: see `profile_program`."""
-    return _bundle_job(subject, target, work) or _model_job(subject, target, work, batch=batch, seed=seed)
+    return _bundle_job(subject, target, work) or _model_job(subject, target, work, reading=reading, seed=seed)
 
 
 def _bundle_job(subject: Path, target: Target, work: Path) -> Job | None:
@@ -72,8 +73,8 @@ def _bundle_job(subject: Path, target: Target, work: Path) -> Job | None:
     return Job(bundle.files[PROGRAM], target, tuple(bundle.inputs.values()), bundle.outputs, work)
 
 
-def _model_job(subject: Path, target: Target, work: Path, *, batch: int | None, seed: int) -> Job:
-    model = read_model(subject, batch=batch)
+def _model_job(subject: Path, target: Target, work: Path, *, reading: ReadOptions | None, seed: int) -> Job:
+    model = read_with(subject, reading or ReadOptions())
     proto = Compressor(model, seed=seed).apply(())
     (inputs,) = golden_cases(model, None, seed=seed, count=1)
     built = build_with_iree(proto, target, work)

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from lrf_dse.errors import UsageError
+from lrf_dse.models.canonical.options import ReadOptions
+from lrf_dse.models.selection import LayerChoice
 from lrf_dse.plan.budgets import Budgets
 from lrf_dse.plan.choice import OBJECTIVES, Objective, default_pick
 from lrf_dse.runners.board import Board
@@ -28,6 +30,8 @@ class ExploreSettings:
     Fits see samples of `calibration`, or without it a part of `data` of their own. `metric` is a name of
     `models.metrics`, or module:function; without one the targets in `data` decide.
 
+    The model file is read as `reading` says, and only the FC layers of the choice `layers` are worked on.
+
     `top` TT candidates a layer are compiled and measured, with data half as many of plain low rank beside them;
     `finalists` whole models are. `seed` decides the split of the data and every random choice. `jobs` programs are
     built and run at a time. With a `board`, programs are measured there; else under QEMU. Whole models are measured on
@@ -47,7 +51,8 @@ class ExploreSettings:
     out: Path
     calibration: Path | None = None
     metric: str | None = None
-    batch: int | None = None
+    reading: ReadOptions = field(default_factory=ReadOptions)
+    layers: LayerChoice = field(default_factory=LayerChoice)
     top: int = DEFAULT_TOP
     seed: int = 0
     jobs: int = 2
@@ -139,6 +144,8 @@ def settings_from(
 ) -> ExploreSettings:
     """The settings of `lrf_dse.explore`'s arguments, whose limits may be text; None among `others` is the default."""
     given: dict[str, Any] = {"data": None} | {name: value for name, value in others.items() if value is not None}
+    batch = given.pop("batch", None)
+    given.setdefault("reading", ReadOptions(batch))
     given |= {name: Path(given[name]) for name in ("data", "calibration", "train") if given.get(name)}
     return ExploreSettings(
         model=Path(model),

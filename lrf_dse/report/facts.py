@@ -35,7 +35,7 @@ class LayerFacts:
 class ModelFacts:
     """The model file: its name without folders, its content hash, and the totals that layer shares refer to.
 
-    `skipped` are (name, reason) of layers that could not be used.
+    `skipped` are (names, reason) of what holds weights and could not be used; `notes` say what reading changed.
     """
 
     name: str
@@ -46,6 +46,7 @@ class ModelFacts:
     params: int
     macs: int
     skipped: tuple[tuple[str, str], ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import onnx
 import pytest
 from explored import SIZES, Done, command, tiny_data, tiny_model, tiny_proto
 from models.graphs import matmul_model, model, node, saved, values
-from onnx import TensorProto, helper
+from onnx import TensorProto
 
 from lrf_dse.resources import data_dir
 from lrf_dse.target import target_names
@@ -65,12 +65,10 @@ def all_zero(folder: Path) -> None:
     saved(matmul_model(np.zeros((6, 4), np.float32)), folder, "tiny.onnx")
 
 
-def only_fp16(folder: Path) -> None:
-    saved(
-        matmul_model(values(6, 4).astype(np.float16), input_type=TensorProto.FLOAT16, output_type=TensorProto.FLOAT16),
-        folder,
-        "tiny.onnx",
-    )
+def only_int8(folder: Path) -> None:
+    nodes = [node("DequantizeLinear", ["q", "s"], ["w"]), node("MatMul", ["x", "w"], ["y"], "fc")]
+    constants = {"q": np.ones((6, 4), np.int8), "s": np.array(0.5, np.float32)}
+    saved(model(nodes, inputs={"x": (1, 6)}, outputs={"y": (1, 4)}, constants=constants), folder, "tiny.onnx")
 
 
 def dynamic_batch(folder: Path) -> None:
@@ -84,7 +82,7 @@ def duplicate_names(folder: Path) -> None:
 
 
 def old_opset(folder: Path) -> None:
-    tiny_and_opset(folder, 9)
+    tiny_and_opset(folder, 6)
 
 
 def unborn_opset(folder: Path) -> None:
@@ -126,11 +124,11 @@ MODELS: dict[str, tuple[Callable[[Path], None], tuple[str, ...]]] = {
     "NaN weight": (one_weight(np.nan), ("fc", "NaN")),
     "Inf weight": (one_weight(-np.inf), ("fc", "Inf")),
     "all-zero weights": (all_zero, ("fc", "zero")),
-    "fp16 weights only": (only_fp16, ("fc", "FLOAT16")),
+    "int8 weights only": (only_int8, ("fc", "INT8", "--dequantize")),
     "dynamic batch": (dynamic_batch, ("'x'", "'N'", "--batch 1")),
     "duplicate names": (duplicate_names, ("'w0'",)),
-    "opset too old": (old_opset, ("opset 9", "13")),
-    "opset too new": (unborn_opset, ("opset 99", "26")),
+    "opset too old": (old_opset, ("opset 6", "opset 7 to")),
+    "opset too new": (unborn_opset, ("opset 99", "opset 7 to")),
     "over 2 GB": (over_2_gb, ("2.1 GB", "not supported")),
     "external data outside the folder": (external_outside, ("../secret.bin", "outside", "refused")),
 }
@@ -273,18 +271,19 @@ def test_missing_qemu(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not (tiny / "run").exists()
 
 
-def test_skipped_weights_are_named_with_the_reason(tiny: Path) -> None:
-    half = helper.make_tensor("w", TensorProto.FLOAT16, [4, 4], values(4, 4).astype(np.float16).tobytes(), raw=True)
-    full = onnx.numpy_helper.from_array(values(6, 4), "v")
+def test_what_is_no_layer_is_named_with_its_reason_and_share(tiny: Path) -> None:
+    constants = {"v": values(6, 4), "q": np.ones((4, 4), np.int8), "s": np.array(0.5, np.float32)}
     nodes = [
         node("MatMul", ["x", "v"], ["a"], "single"),
-        node("Cast", ["a"], ["b"], to=TensorProto.FLOAT16),
-        node("MatMul", ["b", "w"], ["c"], "half"),
-        node("Cast", ["c"], ["y"], to=TensorProto.FLOAT),
+        node("DequantizeLinear", ["q", "s"], ["w"]),
+        node("MatMul", ["a", "w"], ["y"], "eighth"),
     ]
-    saved(model(nodes, inputs={"x": (1, 6)}, outputs={"y": (1, 4)}, constants=[half, full]), tiny, "mixed.onnx")
+    saved(model(nodes, inputs={"x": (1, 6)}, outputs={"y": (1, 4)}, constants=constants), tiny, "mixed.onnx")
     done = command("layers", "mixed.onnx")
     assert (done.code, done.err) == (0, "")
-    (line,) = (line for line in done.out.splitlines() if line.startswith("skipped"))
-    assert "half" in line and "FLOAT16" in line
+    (line,) = (line for line in done.out.splitlines() if line.startswith("eighth"))
+    assert "INT8" in line and "--dequantize" in line and line.endswith("17        41.5    16        40.0")
     assert any(line.startswith("single") for line in done.out.splitlines())
+    assert "FC layers are 58.5 % of the parameters and 60.0 % of the multiply-adds" in done.out
+    dequantised = command("layers", "mixed.onnx", "--dequantize")
+    assert "Not explored" not in dequantised.out

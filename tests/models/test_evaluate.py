@@ -8,8 +8,9 @@ from models.graphs import matmul_model, model, node, values
 from onnx import TensorProto
 
 from lrf_dse.errors import DataError, ModelError
+from lrf_dse.models.batch import common_size
 from lrf_dse.models.evaluate import outputs
-from lrf_dse.models.model import TensorSpec, batch_of
+from lrf_dse.models.model import TensorSpec
 
 
 @pytest.mark.parametrize("samples", [1, 3, 4, 8, 9])
@@ -63,8 +64,8 @@ def spec(*shape: int) -> TensorSpec:
         ([spec(2, 6)], [spec()], None),
     ],
 )
-def test_batch_of(inputs: list[TensorSpec], outs: list[TensorSpec], batch: int | None) -> None:
-    assert batch_of(inputs, outs) == batch
+def test_common_size(inputs: list[TensorSpec], outs: list[TensorSpec], batch: int | None) -> None:
+    assert common_size(inputs, outs) == batch
 
 
 def test_what_onnxruntime_refuses_is_one_line(capfd: pytest.CaptureFixture[str]) -> None:

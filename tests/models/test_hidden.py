@@ -59,14 +59,13 @@ def test_a_reordered_model_computes_the_same(tmp_path: Path, between: list[onnx.
 
 
 def test_all_readers_are_reordered(tmp_path: Path) -> None:
-    """Two layers with one stored weight: each gets its own copy, in its own order."""
     nodes = [
-        node("Gemm", ["x", "w"], ["h"], "a"),
+        node("Gemm", ["x", "wa"], ["h"], "a"),
         node("Relu", ["h"], ["r"]),
-        node("Gemm", ["r", "w"], ["y"], "b"),
-        node("Gemm", ["r", "w", "bias"], ["z"], "c", transB=1),
+        node("Gemm", ["r", "wb"], ["y"], "b"),
+        node("Gemm", ["r", "wc", "bias"], ["z"], "c", transB=1),
     ]
-    constants = {"w": values(6, 6), "bias": values(6, seed=1)}
+    constants = {f"w{k}": values(6, 6, seed=n) for n, k in enumerate("abc")} | {"bias": values(6, seed=1)}
     proto = model(nodes, inputs={"x": (1, 6)}, outputs={"y": (1, 6), "z": (1, 6)}, constants=constants)
     before = read_model(saved(proto, tmp_path))
     (hidden,) = hidden_units(before)

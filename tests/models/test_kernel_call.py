@@ -127,10 +127,10 @@ def test_what_others_use_too_is_not_joined(tmp_path: Path) -> None:
         node("Relu", ["h"], ["r"]),
         node("Gemm", ["r", "v", "rows"], ["g"], "gemm"),
         node("Relu", ["g"], ["s"]),
-        node("MatMul", ["s", "v"], ["t"], "last"),
+        node("MatMul", ["s", "u"], ["t"], "last"),
         node("Clip", ["t", "low"], ["y"]),
     ]
-    constants = {"w": values(12, 8), "v": values(8, 8), "rows": values(3, 8)}
+    constants = {"w": values(12, 8), "v": values(8, 8), "u": values(8, 8, seed=1), "rows": values(3, 8)}
     proto = model(nodes, inputs={"x": (3, 12), "low": ()}, outputs={"h": (3, 8), "y": (3, 8)}, constants=constants)
     original = read_model(saved(proto, tmp_path))
     square = cores_of((4, 2), (2, 4), (1, 5, 1))

@@ -1,0 +1,108 @@
+"""The options of a command that say how a model file is read, and which of its layers count.
+
+A command that is decorated with `with_reading` has --batch, --dim, --output and --dequantize, and gets them as one
+value `reading`; with `with_layers` it has --include, --exclude and --min-params, and gets `layers`.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from functools import wraps
+from typing import Annotated, Any, get_type_hints
+
+import typer
+
+MODEL_HELP = "A model file: .onnx, .keras, .h5, .tflite, .pt2, .skops, or the folder of a SavedModel."
+
+_READING: Mapping[str, tuple[Any, Any]] = {
+    "batch": (Annotated[int | None, typer.Option(help="Batch size for a model with a dynamic batch dimension.")], None),
+    "dim": (
+        Annotated[
+            list[str] | None,
+            typer.Option("--dim", help="NAME=N: the size of another dynamic axis; several times for several."),
+        ],
+        None,
+    ),
+    "output": (
+        Annotated[
+            list[str] | None,
+            typer.Option("--output", help="An output to keep, others are left out; several times for several."),
+        ],
+        None,
+    ),
+    "dequantize": (
+        Annotated[
+            bool, typer.Option("--dequantize", help="Compute 8-bit and 4-bit weights in float32, to explore them.")
+        ],
+        False,
+    ),
+}
+
+_LAYERS: Mapping[str, tuple[Any, Any]] = {
+    "include": (
+        Annotated[list[str] | None, typer.Option(help="Only layers whose name matches this pattern, such as 'fc*'.")],
+        None,
+    ),
+    "exclude": (Annotated[list[str] | None, typer.Option(help="No layers whose name matches this pattern.")], None),
+    "min_params": (Annotated[int, typer.Option(help="No layers with fewer parameters.")], 0),
+}
+
+Command = Callable[..., None]
+
+
+def with_reading(command: Command) -> Command:
+    """`command` with the options of reading; it gets a ReadOptions `reading`."""
+
+    def make(given: Mapping[str, Any]) -> object:
+        from lrf_dse.models.canonical.options import ReadOptions, parse_dims
+
+        dims, outputs = parse_dims(given["dim"] or []), tuple(given["output"] or ())
+        return ReadOptions(given["batch"], dims, outputs, given["dequantize"])
+
+    return _with_options(command, "reading", _READING, make)
+
+
+def with_layers(command: Command) -> Command:
+    """`command` with the options that choose layers; it gets a LayerChoice `layers`."""
+
+    def make(given: Mapping[str, Any]) -> object:
+        from lrf_dse.models.selection import LayerChoice
+
+        return LayerChoice(tuple(given["include"] or ()), tuple(given["exclude"] or ()), given["min_params"])
+
+    return _with_options(command, "layers", _LAYERS, make)
+
+
+def _with_options(
+    command: Command,
+    made: str,
+    options: Mapping[str, tuple[Any, Any]],
+    make: Callable[[Mapping[str, Any]], object],
+) -> Command:
+    """`command` with `options` in its signature in the place of the parameter `made`, which `make` makes of them."""
+
+    @wraps(command)
+    def wrapper(**arguments: Any) -> None:
+        value = make({name: arguments.pop(name) for name in options})
+        command(**arguments, **{made: value})
+
+    parameters = []
+    hints = _hints(command)
+    for parameter in inspect.signature(command).parameters.values():
+        if parameter.name != made:
+            parameters.append(parameter.replace(annotation=hints[parameter.name], kind=parameter.KEYWORD_ONLY))
+            continue
+        parameters += [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=kind, default=default)
+            for name, (kind, default) in options.items()
+        ]
+    wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return wrapper
+
+
+def _hints(command: Command) -> dict[str, Any]:
+    """The types of the parameters; those that are made here are names that only type checkers know."""
+    made = dict.fromkeys(("ReadOptions", "LayerChoice"), object)
+    return get_type_hints(command, localns=made, include_extras=True)

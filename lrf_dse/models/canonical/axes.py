@@ -1,0 +1,139 @@
+"""Sizes of dynamic axes: of the batch, and of every other symbol, substituted wherever the symbol stands."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from lrf_dse.errors import ModelError, UsageError
+from lrf_dse.models.canonical.options import ReadOptions
+
+if TYPE_CHECKING:
+    import onnx
+
+BATCH_NAME = re.compile(r"(?i).*batch.*|n|b|bs|none|samples|num_samples")
+"""Names that exporters and people give to the axis of samples."""
+
+NO_NAME = re.compile(r"unk__\d+|dynamic_axes_\d+|.*_dynamic_axes_\d+|\?|-1|")
+"""Names that exporters make up, one for each axis: they say nothing."""
+
+_DEFAULTS = (
+    (re.compile(r"(?i).*(height|width|^h$|^w$|size).*"), 224),
+    (re.compile(r"(?i).*(past|cache).*"), 1),
+    (re.compile(r"(?i).*(seq|token|length|len|time|frame|^t$|^s$|^l$).*"), 64),
+)
+"""Sizes to try, by what names mean: an image of ImageNet, one cached step, a short sequence."""
+
+
+def fix_axes(graph: onnx.GraphProto, options: ReadOptions) -> dict[str, int]:
+    """Give every dynamic axis of the inputs its size; the sizes by symbol. Raises ModelError naming what is missing.
+
+    An axis without a name is called "input:axis". `options.batch` is the size of the axis of samples: the symbol with
+    a name that says so, else the one at axis 0.
+    """
+    symbols = _symbols(graph)
+    batch = _batch_symbols(symbols, options)
+    sizes = dict(options.dims)
+    unknown = sorted(set(sizes) - set(symbols))
+    if unknown:
+        raise UsageError(_unknown(unknown[0], symbols))
+    if options.batch is not None:
+        if not batch and set(_first_sizes(graph)) != {options.batch}:
+            raise UsageError(_no_batch(graph, options, symbols))
+        sizes |= dict.fromkeys(batch, options.batch)
+    missing = [symbol for symbol in symbols if symbol not in sizes]
+    if missing:
+        raise ModelError(_missing(missing, symbols, batch if options.batch is None else ()))
+    for symbol, places in symbols.items():
+        for name, axis in places:
+            value = next(value for value in graph.input if value.name == name)
+            value.type.tensor_type.shape.dim[axis].dim_value = sizes[symbol]
+    return sizes
+
+
+def declared_shapes(graph: onnx.GraphProto, sizes: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
+    """The shapes that the file itself gives to values between inputs and outputs, with `sizes` for the symbols."""
+    found: dict[str, tuple[int, ...]] = {}
+    for value in (*graph.value_info, *graph.output):
+        if value.type.tensor_type.HasField("shape"):
+            dims = value.type.tensor_type.shape.dim
+            shape = [dim.dim_value if dim.HasField("dim_value") else sizes.get(dim.dim_param, -1) for dim in dims]
+            if min(shape, default=0) >= 0:
+                found[value.name] = tuple(shape)
+    return found
+
+
+def forget_symbols(graph: onnx.GraphProto) -> None:
+    """Leave shapes of values to inference: exporters write symbols there that no longer hold."""
+    del graph.value_info[:]
+    for value in graph.output:
+        shape = value.type.tensor_type.shape
+        if value.type.tensor_type.HasField("shape"):
+            for dim in shape.dim:
+                if not dim.HasField("dim_value"):
+                    dim.Clear()
+
+
+def _symbols(graph: onnx.GraphProto) -> dict[str, list[tuple[str, int]]]:
+    """Where each symbol stands among the inputs, as (input, axis)."""
+    found: dict[str, list[tuple[str, int]]] = {}
+    for value in graph.input:
+        if not value.type.HasField("tensor_type") or not value.type.tensor_type.HasField("shape"):
+            raise ModelError(f"input {value.name!r} is not a tensor of known rank; export it with a fixed shape")
+        for axis, dim in enumerate(value.type.tensor_type.shape.dim):
+            if dim.HasField("dim_value") and dim.dim_value >= 0:
+                continue
+            no_name = NO_NAME.fullmatch(dim.dim_param) is not None
+            symbol = f"{value.name}:{axis}" if no_name else dim.dim_param
+            found.setdefault(symbol, []).append((value.name, axis))
+    return found
+
+
+def _batch_symbols(symbols: Mapping[str, list[tuple[str, int]]], options: ReadOptions) -> tuple[str, ...]:
+    """The symbols of the axis of samples: several where exporters gave each input a symbol of its own."""
+    open_ones = {symbol: places for symbol, places in symbols.items() if symbol not in options.dims}
+    named = [symbol for symbol in open_ones if BATCH_NAME.fullmatch(symbol)]
+    if named:
+        return tuple(named)
+    first = [symbol for symbol, places in open_ones.items() if any(axis == 0 for _, axis in places)]
+    made_up = all(":" in symbol for symbol in first)
+    return tuple(first) if len(first) == 1 or made_up else ()
+
+
+def _unknown(name: str, symbols: Mapping[str, list[tuple[str, int]]]) -> str:
+    known = f"its dynamic axes are {', '.join(symbols)}" if symbols else "it has no dynamic axes"
+    return f"--dim {name}: no axis has this name; {known}"
+
+
+def _no_batch(graph: onnx.GraphProto, options: ReadOptions, symbols: Mapping[str, list[tuple[str, int]]]) -> str:
+    first = sorted(set(_first_sizes(graph)))
+    if symbols and not first:
+        return (
+            f"--batch {options.batch}: which of the axes {', '.join(symbols)} is the batch is not known; give each of "
+            f"them by --dim, such as --dim {next(iter(symbols))}={options.batch}"
+        )
+    sizes = ", ".join(map(str, first)) or "no size"
+    return f"its batch is fixed at {sizes}, so --batch {options.batch} cannot be had; leave --batch out"
+
+
+def _first_sizes(graph: onnx.GraphProto) -> Iterator[int]:
+    for value in graph.input:
+        dims = value.type.tensor_type.shape.dim
+        if len(dims) > 1 and dims[0].HasField("dim_value"):
+            yield dims[0].dim_value
+
+
+def _missing(missing: list[str], symbols: Mapping[str, list[tuple[str, int]]], batch: tuple[str, ...]) -> str:
+    what = ", ".join(
+        f"{symbol!r} (input {symbols[symbol][0][0]!r}, axis {symbols[symbol][0][1]})" for symbol in missing
+    )
+    asked = [] if not set(batch) & set(missing) else ["--batch 1"]
+    asked += [f"--dim {symbol}={_default(symbol)}" for symbol in missing if symbol not in batch]
+    axes = "dynamic axes" if len(missing) > 1 else "a dynamic axis"
+    kind = "a dynamic batch dimension" if set(missing) <= set(batch) else axes
+    return f"has {kind}: {what}; say which size to compile for, for instance {' '.join(asked)}"
+
+
+def _default(symbol: str) -> int:
+    return next((size for pattern, size in _DEFAULTS if pattern.fullmatch(symbol)), 16)

@@ -1,0 +1,152 @@
+"""The order of the steps that make a model canonical, and the Model that comes out."""
+
+from __future__ import annotations
+
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lrf_dse.errors import ModelError
+from lrf_dse.jsonform import content_key, to_json
+from lrf_dse.models.batch import write_batch, written_batch
+from lrf_dse.models.canonical.axes import declared_shapes, fix_axes, forget_symbols
+from lrf_dse.models.canonical.batch import batch_of
+from lrf_dse.models.canonical.dense import share_constants, write_dense
+from lrf_dse.models.canonical.header import check_header, converted_opset
+from lrf_dse.models.canonical.options import ReadOptions
+from lrf_dse.models.canonical.results import choose_outputs
+from lrf_dse.models.canonical.shapes import checked, settle
+from lrf_dse.models.canonical.tensors import BIG_BYTES, check_initializers, densify, in_float32
+from lrf_dse.models.canonical.words import one_line
+from lrf_dse.models.constants import static_shape
+from lrf_dse.models.discover import discover
+from lrf_dse.models.inventory import inventory, remove_dead
+from lrf_dse.models.model import Model, TensorSpec
+from lrf_dse.models.readers.onnx_file import MAX_BYTES
+from lrf_dse.models.readers.source import Source
+
+if TYPE_CHECKING:
+    import onnx
+    import onnx_ir as ir
+
+CANONICAL_VERSION = 1
+"""To be raised whenever the same file becomes another graph."""
+
+
+def canonical_model(source: Source, path: Path, options: ReadOptions) -> Model:
+    """The model of `source`, read from `path`, in the canonical form. Raises ModelError or UsageError."""
+    proto, notes = source.proto, list(source.notes)
+    check_header(proto)
+    densify(proto.graph)
+    check_initializers(proto.graph)
+    in_float32(proto, notes)
+    choose_outputs(proto, options.outputs, notes)
+    said, batch = written_batch(proto)
+    symbols = _first_symbols(proto.graph)
+    sizes = fix_axes(proto.graph, options)
+    declared = declared_shapes(proto.graph, sizes)
+    forget_symbols(proto.graph)
+    big = _set_aside(proto.graph)
+    model = _to_ir(checked(converted_opset(proto, notes)))
+    _put_back(model.graph, big)
+    settle(model, declared, rewrite=lambda _: False, keep_quantised=not options.dequantize)
+    if write_dense(model.graph):
+        settle(model, declared, rewrite=lambda _: False, keep_quantised=not options.dequantize)
+    share_constants(model.graph)
+    dead = remove_dead(model.graph)
+    sites, skipped = discover(model.graph)
+    weights = inventory(model.graph, sites, skipped, dead)
+    inputs = tuple(_spec(value, "input") for value in model.graph.inputs)
+    outputs = tuple(_spec(value, "output") for value in model.graph.outputs)
+    if not said:
+        batch = batch_of(_proto_of(model), inputs, outputs, options=options, symbols=symbols)
+    write_batch(model, batch)
+    return Model(
+        path=path,
+        ir=model,
+        sites={site.layer.name: site for site in sites},
+        skipped=weights.skipped,
+        inputs=inputs,
+        outputs=outputs,
+        batch=batch,
+        total_macs=weights.macs,
+        total_params=weights.params,
+        sha256=source.sha256,
+        key=_key(source, options),
+        notes=tuple(notes),
+    )
+
+
+def _key(source: Source, options: ReadOptions) -> str:
+    return content_key("model", sha256=source.sha256, options=to_json(options), version=CANONICAL_VERSION)
+
+
+def _first_symbols(graph: onnx.GraphProto) -> dict[str, str]:
+    """The symbol of axis 0 of each input that has one."""
+    shapes = {value.name: value.type.tensor_type.shape.dim for value in graph.input}
+    return {name: dims[0].dim_param for name, dims in shapes.items() if dims and dims[0].dim_param}
+
+
+def _set_aside(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
+    """Take big initializers out of `graph`, leaving inputs of the same name, type and shape."""
+    import onnx
+
+    big = {tensor.name: tensor for tensor in graph.initializer if tensor.ByteSize() > BIG_BYTES}
+    small = [tensor for tensor in graph.initializer if tensor.name not in big]
+    for tensor in big.values():
+        graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+    del graph.initializer[:]
+    graph.initializer.extend(small)
+    return big
+
+
+def _put_back(graph: ir.Graph, big: dict[str, onnx.TensorProto]) -> None:
+    import onnx
+    import onnx_ir as ir
+
+    stand_ins = {value.name: value for value in graph.inputs if value.name in big}
+    graph.inputs[:] = [value for value in graph.inputs if value.name not in big]
+    for name, tensor in big.items():
+        # A protobuf copies its bytes at every reading; an array does not, and lets the protobuf go.
+        is_float = tensor.data_type == onnx.TensorProto.FLOAT
+        stand_ins[name].const_value = (
+            ir.tensor(onnx.numpy_helper.to_array(tensor), name=name)
+            if is_float
+            else ir.serde.deserialize_tensor(tensor)
+        )
+        graph.register_initializer(stand_ins[name])
+
+
+def _to_ir(proto: onnx.ModelProto) -> ir.Model:
+    import onnx_ir as ir
+
+    try:
+        return ir.from_proto(proto)
+    except ir.serde.SerdeError as error:
+        raise ModelError(f"is not a valid ONNX model: {one_line(error.__cause__ or error)}") from error
+
+
+def _proto_of(model: ir.Model) -> onnx.ModelProto:
+    import onnx_ir as ir
+
+    return ir.to_proto(model)
+
+
+def _spec(value: ir.Value, role: str) -> TensorSpec:
+    shape = static_shape(value)
+    if shape is None or value.dtype is None:
+        raise ModelError(
+            f"{role} {value.name!r} has shape {value.shape}, which is not known before run time; "
+            "export it with a fixed shape, or leave it out with --output"
+        )
+    if min(shape, default=1) < 1:
+        raise ModelError(f"{role} {value.name!r} has shape {list(shape)}: it is empty")
+    try:
+        dtype = value.dtype.numpy()
+    except TypeError as error:
+        raise ModelError(f"{role} {value.name!r} is {value.dtype}, which no array holds") from error
+    if dtype.kind not in "fiub":
+        raise ModelError(f"{role} {value.name!r} is {value.dtype}: only numbers can be compiled; see --output")
+    if prod(shape) * dtype.itemsize > MAX_BYTES:
+        raise ModelError(f"{role} {value.name!r} has shape {list(shape)}: over 2 GB; export a smaller batch")
+    return TensorSpec(value.name or "", shape, dtype.name)

@@ -1,0 +1,152 @@
+"""Every shape of a graph: by ONNX's inference, then what onnxruntime knows, at last what the file itself says.
+
+Constants become known step by step: a folded Shape makes a Reshape's result static, which makes the next Shape one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from lrf_dse.errors import ModelError
+from lrf_dse.models.canonical.folding import fold_constants
+from lrf_dse.models.canonical.tensors import BIG_BYTES
+from lrf_dse.models.canonical.words import one_line
+from lrf_dse.models.constants import static_shape
+from lrf_dse.models.evaluate import session_of
+
+if TYPE_CHECKING:
+    import onnx
+    import onnx_ir as ir
+
+MOST_ROUNDS = 100
+"""Of folding and inference; one for each layer of a deep network is usual, more than this a graph without end."""
+
+
+def checked(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """`proto` without local functions, valid and with shapes. Raises ModelError with the checker's words."""
+    import onnx
+    import onnx.inliner
+
+    try:
+        if proto.functions:
+            proto = onnx.inliner.inline_local_functions(proto)
+        onnx.checker.check_model(proto)
+        return onnx.shape_inference.infer_shapes(proto, check_type=True, strict_mode=True, data_prop=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError, RuntimeError) as error:
+        # ValueError: an unknown element type. RuntimeError: an assertion in ONNX's C++, such as the inliner's about a
+        # call with too many inputs.
+        raise ModelError(f"is not a valid ONNX model: {one_line(error)}") from error
+
+
+def settle(
+    model: ir.Model,
+    declared: Mapping[str, tuple[int, ...]],
+    *,
+    rewrite: Callable[[ir.Model], bool],
+    keep_quantised: bool,
+) -> None:
+    """Fold constants and infer shapes until nothing changes; `rewrite` says whether it replaced operations."""
+    _set_declared(model, {})
+    for _ in range(MOST_ROUNDS):
+        changed = rewrite(model)
+        changed |= fold_constants(model, keep_quantised=keep_quantised)
+        open_before = len(_open(model))
+        if changed:
+            _infer(model)
+        if _open(model):
+            _ask_onnxruntime(model)
+        if not changed and len(_open(model)) == open_before:
+            break
+    if _open(model):
+        _set_declared(model, declared)
+
+
+def _infer(model: ir.Model) -> None:
+    """ONNX's own inference, again. What it cannot do it leaves open: the model was checked before."""
+    import onnx
+
+    proto = without_weights(model)
+    try:
+        inferred = onnx.shape_inference.infer_shapes(proto, data_prop=True)
+    except (onnx.shape_inference.InferenceError, ValueError, RuntimeError):
+        return
+    shapes = {value.name: value.type.tensor_type for value in (*inferred.graph.value_info, *inferred.graph.output)}
+    for value in _values(model):
+        found = shapes.get(value.name or "")
+        if found is not None:
+            _set(value, found.elem_type, [d.dim_value if d.HasField("dim_value") else None for d in found.shape.dim])
+
+
+def _ask_onnxruntime(model: ir.Model) -> None:
+    """The shapes of values that are open, as onnxruntime sees them: it knows its own operations too."""
+    import onnx
+
+    proto = without_weights(model)
+    names = {value.name or "" for value in _open(model)}
+    outputs = [value for value in proto.graph.output if value.name not in names]
+    del proto.graph.output[:]
+    proto.graph.output.extend([*outputs, *(onnx.ValueInfoProto(name=name) for name in sorted(names))])
+    try:
+        session = session_of(proto, optimise=False)
+    except ModelError:
+        return
+    found = {output.name: output for output in session.get_outputs()}
+    for value in _open(model):
+        output = found.get(value.name or "")
+        code = _ELEMENTS.get(output.type[len("tensor(") : -1]) if output is not None else None
+        if output is not None and code is not None and all(isinstance(size, int) for size in output.shape):
+            _set(value, code, list(output.shape))
+
+
+_ELEMENTS = {"float": 1, "uint8": 2, "int8": 3, "uint16": 4, "int16": 5, "int32": 6, "int64": 7, "bool": 9}
+"""onnxruntime's names of element types, with ONNX's codes."""
+
+
+def without_weights(model: ir.Model) -> onnx.ModelProto:
+    """`model` with its large constants as inputs: shapes do not depend on them."""
+    import onnx_ir as ir
+
+    graph = model.graph
+    big = [value for value in graph.initializers.values() if value.const_value.nbytes > BIG_BYTES]  # type: ignore[union-attr]
+    tensors = [value.const_value for value in big]
+    inputs = len(graph.inputs)
+    for value in big:
+        value.shape, value.dtype = value.const_value.shape, value.const_value.dtype  # type: ignore[union-attr,assignment]
+        value.const_value = None
+        graph.initializers.pop(value.name)  # type: ignore[arg-type]
+        graph.inputs.append(value)
+    try:
+        return ir.to_proto(model)
+    finally:
+        del graph.inputs[inputs:]
+        for value, tensor in zip(big, tensors, strict=True):
+            value.const_value = tensor
+            graph.register_initializer(value)
+
+
+def _values(model: ir.Model) -> list[ir.Value]:
+    return [output for node in model.graph for output in node.outputs if output.name]
+
+
+def _open(model: ir.Model) -> list[ir.Value]:
+    return [value for value in _values(model) if static_shape(value) is None]
+
+
+def _set(value: ir.Value, element: int, sizes: list[int | None]) -> None:
+    import onnx_ir as ir
+
+    if element:
+        value.dtype = ir.DataType(element)
+    if static_shape(value) is None:
+        value.shape = ir.Shape(sizes)
+
+
+def _set_declared(model: ir.Model, declared: Mapping[str, tuple[int, ...]]) -> None:
+    """Give open values the shapes that the file declares."""
+    import onnx_ir as ir
+
+    for value in _open(model):
+        shape = declared.get(value.name or "")
+        if shape is not None:
+            value.shape = ir.Shape(shape)
