@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import re
-import subprocess
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +15,8 @@ from dataclasses import dataclass
 from shutil import which
 
 from lrf_dse.builders.iree import SUPPORTED_VERSION
+from lrf_dse.errors import ToolError, ToolTimeout
+from lrf_dse.process import Limit, run
 
 
 @dataclass(frozen=True)
@@ -136,16 +137,14 @@ def _missing(tool: Tool) -> ToolCheck:
 def _ask(command: tuple[str, ...], timeout_s: float) -> tuple[str | None, str | None]:
     """The version that `command` prints, and what is wrong with the tool (None if it works)."""
     try:
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout_s, check=False
-        )
-    except subprocess.TimeoutExpired:
+        done = run(command, name=command[0], limit=Limit(wall_s=timeout_s))
+    except ToolTimeout:
         return None, f"did not answer within {timeout_s:g} s"
-    except (OSError, UnicodeDecodeError) as error:
-        return None, f"cannot be run: {error}"
-    if done.returncode != 0:
+    except ToolError as error:
+        return None, str(error)
+    if done.code != 0:
         lines = done.stderr.strip().splitlines() or ["no message"]
-        return None, f"exit code {done.returncode}: {lines[-1]}"
+        return None, f"exit code {done.code}: {lines[-1]}"
     match = _VERSION.search(done.stdout) or _VERSION.search(done.stderr)  # ssh says it on standard error
     return (match.group() if match else None), None
 

@@ -8,7 +8,9 @@ is wrong, where (file, key or layer) and what to do. A bug is never wrapped in o
     ├── ModelError          a model file that cannot be read, or holds nothing to do
     ├── DataError           calibration or validation data that does not fit the model
     ├── TargetError         an unknown target, or a target file with a bad key or value
-    ├── ToolError           an external program that is missing or did not answer
+    ├── ToolError           an external program that is missing, was killed, or did not answer
+    │   └── ToolTimeout     one that took longer than it may
+    │       └── ToolHangs   one that does nothing any more
     ├── StoreError          records that cannot be read or written
     ├── BuildError          a compiler refused; a stage turns it into a Failure record
     ├── ScheduleError       HAL IR that the schedule host does not know (names the operation)
@@ -45,6 +47,14 @@ class TargetError(LrfDseError):
 
 class ToolError(LrfDseError):
     """An external program is missing, too old, or did not answer."""
+
+
+class ToolTimeout(ToolError):
+    """An external program took longer than it may."""
+
+
+class ToolHangs(ToolTimeout):
+    """An external program does nothing any more."""
 
 
 class StoreError(LrfDseError):

@@ -27,6 +27,7 @@ TABLE: tuple[frozenset[str], ...] = tuple(
         "errors",
         "units",
         "resources",
+        "process",
         "sealed",
         "judged",
         "schema",

@@ -100,8 +100,8 @@ def test_a_program_that_hangs_is_given_up(program: Path) -> None:
     ("text", "reason"),
     [
         ("#!/bin/sh\necho first >&2; echo 'no such library' >&2; exit 3\n", "exit code 3: no such library"),
-        ("#!/no/such/interpreter\n", "cannot be run: "),
-        ("#!/bin/sh\nprintf '\\377'\n", "cannot be run: "),
+        ("#!/no/such/interpreter\n", "some-tool cannot be started (some-tool): No such file or directory"),
+        ("#!/bin/sh\nkill -9 $$\n", "some-tool was killed, perhaps for memory"),
     ],
 )
 def test_a_broken_program_is_told(program: Path, text: str, reason: str) -> None:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lrf_dse.errors import ToolError, UsageError
+from lrf_dse.process import Limit, run
 from lrf_dse.target import Target
 
 LLVM_MCA, LLVM_OBJDUMP = "llvm-mca-22", "llvm-objdump-22"
@@ -23,7 +23,7 @@ _FEATURES = "+m,+a,+f,+d,+c,+v"
 _PROCESSORS: Mapping[str, str] = {"spacemit-k1": "spacemit-x60"}
 """LLVM's scheduling model of a target's core."""
 
-_TIMEOUT_S = 300.0
+_MOST_CPU_S = 300.0
 
 
 def disassemble(image: Path) -> str:
@@ -85,13 +85,8 @@ def _run(program: str, arguments: Sequence[str], *, stdin: str = "") -> str:
     path = shutil.which(program)
     if path is None:
         raise ToolError(f"{program} not found: install the Debian package {PACKAGE} (apt-get install {PACKAGE})")
-    try:
-        done = subprocess.run(
-            [path, *arguments], input=stdin, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False
-        )
-    except subprocess.TimeoutExpired as error:
-        raise ToolError(f"{program} did not finish in {_TIMEOUT_S:.0f} s") from error
-    if done.returncode != 0:
+    done = run([path, *arguments], name=program, limit=Limit(cpu_s=_MOST_CPU_S), stdin=stdin)
+    if done.code != 0:
         lines = [line for line in done.stderr.splitlines() if "error" in line] or done.stderr.splitlines()
-        raise ToolError(f"{program} failed: {lines[0] if lines else f'exit code {done.returncode}'}")
+        raise ToolError(f"{program} failed: {lines[0] if lines else f'exit code {done.code}'}")
     return done.stdout

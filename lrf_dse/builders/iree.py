@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-import os
 import re
-import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -18,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lrf_dse.builders.zig import require_room
+from lrf_dse.builders.compiling import run_compiler
 from lrf_dse.errors import BuildError, ToolError
 from lrf_dse.target import Target
 
@@ -28,7 +26,7 @@ if TYPE_CHECKING:
 SUPPORTED_VERSION = "3.13"
 """The schedule host follows this release's HAL IR and executable-library ABI."""
 
-_TIMEOUT_S = 1800.0
+_MOST_CPU_S = 3600.0
 _DEVICE = re.compile(r'#hal\.device\.target<"local", \[(#hal\.executable\.target<.*>)\]> : !hal\.device')
 
 
@@ -90,7 +88,9 @@ def import_onnx(model: onnx.ModelProto, out_dir: Path) -> Path:
     onnx.save(model, onnx_path)
     iree_version()
     importer = [sys.executable, "-m", "iree.compiler.tools.import_onnx"]
-    _run([*importer, onnx_path.name, "-o", mlir_path.name], "iree-import-onnx", cwd=out_dir)
+    run_compiler(
+        [*importer, onnx_path.name, "-o", mlir_path.name], name="iree-import-onnx", cwd=out_dir, cpu_s=_MOST_CPU_S
+    )
     return mlir_path
 
 
@@ -98,14 +98,24 @@ def compile_to_hal(mlir_path: Path, target: Target, *, flags: Sequence[str] = ()
     """Compile down to HAL IR with the kernel image inside; the path of the text file. Raises BuildError."""
     hal_path = mlir_path.with_suffix(".hal.mlir")
     options = ["--compile-to=hal", *target_flags(target), *flags]
-    _run([_iree_compile(), mlir_path.name, *options, "-o", hal_path.name], "iree-compile", cwd=mlir_path.parent)
+    run_compiler(
+        [_iree_compile(), mlir_path.name, *options, "-o", hal_path.name],
+        name="iree-compile",
+        cwd=mlir_path.parent,
+        cpu_s=_MOST_CPU_S,
+    )
     return hal_path
 
 
 def compile_module(mlir_path: Path, flags: Sequence[str]) -> Path:
     """Compile all the way; the path of the .vmfb. Raises BuildError."""
     vmfb_path = mlir_path.with_suffix(".vmfb")
-    _run([_iree_compile(), mlir_path.name, *flags, "-o", vmfb_path.name], "iree-compile", cwd=mlir_path.parent)
+    run_compiler(
+        [_iree_compile(), mlir_path.name, *flags, "-o", vmfb_path.name],
+        name="iree-compile",
+        cwd=mlir_path.parent,
+        cpu_s=_MOST_CPU_S,
+    )
     return vmfb_path
 
 
@@ -113,7 +123,12 @@ def assemble_vmfb(hal_path: Path, target: Target) -> Path:
     """Finish the compilation that `compile_to_hal` began; the path of the .vmfb. Raises BuildError."""
     vmfb_path = hal_path.parent / "model.vmfb"
     flags = ["--compile-from=hal", *target_flags(target)]
-    _run([_iree_compile(), hal_path.name, *flags, "-o", vmfb_path.name], "iree-compile", cwd=hal_path.parent)
+    run_compiler(
+        [_iree_compile(), hal_path.name, *flags, "-o", vmfb_path.name],
+        name="iree-compile",
+        cwd=hal_path.parent,
+        cpu_s=_MOST_CPU_S,
+    )
     return vmfb_path
 
 
@@ -128,17 +143,4 @@ def _iree_compile() -> str:
 
 
 def _run(command: Sequence[str], name: str, *, cwd: Path) -> None:
-    """Run in the folder of the files: IREE keeps the names it is given, and a module must not depend on a folder."""
-    try:
-        # LLVM writes nowhere where TMPDIR names no folder; Python looks for another one.
-        environment = os.environ | {"TMPDIR": tempfile.gettempdir()}
-        done = subprocess.run(
-            command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False
-        )
-    except subprocess.TimeoutExpired as error:
-        raise BuildError(f"{name} did not finish in {_TIMEOUT_S:.0f} s") from error
-    if done.returncode != 0:
-        require_room(name, done.returncode, done.stderr)
-        lines = [line for line in done.stderr.splitlines() if "error" in line.lower()]
-        reason = lines[0] if lines else f"exit code {done.returncode}"
-        raise BuildError(f"{name} failed: {reason.strip()[:400]}")
+    run_compiler(command, name=name, cwd=cwd, cpu_s=_MOST_CPU_S)

@@ -8,16 +8,16 @@ same kernels, no second copy. (The .vmfb packs by itself, as the stock runtime d
 from __future__ import annotations
 
 import shutil
-import subprocess
 from dataclasses import replace
 from pathlib import Path
 
 from lrf_dse.builders.linking import PACK_SOURCES, link_program
 from lrf_dse.builders.schedule import Command, Copy, Dispatch, Fill, Port, Schedule, Span, Storage
-from lrf_dse.errors import BuildError, ToolError
+from lrf_dse.errors import BuildError, ToolError, ToolTimeout
+from lrf_dse.process import Limit, run
 from lrf_dse.target import Target
 
-_TIMEOUT_S = 600.0
+_MOST_CPU_S = 1200.0
 
 
 def pack_at_build(schedule: Schedule, target: Target, work_dir: Path) -> Schedule:
@@ -52,11 +52,11 @@ def _run_packer(schedule: Schedule, target: Target, work_dir: Path) -> bytes:
     out = folder / "states.bin"
     command = [qemu, "-cpu", target.qemu.cpu, str(program), out.name]
     try:
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
-    except subprocess.TimeoutExpired as error:
-        raise BuildError(f"packing the weights did not finish in {_TIMEOUT_S:.0f} s") from error
-    if done.returncode != 0:
-        raise BuildError(f"packing the weights failed: {done.stderr.strip() or f'exit code {done.returncode}'}")
+        done = run(command, name="packing the weights under qemu-riscv64", limit=Limit(cpu_s=_MOST_CPU_S), cwd=folder)
+    except ToolTimeout as error:
+        raise BuildError(str(error)) from error
+    if done.code != 0:
+        raise BuildError(f"packing the weights failed: {done.stderr.strip() or f'exit code {done.code}'}")
     return out.read_bytes()
 
 

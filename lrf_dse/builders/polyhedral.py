@@ -8,18 +8,18 @@ from __future__ import annotations
 import functools
 import re
 import shutil
-import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lrf_dse.builders.compiling import run_compiler
 from lrf_dse.builders.kernel_object import undefined_symbols
-from lrf_dse.builders.zig import require_room
 from lrf_dse.errors import BuildError, ToolError
+from lrf_dse.process import Limit, run
 from lrf_dse.target import Target
 
 CLANG, PLUTO = "clang-22", "polycc"
-TIMEOUT_S = 300.0
+MOST_CPU_S = 300.0
 """Polly takes seconds on these loops; what takes minutes is a failure with that reason."""
 
 FLAGS = ("-O3", "-ffast-math", "-fomit-frame-pointer", "-ffreestanding", "-fno-builtin")
@@ -46,7 +46,7 @@ def clang_version() -> str:
 
 @functools.cache
 def _version_of(path: str) -> str:
-    said = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=60, check=False).stdout
+    said = run([path, "--version"], name=CLANG, limit=Limit(wall_s=60)).stdout
     found = re.search(r"version (\d+(?:\.\d+)+)", said)
     if found is None:
         raise ToolError(f"{path} --version did not name a version: {said.strip()[:200]!r}")
@@ -78,7 +78,8 @@ def compile_with_pluto(source: Path, target: Target, machine: TunedMachine, opti
     """Transform `source` with Pluto's `options`, then compile it with clang; the object's path. Raises BuildError."""
     transformed = source.parent / "pluto" / source.name  # an object holds its source's name: the same for both
     transformed.parent.mkdir(exist_ok=True)
-    _run([PLUTO, *options, source.name, "-o", str(transformed)], source.parent)
+    command = [PLUTO, *options, source.name, "-o", str(transformed)]
+    run_compiler(command, name=PLUTO, cwd=source.parent, cpu_s=MOST_CPU_S)
     built, _ = _compile(transformed, target, machine, (), name="pluto")
     plain, _ = _compile(source, target, machine, (), name="plain")
     if built.read_bytes() == plain.read_bytes():
@@ -96,7 +97,8 @@ def _compile(
     clang_version()
     built = source.with_name(f"{name}.o")
     options = [*_machine_flags(target, machine), *FLAGS, *flags]
-    said = _run([CLANG, *options, "-c", source.name, "-o", built.name], source.parent)
+    command = [CLANG, *options, "-c", source.name, "-o", built.name]
+    said = run_compiler(command, name=CLANG, cwd=source.parent, cpu_s=MOST_CPU_S)
     if missing := undefined_symbols(built.read_bytes()):
         raise BuildError(f"{built}: the compiled loops need {', '.join(missing)} from elsewhere")
     return built, said.count(_SCOP_REMARK)
@@ -108,18 +110,3 @@ def _machine_flags(target: Target, machine: TunedMachine) -> list[str]:
         which = [f"-mcpu={machine.cpu}"]
         which += [word for e in machine.without for word in ("-Xclang", "-target-feature", "-Xclang", f"-{e}")]
     return ["--target=riscv64-linux-musl", *which, f"-mabi={target.iree.abi}", "-mcmodel=medany"]
-
-
-def _run(command: Sequence[str], folder: Path) -> str:
-    """What the tool said. Raises BuildError with its first error line."""
-    try:
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
-    except FileNotFoundError as error:
-        raise ToolError(f"{command[0]} not found") from error
-    except subprocess.TimeoutExpired as error:
-        raise BuildError(f"{command[0]} did not finish in {TIMEOUT_S:.0f} s") from error
-    if done.returncode != 0:
-        require_room(command[0], done.returncode, done.stderr)
-        lines = [line for line in done.stderr.splitlines() if "error" in line.lower()]
-        raise BuildError(f"{command[0]} failed: {(lines or [f'exit code {done.returncode}'])[0].strip()[:400]}")
-    return done.stderr

@@ -7,17 +7,16 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
-import signal
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from lrf_dse.builders.cache import cache_dir
+from lrf_dse.builders.compiling import run_compiler
 from lrf_dse.builders.zig_libraries import remember, require_sound
 from lrf_dse.errors import BuildError, ToolError
 
-_TIMEOUT_S = 600.0
+_MOST_CPU_S = 600.0
 
 
 def zig_version() -> str:
@@ -37,38 +36,20 @@ def zig_cc(args: Sequence[str], *, cwd: Path) -> None:
     zig_version()
     libraries = cache_dir() / "zig"
     require_sound(libraries)
-    done = _run(args, cwd, libraries)
-    if done.returncode != 0 and require_sound(libraries, again=True):
-        done = _run(args, cwd, libraries)
-    if done.returncode != 0:
-        require_room("zig cc", done.returncode, done.stderr)
-        lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        first = next((line for line in lines if "error" in line), lines[0])
-        raise BuildError(f"zig cc failed in {cwd}: {first}")
+    try:
+        _run(args, cwd, libraries)
+    except BuildError:
+        if not require_sound(libraries, again=True):
+            raise
+        _run(args, cwd, libraries)
     remember(libraries)
 
 
-def _run(args: Sequence[str], cwd: Path, libraries: Path) -> subprocess.CompletedProcess[str]:
+def _run(args: Sequence[str], cwd: Path, libraries: Path) -> None:
     environment = os.environ | {
         "ZIG_GLOBAL_CACHE_DIR": str(libraries),
         # Objects of one build are of no use to the next; the global cache keeps musl and compiler-rt.
         "ZIG_LOCAL_CACHE_DIR": str(cwd / ".zig-cache"),
     }
     command = [sys.executable, "-m", "ziglang", "cc", *args]
-    try:
-        return subprocess.run(
-            command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False
-        )
-    except subprocess.TimeoutExpired as error:
-        raise BuildError(f"zig cc did not finish in {_TIMEOUT_S:.0f} s in {cwd}") from error
-
-
-def require_room(name: str, return_code: int, stderr: str) -> None:
-    """Raise ToolError if the machine made a compiler fail: it was killed, or the disk is full.
-
-    Neither says anything of its input, so neither may become a candidate's Failure.
-    """
-    if return_code == -signal.SIGKILL:
-        raise ToolError(f"{name} was killed: too little memory? Use fewer --jobs, and run the same command again")
-    if any(words in stderr for words in ("No space left on device", "NoSpaceLeft", "File too large")):
-        raise ToolError(f"{name} could not write: the disk is full; free space and run the same command again")
+    run_compiler(command, name="zig cc", cwd=cwd, cpu_s=_MOST_CPU_S, env=environment)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import functools
-import os
 import re
 import shutil
 import signal
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from lrf_dse.errors import ToolError
+from lrf_dse.errors import ToolError, ToolTimeout
+from lrf_dse.process import IDLE_S, Limit, run, started, wait
 from lrf_dse.runners.answers import Rejected
 from lrf_dse.target import Target
 
@@ -37,12 +36,7 @@ def _qemu() -> str:
 
 @functools.cache
 def _version_of(path: str) -> str:
-    try:
-        done = subprocess.run(
-            [path, "--version"], capture_output=True, text=True, timeout=_VERSION_TIMEOUT_S, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise ToolError(f"{path} --version did not answer: {error}") from error
+    done = run([path, "--version"], name=path, limit=Limit(wall_s=_VERSION_TIMEOUT_S))
     found = re.search(r"version (\d+(?:\.\d+)+)", done.stdout)
     if found is None:
         raise ToolError(f"{path} --version did not name a version: {(done.stdout or done.stderr).strip()[:200]!r}")
@@ -54,11 +48,12 @@ def run_qemu(command: Sequence[str], target: Target, work: Path, *, writes: Path
 
     The plugin of the command creates the file `writes` when it loads: raises ToolError if QEMU never came so far.
     Seed and address space are fixed, so that a program's addresses are the same every time: without -R, QEMU gives away
-    addresses of the host, which are random, as soon as a hint is taken. Output goes to files: a pipe held open by a
-    grandchild would outlive the timeout. The guest gets an empty environment (it lies on its stack), which also keeps
-    QEMU_* variables of the user out.
+    addresses of the host, which are random, as soon as a hint is taken. The guest gets an empty environment (it lies on
+    its stack), which also keeps QEMU_* variables of the user out. `timeout_s` is processor time: on a busy machine the
+    same program takes longer by the clock.
     """
-    code = _wait([_qemu(), "-cpu", target.qemu.cpu, "-seed", "1", "-R", _ADDRESS_SPACE, *command], work, timeout_s)
+    limit = Limit(cpu_s=timeout_s, idle_s=min(IDLE_S, timeout_s))
+    code = _wait([_qemu(), "-cpu", target.qemu.cpu, "-seed", "1", "-R", _ADDRESS_SPACE, *command], work, limit)
     said = (work / SAID[1]).read_text(encoding="utf-8", errors="replace").strip().splitlines()
     if not writes.exists() or (code != 0 and said and said[0].startswith(f"{QEMU}: ")):
         detail = said[-1] if said else f"exit code {code}"
@@ -69,16 +64,13 @@ def run_qemu(command: Sequence[str], target: Target, work: Path, *, writes: Path
         raise Rejected("run", f"exit code {code}: {said[-1] if said else 'nothing on stderr'}")
 
 
-def _wait(command: Sequence[str], work: Path, timeout_s: float) -> int:
-    with (work / SAID[0]).open("wb") as stdout, (work / SAID[1]).open("wb") as stderr:
-        process = subprocess.Popen(
-            command, cwd=work, env={}, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, start_new_session=True
-        )
+def _wait(command: Sequence[str], work: Path, limit: Limit) -> int:
+    with (
+        (work / SAID[0]).open("wb") as stdout,
+        (work / SAID[1]).open("wb") as stderr,
+        started(command, name=QEMU, cwd=work, env={}, stdout=stdout, stderr=stderr) as child,
+    ):
         try:
-            return process.wait(timeout_s)
-        except subprocess.TimeoutExpired as error:
-            raise Rejected("run", f"did not finish in {timeout_s:g} s") from error
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+            return wait(child, name=f"the program under {QEMU}", limit=limit)
+        except ToolTimeout as error:
+            raise Rejected("run", str(error)) from error

@@ -10,16 +10,14 @@ import hashlib
 import importlib.metadata
 import json
 import math
-import os
-import signal
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from lrf_dse.builders.bare import link_bare_program
 from lrf_dse.builders.elf import read_elf
-from lrf_dse.errors import BuildError, ToolError, UsageError
+from lrf_dse.errors import BuildError, ToolError, ToolTimeout, UsageError
+from lrf_dse.process import Limit, started, wait
 from lrf_dse.resources import data_dir
 from lrf_dse.runners.answers import Rejected, read_object
 from lrf_dse.runners.job import Job, raw_bytes
@@ -155,23 +153,16 @@ def _run_process(job: Job, program: Path) -> int:
     """
     names = [str((job.work / name).resolve()) for name in (_CONSOLE, _RESULT)]
     request = str((job.work / _REQUEST).resolve())
-    with (job.work / _SAID).open("wb") as said:
-        process = subprocess.Popen(
-            [sys.executable, "-P", str(_PROCESS), request, str(program), *names],
-            cwd=job.work,
-            stdin=subprocess.DEVNULL,
-            stdout=said,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        try:
-            return process.wait(job.timeout_s)
-        except subprocess.TimeoutExpired as error:
-            raise Rejected("run", f"did not finish in {job.timeout_s:g} s on rvsim {rvsim_version()}") from error
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+    command = [sys.executable, "-P", str(_PROCESS), request, str(program), *names]
+    name = f"{RVSIM} {rvsim_version()}"
+    try:
+        with (
+            (job.work / _SAID).open("wb") as said,
+            started(command, name=name, cwd=job.work, stdout=said, stderr=said) as child,
+        ):
+            return wait(child, name=name, limit=Limit(cpu_s=job.timeout_s))
+    except ToolTimeout as error:
+        raise Rejected("run", str(error)) from error
 
 
 def _ram_bytes(program: Path) -> int:

@@ -10,13 +10,14 @@ import os
 import re
 import secrets
 import shutil
-import signal
 import subprocess
 import tempfile
 from collections.abc import Sequence
+from math import inf
 from typing import IO
 
-from lrf_dse.errors import ToolError
+from lrf_dse.errors import ToolError, ToolTimeout
+from lrf_dse.process import Limit, started, wait
 from lrf_dse.runners.answers import Rejected
 from lrf_dse.runners.board import BOARD_STAGE, Board
 from lrf_dse.runners.ssh_scripts import remote_command
@@ -55,23 +56,13 @@ def ask(
     marker = f"lrf-dse-{secrets.token_hex(8)}"
     command = [*_client(board), remote_command(script, marker, arguments)]
     with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE if stdin is None else stdin,
-            stdout=stdout,
-            stderr=stderr,
-            start_new_session=True,
-        )
+        given = subprocess.PIPE if stdin is None else stdin
         try:
-            code = process.wait(timeout_s + board.connect_timeout_s)
-        except subprocess.TimeoutExpired as error:
+            with started(command, name=SSH, stdin=given, stdout=stdout, stderr=stderr) as child:
+                limit = Limit(wall_s=timeout_s + board.connect_timeout_s, idle_s=inf)
+                code = wait(child, name=SSH, limit=limit)
+        except ToolTimeout as error:
             raise BoardTimeout(board, f"no answer in {timeout_s:g} s") from error
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-            if process.stdin is not None:
-                process.stdin.close()
         said = _tail(stderr)
         stdout.seek(0)
         _, found, answer = stdout.read().partition(marker.encode() + b"\n")

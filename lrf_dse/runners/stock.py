@@ -6,16 +6,16 @@ In a process of its own: generated code that goes wrong must not end ours. It gi
 from __future__ import annotations
 
 import importlib.util
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from lrf_dse.errors import RunError, ToolError
+from lrf_dse.errors import RunError, ToolError, ToolTimeout
+from lrf_dse.process import Limit, run
 from lrf_dse.runners.job import Array
 
-_TIMEOUT_S = 600.0
+_MOST_CPU_S = 3600.0
 
 
 def run_on_stock_runtime(vmfb: Path, inputs: Sequence[Array], work: Path, *, outputs: int) -> tuple[Array, ...]:
@@ -28,11 +28,11 @@ def run_on_stock_runtime(vmfb: Path, inputs: Sequence[Array], work: Path, *, out
     names = [f"output{index}.npy" for index in range(outputs)]
     command += [f"--output=@{name}" for name in names]
     try:
-        done = subprocess.run(command, cwd=work, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
-    except subprocess.TimeoutExpired as error:
-        raise RunError(f"IREE's runtime did not finish {vmfb.name} in {_TIMEOUT_S:.0f} s") from error
-    if done.returncode != 0:
-        lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        done = run(command, name="IREE's runtime", limit=Limit(cpu_s=_MOST_CPU_S), cwd=work)
+    except ToolTimeout as error:
+        raise RunError(f"{vmfb.name}: {error}") from error
+    if done.code != 0:
+        lines = done.stderr.strip().splitlines() or [f"exit code {done.code}"]
         raise RunError(f"IREE's runtime could not run {vmfb.name}: {lines[0]}")
     return tuple(np.load(work / name) for name in names)
 
