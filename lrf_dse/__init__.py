@@ -74,6 +74,7 @@ def explore(
     threads: tuple[int, ...] = (1,),
     kernels: tuple[Kernel, ...] = ("iree", "rvv"),
     tune: int | None = None,
+    timeout_s: float | None = None,
     progress: Progress | None = None,
 ) -> Run:
     """Explore `model` for `target` and return the finished Run; a run that was interrupted goes on.
@@ -88,9 +89,10 @@ def explore(
 
     Plans are trained for `finetune` epochs on `train`, without it on the calibration samples. With a `board` programs
     are measured there over SSH, else under QEMU; whole models on each number of `threads`. Each layer is computed by
-    the faster of `kernels`: "iree" is the compiler's, "rvv" our generated C, of which `tune` schedules are measured.
-    `out` is the run folder, by default reports/MODEL-TARGET. `reading` says how the model file is read where it leaves
-    that open, `batch` being the most usual of it, and `layers` which FC layers are worked on. Raises an LrfDseError.
+    the faster of `kernels`: "iree" is the compiler's, "rvv" our generated C, of which `tune` schedules are measured. A
+    program may run for `timeout_s`, or as long as its work may take. `out` is the run folder, by default
+    reports/MODEL-TARGET. `reading` says how the model file is read where it leaves that open, `batch` being the most
+    usual of it, and `layers` which FC layers are worked on. Raises an LrfDseError.
     """
     arguments: dict[str, Any] = {name: value for name, value in locals().items() if name != "progress"}
     from lrf_dse.pipeline.context import silent

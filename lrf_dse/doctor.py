@@ -21,7 +21,10 @@ from lrf_dse.process import Limit, run
 
 @dataclass(frozen=True)
 class ToolCheck:
-    """What was found of one tool. `version` is None where it is missing or does not tell; `warning` is for a human."""
+    """What was found of one tool. `version` is None where it is missing or does not tell; `warning` is for a human.
+
+    `needed` is whether explorations and exports need it; the others are for boards, second opinions and tests.
+    """
 
     name: str
     found: bool
@@ -29,6 +32,7 @@ class ToolCheck:
     needed_for: str
     install: str
     warning: str | None = None
+    needed: bool = True
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,7 @@ class Tool:
     command: tuple[str, ...] = ()
     wheel: str | None = None
     checked_with: str | None = None
+    needed: bool = True
 
 
 TOOLS: tuple[Tool, ...] = (
@@ -84,15 +89,16 @@ TOOLS: tuple[Tool, ...] = (
         checked_with=SUPPORTED_VERSION,
     ),
     Tool("onnxruntime", "reference outputs and accuracy", "pip install onnxruntime", wheel="onnxruntime"),
-    Tool("rvsim", "a second opinion on cycles", "pip install rvsim", wheel="rvsim", checked_with="2.1"),
+    Tool("rvsim", "a second opinion on cycles", "pip install rvsim", wheel="rvsim", checked_with="2.1", needed=False),
     Tool("t3f", "the t3f decomposer", "pip install t3f", wheel="t3f"),
     Tool("tensorflow", "the t3f decomposer", "pip install tensorflow-cpu", wheel="tensorflow-cpu"),
-    Tool("ssh", "reaching boards", "apt-get install openssh-client", command=("ssh", "-V")),
+    Tool("ssh", "reaching boards", "apt-get install openssh-client", command=("ssh", "-V"), needed=False),
     Tool(
         "sshd",
         "tests only: a board on loopback",
         "apt-get install openssh-server",
         command=("/usr/sbin/sshd", "-V"),  # not on everybody's PATH
+        needed=False,
     ),
     Tool(
         "llvm-mca",
@@ -100,8 +106,22 @@ TOOLS: tuple[Tool, ...] = (
         "apt-get install llvm-22",
         command=("llvm-mca-22", "--version"),
         checked_with="22.1",
+        needed=False,
     ),
-    Tool("chromium", "tests only: drawing report.html", "apt-get install chromium", command=("chromium", "--version")),
+    Tool(
+        "chromium",
+        "tests only: drawing report.html",
+        "apt-get install chromium",
+        command=("chromium", "--version"),
+        needed=False,
+    ),
+    Tool(
+        "strace",
+        "tests only: that no command opens a connection",
+        "apt-get install strace",
+        command=("strace", "-V"),
+        needed=False,
+    ),
 )
 
 _VERSION = re.compile(r"\d+\.\d+(?:\.\d+)*\w*")
@@ -127,11 +147,11 @@ def _check(tool: Tool, timeout_s: float) -> ToolCheck:
     if problem is not None and tool.command[0] == sys.executable and "No module named" in problem:
         return _missing(tool)
     warning = problem or _version_warning(tool, version)
-    return ToolCheck(tool.name, problem is None, version, tool.needed_for, tool.install, warning)
+    return ToolCheck(tool.name, problem is None, version, tool.needed_for, tool.install, warning, tool.needed)
 
 
 def _missing(tool: Tool) -> ToolCheck:
-    return ToolCheck(tool.name, False, None, tool.needed_for, tool.install)
+    return ToolCheck(tool.name, False, None, tool.needed_for, tool.install, needed=tool.needed)
 
 
 def _ask(command: tuple[str, ...], timeout_s: float) -> tuple[str | None, str | None]:

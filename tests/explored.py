@@ -89,7 +89,7 @@ def tiny_data(folder: Path, *, name: str = "tiny.npz", seed: int = 0, samples: i
 def explore_arguments(folder: Path, target: str = "spacemit-k1", *, run: str = "run") -> list[object]:
     """The command line of the tiny exploration in `folder`, whose model and data are there."""
     files = [folder / "tiny.onnx", "--data", folder / "tiny.npz"]
-    return ["explore", *files, "--target", target, "--top", TOP, "--tune", 2, "-o", folder / run]
+    return ["explore", *files, "--target", target, "--top", TOP, "--tune", 2, "-o", folder / run, "--quiet"]
 
 
 _RUNS: dict[str, Path] = {}

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from lrf_dse.builders.linking import PACK_SOURCES, link_program
 from lrf_dse.builders.schedule import Command, Copy, Dispatch, Fill, Port, Schedule, Span, Storage
-from lrf_dse.errors import BuildError, ToolError, ToolTimeout
+from lrf_dse.errors import BuildError, ToolError, ToolHangs, ToolTimeout
 from lrf_dse.process import Limit, run
 from lrf_dse.target import Target
 
@@ -53,6 +53,8 @@ def _run_packer(schedule: Schedule, target: Target, work_dir: Path) -> bytes:
     command = [qemu, "-cpu", target.qemu.cpu, str(program), out.name]
     try:
         done = run(command, name="packing the weights under qemu-riscv64", limit=Limit(cpu_s=_MOST_CPU_S), cwd=folder)
+    except ToolHangs:
+        raise
     except ToolTimeout as error:
         raise BuildError(str(error)) from error
     if done.code != 0:

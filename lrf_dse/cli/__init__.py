@@ -1,20 +1,23 @@
 """The command line: arguments in, tables or JSON out, exceptions to exit codes. The only place that prints or exits.
 
 One module per command, each importing its heavy rooms when it runs: `lrf-dse --help` answers in 0.3 s.
-Exit codes: 0 done, 2 something the user can mend (one line on standard error), 130 interrupted.
+Exit codes: 0 done, 2 something the user can mend (one line on standard error); `ending` has those of signals.
 """
 
 from __future__ import annotations
 
+import io
+import os
+import signal
 import sys
 from typing import Any, NoReturn, cast
 
 import typer
 
 from lrf_dse.cli import bench, calibrate, deploy, doctor, explore, export, layers, profile, report, targets, timing
+from lrf_dse.cli.ending import INTERRUPTED, Stopped, catch_signals, stop, stop_for, stop_interrupted
 from lrf_dse.errors import LrfDseError
 
-_INTERRUPTED = 130
 _USAGE_ERROR = cast(type[Exception], typer.BadParameter.__mro__[1])
 """UsageError, which typer has from click and does not export."""
 
@@ -32,21 +35,31 @@ app.add_typer(bench.app, name="bench")
 
 def main() -> None:
     """Entry point of the `lrf-dse` command."""
+    catch_signals()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names that the terminal cannot show, or that are not UTF-8
+            stream.reconfigure(errors="backslashreplace")
     try:
         # Not standalone: typer would draw a box around a usage error, and swallow the interrupt.
         code = typer.main.get_command(app).main(prog_name="lrf-dse", standalone_mode=False)
     except LrfDseError as error:
-        _stop(str(error), error.exit_code)
+        stop(str(error), error.exit_code)
     except _USAGE_ERROR as error:
         _stop_usage(error)
+    except BrokenPipeError:
+        _stop_unread()
     except OSError as error:
         # A full disk or a folder that cannot be written may strike anywhere; the records are safe by then.
         where = f"{error.filename}: " if error.filename else ""
-        _stop(f"{where}{error.strerror or error}; what was measured is kept", 2)
+        stop(f"{where}{error.strerror or error}; what was measured is kept", 2)
+    except MemoryError:
+        stop("there is too little memory; what was measured is kept: free some, and the same command goes on", 2)
+    except Stopped as stopped:
+        stop_for(stopped)
     except KeyboardInterrupt:
-        code = _INTERRUPTED
-    if code == _INTERRUPTED:
-        _stop("interrupted; what was measured is kept, the same command goes on", _INTERRUPTED)
+        code = INTERRUPTED
+    if code == INTERRUPTED:
+        stop_interrupted()
 
 
 def _stop_usage(error: Any) -> NoReturn:
@@ -54,10 +67,10 @@ def _stop_usage(error: Any) -> NoReturn:
     if not message:  # no arguments at all: the help has been printed
         raise SystemExit(2)
     command = error.ctx.command_path if error.ctx else "lrf-dse"
-    _stop(f"{message}; see `{command} --help`", 2)
+    stop(f"{message}; see `{command} --help`", 2)
 
 
-def _stop(message: str, code: int) -> NoReturn:
-    line = " ".join(message.split())
-    print(f"error: {line}", file=sys.stderr)
-    raise SystemExit(code)
+def _stop_unread() -> NoReturn:
+    """End quietly where a reader such as `head` has seen enough, as other programs do that SIGPIPE ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains when it flushes
+    raise SystemExit(128 + signal.SIGPIPE)

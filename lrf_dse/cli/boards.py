@@ -1,4 +1,4 @@
-"""The options that name a board, shared by every command that can reach one."""
+"""The options that say where programs run and for how long, shared by every command that runs some."""
 
 from __future__ import annotations
 
@@ -16,6 +16,14 @@ Directory = Annotated[str | None, typer.Option("--dir", help="Folder on the boar
 SshConfig = Annotated[Path | None, typer.Option("--ssh-config", help="ssh configuration file (ssh -F).")]
 SshPort = Annotated[int | None, typer.Option("--ssh-port", help="Port of the board's sshd.")]
 SshOption = Annotated[list[str] | None, typer.Option("--ssh-option", help="KEY=VALUE of ssh_config; may repeat.")]
+
+Timeout = Annotated[
+    float | None,
+    typer.Option(
+        help="Seconds that one program may run, on a board or of processor time under an emulator; "
+        "default as long as its work may take."
+    ),
+]
 
 
 def board_of(

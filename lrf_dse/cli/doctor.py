@@ -12,7 +12,10 @@ from lrf_dse.errors import ToolError
 
 
 def command(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """Check every external tool: found or not, its version, and how to install it."""
+    """Check every external tool: found or not, its version, and how to install it.
+
+    It fails only where something is missing that explorations, exports and their checks need.
+    """
     from lrf_dse.doctor import checks
 
     found = checks()
@@ -27,6 +30,6 @@ def command(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")]
         for check in found:
             if check.warning:
                 warn(f"{check.name}: {check.warning}")
-    missing = [check.name for check in found if not check.found]
+    missing = [check.name for check in found if check.needed and not check.found]
     if missing:
         raise ToolError(f"missing: {', '.join(missing)}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 import lrf_dse
-from lrf_dse.cli.boards import OptionalHost, SshConfig, SshOption, SshPort, board_of
+from lrf_dse.cli.boards import OptionalHost, SshConfig, SshOption, SshPort, Timeout, board_of
 from lrf_dse.cli.limits import MaxBytes, MaxLatency, MaxRam, ObjectiveName
 from lrf_dse.cli.quality import Calibration, Data, Evaluations, Finetune, MaxDrop, MetricName, Top, Train
 from lrf_dse.cli.reading import MODEL_HELP, with_layers, with_reading
@@ -66,6 +66,7 @@ def command(
     threads: Annotated[str, typer.Option(help="Numbers of threads to measure whole models on, such as 1,2,4.")] = "1",
     kernels: Annotated[str, typer.Option(help="Kernels of factorised layers: iree, rvv or both.")] = "iree,rvv",
     tune: Annotated[int | None, typer.Option(help="Schedules measured of a finalist's rvv kernel; 1 is none.")] = None,
+    timeout: Timeout = None,
     board: OptionalHost = None,
     ssh_config: SshConfig = None,
     ssh_port: SshPort = None,
@@ -100,6 +101,7 @@ def command(
             threads=_numbers(threads),
             kernels=cast("tuple[Kernel, ...]", tuple(kernels.split(","))),  # settings check them
             tune=tune,
+            timeout_s=timeout,
             progress=bars if data is not None else _unknown_accuracy_first(bars),
         )
     _show_run(run, as_json=as_json)

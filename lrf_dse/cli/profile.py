@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lrf_dse.cli.boards import OptionalHost, SshConfig, SshOption, SshPort, board_of
+from lrf_dse.cli.boards import OptionalHost, SshConfig, SshOption, SshPort, Timeout, board_of
 from lrf_dse.cli.reading import with_reading
 from lrf_dse.cli.show import number, print_json, print_table
 from lrf_dse.errors import UsageError
@@ -27,6 +27,7 @@ def command(
     runner: Annotated[str | None, typer.Option(help="qemu, rvsim, ssh or replay; default qemu.")] = None,
     model_sweep: Annotated[bool, typer.Option("--model-sweep", help="Cycles under every switch of the model.")] = False,
     run: Annotated[Path | None, typer.Option(help="Run folder whose records `replay` answers from.")] = None,
+    timeout: Timeout = None,
     board: OptionalHost = None,
     ssh_config: SshConfig = None,
     ssh_port: SshPort = None,
@@ -44,25 +45,26 @@ def command(
     if model_sweep:
         if runner not in (None, "qemu") or board is not None:
             raise UsageError("--model-sweep is of the timing model: it goes with the runner qemu")
-        _show_sweep(subject, chip, reading=reading, as_json=as_json)
+        _show_sweep(subject, chip, reading=reading, timeout_s=timeout, as_json=as_json)
         return
     where = board_of(board, target, config=ssh_config, port=ssh_port, options=ssh_option)
     store = None if run is None else Store(run, read_only=True)
     name = runner or ("qemu" if where is None else "ssh")
-    found = profile_program(subject, chip, runner=name, means=Means(board=where, store=store), reading=reading)
+    means = Means(board=where, store=store)
+    found = profile_program(subject, chip, runner=name, means=means, reading=reading, timeout_s=timeout)
     if as_json:
         print_json(to_json(found))
     else:
         print_table(f"{subject} on {chip.title}, {name}", ("", ">"), profile_rows(found))
 
 
-def _show_sweep(subject: Path, target: Target, *, reading: ReadOptions, as_json: bool) -> None:
+def _show_sweep(subject: Path, target: Target, *, reading: ReadOptions, timeout_s: float | None, as_json: bool) -> None:
     from lrf_dse.pipeline.profile import make_job
     from lrf_dse.runners.qemu import model_sweep
     from lrf_dse.schema import Measurement
 
     with tempfile.TemporaryDirectory(prefix="lrf-dse-") as scratch:
-        outcomes = model_sweep(make_job(subject, target, Path(scratch), reading=reading, seed=0))
+        outcomes = model_sweep(make_job(subject, target, Path(scratch), reading=reading, seed=0, timeout_s=timeout_s))
     if not outcomes:
         raise UsageError(f"target {target.name} has no timing model: there is nothing to sweep")
     cycles: dict[str, Any] = {

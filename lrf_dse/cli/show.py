@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,13 +35,31 @@ def write_json(path: Path, value: dict[str, Any]) -> None:
 
 
 def print_line(text: str = "") -> None:
-    """One line on standard output, as it is."""
-    print(text)
+    """One line on standard output."""
+    print(printable(text))
+
+
+def printable(text: str) -> str:
+    r"""`text` with escapes for what moves a cursor, ends a line or turns the order of letters round.
+
+    Names come from model files: one with a line end would break a table, one with an escape sequence rule the terminal.
+
+    >>> printable("fc\nblock\x1b[31m")
+    'fc\\nblock\\x1b[31m'
+    """
+    if text.isprintable():
+        return text
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+
+
+def one_line(text: str) -> str:
+    """`text` as one line: line ends of messages become spaces, other control characters are escaped."""
+    return printable(" ".join(text.split()))
 
 
 def warn(text: str) -> None:
     """One warning on standard error."""
-    print(f"warning: {' '.join(text.split())}", file=sys.stderr)
+    print(f"warning: {one_line(text)}", file=sys.stderr)
 
 
 def print_table(
@@ -50,12 +70,13 @@ def print_table(
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
+    table = Table(title=Text(printable(title)), title_justify="left", header_style="bold", box=None, pad_edge=False)
     for column in columns:
         right = column.startswith(">")
-        table.add_column(column.lstrip(">"), justify="right" if right else "left", no_wrap=True)
+        heading = Text(printable(column.removeprefix(">")))
+        table.add_column(heading, justify="right" if right else "left", no_wrap=True)
     for index, row in enumerate(rows):
-        table.add_row(*(Text(cell) for cell in row), style="bold" if index in marked else None)
+        table.add_row(*(Text(printable(cell)) for cell in row), style="bold" if index in marked else None)
     # Fold nothing and cut nothing, whatever the terminal's width: the numbers are the result.
     console = Console(width=400, highlight=False)
     console.print(table, crop=False, soft_wrap=True)
@@ -64,12 +85,17 @@ def print_table(
 
 @contextmanager
 def progress_bar(*, quiet: bool) -> Iterator[ProgressCallback]:
-    """A callback (stage, done, total) that draws bars on standard error; nothing if `quiet` or where nobody looks on.
+    """A callback (stage, done, total) that draws bars on standard error, or where that is no terminal writes lines.
 
-    The bars begin with the first stage: bad input that is found before has standard error for itself.
+    Nothing if `quiet`. The bars begin with the first stage: bad input that is found before has standard error for
+    itself.
     """
-    if quiet or not sys.stderr.isatty():
+    if quiet:
         yield lambda _stage, _done, _total: None
+        return
+    if not sys.stderr.isatty():
+        with progress_lines(every_s=60.0) as lines:
+            yield lines
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -89,6 +115,36 @@ def progress_bar(*, quiet: bool) -> Iterator[ProgressCallback]:
     finally:
         if tasks:
             bars.stop()
+
+
+@contextmanager
+def progress_lines(*, every_s: float) -> Iterator[ProgressCallback]:
+    """A callback (stage, done, total) that writes a plain line for every stage, and one every `every_s` seconds."""
+    began, stop = time.monotonic(), threading.Event()
+    stages: dict[str, tuple[int, int]] = {}
+
+    def tell() -> None:
+        stage, (done, total) = next(reversed(stages.items()))
+        print(f"{(time.monotonic() - began) / 60:.1f} min: {stage}: {done} of {total}", file=sys.stderr, flush=True)
+
+    def advance(stage: str, done: int, total: int) -> None:
+        is_new = stage not in stages
+        stages[stage] = done, total
+        if is_new:
+            tell()
+
+    def remind() -> None:
+        while not stop.wait(every_s):
+            if stages:
+                tell()
+
+    clock = threading.Thread(target=remind, daemon=True)
+    clock.start()
+    try:
+        yield advance
+    finally:
+        stop.set()
+        clock.join()
 
 
 def number(value: float | None) -> str:

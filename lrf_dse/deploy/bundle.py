@@ -21,6 +21,7 @@ from lrf_dse.deploy.instructions import bundle_readme
 from lrf_dse.deploy.whole import MANIFEST, SUMS, read_manifest, sums_of, write_manifest
 from lrf_dse.errors import RunError, StoreError, UsageError
 from lrf_dse.models.evaluate import run_once
+from lrf_dse.models.work import operations
 from lrf_dse.runners.job import DEFAULT_TOLERANCE, Array, Job, write_raw
 from lrf_dse.runners.runner import get_runner
 from lrf_dse.runners.stock import run_on_stock_runtime
@@ -123,7 +124,8 @@ def _verify(
     """The program on every golden input: the figures of the first, and the largest errors. Raises RunError."""
     found: list[Measurement] = []
     for number, (inputs, outputs) in enumerate(zip(request.cases, expected, strict=True), start=1):
-        job = Job(Path(built.program.path), request.target, tuple(inputs), outputs, work / f"run{number}")
+        program, run = Path(built.program.path), work / f"run{number}"
+        job = Job(program, request.target, tuple(inputs), outputs, run, operations=operations(request.model))
         outcome = get_runner("qemu").run(job)
         if isinstance(outcome, Failure):
             raise RunError(

@@ -71,7 +71,7 @@ def explore_with(settings: ExploreSettings, *, progress: Progress = silent) -> R
         settings = replace(settings, budgets=replace(settings.budgets, drop_unit=data.metric.drop_unit))
     calibration, parts = _parts(settings, model, data)
     lessons = _lessons(settings, model, data, calibration)
-    bench = Bench(target, settings.board)
+    bench = Bench(target, settings.board, settings.timeout_s)
     tools = bench.tools  # a missing one is told before a folder is made
     threads = few_blas_threads(model.fc_layers)
     with threads, _naming_the_folder(settings.out), Store(settings.out) as store:
@@ -220,6 +220,7 @@ def _command(settings: ExploreSettings) -> str:
         "--board": board and board.host,
         "--ssh-config": board and board.config,
         "--ssh-port": board and board.port,
+        "--timeout": settings.timeout_s,
         "--max-drop": budgets.max_drop,
         "--max-bytes": budgets.max_flash_bytes,
         "--max-ram": budgets.max_ram_bytes,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lrf_dse.builders.program import build_with_iree
@@ -15,6 +15,7 @@ from lrf_dse.models.canonical.options import ReadOptions
 from lrf_dse.models.compress import Compressor
 from lrf_dse.models.evaluate import run_once
 from lrf_dse.models.reader import read_with
+from lrf_dse.models.work import operations
 from lrf_dse.pipeline.golden import golden_cases
 from lrf_dse.runners.job import Job
 from lrf_dse.runners.runner import Means, get_runner
@@ -42,6 +43,7 @@ def profile_program(
     means: Means | None = None,
     reading: ReadOptions | None = None,
     seed: int = 0,
+    timeout_s: float | None = None,
 ) -> Profile:
     """Measure a model file (compiled as it is), a bundle's folder, or the program in one.
 
@@ -51,15 +53,18 @@ def profile_program(
     measure = get_runner(runner, means)
     with tempfile.TemporaryDirectory(prefix="lrf-dse-") as scratch:
         work = Path(scratch)
-        outcome = measure.run(make_job(subject, target, work, reading=reading, seed=seed))
+        outcome = measure.run(make_job(subject, target, work, reading=reading, seed=seed, timeout_s=timeout_s))
     if isinstance(outcome, Failure):
         raise RunError(f"{subject}: fails at stage {outcome.stage}: {outcome.reason}")
     return Profile(str(subject), target.name, runner, outcome)
 
 
-def make_job(subject: Path, target: Target, work: Path, *, reading: ReadOptions | None, seed: int) -> Job:
+def make_job(
+    subject: Path, target: Target, work: Path, *, reading: ReadOptions | None, seed: int, timeout_s: float | None = None
+) -> Job:
     """What is to be run for `subject`, with files in `work`: see `profile_program`."""
-    return _bundle_job(subject, target, work) or _model_job(subject, target, work, reading=reading, seed=seed)
+    job = _bundle_job(subject, target, work) or _model_job(subject, target, work, reading=reading, seed=seed)
+    return replace(job, timeout_s=timeout_s)
 
 
 def _bundle_job(subject: Path, target: Target, work: Path) -> Job | None:
@@ -79,7 +84,15 @@ def _model_job(subject: Path, target: Target, work: Path, *, reading: ReadOption
     (inputs,) = golden_cases(model, None, seed=seed, count=1)
     built = build_with_iree(proto, target, work)
     expected = run_once(proto, inputs)
-    return Job(Path(built.program.path), target, inputs, expected, work / "run", schedule=built.schedule)
+    return Job(
+        Path(built.program.path),
+        target,
+        inputs,
+        expected,
+        work / "run",
+        schedule=built.schedule,
+        operations=operations(proto),
+    )
 
 
 def profile_rows(profile: Profile) -> list[tuple[str, str]]:

@@ -34,9 +34,10 @@ class ExploreSettings:
 
     `top` TT candidates a layer are compiled and measured, with data half as many of plain low rank beside them;
     `finalists` whole models are. `seed` decides the split of the data and every random choice. `jobs` programs are
-    built and run at a time. With a `board`, programs are measured there; else under QEMU. Whole models are measured on
-    each number of `threads`. The validation part is evaluated at most about `evaluations` times before finalists stand.
-    Then they are trained for at most `finetune` epochs, on `train`, or without it on what fits see.
+    built and run at a time, each for at most `timeout_s`, or as long as its work may take. With a `board`, programs are
+    measured there; else under QEMU. Whole models are measured on each number of `threads`. The validation part is
+    evaluated at most about `evaluations` times before finalists stand. Then they are trained for at most `finetune`
+    epochs, on `train`, or without it on what fits see.
 
     Layers are computed by `kernels`: with both, by ours, and those of finalists and dense ones by IREE's as well, and
     the faster one stays. `tune` schedules of a finalist's generated kernel are measured, 1 being the closed form's
@@ -57,6 +58,7 @@ class ExploreSettings:
     seed: int = 0
     jobs: int = 2
     board: Board | None = None
+    timeout_s: float | None = None
     threads: tuple[int, ...] = (1,)
     evaluations: int = DEFAULT_EVALUATIONS
     finetune: int = 0
@@ -79,7 +81,7 @@ class ExploreSettings:
             raise UsageError("--train needs --finetune EPOCHS")
         if self.top < 1 or self.jobs < 1:
             raise UsageError(f"--top and --jobs must be at least 1, got {self.top} and {self.jobs}")
-        self._check_kernels()
+        self._check_programs()
         if not self.threads or min(self.threads) < 1 or 1 not in self.threads:
             raise UsageError(f"--threads must be numbers from 1 on, 1 among them (the reference), got {self.threads}")
         if self.seed < 0:
@@ -99,7 +101,9 @@ class ExploreSettings:
         if self.data is None and self.objective == "accuracy":
             raise UsageError("--objective accuracy needs --data: without data the accuracy is unknown")
 
-    def _check_kernels(self) -> None:
+    def _check_programs(self) -> None:
+        if self.timeout_s is not None and not 0 < self.timeout_s < inf:
+            raise UsageError(f"--timeout must be a number of seconds above 0, got {self.timeout_s}")
         if not self.kernels or set(self.kernels) - {"iree", "rvv"}:
             raise UsageError(f"--kernels must be iree, rvv or both, got {','.join(self.kernels) or 'none'}")
         if self.tune < 1:

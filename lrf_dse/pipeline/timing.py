@@ -22,6 +22,7 @@ from lrf_dse.jsonform import from_json, to_json
 from lrf_dse.models.evaluate import run_once
 from lrf_dse.models.kernel_call import KernelChoice
 from lrf_dse.models.rewrite import Replacement, single_layer_model
+from lrf_dse.models.work import operations
 from lrf_dse.runners.board import Board
 from lrf_dse.runners.job import Array, Job
 from lrf_dse.runners.qemu import model_sweep
@@ -58,10 +59,14 @@ class Task:
 
 @dataclass(frozen=True)
 class Bench:
-    """Where programs are measured: under QEMU with the target's model, or on a board."""
+    """Where programs are measured: under QEMU with the target's model, or on a board; each for at most `timeout_s`.
+
+    None: as long as their work may take.
+    """
 
     target: Target
     board: Board | None = None
+    timeout_s: float | None = None
 
     @property
     def tools(self) -> dict[str, str]:
@@ -75,11 +80,12 @@ class Bench:
 
     def run(self, job: Job) -> Outcome:
         """The outcome of one program."""
+        job = replace(job, timeout_s=self.timeout_s)
         return get_runner("qemu" if self.board is None else "ssh", Means(board=self.board)).run(job)
 
     def sweep(self, job: Job) -> dict[str, float]:
         """Cycles under every switch of the timing model, by name; empty on a board and without a model."""
-        outcomes = {} if self.board is not None else model_sweep(job)
+        outcomes = {} if self.board is not None else model_sweep(replace(job, timeout_s=self.timeout_s))
         return {n: m.cycles for n, m in outcomes.items() if isinstance(m, Measurement) and m.cycles is not None}
 
 
@@ -196,6 +202,7 @@ def build_and_run(
             expected,
             folder / "run",
             threads=threads,
+            operations=operations(model),
             schedule=built.schedule,
         )
         outcomes[name] = bench.run(jobs[name])

@@ -38,10 +38,21 @@ def summary_json(info: ReportInfo) -> str:
 def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
     buffer = io.StringIO(newline="")
     if rows:
-        writer = csv.DictWriter(buffer, fieldnames=list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+        writer = csv.writer(buffer, lineterminator="\n")
+        writer.writerow(map(_text_cell, rows[0]))
+        writer.writerows([_text_cell(cell) for cell in row.values()] for row in rows)
     return buffer.getvalue()
+
+
+def _text_cell(cell: Any) -> Any:
+    """`cell`; a text that a spreadsheet would take for a formula gets an apostrophe, control characters are escaped.
+
+    Names come from model files. OWASP, CSV injection: cells that begin with = + - @.
+    """
+    if not isinstance(cell, str):
+        return cell
+    plain = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in cell)
+    return f"'{plain}" if plain.startswith(("=", "+", "-", "@")) else plain
 
 
 def _plan_cells(info: ReportInfo, row: PlanRow) -> dict[str, Any]:

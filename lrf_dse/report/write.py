@@ -19,12 +19,14 @@ def write_report(info: ReportInfo, folder: Path) -> tuple[Path, ...]:
     written, disk full); a file that existed then keeps its old content.
     """
     drawn = [(chart, draw(chart, "svg")) for chart in charts(info)]
-    contents: dict[str, bytes] = {
-        "report.html": render_html(info, stills={chart.name: svg for chart, svg in drawn}).encode(),
-        "plans.csv": plans_csv(info).encode(),
-        "candidates.csv": candidates_csv(info).encode(),
-        "summary.json": summary_json(info).encode(),
+    texts = {
+        "report.html": render_html(info, stills={chart.name: svg for chart, svg in drawn}),
+        "plans.csv": plans_csv(info),
+        "candidates.csv": candidates_csv(info),
+        "summary.json": summary_json(info),
     }
+    # A file's name need not be UTF-8; what is not is escaped, which in JSON reads back as the same name.
+    contents = {name: text.encode(errors="backslashreplace") for name, text in texts.items()}
     for chart, svg in drawn:
         contents[f"{chart.name}.svg"] = svg
         contents[f"{chart.name}.png"] = draw(chart, "png")

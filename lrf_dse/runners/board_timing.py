@@ -16,7 +16,7 @@ from lrf_dse.builders.elf import read_elf
 from lrf_dse.jsonform import from_json
 from lrf_dse.runners.answers import Rejected, output_names, read_object, read_outputs, read_ram_parts
 from lrf_dse.runners.board import BoardFacts, pinned_cpus
-from lrf_dse.runners.job import DEFAULT_TIMEOUT_S, DEFAULT_TOLERANCE, Array
+from lrf_dse.runners.job import BOARD_S, DEFAULT_TOLERANCE, Array
 from lrf_dse.runners.repeats import RepeatPolicy, is_stable, next_batch, summarise
 from lrf_dse.runners.ssh_client import BoardProblem
 from lrf_dse.runners.ssh_folder import FILES, BoardFolder, Conditions, Finished
@@ -39,7 +39,7 @@ class PlacedProgram:
     expected: tuple[Array, ...]
     work: Path
     tolerance: float = DEFAULT_TOLERANCE
-    timeout_s: float = DEFAULT_TIMEOUT_S
+    timeout_s: float = BOARD_S
     threads: int = 1
 
 

@@ -15,7 +15,15 @@ from lrf_dse.target import Target
 Array: TypeAlias = NDArray[Any]
 
 DEFAULT_TOLERANCE = 1e-4
-DEFAULT_TIMEOUT_S = 300.0
+BOARD_S = 300.0
+"""Seconds for one inference and its start on a board, where nobody says another limit: 10^11 instructions and more."""
+
+_LEAST_S, _S_PER_OPERATION = 600.0, 2e-5
+"""Two passes of plain C at 10 instructions a multiply-add and 2 million instructions a second, a fifth of what QEMU
+does with the timing plugin, take 1e-5 s for each. A limit is to end what would never end, and nothing else."""
+
+_OPERATIONS = 100_000_000
+"""Where nobody knows the work."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,7 +32,8 @@ class Job:
 
     `inputs` and `expected` are in the model's order; `expected` comes from an independent reference
     and fixes the dtype and shape of every output. `tolerance` bounds max |error| relative to max |y|
-    over all floating-point outputs; other outputs must be equal. `work` is a folder of the caller: the
+    over all floating-point outputs; other outputs must be equal. `timeout_s` is what was asked for, else the limit
+    depends on `operations`, about how many one inference takes. `work` is a folder of the caller: the
     runner creates it, writes its files there and leaves them. `schedule` is what the program replays, for a runner
     that needs it in another form than a Linux program (rvsim).
     """
@@ -35,9 +44,20 @@ class Job:
     expected: tuple[Array, ...]
     work: Path
     tolerance: float = DEFAULT_TOLERANCE
-    timeout_s: float = DEFAULT_TIMEOUT_S
+    timeout_s: float | None = None
     threads: int = 1
     schedule: Schedule | None = None
+    operations: int = _OPERATIONS
+
+    @property
+    def emulated_s(self) -> float:
+        """Seconds of processor time that an emulator may take for the program."""
+        return _LEAST_S + _S_PER_OPERATION * self.operations if self.timeout_s is None else self.timeout_s
+
+    @property
+    def board_s(self) -> float:
+        """Seconds that the program may take on a board."""
+        return BOARD_S if self.timeout_s is None else self.timeout_s
 
 
 def raw_bytes(array: Array) -> bytes:

@@ -40,7 +40,7 @@ class QemuRunner:
         version = qemu_version()
         files = _prepare(job, self.switches)
         try:
-            run_qemu(_command(job, files), job.target, job.work, writes=files.figures, timeout_s=job.timeout_s)
+            run_qemu(_command(job, files), job.target, job.work, writes=files.figures, timeout_s=job.emulated_s)
             errors = compare(read_outputs(job.work, job.expected), job.expected, tolerance=job.tolerance)
             if isinstance(errors, str):
                 raise Rejected("verify", errors)

@@ -127,7 +127,7 @@ def _simulate(job: Job, program: Path, max_instructions: int) -> Console:
     simulator = f"rvsim {rvsim_version()}"
     request = config_of(model_of(job.target), ram_bytes=_ram_bytes(program)) | {
         "max_instructions": max_instructions,
-        "max_cpu_s": math.ceil(job.timeout_s) + 1,
+        "max_cpu_s": math.ceil(job.emulated_s) + 1,
         "max_cycles": max_instructions * _MAX_CYCLES_PER_INSTRUCTION,  # a machine that sleeps retires nothing
     }
     (job.work / _REQUEST).write_text(json.dumps(request), encoding="utf-8")
@@ -160,7 +160,7 @@ def _run_process(job: Job, program: Path) -> int:
             (job.work / _SAID).open("wb") as said,
             started(command, name=name, cwd=job.work, stdout=said, stderr=said) as child,
         ):
-            return wait(child, name=name, limit=Limit(cpu_s=job.timeout_s))
+            return wait(child, name=name, limit=Limit(cpu_s=job.emulated_s))
     except ToolTimeout as error:
         raise Rejected("run", str(error)) from error
 

@@ -45,7 +45,7 @@ class SshRunner:
         files = {_PROGRAM: job.program, **{path.name: path for path in inputs}}
         names = tuple(path.name for path in inputs)
         program = PlacedProgram(
-            _PROGRAM, job.program, names, job.expected, job.work, job.tolerance, job.timeout_s, job.threads
+            _PROGRAM, job.program, names, job.expected, job.work, job.tolerance, job.board_s, job.threads
         )
         try:
             with turn(self.board), BoardFolder(self.board) as folder:

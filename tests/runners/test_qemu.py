@@ -73,7 +73,7 @@ def test_tolerance_is_the_callers(run_case: Run) -> None:
         ("no_output", "verify", "the program did not write output0.bin"),
         ("no_stats", "run", "the program wrote no complete stats.json"),
         ("cut_stats", "run", "the program wrote no complete stats.json"),
-        ("bad_stats", "run", "stats.json: stack_bytes must be a number of bytes, got 'many'"),
+        ("bad_stats", "run", "stats.json: 'stack_bytes' must be a number of bytes, got 'many'"),
         ("no_region", "run", "the inference region (LRF_REGION_BEGIN) was never entered"),
         ("two_regions", "run", "the inference region (LRF_REGION_BEGIN) was entered 4 times, expected 2"),
         ("open_region", "run", "the program ended inside its inference region: LRF_REGION_END was not reached"),
@@ -103,7 +103,10 @@ def test_a_hang_ends_at_the_timeout_and_leaves_no_process(run_case: Run, tmp_pat
     result = run_case("hang", timeout_s=0.5)
     assert time.monotonic() - start < 10
     assert isinstance(result, Failure)
-    assert (result.stage, result.reason) == ("run", "the program under qemu-riscv64 did not finish in 0.5 s of processor time")
+    assert (result.stage, result.reason) == (
+        "run",
+        "the program under qemu-riscv64 did not finish in 0.5 s of processor time",
+    )
     work = str(tmp_path / "work")
     assert not [p for p in Path("/proc").glob("[0-9]*") if _working_folder(p) == work]
 

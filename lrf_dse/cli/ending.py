@@ -1,0 +1,65 @@
+"""How a command ends early: by signals, and by what went wrong, in one line on standard error.
+
+Exit code 2: something that the user can mend, or a machine that ran out of something. 130: Ctrl-C; programs that run
+are finished and recorded, a second Ctrl-C ends them. 143 and 129: SIGTERM, and a terminal that is gone, end them.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from types import FrameType
+from typing import NoReturn
+
+from lrf_dse.cli.show import one_line
+from lrf_dse.process import end_children
+
+INTERRUPTED = 128 + signal.SIGINT
+_GOES_ON = "what was measured is kept, the same command goes on"
+
+
+class Stopped(BaseException):
+    """A signal that ends the command; no handler on the way takes it for an error."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def catch_signals() -> None:
+    """Let SIGTERM, SIGHUP and a second Ctrl-C end every program that runs, then raise in the main thread."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) == signal.SIG_DFL:  # nohup ignores SIGHUP
+            signal.signal(number, _stop_all)
+    if signal.getsignal(signal.SIGINT) == signal.default_int_handler:
+        signal.signal(signal.SIGINT, _interrupt)
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
+    signal.signal(signal.SIGINT, _stop_all)
+    raise KeyboardInterrupt
+
+
+def _stop_all(number: int, _frame: FrameType | None) -> NoReturn:
+    for each in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        signal.signal(each, signal.SIG_IGN)  # once is enough
+    end_children()
+    raise Stopped(number)
+
+
+def stop_for(stopped: Stopped) -> NoReturn:
+    """Say which signal it was, and exit as a shell tells it: 128 and its number."""
+    if stopped.number == signal.SIGINT:
+        stop(f"interrupted; {_GOES_ON}", INTERRUPTED)
+    stop(f"ended by {signal.Signals(stopped.number).name}; {_GOES_ON}", 128 + stopped.number)
+
+
+def stop_interrupted() -> NoReturn:
+    """Say that Ctrl-C was pressed."""
+    stop(f"interrupted; {_GOES_ON}", INTERRUPTED)
+
+
+def stop(message: str, code: int) -> NoReturn:
+    """Exit with one line on standard error."""
+    print(f"error: {one_line(message)}", file=sys.stderr)
+    raise SystemExit(code)
