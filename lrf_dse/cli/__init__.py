@@ -7,8 +7,6 @@ Exit codes: 0 done, 2 something the user can mend (one line on standard error); 
 from __future__ import annotations
 
 import io
-import os
-import signal
 import sys
 from typing import Any, NoReturn, cast
 
@@ -46,8 +44,6 @@ def main() -> None:
         stop(str(error), error.exit_code)
     except _USAGE_ERROR as error:
         _stop_usage(error)
-    except BrokenPipeError:
-        _stop_unread()
     except OSError as error:
         # A full disk or a folder that cannot be written may strike anywhere; the records are safe by then.
         where = f"{error.filename}: " if error.filename else ""
@@ -68,9 +64,3 @@ def _stop_usage(error: Any) -> NoReturn:
         raise SystemExit(2)
     command = error.ctx.command_path if error.ctx else "lrf-dse"
     stop(f"{message}; see `{command} --help`", 2)
-
-
-def _stop_unread() -> NoReturn:
-    """End quietly where a reader such as `head` has seen enough, as other programs do that SIGPIPE ends."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains when it flushes
-    raise SystemExit(128 + signal.SIGPIPE)
