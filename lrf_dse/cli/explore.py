@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -76,6 +76,7 @@ def command(
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress on standard error.")] = False,
 ) -> None:
     """Explore factorisations of MODEL's layers for one chip; an interrupted run goes on."""
+    effort: dict[str, Any] = {"top": top, "evaluations": evaluations, "tune": tune, "jobs": jobs, "timeout_s": timeout}
     with progress_bar(quiet=quiet) as bars:
         run = lrf_dse.explore(
             model,
@@ -91,17 +92,13 @@ def command(
             max_ram_bytes=max_ram,
             max_latency=max_latency,
             objective=cast("Objective | None", objective),  # settings check it
-            top=top,
-            evaluations=evaluations,
             finetune=finetune,
             train=train,
             seed=seed,
-            jobs=jobs,
             board=board_of(board, target, config=ssh_config, port=ssh_port, options=ssh_option),
             threads=_numbers(threads),
             kernels=cast("tuple[Kernel, ...]", tuple(kernels.split(","))),  # settings check them
-            tune=tune,
-            timeout_s=timeout,
+            **effort,
             progress=bars if data is not None else _unknown_accuracy_first(bars),
         )
     _show_run(run, as_json=as_json)
