@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from math import inf, log
 
-from lrf_dse.jsonform import from_json, to_json
+from lrf_dse.jsonform import to_json
 from lrf_dse.judged import Confirmation
 from lrf_dse.models.bounds import Bounds
 from lrf_dse.pipeline.context import Exploration
 from lrf_dse.pipeline.keys import bounds_key
+from lrf_dse.pipeline.recorded import recorded
 from lrf_dse.plan.choice import latency_of, latency_unit
 from lrf_dse.plan.confirm import Prospect, freeze, in_sequence
 from lrf_dse.schema import Plan
@@ -85,9 +86,9 @@ def _gains(plans: Sequence[Plan], admitted: Sequence[Plan], pick: str) -> dict[s
 def _bounds(x: Exploration, plan: Plan, part: str) -> Bounds:
     """The drop of a plan on one part with its bounds, from the records where they know."""
     key = bounds_key(plan.weights, x.judge.parts[part], model=x.model, seed=x.settings.seed)
-    known = x.store.get(key)
+    known = recorded(x.store, key, Bounds)
     if known is not None:
-        return from_json(Bounds, known)  # type: ignore[no-any-return]
+        return known
     found = x.judge.bounds(x.judge.scores_of_plan(plan, part), part)
     context = {"choices": {choice.layer.name: choice.label for choice in plan.choices}, "part": part}
     x.store.put(key, "bounds", to_json(found), context=context)

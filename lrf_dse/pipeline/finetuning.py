@@ -18,7 +18,7 @@ from lrf_dse.finetune.objective import Kind
 from lrf_dse.finetune.recover import recover
 from lrf_dse.finetune.sequential import can_correct, corrected
 from lrf_dse.finetune.train import Recipe, Tuned, finetune
-from lrf_dse.jsonform import from_json, to_json
+from lrf_dse.jsonform import to_json
 from lrf_dse.judged import Accuracy, FineTuning
 from lrf_dse.models.compress import Compressor, replaced
 from lrf_dse.models.data import Dataset
@@ -27,6 +27,7 @@ from lrf_dse.models.stored import PlanWeights, find_weights, save_weights
 from lrf_dse.pipeline.context import Exploration
 from lrf_dse.pipeline.keys import finetuning_key
 from lrf_dse.pipeline.quality import judged_fields
+from lrf_dse.pipeline.recorded import recorded
 from lrf_dse.pipeline.run import weights_path
 from lrf_dse.report.facts import FineTuningFacts
 from lrf_dse.schema import Candidate, Plan
@@ -34,7 +35,7 @@ from lrf_dse.schema import Candidate, Plan
 END_TO_END, LAYER_WISE = "end to end", "layer by layer"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class _Outcome:
     """How the training of one plan went, the key of its weights, and the metric with them on both parts."""
 
@@ -77,22 +78,21 @@ def _outcome(x: Exploration, lessons: Dataset, plan: Plan, stage: str) -> _Outco
     """What training `plan` gives, from the records where they know."""
     recipe = Recipe(x.settings.finetune, seed=x.settings.seed)
     key = finetuning_key(plan.weights, lessons, recipe, x.judge.parts, batch=x.model.batch)
-    path, known = weights_path(x.settings.out, key), x.store.get(key)
+    path, known = weights_path(x.settings.out, key), recorded(x.store, key, _Outcome)
     if known is not None:
-        tuning = from_json(FineTuning, known["tuning"])
-        unasked = plan.is_dense or tuning.best_epoch == 0  # nobody asks for these weights
+        unasked = plan.is_dense or known.tuning.best_epoch == 0  # nobody asks for these weights
         if unasked or find_weights(path, key) is not None:
-            return _Outcome(tuning, key, *(from_json(Accuracy, known[part]) for part in ("validation", "test")))
+            return known
     checkpoint = path.with_suffix(".checkpoint")
     trained, tuning = _trained(x, lessons, plan, recipe, checkpoint=checkpoint, stage=stage)
     proto = replaced(x.model, trained.replacements, trained.values)
     validation, test = (x.judge.judged(proto, part) for part in ("validation", "test"))
     save_weights(path, trained, key)
     context = {"choices": {choice.layer.name: choice.label for choice in plan.choices}}
-    record = {"tuning": to_json(tuning), "validation": to_json(validation), "test": to_json(test)}
-    x.store.put(key, "finetuning", record, context=context)
+    outcome = _Outcome(tuning, key, validation, test)
+    x.store.put(key, "finetuning", to_json(outcome), context=context)
     checkpoint.unlink(missing_ok=True)
-    return _Outcome(tuning, key, validation, test)
+    return outcome
 
 
 def _trained(

@@ -11,12 +11,13 @@ from dataclasses import replace
 
 from lrf_dse.builders.program import BUILDERS
 from lrf_dse.cost.prune import PruneResult, prune
-from lrf_dse.jsonform import from_json, to_json
+from lrf_dse.jsonform import to_json
 from lrf_dse.pipeline.context import Exploration
 from lrf_dse.pipeline.estimates import estimate, latency_on
 from lrf_dse.pipeline.kernels import default_schedules, kernel_sources
 from lrf_dse.pipeline.keys import space_key, timing_key
 from lrf_dse.pipeline.methods import Judged, judge_layers
+from lrf_dse.pipeline.recorded import recorded
 from lrf_dse.pipeline.timing import Outcome, Task, layer_program
 from lrf_dse.report.facts import CandidateResult
 from lrf_dse.schema import Candidate, Failure, FcLayer, Kernel, Measurement, dense_candidate
@@ -56,9 +57,9 @@ def _narrow(x: Exploration, layer: FcLayer, dense_cycles: float | None) -> Prune
     key = space_key(
         x.model, layer, x.target, top=settings.top, seed=settings.seed, by_kind=by_kind, dense_cycles=dense_cycles
     )
-    known = x.store.get(key)
+    known = recorded(x.store, key, PruneResult)
     if known is not None:
-        return from_json(PruneResult, known)  # type: ignore[no-any-return]
+        return known
     weight, _ = x.model.weights(layer.name)
     spectra = layer_spectra(weight, seed=settings.seed)
     latency = latency_on(x.target, dense_cycles)

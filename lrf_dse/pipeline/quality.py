@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from lrf_dse.errors import DataError, StoreError
 from lrf_dse.finetune.reorder import as_read, can_reorder, reordering
 from lrf_dse.finetune.sequential import can_correct, corrected
-from lrf_dse.jsonform import from_json, to_json
+from lrf_dse.jsonform import to_json
 from lrf_dse.judged import Accuracy
 from lrf_dse.models.bounds import Bounds, drop_bounds
 from lrf_dse.models.compress import Compressor, replaced
@@ -24,6 +24,7 @@ from lrf_dse.models.metrics import Scores, dense_scale, drop_between
 from lrf_dse.models.rewrite import Replacement
 from lrf_dse.models.stored import PlanWeights, find_weights, save_weights
 from lrf_dse.pipeline.keys import accuracy_key, layer_error_key, plan_weights_key
+from lrf_dse.pipeline.recorded import recorded
 from lrf_dse.pipeline.run import weights_path
 from lrf_dse.schema import Candidate, Plan, TTShape, dense_candidate
 from lrf_dse.store import Store
@@ -89,9 +90,9 @@ class Judge:
         """
         data, ways = self.parts[part], _Ways(sequential=sequential, reordered=reordered)
         key = accuracy_key(self.compressor.model, data, choices, **self._fitted_to, **ways)
-        known = self.store.get(key)
+        known = recorded(self.store, key, Accuracy)
         if known is not None:
-            return from_json(Accuracy, known)  # type: ignore[no-any-return]
+            return known
         accuracy = self._accuracy(self.scores(choices, part, **ways), part)
         context = {"choices": {c.layer.name: c.label for c in choices}}
         self.store.put(key, "accuracy", to_json(accuracy), context=context)

@@ -18,11 +18,12 @@ import numpy as np
 from lrf_dse.builders.program import BUILDERS, tool_versions
 from lrf_dse.codegen import KernelSchedule
 from lrf_dse.errors import BuildError
-from lrf_dse.jsonform import from_json, to_json
+from lrf_dse.jsonform import to_json
 from lrf_dse.models.evaluate import run_once
 from lrf_dse.models.kernel_call import KernelChoice
 from lrf_dse.models.rewrite import Replacement, single_layer_model
 from lrf_dse.models.work import operations
+from lrf_dse.pipeline.recorded import recorded
 from lrf_dse.runners.board import Board
 from lrf_dse.runners.job import Array, Job
 from lrf_dse.runners.qemu import model_sweep
@@ -144,8 +145,7 @@ def _recorded(key: str, store: Store) -> Outcome | None:
     A compiler that was killed or a program that could not write may have met a full disk or too little memory:
     the next run tries again, or the dense layer would fail for ever.
     """
-    value = store.get(key)
-    outcome: Outcome | None = None if value is None else from_json(Outcome, value)
+    outcome: Outcome | None = recorded(store, key, Outcome)  # type: ignore[arg-type]
     return None if isinstance(outcome, Failure) and outcome.stage != "verify" else outcome
 
 
