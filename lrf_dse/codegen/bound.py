@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from lrf_dse.codegen.spec import KernelSpec
 from lrf_dse.codegen.stages import contraction_orders, core_merges, merged_shapes, stages_of
+from lrf_dse.codegen.storage import ELEMENT_BITS
 from lrf_dse.cost.counts import FP32_BYTES
 from lrf_dse.target import Target
 from lrf_dse.target.timing import Timing
@@ -19,7 +20,7 @@ def lower_bound(spec: KernelSpec, target: Target) -> float | None:
     """Cycles, warm; None where the target's peak is not known.
 
     The least over all orders of contraction, of the cores as they are or merged, of the larger of
-    * multiply-adds over the peak of the cores that run, and
+    * multiply-adds over the peak of the cores that run (in half precision twice as many, where weights have few bits),
     * bytes over peak rates: weights, bias and x are loaded at least once, at the rate of vector and scalar loads
       together; and of a working set larger than a cache, what exceeds it passes from the next level in every run,
       whichever lines the cache keeps.
@@ -29,8 +30,10 @@ def lower_bound(spec: KernelSpec, target: Target) -> float | None:
         return None
     cores = min(spec.threads, target.core.count)
     fixed = FP32_BYTES * (spec.batch * spec.in_features + spec.out_features * spec.has_bias)
+    fastest = peak.value * cores * (2 if spec.few_bits else 1)
+    bits = min(ELEMENT_BITS[storage] for storage in spec.core_storages)
     return min(
-        max(multiply_adds / (peak.value * cores), _reading_cycles(weight_bytes + fixed, target, cores))
+        max(multiply_adds / fastest, _reading_cycles(weight_bytes * bits // 32 + fixed, target, cores))
         for multiply_adds, weight_bytes in _contractions(spec)
     )
 

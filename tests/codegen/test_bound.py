@@ -24,7 +24,8 @@ def fills() -> tuple[float, float]:
 
 def test_a_large_dense_layer_passes_from_memory_but_for_what_the_cache_keeps() -> None:
     bytes_read = 4 * (4096 * 4096 + 4096)
-    assert lower_bound(KernelSpec(None, 4096, 4096), K1) == pytest.approx((bytes_read - 524_288) / fills()[1])
+    from_l2, from_memory = ((bytes_read - size) / rate for size, rate in zip((32_768, 524_288), fills(), strict=True))
+    assert lower_bound(KernelSpec(None, 4096, 4096), K1) == pytest.approx(max(from_l2, from_memory))
 
 
 def test_a_layer_that_fits_the_second_cache_passes_from_there() -> None:
@@ -52,6 +53,15 @@ def test_threads_share_the_work_and_have_more_cache() -> None:
     assert lower_bound(KernelSpec(None, 512, 512, threads=99), K1) == lower_bound(
         KernelSpec(None, 512, 512, threads=8), K1
     )
+
+
+def test_weights_of_few_bits_are_fewer_bytes_and_may_be_multiplied_in_half_precision() -> None:
+    fp32, fp16, int8 = (
+        lower_bound(KernelSpec(None, 4096, 4096, storages=storages), K1) for storages in ((), ("fp16",), ("int8",))
+    )
+    assert fp32 is not None and fp16 is not None and int8 is not None
+    assert int8 < fp16 < fp32 / 2
+    assert lower_bound(KernelSpec(None, 64, 64, 16, storages=("int4",)), K1) == 16 * 64 * 64 / 16
 
 
 def test_without_a_peak_there_is_no_bound() -> None:
