@@ -11,7 +11,7 @@ const lrf_library *lrf_load_library(const unsigned char *image, size_t bytes) {
   unsigned char *base = aligned_alloc(LRF_IMAGE_PAGE_BYTES, span);
   if (!base) lrf_fail(LRF_EXIT_MACHINE, "no memory for %zu bytes of kernels", span);
   lrf_image_bytes += span;
-  lrf_library_query query = lrf_image_place(base, image);
+  lrf_library_query query = lrf_image_place(base, span, image);
   __asm__ volatile("fence.i" ::: "memory"); /* fetches must see what was just written */
   return lrf_image_library(query);
 }

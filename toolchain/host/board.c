@@ -23,8 +23,10 @@ uint64_t lrf_board_clock_ns(void) {
 }
 
 static uint64_t cycles_now(void) {
-  uint64_t cycles;
+  uint64_t cycles = 0;
+#ifdef __riscv
   __asm__ volatile("csrr %0, 0xc00" : "=r"(cycles)::"memory"); /* rdcycle */
+#endif
   return cycles;
 }
 

@@ -20,9 +20,12 @@ static void protect(unsigned char *base, size_t span, const unsigned char *image
     if (mprotect(base + start, end - start, PROT_READ | PROT_EXEC) != 0)
       lrf_fail(LRF_EXIT_MACHINE, "this system refuses to make loaded kernels executable");
   }
-  /* Instruction caches of all harts must see what was just written. */
+#ifdef __riscv /* instruction caches of all harts must see what was just written */
   syscall(SYS_RISCV_FLUSH_ICACHE, base, base + span, 0);
   __asm__ volatile("fence.i" ::: "memory");
+#else
+  (void)span;
+#endif
 }
 
 const lrf_library *lrf_load_library(const unsigned char *image, size_t bytes) {
@@ -30,7 +33,7 @@ const lrf_library *lrf_load_library(const unsigned char *image, size_t bytes) {
   unsigned char *base = mmap(NULL, span, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (base == MAP_FAILED) lrf_fail(LRF_EXIT_MACHINE, "no memory for %zu bytes of kernels", span);
   lrf_image_bytes += span;
-  lrf_library_query query = lrf_image_place(base, image);
+  lrf_library_query query = lrf_image_place(base, span, image);
   protect(base, span, image);
   return lrf_image_library(query);
 }

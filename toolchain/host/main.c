@@ -34,7 +34,9 @@ static void on_illegal_instruction(int signal_number) {
 static unsigned long vector_bytes(void) {
   unsigned long bytes = 0;
   void (*before)(int) = signal(SIGILL, on_illegal_instruction);
+#ifdef __riscv
   if (sigsetjmp(no_vector_unit, 1) == 0) __asm__ volatile("csrr %0, 0xc22" : "=r"(bytes)); /* vlenb */
+#endif
   signal(SIGILL, before);
   return bytes;
 }
