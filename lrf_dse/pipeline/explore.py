@@ -195,6 +195,7 @@ def _claim_folder(store: Store, settings: ExploreSettings, model: Model, target:
     if not is_file_of(settings.out / MODEL_FILE, digest := digest_of(content)):
         write_atomic(settings.out / MODEL_FILE, content)
     whence = {"model": model.path.name, "model_path": str(model.path.absolute()), "copy_sha256": digest}
+    whence["command"] = _command(settings)
     store.put(RUN_KEY, "run", identity | whence, context={"settings": to_json(settings)})
 
 

@@ -8,7 +8,6 @@ from typing import Any
 
 from lrf_dse.deploy.bundle import BundleRequest, write_bundle
 from lrf_dse.models.compress import replaced
-from lrf_dse.pipeline.golden import kept_golden
 from lrf_dse.pipeline.kernels import schedules_from_json, with_kernels
 from lrf_dse.pipeline.run import Run
 from lrf_dse.report.info import ReportInfo
@@ -19,7 +18,7 @@ def export(run: Run, pick: str | None, out: Path) -> dict[str, Any]:
     """Write the bundle of the plan that `pick` names into `out`; its manifest. Raises an LrfDseError."""
     info, plan = run.info, run.plan(pick)
     model, weights = run.model(), run.weights(plan)
-    cases, are_real = kept_golden(run.folder, model, seed=info.seed)
+    cases = run.golden()
     schedules = schedules_from_json(plan.schedules)
     with_generated = with_kernels(weights.replacements, plan.choices, schedules)
     request = BundleRequest(
@@ -28,7 +27,7 @@ def export(run: Run, pick: str | None, out: Path) -> dict[str, Any]:
         compiled=replaced(model, with_generated, weights.values),
         kernels={name: str(schedule) for name, schedule in schedules.items()},
         cases=cases,
-        cases_source="samples of the data" if are_real else "random inputs",
+        cases_source="random inputs" if info.data is None else "samples of the data",
         target=info.target,
         accuracy=_accuracy(info, plan),
         run_facts={"model": info.model.name, "model_sha256": info.model.sha256, "seed": info.seed}

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from lrf_dse.jsonform import content_key
 from lrf_dse.models.data import Dataset
 from lrf_dse.models.model import Model
 from lrf_dse.runners.job import Array
@@ -16,8 +17,6 @@ from lrf_dse.sealed import read_sealed, write_sealed
 GOLDEN_FILE = "golden.npz"
 GOLDEN_CASES = 4
 """Inferences that an export is verified on: weights that are wrong for one input in ten show on three of ten runs."""
-
-_KEY = "golden inputs"
 
 Case = tuple[Array, ...]
 """Whole input tensors of one inference, in the model's order."""
@@ -44,6 +43,11 @@ def _case(model: Model, data: Dataset | None, random: np.random.Generator, start
     return tuple(tensors)
 
 
+def golden_key(model_sha256: str, data_sha256: str | None, *, seed: int) -> str:
+    """Key of the golden inputs of an exploration: the cases are of its data, or random where it has none."""
+    return content_key("golden", model=model_sha256, data=data_sha256, seed=seed, cases=GOLDEN_CASES)
+
+
 def keep_golden(folder: Path, model: Model, data: Dataset | None, *, seed: int) -> None:
     """Write the golden inputs of an exploration into its run folder."""
     arrays: dict[str, Any] = {
@@ -52,16 +56,16 @@ def keep_golden(folder: Path, model: Model, data: Dataset | None, *, seed: int) 
         for index, tensor in enumerate(tensors)
     }
     buffer = io.BytesIO()
-    np.savez(buffer, real=np.array(data is not None), **arrays)
-    write_sealed(folder / GOLDEN_FILE, buffer.getvalue(), _KEY)
+    np.savez(buffer, **arrays)
+    key = golden_key(model.sha256, None if data is None else data.sha256, seed=seed)
+    write_sealed(folder / GOLDEN_FILE, buffer.getvalue(), key)
 
 
-def kept_golden(folder: Path, model: Model, *, seed: int) -> tuple[tuple[Case, ...], bool]:
-    """The golden inputs of a run, and whether they are samples of its data; random ones where none are kept."""
-    content = read_sealed(folder / GOLDEN_FILE, _KEY)
+def kept_golden(folder: Path, key: str, *, inputs: int) -> tuple[Case, ...] | None:
+    """The golden inputs of the run with that key, for a model of so many `inputs`; None where they are not whole."""
+    content = read_sealed(folder / GOLDEN_FILE, key)
     if content is None:
-        return golden_cases(model, None, seed=seed), False
+        return None
     with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-        cases = range((len(archive.files) - 1) // len(model.inputs))
-        found = tuple(tuple(archive[f"{case}.{i}"] for i in range(len(model.inputs))) for case in cases)
-        return found, bool(archive["real"])
+        cases = range(len(archive.files) // inputs)
+        return tuple(tuple(archive[f"{case}.{i}"] for i in range(inputs)) for case in cases)

@@ -5,22 +5,24 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from lrf_dse.errors import LrfDseError, ModelError, StoreError
 from lrf_dse.jsonform import from_json
 from lrf_dse.models.model import Model, to_onnx
 from lrf_dse.models.reader import read_model
 from lrf_dse.models.stored import PlanWeights, find_weights
+from lrf_dse.pipeline.golden import GOLDEN_FILE, Case, golden_key, kept_golden
 from lrf_dse.plan.budgets import Budgets
 from lrf_dse.plan.choice import PICKS, choose, default_pick
 from lrf_dse.report.info import ReportInfo
 from lrf_dse.report.write import write_report
 from lrf_dse.schema import Plan
 from lrf_dse.sealed import digest_of, write_atomic
-from lrf_dse.store import Store
+from lrf_dse.store import AGAIN, Store
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,6 +36,9 @@ WEIGHTS_FOLDER = "weights"
 """What every measured plan puts in the place of the model's weights, one file each."""
 
 _RECORD_KINDS = ("timing", "plan_timing", "accuracy", "layer_error", "board")
+
+
+Value = TypeVar("Value")
 
 
 def model_bytes(model: Model) -> bytes:
@@ -56,6 +61,17 @@ def weights_path(folder: Path, key: str) -> Path:
     return folder / WEIGHTS_FOLDER / f"{key}.npz"
 
 
+@dataclass(frozen=True)
+class RunFacts:
+    """The part of a run's record that is read back: the command, and the model with the digest of the run's copy."""
+
+    command: str
+    batch: int | None
+    model_path: str
+    model_sha256: str
+    copy_sha256: str
+
+
 class Run:
     """One exploration, as it lies in `folder`. Raises StoreError if it is no run folder.
 
@@ -67,22 +83,32 @@ class Run:
         self.notes = list(notes)
         Store(folder, read_only=True).close()
 
-    def _value(self, key: str) -> Any | None:
+    def _value(self, kind: type[Value], key: str) -> Value | None:
         with Store(self.folder, read_only=True) as store:
-            return store.get(key)
+            found = store.get(key)
+        try:
+            return None if found is None else cast(Value, from_json(kind, found))
+        except ValueError as error:
+            raise StoreError(f"{self.folder}: the record {key!r} is of another release of lrf-dse; {AGAIN}") from error
+
+    @cached_property
+    def facts(self) -> RunFacts:
+        """What was explored. Raises StoreError where its record is lost."""
+        found = self._value(RunFacts, RUN_KEY)
+        if found is None:
+            raise StoreError(f"{self.folder}: the record of the exploration is lost; {AGAIN}")
+        return found
 
     @cached_property
     def info(self) -> ReportInfo:
         """The result. Raises StoreError if the exploration has not finished."""
-        found = self._value(RESULT_KEY)
+        found = self._value(ReportInfo, RESULT_KEY)
         if found is None:
-            raise StoreError(f"{self.folder}: the exploration has not finished; run `lrf-dse explore` again to go on")
-        try:
-            return from_json(ReportInfo, found)  # type: ignore[no-any-return]
-        except ValueError as error:
             raise StoreError(
-                f"{self.folder}: the result is of another release of lrf-dse; run `lrf-dse explore` again"
-            ) from error
+                f"{self.folder}: the exploration has not finished; run `lrf-dse explore` again to go on "
+                f"(`{self.facts.command}`)"
+            )
+        return found
 
     @property
     def model_path(self) -> Path:
@@ -94,31 +120,40 @@ class Run:
 
         Raises StoreError where neither is the model of the records.
         """
-        facts = self._value(RUN_KEY)
-        if facts is None:
-            raise StoreError(f"{self.folder}: the record of the model is lost; run `lrf-dse explore` again")
-        if is_file_of(self.model_path, facts["copy_sha256"]):
+        if is_file_of(self.model_path, self.facts.copy_sha256):
             copy = read_model(self.model_path)
-            if copy.sha256 == facts["copy_sha256"]:
+            if copy.sha256 == self.facts.copy_sha256:
                 return copy
-        return self._copied_again(facts)
+        return self._copied_again(self.facts)
 
-    def _copied_again(self, facts: dict[str, Any]) -> Model:
-        original = Path(facts["model_path"])
+    def _copied_again(self, facts: RunFacts) -> Model:
+        original = Path(facts.model_path)
         try:
-            model = read_model(original, batch=facts["batch"])
+            model = read_model(original, batch=facts.batch)
             content = model_bytes(model)
-            if model.sha256 != facts["model_sha256"] or digest_of(content) != facts["copy_sha256"]:
+            if model.sha256 != facts.model_sha256 or digest_of(content) != facts.copy_sha256:
                 raise ModelError(f"{original}: has changed since")
             with suppress(StoreError):  # in a folder that cannot be written, the original will do
                 write_atomic(self.model_path, content)
         except LrfDseError as error:
             raise StoreError(
                 f"{self.model_path}: not the model that was explored, and the original cannot take its place "
-                f"({error}); put it back (SHA-256 {facts['model_sha256']}) and run this again"
+                f"({error}); put it back (SHA-256 {facts.model_sha256}) and run this again"
             ) from error
         self.notes.append(f"{self.model_path}: was not the model that was explored; taken again from {original}")
         return model
+
+    def golden(self) -> tuple[Case, ...]:
+        """The golden inputs: samples of the run's data, or random ones. Raises StoreError where they are not whole."""
+        info = self.info
+        key = golden_key(info.model.sha256, None if info.data is None else info.data.sha256, seed=info.seed)
+        found = kept_golden(self.folder, key, inputs=len(info.model.inputs))
+        if found is None:
+            raise StoreError(
+                f"{self.folder / GOLDEN_FILE}: the golden inputs are missing or damaged; they are made again by "
+                f"`{info.command}`"
+            )
+        return found
 
     def weights(self, plan: Plan) -> PlanWeights:
         """What `plan` puts in the place of the model's weights. Raises StoreError where the file is not whole."""

@@ -7,7 +7,7 @@ repair   a damaged file becomes a sound one with the rows that are whole
 """
 
 from lrf_dse.store.folder import MARKER, is_run_folder
-from lrf_dse.store.records import Record, Store
+from lrf_dse.store.records import AGAIN, Record, Store
 from lrf_dse.store.rows import FILE_NAME
 
-__all__ = ["FILE_NAME", "MARKER", "Record", "Store", "is_run_folder"]
+__all__ = ["AGAIN", "FILE_NAME", "MARKER", "Record", "Store", "is_run_folder"]

@@ -67,7 +67,7 @@ class Store:
         self._thread_lock = threading.Lock()
         if read_only:
             if not self.path.is_file():
-                gone = f"its {FILE_NAME} is gone; {_AGAIN}" if is_run_folder(folder) else "it has no records"
+                gone = f"its {FILE_NAME} is gone; {AGAIN}" if is_run_folder(folder) else "it has no records"
                 raise StoreError(f"{folder}: not a run folder, {gone}")
         else:
             claim(folder)
@@ -75,7 +75,7 @@ class Store:
             self._db = self._opened(read_only)
         except _Damaged as damage:
             if read_only:
-                raise StoreError(f"{self.path}: damaged ({damage}); {_AGAIN}") from damage
+                raise StoreError(f"{self.path}: damaged ({damage}); {AGAIN}") from damage
             self._db = self._repaired(damage)
 
     def _opened(self, read_only: bool) -> sqlite3.Connection:
@@ -201,7 +201,7 @@ class Store:
         return Record(key, kind, json.loads(value), json.loads(context))
 
     def _damaged_row(self, row: tuple[Any, ...]) -> StoreError:
-        return StoreError(f"{self.path}: the record {row[0]!r} is damaged; {_AGAIN}")
+        return StoreError(f"{self.path}: the record {row[0]!r} is damaged; {AGAIN}")
 
     @property
     def record_count(self) -> int:
@@ -254,7 +254,7 @@ class Store:
     def _store_error(self, error: sqlite3.Error) -> StoreError:
         reason = _REASONS.get(_code(error), "the records cannot be used")
         if _is_damage(error) and is_run_folder(self.path.parent):
-            reason = f"damaged; {_AGAIN}"
+            reason = f"damaged; {AGAIN}"
         return StoreError(f"{self.path}: {reason} ({error})")
 
 
@@ -273,7 +273,8 @@ def _code(error: sqlite3.Error) -> int:
     return getattr(error, "sqlite_errorcode", -1) & 0xFF
 
 
-_AGAIN = "run the same `lrf-dse explore` again, which repairs the records and makes again what is lost"
+AGAIN = "run the same `lrf-dse explore` again, which repairs the records and makes again what is lost"
+"""What mends damaged records."""
 _WRITE = "cannot write the record: is the disk full, or a file size limit reached? Records already written are safe"
 _ACCESS = "cannot open the records for this use: make the folder and the file accessible, or choose another run folder"
 _FOREIGN = "not an lrf-dse records file; choose another run folder"

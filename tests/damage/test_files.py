@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 import onnx
 from damage.conftest import Rewrite
-from damage.damages import AGAIN, HARMLESS, HEALED, SILENT, Tally, damage, seeded
-from explored import open_run
+from damage.damages import AGAIN, HARMLESS, HEALED, REFUSED, SILENT, Tally, damage, seeded
+from explored import open_run, tiny_model
 
 from lrf_dse.builders.cache import cached
 from lrf_dse.models.model import to_onnx
+from lrf_dse.models.reader import read_model
 from lrf_dse.models.stored import PlanWeights, find_weights, save_weights, to_bytes
+from lrf_dse.pipeline.golden import GOLDEN_FILE, keep_golden
 from lrf_dse.schema import Failure
 from lrf_dse.tune.records import FileRecords
 
@@ -68,6 +70,22 @@ def test_a_damaged_copy_of_the_model(mine: Path, count: int, tally: Tally, rewri
         tally.add(kind, judge)
         rewrite(path)(whole)
     assert tally.by_outcome()[HEALED] > 0.9 * count
+
+
+def test_damaged_golden_inputs(mine: Path, tmp_path: Path, count: int, tally: Tally, rewrite: OfPath) -> None:
+    path, run = mine / "run" / GOLDEN_FILE, open_run(mine / "run")
+    whole, cases, count = path.read_bytes(), run.golden(), count // 4
+    keep_golden(tmp_path / "other", read_model(tiny_model(tmp_path, seed=1)), None, seed=0)
+    for source in seeded(count, seed=10):
+        kind, left = damage(whole, {"another run's": (tmp_path / "other" / GOLDEN_FILE).read_bytes()}, source)
+        rewrite(path)(left)
+
+        def judge() -> str:
+            return HARMLESS if np.array_equal(run.golden(), cases) else SILENT  # else it names the command
+
+        tally.add(kind, judge)
+        rewrite(path)(whole)
+    assert tally.by_outcome()[REFUSED] > 0.9 * count
 
 
 def test_damaged_kernel_records(tmp_path: Path, count: int, tally: Tally, rewrite: OfPath) -> None:

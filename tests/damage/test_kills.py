@@ -93,7 +93,8 @@ def _processes() -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("number", [0, *(pytest.param(n, marks=pytest.mark.soak) for n in range(1, 8))])
+@pytest.mark.soak  # tests/pipeline/test_interrupted.py has a few
+@pytest.mark.parametrize("number", range(8))
 def test_explore(number: int, finished: Path, tmp_path: Path) -> None:
     """Five kills of each exploration."""
     moments, run = random.Random(f"explore:{number}"), tmp_path / "run"
@@ -112,13 +113,13 @@ def test_explore(number: int, finished: Path, tmp_path: Path) -> None:
     assert result(run) == result(finished / "run"), "different"
 
 
-@pytest.mark.parametrize("number", [0, *(pytest.param(n, marks=pytest.mark.soak) for n in range(1, 4))])
+@pytest.mark.parametrize("number", [0, *(pytest.param(n, marks=pytest.mark.soak) for n in range(1, 11))])
 def test_export(number: int, mine: Path, exported: Path) -> None:
-    """Five kills of each export over an older bundle: what is there is the old one, the new one, or none."""
+    """Two kills of each export over an older bundle: what is there is the old one, the new one, or none."""
     moments, out = random.Random(f"export:{number}"), mine / "bundle"
     shutil.copytree(exported / "dense", out)
     arguments = ("export", mine / "run", "--pick", "p1", "-o", out)
-    for _ in kills(MAIN, *arguments, count=5, longest_s=12.0, moments=moments):
+    for _ in kills(MAIN, *arguments, count=2, longest_s=12.0, moments=moments):
         assert_nobody_is_left(mine)
         assert_whole_or_none(out, exported)
     done = command(*arguments)

@@ -13,7 +13,7 @@ from models.graphs import node, saved, values
 from lrf_dse.models.data import Dataset, load_data
 from lrf_dse.models.model import Model
 from lrf_dse.models.reader import read_model
-from lrf_dse.pipeline.golden import GOLDEN_CASES, GOLDEN_FILE, golden_cases, keep_golden, kept_golden
+from lrf_dse.pipeline.golden import GOLDEN_CASES, GOLDEN_FILE, golden_cases, golden_key, keep_golden, kept_golden
 
 
 @pytest.fixture
@@ -58,22 +58,23 @@ def test_a_model_without_a_batch_takes_a_sample_as_it_is(tmp_path: Path) -> None
 
 
 def test_what_is_kept_is_found_again_and_damage_is_no_input(tmp_path: Path, model: Model, data: Dataset) -> None:
-    run = tmp_path / "run"
+    run, key = tmp_path / "run", golden_key(model.sha256, data.sha256, seed=0)
     keep_golden(run, model, data, seed=0)
-    cases, are_real = kept_golden(run, model, seed=0)
-    assert are_real
+    cases = kept_golden(run, key, inputs=1)
+    assert cases is not None
     for found, wanted in zip(cases, golden_cases(model, data, seed=0), strict=True):
         np.testing.assert_array_equal(found[0], wanted[0])
+    for other in ((model.sha256, None, 0), (model.sha256, data.sha256, 1), ("another", data.sha256, 0)):
+        assert kept_golden(run, golden_key(*other[:2], seed=other[2]), inputs=1) is None, "of another exploration"
     content = bytearray((run / GOLDEN_FILE).read_bytes())
     content[100] ^= 1
     (run / GOLDEN_FILE).write_bytes(bytes(content))
     for folder in (run, tmp_path / "none"):
-        cases, are_real = kept_golden(folder, model, seed=0)
-        assert not are_real and len({case[0].tobytes() for case in cases}) == GOLDEN_CASES
+        assert kept_golden(folder, key, inputs=1) is None
 
 
 def test_without_data_inputs_are_random_and_follow_the_seed(tmp_path: Path, model: Model) -> None:
     keep_golden(tmp_path, model, None, seed=3)
-    cases, are_real = kept_golden(tmp_path, model, seed=0)
-    assert not are_real
+    cases = kept_golden(tmp_path, golden_key(model.sha256, None, seed=3), inputs=1)
+    assert cases is not None
     assert [case[0].tobytes() for case in cases] == [case[0].tobytes() for case in golden_cases(model, None, seed=3)]
