@@ -18,7 +18,7 @@ Runs nothing and reads no file (tests/test_architecture.py).
 from lrf_dse.codegen.abi import KernelCode, Phase
 from lrf_dse.codegen.bound import lower_bound
 from lrf_dse.codegen.choice import default_schedule, has_half, schedules
-from lrf_dse.codegen.closed_form import StageBound, predicted_cycles, stage_bounds
+from lrf_dse.codegen.closed_form import StageBound, kernel_rooflines, predicted_cycles, stage_bounds
 from lrf_dse.codegen.emit import emit, emit_scalar
 from lrf_dse.codegen.packing import PackedStage, PackedWeights, Panel, pack, packed_weights
 from lrf_dse.codegen.schedule import KernelSchedule, StageSchedule, kernel_stages, scheduled_stages
@@ -42,6 +42,7 @@ __all__ = [
     "emit",
     "emit_scalar",
     "has_half",
+    "kernel_rooflines",
     "kernel_stages",
     "lower_bound",
     "pack",

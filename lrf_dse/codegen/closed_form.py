@@ -15,11 +15,11 @@ from lrf_dse.codegen.plan import KernelPlan, StagePlan, kernel_plan
 from lrf_dse.codegen.scalar_cost import scalar_stage_cycles
 from lrf_dse.codegen.schedule import KernelSchedule, kernel_stages
 from lrf_dse.codegen.spec import KernelSpec
-from lrf_dse.codegen.stream_cost import stream_cycles, widening_cycles
+from lrf_dse.codegen.stream_cost import stream_cycles, stream_issue_cycles, widening_cycles
 from lrf_dse.codegen.tile_cost import tile_cycles
 from lrf_dse.codegen.tiling import stage_tiles
 from lrf_dse.codegen.traffic import level_rate, memory_cycles, working_set
-from lrf_dse.cost.counts import StageCount
+from lrf_dse.cost.counts import FP32_BYTES, StageCount
 from lrf_dse.target import Target
 
 
@@ -47,6 +47,27 @@ def stage_bounds(spec: KernelSpec, schedule: KernelSchedule, target: Target) -> 
     bandwidth = _bandwidth(target, _working_set(counts))
     peak = target.core.fma_per_cycle.value * min(spec.threads, target.core.count)
     return tuple(StageBound(count.flops / 2 / peak, count.bytes_moved / bandwidth) for count in counts)
+
+
+def kernel_rooflines(spec: KernelSpec, schedule: KernelSchedule, target: Target) -> tuple[StageBound, ...]:
+    """Of every stage its instructions and its packed weights: what the kernel of `schedule` cannot beat.
+
+    Instructions of a stream are counted by pipes and issue slots, other stages by multiply-adds at the peak. Weights
+    come at the rate of the nearest level that holds all of the kernel's. Raises ValueError without known costs.
+    """
+    plan = kernel_plan(spec, schedule)
+    if target.core.fma_per_cycle is None:
+        raise ValueError(f"the costs of {target.name} are not known")
+    peak = target.core.fma_per_cycle.value * min(spec.threads, target.core.count)
+    states = max(FP32_BYTES * (stage.in_floats + stage.out_floats) for stage in plan.stages)
+    rate = _bandwidth(target, plan.weight_bytes + states)
+    bounds = []
+    for stage, count in zip(plan.stages, (one.count for one in kernel_stages(spec, schedule)), strict=True):
+        issued = count.flops / 2 / peak
+        if stage.is_stream:
+            issued = stream_issue_cycles(stage, schedule.lanes, target)
+        bounds.append(StageBound(issued, FP32_BYTES * stage.packed.floats / rate))
+    return tuple(bounds)
 
 
 KnownStages = MutableMapping[tuple[Any, ...], float]

@@ -43,7 +43,7 @@ def _panel_cycles(stream: Stream, target: Target) -> float:
     costs = target.timing.costs.cost
     width = target.core.issue_width.value if target.core.issue_width else 1.0
     floats, whole = _busy(target.timing, stream)
-    slots = 2 + stream.per_unit * (2 if not stream.resident else 1) + len(registers.temps[:1]) * (2 * stream.per_unit)
+    slots = _slots(stream)
     latency = costs["v_float_fma"].latency[_index(lmul)] / len(registers.sums) * stream.per_unit
     step = max(floats, whole, slots / width, latency) + LATE * slots
     around = (3 + len(registers.sums)) * costs["v_float_fma"].latency[_index(lmul)]
@@ -94,3 +94,24 @@ def widening_cycles(plan: StagePlan, lanes: int, target: Target) -> float:
 
 def _index(lmul: float) -> int:
     return max(0, min(3, int(lmul).bit_length() - 1))
+
+
+def stream_issue_cycles(plan: StagePlan, lanes: int, target: Target) -> float:
+    """What the instructions of a stream cannot beat: of every unit its busiest pipe, or its issue slots."""
+    if target.timing is None or target.isa.vlen_bits is None:
+        return float(plan.k * plan.rows)
+    width = target.core.issue_width.value if target.core.issue_width else 1.0
+    cycles = 0.0
+    for run in panel_runs(plan.panels):
+        stream = Stream(plan, run, run.first.width // lanes)
+        cycles += run.count * stream.units * max(*_busy(target.timing, stream), _slots(stream) / width)
+    return cycles / min(plan.groups, target.core.count)
+
+
+def _slots(stream: Stream) -> int:
+    """Instructions of a unit: its load and the step of the pointer, what widens it, products and their scalars."""
+    scalars = 0 if stream.resident else stream.per_unit
+    widening = {"fp32": 0, "fp16": 4, "int8": 3, "int4": 7}[stream.plan.storage]
+    if stream.half:
+        widening = {"fp16": 0, "int8": 1, "int4": 3}[stream.plan.storage]
+    return 2 + widening + stream.per_unit + scalars

@@ -1,0 +1,129 @@
+"""Our kernels in fp32, fp16, int8 and int4: cycles, share of their own roofline, bytes and errors.
+
+    python benchmarks/storages.py [--target NAME] [--rows TEXT] [--kind KIND ...] [--plain] [--docs]
+
+`--rows` keeps the rows whose name contains TEXT, `--plain` adds plain C loops (compilers' best of literal and hand
+written ones) to tiny rows, `--docs` writes the table into docs/kernels-in-iree.md. Every kernel is verified before it
+is timed. All is kept in the user's cache, so a stopped run goes on. Exit code 1 if a kernel is wrong or a goal is
+missed:
+
+* where weights are used once: 85 % of the roofline, and neither int8 nor fp16 slower than fp32;
+* where they are used often: at most 5 % slower than fp32;
+* tiny layers: never slower than the fp32 dense kernel or plain C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import get_args
+
+from lrf_dse.bench.page import markdown_table, with_section
+from lrf_dse.bench.storages import (
+    STORAGES,
+    Kind,
+    StorageFigures,
+    StorageRow,
+    measure_storage,
+    plain_c_cycles,
+    storage_rows,
+)
+from lrf_dse.schema import Failure, Measurement
+from lrf_dse.target import load_target
+from lrf_dse.tune import RecordedMeasure, RunnerMeasure, user_records
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "kernels-in-iree.md"
+SHARE_GOAL, SLOWER_GOAL = 0.85, 1.05
+
+
+def main() -> int:
+    """Measure what is not recorded, print the table and the goals that are missed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--target", default="spacemit-k1")
+    parser.add_argument("--rows", default="")
+    parser.add_argument("--kind", nargs="+", default=list(get_args(Kind)), choices=get_args(Kind))
+    parser.add_argument("--plain", action="store_true")
+    parser.add_argument("--docs", action="store_true")
+    chosen = parser.parse_args()
+    target = load_target(chosen.target)
+    measure = RecordedMeasure(RunnerMeasure(target), user_records())
+    lines, missed = [], []
+    for row in storage_rows():
+        if row.kind not in chosen.kind or chosen.rows not in row.name:
+            continue
+        figures = [measure_storage(row, storage, target, measure) for storage in STORAGES]
+        dense = measure_storage(replace(row, shape=None), "fp32", target, measure) if row.kind == "tiny" else None
+        plain = plain_c_cycles(row, target) if chosen.plain and row.kind == "tiny" else None
+        others = {"our dense kernel": dense.cycles if dense else None, "plain C": plain}
+        lines += [cells(each, others) for each in figures]
+        missed += list(misses(row, figures, others))
+        print(f"{row.name}: {[each.cycles for each in figures]}", file=sys.stderr, flush=True)
+    text = table(lines)
+    print(text)
+    print("\n".join(f"missed: {line}" for line in missed))
+    if chosen.docs:
+        PAGE.write_text(with_section(PAGE.read_text(encoding="utf-8"), "storages", text), encoding="utf-8")
+    return 1 if missed else 0
+
+
+def table(lines: Sequence[Sequence[str]]) -> str:
+    """The table in Markdown."""
+    header = [
+        "layer",
+        "weights",
+        "bytes",
+        "cycles",
+        "roofline",
+        "bound by",
+        "share",
+        "error",
+        "schedule",
+        "fp32 others",
+    ]
+    return markdown_table(header, lines)
+
+
+def cells(figures: StorageFigures, others: dict[str, float | None]) -> list[str]:
+    """One line of the table."""
+    outcome = figures.outcome
+    measured = isinstance(outcome, Measurement)
+    beside = ", ".join(f"{name} {cycles:,.0f}" for name, cycles in others.items() if cycles)
+    return [
+        figures.row.name,
+        figures.storage,
+        f"{figures.weight_bytes:,}",
+        f"{figures.cycles:,.0f}" if figures.cycles else "failed",
+        f"{figures.roofline:,.0f}",
+        figures.bound,
+        f"{figures.share:.0%}" if figures.share else "",
+        f"{outcome.max_rel_error:.1e}" if isinstance(outcome, Measurement) and measured else "",
+        " | ".join(map(str, figures.schedule.stages)),
+        beside if figures.storage == "fp32" else "",
+    ]
+
+
+def misses(row: StorageRow, figures: Sequence[StorageFigures], others: dict[str, float | None]) -> Iterator[str]:
+    """The goals that a row misses, in words."""
+    by_storage = {each.storage: each for each in figures}
+    single = by_storage["fp32"].cycles
+    for each in figures:
+        if isinstance(each.outcome, Failure) or not each.cycles or not single:
+            yield f"{row.name} {each.storage}: {each.outcome}"
+            continue
+        name = f"{row.name} {each.storage}"
+        if row.kind == "used once" and each.share and each.share < SHARE_GOAL:
+            yield f"{name}: {each.share:.0%} of its roofline"
+        if row.kind == "used once" and each.storage in ("fp16", "int8") and each.cycles > single:
+            yield f"{name}: {each.cycles / single:.2f} times fp32"
+        if row.kind == "computes" and each.cycles > SLOWER_GOAL * single:
+            yield f"{name}: {each.cycles / single:.2f} times fp32"
+        for other, cycles in others.items():
+            if cycles and each.cycles > cycles:
+                yield f"{name}: {each.cycles / cycles:.2f} times {other}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
