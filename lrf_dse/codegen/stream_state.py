@@ -21,16 +21,17 @@ MACROS = """\
 /* States in half precision. */
 #define LARGER(c, b) __asm__ volatile("vfmax.vv " #c ", " #c ", " #b ::: #c)
 #define SMALLER(c, b) __asm__ volatile("vfmin.vv " #c ", " #c ", " #b ::: #c)
-#define NEGATE(c) __asm__ volatile("vfsgnjn.vv " #c ", " #c ", " #c ::: #c)
 #define FIRST_FROM(c, f) __asm__ volatile("vfmv.s.f " #c ", %0" ::"f"(f) : #c)
 #define FIRST_TO(f, b) __asm__ volatile("vfmv.f.s %0, " #b : "=f"(f))
 #define LARGEST(c, b) __asm__ volatile("vfredmax.vs " #c ", " #b ", " #c ::: #c)
+#define LEAST(c, b) __asm__ volatile("vfredmin.vs " #c ", " #b ", " #c ::: #c)
 #define SUM(c, b) __asm__ volatile("vfredusum.vs " #c ", " #b ", " #c ::: #c)
 #define HALF_SUM(c, b, start) __asm__ volatile("vfwredusum.vs " #c ", " #b ", " #start ::: #c)
 #define ADD_HALVES(c, b) __asm__ volatile("vfwadd.wv " #c ", " #c ", " #b ::: #c)
 #define TO_HALF(c, b) __asm__ volatile("vfncvt.f.f.w " #c ", " #b ::: #c)
 #define STORE_HALVES(b, p) __asm__ volatile("vse16.v " #b ", (%0)" ::"r"(p) : "memory")
 #define MAXIMUM(f, g) __asm__ volatile("fmax.s %0, %0, %1" : "+f"(f) : "f"(g))
+#define MINIMUM(f, g) __asm__ volatile("fmin.s %0, %0, %1" : "+f"(f) : "f"(g))
 #define STORE_AS_HALF(f, p) \
   do { \
     float rounded; \
@@ -72,15 +73,25 @@ def preparing(plan: StagePlan, lanes: int) -> list[str]:
 
 
 def _largest_of_few(k: int) -> list[str]:
-    """The largest magnitude of a few elements, by two chains of maxima."""
-    lines = [
-        "union { float value; unsigned bits; } largest, scale, back;",
-        "float other = 0.0f;",
-        "largest.value = 0.0f;",
-    ]
-    names = ("largest.value", "other")
-    lines += [f"MAXIMUM({names[i % 2]}, __builtin_fabsf(s[{i}]));" for i in range(k)]
-    return [*lines, "MAXIMUM(largest.value, other);"]
+    """The largest magnitude of a few elements, by chains of maxima side by side."""
+    chains = min(k, 4)
+    lines = [f"float m{i} = __builtin_fabsf(s[{i}]);" for i in range(chains)]
+    lines += [f"MAXIMUM(m{i % chains}, __builtin_fabsf(s[{i}]));" for i in range(chains, k)]
+    return [*lines, *(f"MAXIMUM(m0, m{i});" for i in range(1, chains))]
+
+
+def _tree(terms: list[str]) -> str:
+    """The sum of `terms`, none of which waits for more than it must.
+
+    >>> _tree(["a", "b", "c"])
+    '((a + b) + c)'
+    """
+    while len(terms) > 1:
+        pairs = [
+            f"({' + '.join(terms[i : i + 2])})" if i + 1 < len(terms) else terms[i] for i in range(0, len(terms), 2)
+        ]
+        terms = pairs
+    return terms[0]
 
 
 def _few_rounded(plan: StagePlan) -> list[str]:
@@ -88,9 +99,9 @@ def _few_rounded(plan: StagePlan) -> list[str]:
     lines = [f"unsigned short *half = {prepared_at(plan).replace('const ', '')};"]
     lines += [f"STORE_AS_HALF(s[{i}] * scale.value, half + {i});" for i in range(plan.k)]
     if plan.storage != "fp16":
-        total = " + ".join(f"s[{i}]" for i in range(plan.k))
+        total = _tree([f"s[{i}]" for i in range(plan.k)])
         place = 1 if plan.storage == "int8" else WORK_HEAD
-        lines += [f"work[{place}] = ({total}) * scale.value * {_offset(plan)};"]
+        lines += [f"work[{place}] = {total} * scale.value * {_offset(plan)};"]
     return lines
 
 
@@ -111,14 +122,21 @@ def _largest(k: int, lanes: int) -> list[str]:
         ]
     if left:
         lines += [f"LOAD_FLOATS(v16, s + {k - size});", "LARGER(v0, v16);", "SMALLER(v8, v16);"]
+    # Short vectors are reduced much faster than long ones.
+    while size == lmul * lanes and lmul > 1:
+        lmul //= 2
+        size //= 2
+        lines += [f"SET_WIDE({size}, m{lmul});", f"LARGER(v0, v{lmul});", f"SMALLER(v8, v{8 + lmul});"]
     return [
         *lines,
-        "union { float value; unsigned bits; } largest, scale, back;",
-        "NEGATE(v8);",
+        "float m0, least;",
         "FIRST_FROM(v16, 0.0f);",
-        "LARGER(v0, v8);",
+        "FIRST_FROM(v24, 0.0f);",
         "LARGEST(v16, v0);",
-        "FIRST_TO(largest.value, v16);",
+        "LEAST(v24, v8);",
+        "FIRST_TO(m0, v16);",
+        "FIRST_TO(least, v24);",
+        "MAXIMUM(m0, -least);",
     ]
 
 
@@ -126,12 +144,12 @@ def _factors(plan: StagePlan) -> list[str]:
     """A power of two that makes the largest magnitude 1 to 2, and what undoes it; infinity and NaN pass as they are."""
     code_bits = 0 if plan.storage == "fp16" else _CODE_BITS
     return [
-        "unsigned exponent = largest.bits >> 23 & 255;",
-        "if (exponent == 255) exponent = 127;",
-        "if (exponent < 1) exponent = 1;",
-        f"if (exponent > {253 - code_bits}) exponent = {253 - code_bits};",
-        "scale.bits = (254 - exponent) << 23;",
-        f"back.bits = (exponent + {code_bits}) << 23;",
+        "union { float value; unsigned bits; } largest, scale, back;",
+        "MAXIMUM(m0, 0x1p-100f);",
+        "MINIMUM(m0, 0x1p100f);",
+        "largest.value = m0;",
+        "scale.bits = 0x7f000000 - (largest.bits & 0x7f800000);",
+        f"back.bits = (largest.bits & 0x7f800000) + {code_bits << 23};",
         "work[0] = back.value;",
     ]
 
