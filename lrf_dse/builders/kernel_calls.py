@@ -20,6 +20,7 @@ from lrf_dse.errors import BuildError
 from lrf_dse.jsonform import from_json
 from lrf_dse.models.kernel_call import DOMAIN, SCHEDULE, SPEC
 from lrf_dse.target import Target
+from lrf_dse.tt.grid import Stored
 
 if TYPE_CHECKING:
     import onnx
@@ -116,12 +117,27 @@ def _packed(
     missing = [name for name in node.input[1:] if name not in weights]
     if missing:
         raise BuildError(f"layer {node.name}: its weights {', '.join(missing)} are no constants of the model")
-    arrays: list[Core] = [numpy_helper.to_array(weights[name]) for name in node.input[1:]]
+    arrays = [numpy_helper.to_array(weights[name]) for name in node.input[1:]]
     bias = arrays.pop() if spec.has_bias else None
     try:
-        return pack(arrays[0] if spec.shape is None else arrays, bias, spec, schedule)
+        given = _stored(arrays, spec)
+        return pack(given[0] if spec.shape is None else given, bias, spec, schedule)
     except ValueError as error:
         raise BuildError(f"layer {node.name}: schedule {schedule} does not fit it: {error}") from error
+
+
+def _stored(arrays: list[NDArray[Any]], spec: KernelSpec) -> list[Core | Stored]:
+    """The weights of a call: each array of fp32 a core, else codes, with their scales where they have some."""
+    if not spec.few_bits:
+        return list(arrays)
+    given: list[Core | Stored] = []
+    rest = iter(arrays)
+    for storage, codes in zip(spec.core_storages, rest, strict=False):
+        scales = next(rest, None) if storage in ("int8", "int4") else None
+        given.append(codes if storage == "fp32" else Stored(storage, codes, scales))
+    if next(rest, None) is not None or len(given) != len(spec.core_shapes):
+        raise ValueError(f"{len(arrays)} constants for cores in {', '.join(spec.core_storages)}")
+    return given
 
 
 def _replace(graph: onnx.GraphProto, node: onnx.NodeProto, call: KernelCall, packed: NDArray[np.float32]) -> None:

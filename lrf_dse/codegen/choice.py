@@ -70,9 +70,9 @@ def _cost(spec: KernelSpec, target: Target) -> Cost:
 def _contractions(spec: KernelSpec, target: Target) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
     """Merges and orders that are looked at: those with the lowest bounds, and the best of the cores as they are."""
     if spec.few_bits:
-        # Codes are those of the stages' matrices with the last core first, and cannot be multiplied.
+        # Codes are those of the stages' matrices in one order, and cannot be multiplied.
         count = len(spec.core_shapes)
-        return [((1,) * count, contraction_orders(count)[0])]
+        return [((1,) * count, contraction_orders(count)[0 if spec.order == "last_first" else -1])]
     ranked = sorted(
         (*_bound(spec, merges, order, target), max(merges), merges, order)
         for merges in core_merges(len(spec.core_shapes))

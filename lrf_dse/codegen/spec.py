@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lrf_dse.schema import Storage, TTShape
+from lrf_dse.schema import Order, Storage, TTShape
 
 CoreShape = tuple[int, int, int, int]
 """Shape of one core [r, m, n, r'], t3f's axis order. A dense W [M, N] is the one core [1, M, N, 1]."""
@@ -26,8 +26,8 @@ class Activation:
 class KernelSpec:
     """One FC layer to compute: W [out_features, in_features] for `batch` rows of x, on `threads` threads.
 
-    `shape` is None for the dense layer. `storages` says how each core is stored, all as fp32 by default. Raises
-    ValueError where sizes do not fit together.
+    `shape` is None for the dense layer. `storages` says how each core is stored, all as fp32 by default; in few bits
+    the matrices of the stages of `order` are. Raises ValueError where sizes do not fit together.
     """
 
     shape: TTShape | None
@@ -38,6 +38,7 @@ class KernelSpec:
     activation: Activation | None = None
     threads: int = 1
     storages: tuple[Storage, ...] = ()
+    order: Order = "last_first"
 
     def __post_init__(self) -> None:
         if min(self.out_features, self.in_features, self.batch, self.threads) < 1:

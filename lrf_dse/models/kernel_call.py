@@ -22,8 +22,9 @@ from lrf_dse.jsonform import to_json
 from lrf_dse.models.chain import chain
 from lrf_dse.models.constants import resolve, static_shape
 from lrf_dse.models.surgery import add_constant, drop_if_unused
-from lrf_dse.schema import Order, TTShape
+from lrf_dse.schema import Order, Storage, TTShape
 from lrf_dse.tt.contraction import Core, shape_of
+from lrf_dse.tt.grid import GROUP, Stored
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -57,17 +58,35 @@ class KernelChoice:
 class Call:
     """What a call computes: by cores [r, m, n, r'], or by the one matrix [out, in] of a dense layer.
 
-    `order` is that of the reference, a schedule has its own.
+    `order` is that of the reference, a schedule has its own. `stored` are the matrices of the stages of `order`, by
+    core, where some are stored in few bits: weights are their values.
     """
 
     weights: Sequence[Core]
     order: Order
     kernel: KernelChoice
+    stored: Sequence[Stored] = ()
 
     @property
     def shape(self) -> TTShape | None:
         """The TT shape of the cores; None for a dense layer."""
         return None if self.weights[0].ndim == 2 else shape_of(self.weights)
+
+    @property
+    def storages(self) -> tuple[Storage, ...]:
+        """How each core is stored; none if all are in fp32."""
+        storages = tuple(stored.storage for stored in self.stored)
+        return storages if any(storage != "fp32" for storage in storages) else ()
+
+    def constants(self) -> list[NDArray[Any]]:
+        """The inputs of the call besides x: fp32 weights as they are, else codes [rows, K] and their scales."""
+        if not self.storages:
+            return list(self.weights)
+        arrays: list[NDArray[Any]] = []
+        for weight, stored in zip(self.weights, self.stored, strict=True):
+            arrays.append(weight if stored.storage == "fp32" else stored.codes)
+            arrays += [] if stored.scales is None else [stored.scales]
+        return arrays
 
 
 def call_node(inputs: Sequence[ir.Value], call: Call, *, out_shape: tuple[int, ...], name: str) -> ir.Node:
@@ -181,6 +200,8 @@ def _spec_of(node: ir.Node, call: Call, *, bias: bool, activation: Activation | 
         has_bias=bias,
         activation=activation,
         threads=call.kernel.threads,
+        storages=call.storages,
+        order=call.order,
     )
 
 
@@ -196,7 +217,8 @@ def _function(node: ir.Node, call: Call, spec: KernelSpec, *, opset: int) -> ir.
 
     body = _Body()
     inputs = [ir.val(f"input_{index}") for index in range(len(node.inputs))]
-    x, weights = inputs[0], inputs[1 : 1 + len(call.weights)]
+    x, constants = inputs[0], inputs[1 : 1 + len(call.constants())]
+    weights = _dequantized(body, call, constants) if call.storages else constants
     if spec.shape is None:
         x = body.add("MatMul", x, body.add("Transpose", weights[0], perm=[1, 0]))
     else:
@@ -209,6 +231,44 @@ def _function(node: ir.Node, call: Call, spec: KernelSpec, *, opset: int) -> ir.
     graph = ir.Graph(inputs, [x], nodes=body.nodes, opset_imports={"": opset})
     attributes = [ir.Attr(name, ir.AttributeType.STRING, None) for name in (SPEC, SCHEDULE)]
     return ir.Function(DOMAIN, node.op_type, graph=graph, attributes=attributes)
+
+
+def _dequantized(body: _Body, call: Call, constants: Sequence[ir.Value]) -> list[ir.Value]:
+    """The cores, or the dense matrix, that codes and scales stand for."""
+    given, weights = iter(constants), []
+    for weight, stored in zip(call.weights, call.stored, strict=True):
+        value = next(given)
+        if stored.storage != "fp32":
+            value = body.cast(value)
+            if stored.scales is not None:
+                value = body.add("Mul", value, _spread(body, next(given), stored))
+            if weight.ndim == 4:
+                value = _core(body, value, weight.shape, call.order)
+        weights.append(value)
+    return weights
+
+
+def _spread(body: _Body, scales: ir.Value, stored: Stored) -> ir.Value:
+    """Scales [rows, groups] for every element: as they are for int8, repeated along K for int4."""
+    scales = body.cast(scales)
+    if stored.storage == "int8":
+        return scales
+    rows, k = stored.codes.shape
+    groups = -(-k // GROUP)
+    sizes = [(rows, groups, 1), (rows, groups, GROUP), (rows, groups * GROUP)]
+    one, many, flat = (body.constant(np.array(size, np.int64)) for size in sizes)
+    scales = body.add("Reshape", body.add("Expand", body.add("Reshape", scales, one), many), flat)
+    begin, end, axis = (body.constant(np.array([place], np.int64)) for place in (0, k, 1))
+    return body.add("Slice", scales, begin, end, axis)
+
+
+def _core(body: _Body, matrix: ir.Value, shape: tuple[int, ...], order: Order) -> ir.Value:
+    """The core [r, m, n, r'] of its stage's matrix."""
+    left, m, n, right = shape
+    if order == "last_first":
+        return body.add("Reshape", matrix, body.constant(np.array(shape, np.int64)))
+    apart = body.add("Reshape", matrix, body.constant(np.array((m, right, left, n), np.int64)))
+    return body.add("Transpose", apart, perm=[2, 0, 3, 1])
 
 
 def _chained(body: _Body, node: ir.Node, call: Call, x: ir.Value, cores: Sequence[ir.Value]) -> ir.Value:
@@ -239,6 +299,10 @@ class _Body:
         node = ir.node(op, operands, attributes)
         self.nodes.append(node)
         return node.outputs[0]
+
+    def cast(self, value: ir.Value) -> ir.Value:
+        """`value` in single precision."""
+        return self.add("Cast", value, to=1)
 
     def constant(self, array: NDArray[Any]) -> ir.Value:
         """The value of a new Constant node."""

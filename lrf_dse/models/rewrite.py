@@ -24,6 +24,7 @@ from lrf_dse.models.site import Array, FcSite, FcUse, bias_input
 from lrf_dse.models.surgery import add_constant, drop_if_unused, fresh, make_node, names_in
 from lrf_dse.schema import FcLayer, Order, TTShape
 from lrf_dse.tt.contraction import Core
+from lrf_dse.tt.grid import Stored
 
 if TYPE_CHECKING:
     import onnx
@@ -40,7 +41,9 @@ class Replacement:
     """What takes the place of a layer: its cores and their contraction order, or a dense `weight` [out, in].
 
     With neither the layer keeps its own weight. `bias_shift` [out] is added to the layer's constant bias, in every use.
-    With a `kernel` cores or weight are those of a call of that generated kernel, else of a chain.
+    With a `kernel` cores or weight are those of a call of that generated kernel, else of a chain. `stored` are the
+    matrices of the cores' stages, by core, or of the one weight, as they are stored in few bits: cores and weight are
+    their values.
     """
 
     cores: Sequence[Core] | None = None
@@ -48,6 +51,7 @@ class Replacement:
     weight: Array | None = None
     bias_shift: Array | None = None
     kernel: KernelChoice | None = None
+    stored: Sequence[Stored] | None = None
 
 
 KEPT = Replacement()
@@ -222,8 +226,9 @@ def _computed(
     if replacement.kernel is not None:
         name = fresh(f"{constants.layer}.kernel", constants.taken)
         kind = "weight" if cores is None else "core"
-        inputs = [x, *(constants.add(array, kind) for array in weights)]
-        return [call_node(inputs, Call(weights, order, replacement.kernel), out_shape=out_shape, name=name)]
+        call = Call(weights, order, replacement.kernel, replacement.stored or ())
+        inputs = [x, *(constants.add(array, kind) for array in call.constants())]
+        return [call_node(inputs, call, out_shape=out_shape, name=name)]
     in_shape = static_shape(x)
     assert in_shape is not None, "the shapes around a layer are known"
     return _emit(x, _steps(replacement, in_shape, out_shape, columns=columns), constants)
