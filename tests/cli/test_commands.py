@@ -51,6 +51,20 @@ def test_layers_json(tiny: Path) -> None:
     assert found["skipped"] == []
 
 
+def test_timing() -> None:
+    """A board's loops by level, and every entry as JSON; a chip of which nothing is published is a usage error."""
+    done = command("timing", "--target", "canaan-k230")
+    assert (done.code, done.err) == (0, "")
+    assert "silicon (measured on boards, set nothing: the validation)" in done.out
+    levels = [line.split()[1] for line in done.out.splitlines() if line.startswith("canaan-k230 ")]
+    assert levels == ["compute", "L1", "L2", "DRAM"]
+    found = json_of(command("timing", "--target", "canaan-k230", "--json", "-"))
+    assert isinstance(found, dict)
+    assert found["canaan-k230"]["default"]["silicon"]["entries"] >= 15
+    refused = command("timing", "--target", "starfive-jh7110")
+    assert refused.code == 2 and refused.err.count("\n") == 1 and "no published measurement" in refused.err
+
+
 def test_targets_json() -> None:
     found = json_of(command("targets", "--json"))
     assert isinstance(found, list)
