@@ -22,6 +22,8 @@ from lrf_dse.target.timing import Timing
 
 USABLE = 0.5, 0.75
 """Share of the first and the second cache that one operand may take and still be there when it is read again."""
+STAYS_NEAR = 0.75
+"""Share of the first cache that all of a kernel may take and still be there when it runs again."""
 STATES_USABLE = 0.5
 """Share of the second cache that states may take and still be there from the stage before."""
 EXPOSED = 0.03
@@ -81,6 +83,9 @@ def memory_cycles(
     levels, near = target.memory, min(1, len(target.memory) - 1)
     usable = [(level.size_bytes or 0) * share for level, share in zip(levels, USABLE, strict=False)]
     moved = stage_bytes(stage, lanes, usable[0])
+    if touched <= STAYS_NEAR * (levels[0].size_bytes or 0):
+        waits = 0.0 if target.timing is None else _thrashing_cycles(stage, tiles, target.timing)
+        return MemoryCycles(1 / moved.passes, 0.0, 0.0, waits)
     weights_rate = rate_beyond(target, touched)
     states_rate = weights_rate
     if FP32_BYTES * (stage.in_floats + stage.out_floats) <= STATES_USABLE * (levels[near].size_bytes or 0):
