@@ -103,7 +103,7 @@ def _design_effect(lost: Floats, whole: Floats, by_unit: Floats) -> float:
     if not lost.any():
         return float(by_unit[:, 1].max())
     share = float(lost.sum()) / n
-    alone = float(np.abs(lost).sum()) / n - share**2  # of answers that do not know of each other
+    alone = (float(np.abs(lost).sum()) / n - share**2) * n / (n - 1)  # of answers that do not know of each other
     residuals = by_unit[:, 0] - share * by_unit[:, 1]
     together = float(residuals @ residuals) * units / (units - 1) / n
     return together / alone if alone > 0 else 1.0

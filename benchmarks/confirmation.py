@@ -1,0 +1,282 @@
+"""How often a drop budget is kept on samples that chose nothing, over many splits of the examples' data.
+
+    .venv/bin/python benchmarks/confirmation.py [--examples lenet300 ...] [--seeds 20] [--work DIR] [--out DIR]
+
+Every seed is another split of validation.npz into parts; the stages of an exploration then run as they are (narrow,
+judge, search, freeze, confirm, choose), but for two things. Programs are not built: layers take the cycles of their
+kernel's closed form, and a model the sum of its FC layers. And a model is evaluated once on all samples, of which a
+seed takes its rows, so that twenty seeds cost little more than one. Fits do not depend on the seed. Beside it stands
+what was chosen without confirmation: two halves, the fastest plan whose drop on the first is within the budget.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from math import exp, log
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lrf_dse.cost.prune import PruneResult, prune
+from lrf_dse.jsonform import from_json
+from lrf_dse.models.compress import Compressor
+from lrf_dse.models.data import JUDGING_SHARES, load_data, part_of, split_rows
+from lrf_dse.models.metrics import Scores, get_metric
+from lrf_dse.models.reader import read_model
+from lrf_dse.pipeline.blas import few_blas_threads
+from lrf_dse.pipeline.confirming import confirm_plans
+from lrf_dse.pipeline.context import Exploration, silent
+from lrf_dse.pipeline.estimates import estimate
+from lrf_dse.pipeline.layers import measure_layers
+from lrf_dse.pipeline.plans import choose_plan, measure_plans, select_finalists
+from lrf_dse.pipeline.quality import Judge, _Reference
+from lrf_dse.pipeline.run import WEIGHTS_FOLDER
+from lrf_dse.pipeline.settings import ExploreSettings
+from lrf_dse.pipeline.timing import Bench, Outcome, Task
+from lrf_dse.plan.budgets import Budgets
+from lrf_dse.schema import Candidate, Failure, FcLayer, Measurement, Plan
+from lrf_dse.store import Store
+from lrf_dse.target import load_target
+from lrf_dse.tt.spectra import layer_spectra
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+BUDGETS = {"lenet300": ("top1", 1.0), "patches": ("top1", 1.0), "inpaint": ("mse", 10.0)}
+"""Metric and drop budget of each example: points, or percent of the dense model's error."""
+
+HALVES = {"validation": 0.5, "test": 0.5}
+TARGET = "spacemit-k1"
+
+
+class Whole:
+    """The shares of the metric of every model that was asked for, on all samples; kept on disk."""
+
+    def __init__(self, judge: Judge, file: Path) -> None:
+        self.judge = judge
+        self._file = file
+        self._known: dict[str, Scores] = {}
+        self.evaluated = 0
+        if file.exists():
+            with np.load(file) as kept:
+                self._known = {name: Scores(*kept[name]) for name in kept.files}
+
+    def scores(self, choices: Sequence[Candidate], *, sequential: bool, reordered: bool) -> Scores:
+        """Of the model with `choices`."""
+        key = self.judge.weights_key(choices, sequential=sequential, reordered=reordered)
+        if key not in self._known:
+            self._known[key] = self.judge.scores(choices, "all", sequential=sequential, reordered=reordered)
+            self.evaluated += 1
+            for path in (self.judge.folder / WEIGHTS_FOLDER).glob("*.npz"):
+                path.unlink()
+        return self._known[key]
+
+    def keep(self) -> None:
+        """Write what is known."""
+        np.savez(self._file, **{name: np.stack([s.gained, s.possible]) for name, s in self._known.items()})
+
+
+@dataclass(frozen=True, eq=False)
+class SplitJudge(Judge):
+    """A judge whose parts are rows of the whole."""
+
+    whole: Whole = field(kw_only=True)
+    rows: dict[str, NDArray[np.intp]] = field(kw_only=True)
+
+    def scores(self, choices: Sequence[Candidate], part: str, *, sequential: bool, reordered: bool) -> Scores:
+        found, rows = self.whole.scores(choices, sequential=sequential, reordered=reordered), self.rows[part]
+        return Scores(found.gained[rows], found.possible[rows])
+
+    def _dense(self, part: str) -> _Reference:
+        dense, rows = self.whole.judge._dense("all"), self.rows[part]
+        return _Reference(dense.output[rows], Scores(dense.scores.gained[rows], dense.scores.possible[rows]))
+
+    def keep_weights(self, plan: Plan) -> None:
+        """Nothing is exported."""
+
+
+@dataclass(frozen=True, eq=False)
+class Predicted(Exploration):
+    """An exploration whose programs take the cycles of their closed forms."""
+
+    known: dict[tuple[str, str], Measurement] = field(default_factory=dict)
+
+    def measure(self, stage: str, tasks: Sequence[Task]) -> dict[str, Outcome]:
+        return {task.key: self._predicted(task) for task in tasks}
+
+    def _predicted(self, task: Task) -> Outcome:
+        if task.kind == "timing":
+            return self._layer(from_json(Candidate, task.context))
+        assert isinstance(task.context, dict)
+        layers = [self.known.get(item) for item in task.context.items()]
+        found = [layer for layer in layers if layer is not None]
+        if len(found) < len(layers):
+            return Failure("predict", "a layer by another kernel")
+        return _measurement(sum(m.cycles or 0.0 for m in found), sum(m.flash_bytes for m in found))
+
+    def _layer(self, candidate: Candidate) -> Outcome:
+        expected = estimate(candidate, self.target)
+        if expected.cycles is None:
+            return Failure("predict", "there is no closed form of this kernel")
+        found = _measurement(expected.cycles, 4 * expected.params)
+        self.known[candidate.layer.name, candidate.label_with_kernel] = found
+        return found
+
+
+def _measurement(cycles: float, flash_bytes: int) -> Measurement:
+    return Measurement("closed form", None, {}, flash_bytes, 0, {}, 0.0, 0.0, cycles=cycles)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one seed chose: its speed-up and size ratio over dense, and its drop where it was searched and tested."""
+
+    example: str
+    protocol: str
+    seed: int
+    dense: bool
+    speedup: float
+    smaller: float
+    search: float
+    confirmed: tuple[float, float] | None
+    test: tuple[float, float, float]
+    reason: str
+
+
+def whole_of(name: str, work: Path) -> Whole:
+    """The example's model with everything that judges it, as one part."""
+    model, metric = read_model(EXAMPLES / name / "model.onnx"), get_metric(BUDGETS[name][0])
+    calibration = load_data(EXAMPLES / name / "calibration.npz", model, metric)
+    data = load_data(EXAMPLES / name / "validation.npz", model, metric)
+    folder = work / name
+    folder.mkdir(parents=True, exist_ok=True)
+    judge = Judge(Compressor(model, seed=0, calibration=calibration), Store(folder), {"all": data}, folder)
+    return Whole(judge, folder / "scores.npz")
+
+
+Spaces = dict[FcLayer, PruneResult]
+
+
+def exploration_of(whole: Whole, name: str, *, evaluations: int, top: int) -> tuple[Predicted, Spaces]:
+    """The exploration of an example, and its layers' spaces: they do not depend on how data is split."""
+    settings = ExploreSettings(
+        EXAMPLES / name / "model.onnx",
+        TARGET,
+        EXAMPLES / name / "validation.npz",
+        whole.judge.folder,
+        calibration=EXAMPLES / name / "calibration.npz",
+        kernels=("rvv",),
+        tune=1,
+        top=top,
+        evaluations=evaluations,
+        budgets=Budgets(max_drop=BUDGETS[name][1]),
+    )
+    judge, bench = whole.judge, Bench(load_target(TARGET))
+    x = Predicted(settings, judge.compressor.model, bench, judge.store, judge, judge.parts["all"], {}, silent)
+    spaces = {}
+    for layer in x.model.fc_layers:  # by operations: to run the closed form on a whole front takes a minute a layer
+        spectra = layer_spectra(x.model.weights(layer.name)[0], seed=settings.seed)
+        spaces[layer] = prune(layer, spectra, x.target, latency=None, top=top, by_kind=True)
+    return x, spaces
+
+
+def chosen(whole: Whole, x: Predicted, spaces: Spaces, name: str, seed: int, *, confirm: bool) -> Result:
+    """What an exploration of the example chooses where `seed` splits its data."""
+    data = whole.judge.parts["all"]
+    rows = split_rows(data, seed, JUDGING_SHARES if confirm else HALVES)
+    parts = {part: part_of(data, part, samples) for part, samples in rows.items()}
+    with tempfile.TemporaryDirectory() as folder, Store(Path(folder)) as store:
+        judge = SplitJudge(whole.judge.compressor, store, parts, Path(folder), whole=whole, rows=rows)
+        mine = replace(x, store=store, judge=judge)
+        plans, _ = measure_plans(mine, select_finalists(mine, measure_layers(mine, spaces)).finalists)
+        if confirm:
+            plans = confirm_plans(mine, plans)
+        chosen_id, reason = choose_plan(mine, plans)
+    return _result(name, seed, plans, chosen_id, reason, confirm=confirm)
+
+
+def _result(
+    name: str, seed: int, plans: Sequence[Plan], chosen_id: str | None, reason: str, *, confirm: bool
+) -> Result:
+    dense = next(plan for plan in plans if plan.is_reference)
+    plan = next(plan for plan in plans if plan.id == chosen_id)
+    known, interval = plan.confirmation, plan.test_drop_interval or (0.0, 0.0)
+    return Result(
+        name,
+        "confirmed" if confirm else "search alone",
+        seed,
+        plan.is_dense,
+        (dense.cycles or 0.0) / (plan.cycles or 1.0),
+        dense.flash_bytes / plan.flash_bytes,
+        plan.drop_points or 0.0,
+        None if known is None or known.drop is None else (known.drop, known.high or 0.0),
+        (plan.test_drop_points or 0.0, *interval),
+        reason,
+    )
+
+
+def table(results: Sequence[Result]) -> str:
+    """A row for each example and protocol."""
+    rows = [
+        "| example | budget | choice | not dense | test drop above budget (lower 95 % bound) | test drop above budget "
+        "| mean test drop | speed-up | smaller |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for name, (_, budget) in BUDGETS.items():
+        for protocol in ("search alone", "confirmed"):
+            mine = [r for r in results if r.example == name and r.protocol == protocol]
+            if mine:
+                rows.append(_row(name, budget, protocol, mine))
+    return "\n".join(rows)
+
+
+def _row(name: str, budget: float, protocol: str, mine: Sequence[Result]) -> str:
+    kept = [r for r in mine if not r.dense]
+    speedup, smaller = (exp(float(np.mean([log(getattr(r, what)) for r in mine]))) for what in ("speedup", "smaller"))
+    cells = (
+        name,
+        f"{budget:g}",
+        protocol,
+        f"{len(kept)} of {len(mine)}",
+        str(sum(r.test[1] > budget for r in mine)),
+        str(sum(r.test[0] > budget for r in mine)),
+        f"{np.mean([r.test[0] for r in mine]):.2f}",
+        f"{speedup:.1f}",
+        f"{smaller:.1f}",
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--examples", nargs="+", choices=BUDGETS, default=list(BUDGETS))
+    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--evaluations", type=int, default=400)
+    parser.add_argument("--top", type=int, default=8)
+    parser.add_argument("--work", type=Path, default=Path("reports/confirmation"))
+    parser.add_argument("--out", type=Path, default=Path("reports/confirmation"))
+    arguments = parser.parse_args()
+    results: list[Result] = []
+    for name in arguments.examples:
+        whole = whole_of(name, arguments.work)
+        with few_blas_threads(whole.judge.compressor.model.fc_layers):
+            x, spaces = exploration_of(whole, name, evaluations=arguments.evaluations, top=arguments.top)
+            for seed in range(arguments.seeds):
+                for confirm in (False, True):
+                    found = chosen(whole, x, spaces, name, seed, confirm=confirm)
+                    results.append(found)
+                    print(f"{name} seed {seed} {found.protocol}: x{found.speedup:.2f}, {found.reason}", flush=True)
+                    print(f"    test {found.test[0]:.2f} [{found.test[1]:.2f}, {found.test[2]:.2f}]", flush=True)
+                whole.keep()
+        print(table(results), flush=True)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    figures: list[dict[str, Any]] = [vars(result) for result in results]
+    (arguments.out / "confirmation.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
