@@ -30,6 +30,7 @@ from lrf_dse.errors import BudgetError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from lrf_dse.judged import Confirmation
     from lrf_dse.models.canonical.options import ReadOptions
     from lrf_dse.models.selection import LayerChoice
     from lrf_dse.pipeline.run import Run
@@ -151,6 +152,7 @@ def show_result(info: ReportInfo) -> None:
     print_table("Design space: candidates left after each step", ("layer", *(f">{name}" for name in steps)), rows)
     _print_plans(info)
     _print_dense(info)
+    _print_confirmations(info)
     _print_tunings(info)
     _print_spans(info)
     for result in info.candidates:
@@ -168,8 +170,9 @@ def _print_plans(info: ReportInfo) -> None:
     if info.accuracy_known and info.data is not None:
         quality = (
             f">{info.data.metric}{info.data.unit}",
-            f">drop, {info.data.drop_unit}",
+            f">search drop, {info.data.drop_unit}",
             ">95%",
+            *((">confirmed drop", ">bounds of 95%") if info.confirmations else ()),
             ">test",
             ">drop",
             ">95%",
@@ -178,6 +181,22 @@ def _print_plans(info: ReportInfo) -> None:
     marked = [index for index, row in enumerate(info.rows) if row.is_chosen]
     cells = [_plan_cells(info, row) for row in info.rows]
     print_table(title, (*columns, *quality, *([">threads"] if _threaded(info) else []), *layers), cells, marked=marked)
+
+
+def _print_confirmations(info: ReportInfo) -> None:
+    """What became of the plans that were frozen, in the order in which they were judged."""
+    from lrf_dse.plan.budgets import confirmation_sentence
+
+    for name, known in info.confirmations:
+        verdict = "confirmed" if known.confirmed else "not confirmed"
+        print_line(f"{known.order}. {name}: {verdict}: {confirmation_sentence(known)}")
+
+
+def _confirmation_cells(known: Confirmation | None) -> tuple[str, str]:
+    """The drop on the samples that chose nothing and whether it counts; dashes for a plan not judged there."""
+    if known is None or known.drop is None or known.low is None or known.high is None:
+        return "-", "-"
+    return f"{percent(known.drop)} {'yes' if known.confirmed else 'no'}", interval((known.low, known.high))
 
 
 def _print_dense(info: ReportInfo) -> None:
@@ -214,6 +233,7 @@ def _plan_cells(info: ReportInfo, row: PlanRow) -> tuple[str, ...]:
     quality = (
         (
             *(metric_value(plan.accuracy), percent(plan.drop_points), interval(plan.drop_interval)),
+            *(_confirmation_cells(plan.confirmation) if info.confirmations else ()),
             *(metric_value(plan.test_accuracy), percent(plan.test_drop_points), interval(plan.test_drop_interval)),
         )
         if info.accuracy_known

@@ -48,6 +48,18 @@ def _accuracy_text(accuracy: Mapping[str, Any]) -> str:
         f"{accuracy['metric']} {values[0]} on {accuracy['validation_samples']} validation samples, {values[1]} on "
         f"{accuracy['test_samples']} test samples\n"
         f"(drop from the dense model on the latter: {accuracy['test_drop_points']:.2f} {accuracy['drop_unit']})"
+        f"{_confirmed_text(accuracy)}"
+    )
+
+
+def _confirmed_text(accuracy: Mapping[str, Any]) -> str:
+    known = accuracy.get("confirmation")
+    if not known or known.get("high") is None:
+        return ""
+    verdict = "Confirmed" if known["confirmed"] else "NOT confirmed to keep its drop budget"
+    return (
+        f".\n{verdict}: {known['drop']:.2f} {accuracy['drop_unit']} lost, at most {known['high']:.2f} (95 %), on "
+        f"{known['samples']} samples that chose nothing"
     )
 
 

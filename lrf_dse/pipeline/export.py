@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lrf_dse.deploy.bundle import BundleRequest, write_bundle
+from lrf_dse.jsonform import to_json
 from lrf_dse.models.compress import replaced
 from lrf_dse.pipeline.kernels import schedules_from_json, with_kernels
 from lrf_dse.pipeline.run import Run
@@ -50,4 +51,5 @@ def _accuracy(info: ReportInfo, plan: Plan) -> dict[str, Any]:
         "drop_points": plan.drop_points,
         "test_drop_points": plan.test_drop_points,
         "drop_unit": info.data.drop_unit,
+        "confirmation": None if plan.confirmation is None else to_json(plan.confirmation),
     }

@@ -17,6 +17,7 @@ from math import log10
 from pathlib import Path
 from typing import Any
 
+from lrf_dse.plan.budgets import confirmation_sentence
 from lrf_dse.report.axis import Axis
 from lrf_dse.report.charts import BudgetLine, Chart, charts
 from lrf_dse.report.colours import COLOURS
@@ -53,6 +54,7 @@ def render_html(info: ReportInfo, *, stills: Mapping[str, bytes]) -> str:
         short=short,
         value=value,
         interval=interval,
+        confirmation=confirmation_sentence,
     )
     drawn = charts(info)
     return environment.get_template("report.html.j2").render(

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from math import sqrt
 
-from lrf_dse.judged import FineTuning
+from lrf_dse.judged import Confirmation, FineTuning
 from lrf_dse.plan.budgets import Budgets
 from lrf_dse.plan.choice import (
     LatencyUnit,
@@ -176,6 +176,19 @@ class ReportInfo:
         return (("dense control", self.finetuning.control), *plans)
 
     @property
+    def confirmations(self) -> tuple[tuple[str, Confirmation], ...]:
+        """(plan, what became of it) of the plans judged on the confirmation part, in the order of the tests.
+
+        Of plans that differ in threads alone the first stands for all.
+        """
+        found: dict[int, tuple[str, Confirmation]] = {}
+        for row in self.rows:
+            known = row.plan.confirmation
+            if known is not None and known.order:
+                found.setdefault(known.order, (row.plan.id, known))
+        return tuple(found[order] for order in sorted(found))
+
+    @property
     def noise_points(self) -> float | None:
         """95% half width, in points, of the dense accuracy (normal approximation): smaller differences are noise."""
         if not self.accuracy_known or self.data is None or not self.data.validation_samples or not self.data.in_points:
@@ -225,7 +238,9 @@ class ReportInfo:
             noise = f" At this sample size, differences below about {self.noise_points:.2f} points are noise (95%)."
         return (
             f"{self.data.metric} of the rewritten model by onnxruntime on {self.data.validation_samples:,} validation "
-            f"samples, which selection uses; test figures are of {self.data.test_samples:,} that it never sees. "
+            f"samples, which the search uses; a drop budget is confirmed on {self.data.confirmation_samples:,} others, "
+            "which judge at most five frozen plans, the likeliest to hold it first, each upper bound of 95%, until one "
+            f"fails; test figures are of {self.data.test_samples:,} that nothing else sees. "
             f"Decomposers see {self.data.calibration_samples:,} others. Intervals are 95%, by a paired bootstrap: the "
             f"same samples for the plan and the dense model.{noise}"
         )

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from lrf_dse.judged import Confirmation
 from lrf_dse.report.facts import CandidateResult
 from lrf_dse.report.info import PlanRow, ReportInfo, target_figures
 from lrf_dse.schema import Plan
@@ -92,12 +93,26 @@ def _plan_cells(info: ReportInfo, row: PlanRow) -> dict[str, Any]:
     }
 
 
+def _confirmation(plan: Plan) -> dict[str, Any]:
+    """The drop on the part that chose nothing, its bounds, and what follows; empty where it was not judged there."""
+    known = plan.confirmation or Confirmation()
+    return {
+        "confirmed": None if plan.confirmation is None else known.confirmed,
+        "confirmed_drop": known.drop,
+        "confirmed_drop_low": known.low,
+        "confirmed_drop_high": known.high,
+        "confirmation_samples": known.samples or None,
+        "samples_to_decide": known.needed,
+    }
+
+
 def _drops(plan: Plan) -> dict[str, Any]:
     """The intervals of the drop, and the drop on the test part."""
     interval, test = plan.drop_interval or (None, None), plan.test_drop_interval or (None, None)
     return {
         "drop_low": interval[0],
         "drop_high": interval[1],
+        **_confirmation(plan),
         "test_drop": plan.test_drop_points,
         "test_drop_low": test[0],
         "test_drop_high": test[1],
