@@ -143,7 +143,7 @@ def test_an_error_that_grew_is_a_drop_above_0(make_info: Callable[..., ReportInf
     page = Page(render_html(shown, stills=NO_STILLS))
     assert "drop 25.00 % of the dense model's (20.00 to 31.00)" in page.texts["chosen"]
     heads = " ".join(page.texts["plans-table"].split())
-    assert "mse Drop, % of the dense model's Test mse Test drop" in heads
+    assert "mse Search drop, % of the dense model's Test mse Test drop" in heads
     assert "accuracy" not in page.texts["plans"].lower()
     assert "are noise" not in page.texts["origins"], "of percentages only is so much known"
 
