@@ -15,6 +15,7 @@ from lrf_dse.builders.dispatches import entry_points, insert_dispatches
 from lrf_dse.builders.iree import executable_target, import_onnx, machine_flags, target_flags
 from lrf_dse.builders.kernel_calls import Emitter, detach_kernels
 from lrf_dse.builders.kernel_object import compile_generated
+from lrf_dse.builders.nan_kept import with_nan_kept
 from lrf_dse.codegen import KernelCode, KernelSchedule, KernelSpec, emit, emit_scalar
 from lrf_dse.target import Target
 
@@ -50,7 +51,7 @@ def import_model(model: onnx.ModelProto, target: Target, machine: Machine, work_
     Calls without a schedule take the default one of `target`. Raises BuildError.
     """
     detached = detach_kernels(model, target, machine.emit)
-    mlir_path = import_onnx(detached.model, work_dir)
+    mlir_path = import_onnx(with_nan_kept(detached.model), work_dir)
     if detached.calls:
         objects = [
             compile_generated(code.source + entry_points(code), machine.target, work_dir, name=f"tt_kernel_{number}")

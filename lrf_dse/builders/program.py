@@ -56,7 +56,7 @@ def build_with_iree(
     Calls of generated kernels (`lrf_dse.models.kernel_call`) become dispatches of the same module.
     """
     mlir_path = import_model(model, target, riscv_machine(target, flags), work_dir)
-    hal_path, read = _scheduled(model, mlir_path, target, flags)
+    hal_path, read = _scheduled(mlir_path, target, flags)
     schedule = pack_at_build(read, target, work_dir)
     vmfb_path = assemble_vmfb(hal_path, target)
     program_path = link_program(schedule, target, work_dir, title=model.graph.name)
@@ -64,18 +64,18 @@ def build_with_iree(
     return BuiltProgram(_artifact(program_path, versions), _artifact(vmfb_path, versions), schedule)
 
 
-def _scheduled(model: onnx.ModelProto, mlir_path: Path, target: Target, flags: Sequence[str]) -> tuple[Path, Schedule]:
-    """The HAL IR and the schedule in it. Raises BuildError, which names the node of `model` where that is known."""
+def _scheduled(mlir_path: Path, target: Target, flags: Sequence[str]) -> tuple[Path, Schedule]:
+    """The HAL IR and the schedule in it. Raises BuildError, which names the ONNX node where that is known."""
     try:
         hal_path = compile_to_hal(mlir_path, target, flags=flags)
     except BuildError as error:
-        raise BuildError(f"{error}{origin_of(str(error), mlir_path, model)}") from error
+        raise BuildError(f"{error}{origin_of(str(error), mlir_path)}") from error
     try:
         return hal_path, read_schedule(hal_path.read_text(encoding="utf-8"))
     except ScheduleError as error:
         # Where operations come from is in the text on request only: it would be in every module then.
         compile_to_hal(mlir_path, target, flags=[*flags, "--mlir-print-debuginfo"])
-        raise ScheduleError(f"{error}{origin_of(_location(hal_path), mlir_path, model)}") from error
+        raise ScheduleError(f"{error}{origin_of(_location(hal_path), mlir_path)}") from error
 
 
 def _location(hal_path: Path) -> str:

@@ -9,6 +9,7 @@ to be cleared.
 from __future__ import annotations
 
 import re
+import struct
 
 from lrf_dse.codegen.order import Latencies, store, sum_up
 from lrf_dse.codegen.text import at, indented
@@ -28,8 +29,13 @@ MACROS = """\
 #define MULTIPLY(c, f, b) __asm__ volatile("vfmul.vf " #c ", " #b ", %0" ::"f"(f) : #c)
 #define MULTIPLY_ADD(c, f, b) __asm__ volatile("vfmacc.vf " #c ", %0, " #b ::"f"(f) : #c)
 #define ADD(c, b) __asm__ volatile("vfadd.vv " #c ", " #c ", " #b ::: #c)
-#define AT_LEAST(c, f) __asm__ volatile("vfmax.vf " #c ", " #c ", %0" ::"f"(f) : #c)
-#define AT_MOST(c, f) __asm__ volatile("vfmin.vf " #c ", " #c ", %0" ::"f"(f) : #c)
+/* Bounds as integers: vfmax and vfmin drop a NaN. Sums are canonical NaNs, the largest of all as signed integers; with
+   that taken off, a NaN is 0, below 0 are positive integers, and all others lie above them as unsigned ones. */
+#define TAKE_OFF_NAN(c) __asm__ volatile("vadd.vx " #c ", " #c ", %0" ::"r"(-0x7fc00000L) : #c)
+#define PUT_ON_NAN(c) __asm__ volatile("vadd.vx " #c ", " #c ", %0" ::"r"(0x7fc00000L) : #c)
+#define AT_LEAST(c, bits) __asm__ volatile("vmax.vx " #c ", " #c ", %0" ::"r"((long)(bits)) : #c)
+#define AT_LEAST_BELOW_0(c, bits) __asm__ volatile("vmin.vx " #c ", " #c ", %0" ::"r"((bits) - 0x7fc00000L) : #c)
+#define AT_MOST(c, bits) __asm__ volatile("vminu.vx " #c ", " #c ", %0" ::"r"((bits) - 0x7fc00000L) : #c)
 #define STORE_VECTOR(c, p) __asm__ volatile("vse32.v " #c ", %0" ::"A"(*(p)) : "memory")
 #define STORE_STRIDED(c, p, s) __asm__ volatile("vsse32.v " #c ", %0, %1" ::"A"(*(p)), "r"(s) : "memory")
 """
@@ -83,12 +89,18 @@ def _finished(tile: Tile, finish: Finish) -> list[str]:
 def bounded(finish: Finish | None, registers: list[str]) -> list[str]:
     """The activation of what is in `registers`."""
     bounds = finish.activation if finish else None
-    lines: list[str] = []
-    if bounds and bounds.low is not None:
-        lines += [f"AT_LEAST({register}, {float_text(bounds.low)});" for register in registers]
-    if bounds and bounds.high is not None:
-        lines += [f"AT_MOST({register}, {float_text(bounds.high)});" for register in registers]
-    return lines
+    if bounds is None:
+        return []
+    steps: list[str] = []
+    if bounds.low is not None and bounds.low < 0:
+        steps += [f"AT_LEAST_BELOW_0({{}}, {float_bits(bounds.low)});"]
+    if bounds.high is not None:
+        steps += [f"AT_MOST({{}}, {float_bits(bounds.high)});"]
+    if steps:
+        steps = ["TAKE_OFF_NAN({});", *steps, "PUT_ON_NAN({});"]
+    if bounds.low is not None and bounds.low >= 0:
+        steps = [f"AT_LEAST({{}}, {float_bits(bounds.low)});", *steps]
+    return [step.format(register) for step in steps for register in registers]
 
 
 def _added(tile: Tile, base: str, offsets: tuple[int, ...], stride: int) -> list[str]:
@@ -103,6 +115,15 @@ def _added(tile: Tile, base: str, offsets: tuple[int, ...], stride: int) -> list
     for i in range(tile.rows):
         lines += [*loads[i + ahead : i + ahead + 1], f"ADD({tile.sum_register(i)}, {tile.vector_register(i)});"]
     return lines
+
+
+def float_bits(value: float) -> str:
+    """A C constant with the value's float32 bits; -0 counts as 0.
+
+    >>> float_bits(6.0)
+    '0x40c00000'
+    """
+    return f"0x{struct.unpack('<I', struct.pack('<f', value + 0.0))[0]:08x}"
 
 
 def float_text(value: float) -> str:

@@ -136,7 +136,7 @@ def activation_of(node: ir.Node) -> Activation | None:
         if constant is not None:
             bounds[side] = float(constant.array().reshape(-1)[0])
     low, high = bounds
-    if not low <= high:  # NaN, or bounds that cross, which ONNX allows
+    if not low <= high or high < 0:  # NaN, bounds that cross, which ONNX allows, or one that no kernel computes
         return None
     return Activation(low if isfinite(low) else None, high if isfinite(high) else None)
 

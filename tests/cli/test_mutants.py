@@ -69,7 +69,7 @@ def judged(path: Path, folder: Path) -> bool:
     """
     try:
         read = read_model(path)
-        count = 12 * (read.batch or 1)
+        count = 40 * (read.batch or 1)
         arrays = {spec.name: _samples(spec, read, count) for spec in read.inputs}
         if sum(array.nbytes for array in arrays.values()) > 1 << 28:
             return False
@@ -77,8 +77,8 @@ def judged(path: Path, folder: Path) -> bool:
         parts = split(load_data(folder / "data.npz", read), 0)
         compressor = Compressor(read, seed=0, calibration=parts.pop("calibration"))
         target = load_target("spacemit-k1")
-        with Store(folder) as store:
-            judge = Judge(compressor, store, parts, folder)
+        with Store(folder / "run") as store:
+            judge = Judge(compressor, store, parts, folder / "run")
             judge.check_dense()
             choices = []
             for layer in read.fc_layers:
