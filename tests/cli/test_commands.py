@@ -12,7 +12,7 @@ import pytest
 from explored import SAMPLES, Done, command, explore_arguments, figures, open_run, result, rows, tiny_data
 
 from lrf_dse.builders.program import BUILDERS
-from lrf_dse.plan.choice import slower_than_dense
+from lrf_dse.plan.choice import SAME_LATENCY, slower_than_dense
 from lrf_dse.target import target_names
 
 
@@ -197,7 +197,8 @@ def test_a_budget_that_only_some_plans_keep(mine: Path) -> None:
         assert (done.code, done.err) == (0, "")
         summary = result(mine / "run")
         allowed = [plan for plan in summary["plans"] if plan[name] <= limit]
-        assert summary["chosen"] == min(allowed, key=lambda plan: plan["latency"])["id"]
+        (chosen,) = (plan for plan in allowed if plan["id"] == summary["chosen"])
+        assert chosen["latency"] <= SAME_LATENCY * min(plan["latency"] for plan in allowed)
 
 
 def test_few_samples_are_a_warning(mine: Path) -> None:
@@ -218,7 +219,7 @@ def test_without_data_plans_are_ranked_by_weight_error(mine: Path) -> None:
     assert summary["loss_kind"] == "weight_error"
     assert all(plan["accuracy"] is None and plan["drop_points"] is None for plan in summary["plans"])
     assert summary["dense"]["weight_error"] == 0
-    assert all(plan["weight_error"] > 0 for plan in summary["plans"][1:])
+    assert all((plan["weight_error"] == 0) == plan["is_dense"] for plan in summary["plans"])
 
 
 def test_a_run_folder_of_another_model_is_refused(mine: Path) -> None:
