@@ -18,6 +18,7 @@ from lrf_dse.runners.plugin import plugin_path
 from lrf_dse.runners.qemu import run_timed
 from lrf_dse.runners.timing import MODEL_SWEEP, PassFigures, TimingSwitches, model_text, sweep_of
 from lrf_dse.target import Target, load_target
+from lrf_dse.target.figure import Figure
 
 N = 200
 K1, K3 = load_target("spacemit-k1"), load_target("spacemit-k3")
@@ -192,6 +193,18 @@ def test_the_first_use_of_a_line_takes_cycles_of_its_load(tmp_path: Path) -> Non
     ((*_, last),) = passes_of([loads], tmp_path)
     ((*_, free),) = passes_of([loads], tmp_path, target=without(K1, "line_fill_cycles"))
     assert last.cycles - free.cycles == pytest.approx(3 * STREAM_BYTES / 64, rel=0.1)
+
+
+def test_a_loaded_scalar_may_reach_the_vector_unit_late(tmp_path: Path) -> None:
+    """No chip says that it does: two cycles more, if a target file has them, and nothing for scalars not loaded."""
+    assert K1.timing is not None
+    late = Figure(value=2, basis="assumed", source="for the test")
+    target = K1.model_copy(update={"timing": K1.timing.model_copy(update={"float_to_vector_cycles": late})})
+    body = repeat("flw fa0, 0(a0)\nvfmv.s.f v8, fa0\nvfmv.f.s fa1, v8\nfmv.x.w t1, fa1\nadd a0, a0, t1", 4)
+    near, far = (warm(body, tmp_path, setup=vector_setup(1), target=chip).cycles for chip in (K1, target))
+    assert far - near == pytest.approx(4 * 2 * N, rel=0.01)
+    computed = body.replace("flw fa0, 0(a0)", "fmv.w.x fa0, zero")
+    assert len({warm(computed, tmp_path, setup=vector_setup(1), target=chip).cycles for chip in (K1, target)}) == 1
 
 
 def test_vset_gives_vl_at_once_and_its_integer_result_later(tmp_path: Path) -> None:
