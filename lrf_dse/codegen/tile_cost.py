@@ -64,10 +64,20 @@ def tile_cycles(tile: Tile, target: Target) -> float:
     else:
         stored, loaded = (costs[f"v_{name}"].busy[index] for name in ("store", "load"))
     added = int(bool(tile.biases)) + tile.partial
+    if overlaps_tiles(target) and tile.out_stride == 1:  # strided stores fill the store buffer
+        ends = tile.rows * (stored + added * loaded)
+        sums = max(tile.k * step_cycles(tile, target), ends)
+        return tile.repeats * sums + costs["v_float_fma"].latency[index] + CALL_SLOTS / _width(target)
     # Between tiles that run on into each other, only what stores take beyond the first products of the next one.
     between = tile.rows * max(0.0, stored - costs["v_float_fma"].busy[index]) + AROUND_LOOP
     around = start + tile.rows * (stored + added * loaded) + CALL_SLOTS / _width(target)
     return tile.repeats * tile.k * step_cycles(tile, target) + (tile.repeats - 1) * between + around
+
+
+def overlaps_tiles(target: Target) -> bool:
+    """Whether the end of a tile runs beside the start of the next one: a window reorders vector instructions."""
+    timing = target.timing
+    return timing is not None and timing.window is not None and timing.vector_in_order is None
 
 
 def _index(tile: Tile) -> int:
