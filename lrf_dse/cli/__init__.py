@@ -13,7 +13,7 @@ from typing import Any, NoReturn, cast
 import typer
 
 from lrf_dse.cli import bench, calibrate, deploy, doctor, explore, export, layers, profile, report, targets, timing
-from lrf_dse.cli.ending import INTERRUPTED, Stopped, catch_signals, stop, stop_for, stop_interrupted
+from lrf_dse.cli.ending import INTERRUPTED, Stopped, signals_caught, stop, stop_for, stop_interrupted
 from lrf_dse.errors import LrfDseError
 
 _USAGE_ERROR = cast(type[Exception], typer.BadParameter.__mro__[1])
@@ -33,13 +33,13 @@ app.add_typer(bench.app, name="bench")
 
 def main() -> None:
     """Entry point of the `lrf-dse` command."""
-    catch_signals()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # names that the terminal cannot show, or that are not UTF-8
             stream.reconfigure(errors="backslashreplace")
     try:
         # Not standalone: typer would draw a box around a usage error, and swallow the interrupt.
-        code = typer.main.get_command(app).main(prog_name="lrf-dse", standalone_mode=False)
+        with signals_caught():
+            code = typer.main.get_command(app).main(prog_name="lrf-dse", standalone_mode=False)
     except LrfDseError as error:
         stop(str(error), error.exit_code)
     except _USAGE_ERROR as error:

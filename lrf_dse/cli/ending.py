@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
@@ -26,13 +28,20 @@ class Stopped(BaseException):
         self.number = number
 
 
-def catch_signals() -> None:
-    """Let SIGTERM, SIGHUP and a second Ctrl-C end every program that runs, then raise in the main thread."""
+@contextmanager
+def signals_caught() -> Iterator[None]:
+    """Inside, SIGTERM, SIGHUP and a second Ctrl-C end every program that runs, and raise in the main thread."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)}
     for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) == signal.SIG_DFL:  # nohup ignores SIGHUP
+        if before[number] == signal.SIG_DFL:  # nohup ignores SIGHUP
             signal.signal(number, _stop_all)
-    if signal.getsignal(signal.SIGINT) == signal.default_int_handler:
+    if before[signal.SIGINT] == signal.default_int_handler:
         signal.signal(signal.SIGINT, _interrupt)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:

@@ -1,7 +1,11 @@
 """plans.csv, candidates.csv and summary.json say what the run said."""
 
+import csv
+import io
 import json
 import math
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from lrf_dse.report.info import ReportInfo
@@ -88,3 +92,18 @@ def test_summary_of_what_is_unknown(info_without_accuracy: ReportInfo, info_with
     assert counted["latency_unit"] == "instructions"
     assert counted["target"]["has_timing"] is False
     assert all(plan["latency"] == plan["instructions"] for plan in counted["plans"])
+
+
+def test_no_cell_is_a_formula_and_none_breaks_a_line(make_info: Callable[..., ReportInfo]) -> None:
+    """Names of layers come from model files, and csv files are opened in spreadsheets."""
+    info = make_info()
+    named = {"fc1": "=1+1", "fc3": "-x\ny\x1b[0m"}
+    results = [
+        replace(r, candidate=replace(r.candidate, layer=replace(r.candidate.layer, name=named.get(name, name))))
+        for r in info.candidates
+        for name in (r.candidate.layer.name,)
+    ]
+    text = candidates_csv(make_info(candidates=tuple(results)))
+    layers = {row["layer"] for row in csv.DictReader(io.StringIO(text))}
+    assert layers == {"'=1+1", "fc2 <wide & odd>", r"'-x\ny\x1b[0m"}
+    assert len(text.splitlines()) == len(results) + 1
