@@ -12,9 +12,11 @@ each other in k.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,9 +32,8 @@ ALIGNED_FLOATS = 16
 """64 bytes: a cache line, and what every buffer of a kernel is aligned to."""
 
 
-@dataclass(frozen=True)
-class Panel:
-    """Rows `row`..`row + rows` of A, stored as `width` floats for each k."""
+class Panel(NamedTuple):  # made by the thousand while schedules are ranked
+    """Rows `row`..`row + rows` of A, stored as `width` floats for each k.."""
 
     row: int
     rows: int
@@ -73,7 +74,8 @@ class PackedStage:
 
     def words(self, panels: Sequence[Panel]) -> int:
         """Words of `panels` in one slice of K."""
-        return sum(self.panel_bytes(panel.width) for panel in panels) // 4
+        widths = Counter([panel.width for panel in panels])  # a few widths, but up to thousands of panels
+        return sum(count * self.panel_bytes(width) for width, count in widths.items()) // 4
 
     def panel_bytes(self, width: int) -> int:
         """Bytes of a panel of this width in one slice of K."""
