@@ -33,7 +33,9 @@ def neighbours(schedule: KernelSchedule) -> Iterator[KernelSchedule]:
 def _stage_neighbours(how: StageSchedule, *, has_vectors: bool) -> Iterator[StageSchedule]:
     if how.vector == "stream":  # no slices, and few numbers of sums
         yield from (replace(how, block=sums) for sums in CHAINS if sums in {how.block * 2, how.block // 2})
-        yield from (replace(how, lmul=lmul) for lmul in LMULS if lmul in {how.lmul * 2, how.lmul // 2})
+        for lmul in LMULS if has_vectors else ():
+            if lmul in {how.lmul * 2, how.lmul // 2}:
+                yield replace(how, lmul=lmul)
         yield replace(how, vector="rows")
         return
     if has_vectors:
