@@ -182,7 +182,6 @@ def test_the_objective_is_what_is_chosen_and_exported(mine: Path) -> None:
     assert "--objective bytes" in info.command
 
 
-@pytest.mark.usefixtures("no_work")
 def test_a_budget_that_only_some_plans_keep(mine: Path) -> None:
     plans = open_run(mine / "run").info.plans
     limits = {
