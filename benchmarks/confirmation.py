@@ -3,10 +3,10 @@
     .venv/bin/python benchmarks/confirmation.py [--examples lenet300 ...] [--seeds 20] [--work DIR] [--out DIR]
 
 Every seed is another split of validation.npz into parts; the stages of an exploration then run as they are (narrow,
-judge, search, freeze, confirm, choose), but for two things. Programs are not built: layers take the cycles of their
-kernel's closed form, and a model the sum of its FC layers. And a model is evaluated once on all samples, of which a
-seed takes its rows, so that twenty seeds cost little more than one. Fits do not depend on the seed. Beside it stands
-what was chosen without confirmation: two halves, the fastest plan whose drop on the first is within the budget.
+judge, search, freeze, confirm, choose), but for two things. Programs are not built (`lrf_dse.bench.predicted`). And a
+model is evaluated once on all samples, of which a seed takes its rows: twenty seeds cost little more than one. Fits
+do not depend on the seed. Beside it stands what the same search would have chosen without confirmation: the fastest
+plan whose drop on the search's samples is within the budget.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from math import exp, log
 from pathlib import Path
@@ -23,33 +23,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lrf_dse.cost.prune import PruneResult, prune
-from lrf_dse.jsonform import from_json
+from lrf_dse.bench.predicted import Predicted, Spaces, chosen_of, plans_of, predicted, spaces_of
 from lrf_dse.models.compress import Compressor
 from lrf_dse.models.data import JUDGING_SHARES, load_data, part_of, split_rows
 from lrf_dse.models.metrics import Scores, get_metric
 from lrf_dse.models.reader import read_model
 from lrf_dse.pipeline.blas import few_blas_threads
 from lrf_dse.pipeline.confirming import confirm_plans
-from lrf_dse.pipeline.context import Exploration, silent
-from lrf_dse.pipeline.estimates import estimate
-from lrf_dse.pipeline.layers import measure_layers
-from lrf_dse.pipeline.plans import choose_plan, measure_plans, select_finalists
 from lrf_dse.pipeline.quality import Judge, _Reference
 from lrf_dse.pipeline.run import WEIGHTS_FOLDER
 from lrf_dse.pipeline.settings import ExploreSettings
-from lrf_dse.pipeline.timing import Bench, Outcome, Task
 from lrf_dse.plan.budgets import Budgets
-from lrf_dse.schema import Candidate, Failure, FcLayer, Measurement, Plan
+from lrf_dse.schema import Candidate, Plan
 from lrf_dse.store import Store
-from lrf_dse.target import load_target
-from lrf_dse.tt.spectra import layer_spectra
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 BUDGETS = {"lenet300": ("top1", 1.0), "patches": ("top1", 1.0), "inpaint": ("mse", 10.0)}
 """Metric and drop budget of each example: points, or percent of the dense model's error."""
 
-HALVES = {"validation": 0.5, "test": 0.5}
+SEARCH_ALONE, CONFIRMED = "search alone", "confirmed"
 TARGET = "spacemit-k1"
 
 
@@ -99,38 +91,6 @@ class SplitJudge(Judge):
         """Nothing is exported."""
 
 
-@dataclass(frozen=True, eq=False)
-class Predicted(Exploration):
-    """An exploration whose programs take the cycles of their closed forms."""
-
-    known: dict[tuple[str, str], Measurement] = field(default_factory=dict)
-
-    def measure(self, stage: str, tasks: Sequence[Task]) -> dict[str, Outcome]:
-        return {task.key: self._predicted(task) for task in tasks}
-
-    def _predicted(self, task: Task) -> Outcome:
-        if task.kind == "timing":
-            return self._layer(from_json(Candidate, task.context))
-        assert isinstance(task.context, dict)
-        layers = [self.known.get(item) for item in task.context.items()]
-        found = [layer for layer in layers if layer is not None]
-        if len(found) < len(layers):
-            return Failure("predict", "a layer by another kernel")
-        return _measurement(sum(m.cycles or 0.0 for m in found), sum(m.flash_bytes for m in found))
-
-    def _layer(self, candidate: Candidate) -> Outcome:
-        expected = estimate(candidate, self.target)
-        if expected.cycles is None:
-            return Failure("predict", "there is no closed form of this kernel")
-        found = _measurement(expected.cycles, 4 * expected.params)
-        self.known[candidate.layer.name, candidate.label_with_kernel] = found
-        return found
-
-
-def _measurement(cycles: float, flash_bytes: int) -> Measurement:
-    return Measurement("closed form", None, {}, flash_bytes, 0, {}, 0.0, 0.0, cycles=cycles)
-
-
 @dataclass(frozen=True)
 class Result:
     """What one seed chose: its speed-up and size ratio over dense, and its drop where it was searched and tested."""
@@ -158,11 +118,8 @@ def whole_of(name: str, work: Path) -> Whole:
     return Whole(judge, folder / "scores.npz")
 
 
-Spaces = dict[FcLayer, PruneResult]
-
-
-def exploration_of(whole: Whole, name: str, *, evaluations: int, top: int) -> tuple[Predicted, Spaces]:
-    """The exploration of an example, and its layers' spaces: they do not depend on how data is split."""
+def exploration_of(whole: Whole, name: str, *, evaluations: int, top: int) -> Predicted:
+    """The exploration of an example, judged on all samples."""
     settings = ExploreSettings(
         EXAMPLES / name / "model.onnx",
         TARGET,
@@ -175,39 +132,32 @@ def exploration_of(whole: Whole, name: str, *, evaluations: int, top: int) -> tu
         evaluations=evaluations,
         budgets=Budgets(max_drop=BUDGETS[name][1]),
     )
-    judge, bench = whole.judge, Bench(load_target(TARGET))
-    x = Predicted(settings, judge.compressor.model, bench, judge.store, judge, judge.parts["all"], {}, silent)
-    spaces = {}
-    for layer in x.model.fc_layers:  # by operations: to run the closed form on a whole front takes a minute a layer
-        spectra = layer_spectra(x.model.weights(layer.name)[0], seed=settings.seed)
-        spaces[layer] = prune(layer, spectra, x.target, latency=None, top=top, by_kind=True)
-    return x, spaces
+    return predicted(settings, whole.judge)
 
 
-def chosen(whole: Whole, x: Predicted, spaces: Spaces, name: str, seed: int, *, confirm: bool) -> Result:
-    """What an exploration of the example chooses where `seed` splits its data."""
+def chosen(whole: Whole, x: Predicted, spaces: Spaces, name: str, seed: int) -> Iterator[Result]:
+    """What an exploration of the example chooses where `seed` splits its data: without confirmation, and with it."""
     data = whole.judge.parts["all"]
-    rows = split_rows(data, seed, JUDGING_SHARES if confirm else HALVES)
+    rows = split_rows(data, seed, JUDGING_SHARES)
     parts = {part: part_of(data, part, samples) for part, samples in rows.items()}
     with tempfile.TemporaryDirectory() as folder, Store(Path(folder)) as store:
         judge = SplitJudge(whole.judge.compressor, store, parts, Path(folder), whole=whole, rows=rows)
         mine = replace(x, store=store, judge=judge)
-        plans, _ = measure_plans(mine, select_finalists(mine, measure_layers(mine, spaces)).finalists)
-        if confirm:
-            plans = confirm_plans(mine, plans)
-        chosen_id, reason = choose_plan(mine, plans)
-    return _result(name, seed, plans, chosen_id, reason, confirm=confirm)
+        plans = plans_of(mine, spaces)
+        for protocol in (SEARCH_ALONE, CONFIRMED):
+            if protocol == CONFIRMED:
+                plans = confirm_plans(mine, plans)
+            plan, reason = chosen_of(mine, plans)
+            assert plan is not None, "the dense model keeps a drop budget"
+            yield _result(name, protocol, seed, plans=plans, plan=plan, reason=reason)
 
 
-def _result(
-    name: str, seed: int, plans: Sequence[Plan], chosen_id: str | None, reason: str, *, confirm: bool
-) -> Result:
+def _result(name: str, protocol: str, seed: int, *, plans: Sequence[Plan], plan: Plan, reason: str) -> Result:
     dense = next(plan for plan in plans if plan.is_reference)
-    plan = next(plan for plan in plans if plan.id == chosen_id)
     known, interval = plan.confirmation, plan.test_drop_interval or (0.0, 0.0)
     return Result(
         name,
-        "confirmed" if confirm else "search alone",
+        protocol,
         seed,
         plan.is_dense,
         (dense.cycles or 0.0) / (plan.cycles or 1.0),
@@ -227,7 +177,7 @@ def table(results: Sequence[Result]) -> str:
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for name, (_, budget) in BUDGETS.items():
-        for protocol in ("search alone", "confirmed"):
+        for protocol in (SEARCH_ALONE, CONFIRMED):
             mine = [r for r in results if r.example == name and r.protocol == protocol]
             if mine:
                 rows.append(_row(name, budget, protocol, mine))
@@ -264,10 +214,10 @@ def main() -> None:
     for name in arguments.examples:
         whole = whole_of(name, arguments.work)
         with few_blas_threads(whole.judge.compressor.model.fc_layers):
-            x, spaces = exploration_of(whole, name, evaluations=arguments.evaluations, top=arguments.top)
+            x = exploration_of(whole, name, evaluations=arguments.evaluations, top=arguments.top)
+            spaces = spaces_of(x)
             for seed in range(arguments.seeds):
-                for confirm in (False, True):
-                    found = chosen(whole, x, spaces, name, seed, confirm=confirm)
+                for found in chosen(whole, x, spaces, name, seed):
                     results.append(found)
                     print(f"{name} seed {seed} {found.protocol}: x{found.speedup:.2f}, {found.reason}", flush=True)
                     print(f"    test {found.test[0]:.2f} [{found.test[1]:.2f}, {found.test[2]:.2f}]", flush=True)

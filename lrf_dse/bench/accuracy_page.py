@@ -52,28 +52,27 @@ _HEAD = """# Accuracy: what each decomposer keeps
 
 Made by `make accuracy`, which writes the figures to [accuracy.json](accuracy.json). Every decomposer gets the same
 allocation: of each layer's options the ones that together keep the parameters of all fully connected layers (with
-biases) below 1/ratio, with the least error of outputs on calibration rows held out, layers weighed by what their errors
-do to the model's output. Fits see calibration.npz of the example only. A half of validation.npz decides whether later
-layers are corrected for what earlier ones lose, and whether hidden units are reordered; the other half, the test half,
-is what is shown. "selected" is what `explore` does: of everything at this ratio or above, what drops least on the
-validation half, where a gain counts as no drop, and then what has the least error. Brackets are 95% intervals of the
-drop by a paired bootstrap.
+biases) below 1/ratio, with the least error of outputs on rows that fits have not seen, layers weighed by what their
+errors do to the model's output. Fits see calibration.npz of the example only. The validation part of validation.npz
+decides whether later layers are corrected for what earlier ones lose, and whether hidden units are reordered; the test
+part is what is shown. "selected" is what `explore --objective accuracy --max-bytes` chooses, at the bytes of this
+ratio. Brackets are 95% intervals of the drop by a paired bootstrap.
 
 ![Drop against ratio](accuracy.png)
 
 Drops below 0.05, gains among them, are drawn at 0.05."""
 
-_REGRESSION = """Drop in % of the dense mean squared error, on the test half: where the dense network has {dense:.4f}
+_REGRESSION = """Drop in % of the dense mean squared error, on the test part: where the dense network has {dense:.4f}
 (pixels in 0..1), a drop of 25 is an error of {more:.4f} and a drop of 100 one of {twice:.4f}. The damaged digits as
 they come are {damaged:.4f} off, a drop of {damage:.0f}: a network that loses more than that does harm."""
 
-_TUNING = """The three families that lose least on the validation half are trained end to end on the example's training
-data, toward the dense model (`explore --finetune`); the best epoch and family by the validation half is shown, on the
-test half. Drops are in the unit of the example's table above. The control is the dense model trained in the same
+_TUNING = """The three families that lose least on the validation part are trained end to end on the example's training
+data, toward the dense model (`explore --finetune`); the best epoch and family by the validation part is shown, on the
+test part. Drops are in the unit of the example's table above. The control is the dense model trained in the same
 way: a negative drop is a gain."""
 
 _PREDICTED = """What `explore` predicts first is the sum of the drops with one layer replaced at a time, on the
-validation half; whole models then lose less or more, and the selection loop corrects the prediction by what it
+validation part; whole models then lose less or more, and the selection loop corrects the prediction by what it
 measures. Here are all combinations of the tables above, by their predicted drop in the unit of their table."""
 
 _DECOMPOSERS = """`benchmarks/decomposers.py`: one fit of random weights with 1,024 calibration rows in a process of its
@@ -88,7 +87,7 @@ def _what_is_lost(figures: Mapping[str, Sequence[Row]], name: str) -> str:
     value, samples = dense["value"], dense["samples"]
     if name not in RELATIVE:
         unit = UNITS[name]
-        return f"Drop in {unit} on the test half, {samples:,} samples, where the dense network has {value:.2f} %."
+        return f"Drop in {unit} on the test part, {samples:,} samples, where the dense network has {value:.2f} %."
     damaged = dense["untouched"]
     damage = 100 * (damaged / value - 1)
     return _REGRESSION.format(dense=value, more=1.25 * value, twice=2 * value, damaged=damaged, damage=damage)
@@ -100,13 +99,16 @@ def _drops(figures: Mapping[str, Sequence[Row]], name: str) -> str:
     cells = {(row["family"], row["asked"]): _drop(row) for row in rows}
     table = [[family, *(cells.get((family, r), "-") for r in ratios)] for family in ROWS]
     selected = {row["asked"]: row for row in figures["selected"] if row["example"] == name}
-    table.append(["**selected**", *(f"**{_drop(selected[r])}** ({_choice(selected[r])})" for r in ratios)])
+    if selected:
+        table.append(["**selected**", *(_selected(selected.get(ratio)) for ratio in ratios)])
     return markdown_table(["decomposer", *(f"x{r}" for r in ratios)], table)
 
 
-def _choice(row: Row) -> str:
-    """The family, and the ratio where that is another one than was asked for."""
-    return row["family"] if row["ratio"] < 1.25 * row["asked"] else f"{row['family']}, x{row['ratio']:.0f}"
+def _selected(row: Row | None) -> str:
+    """The drop, and the ratio where that is another one than was asked for."""
+    if row is None:
+        return "-"
+    return f"**{_drop(row)}**" + (f" (x{row['ratio']:.0f})" if row["ratio"] >= 1.25 * row["asked"] else "")
 
 
 def _alone(rows: Sequence[Row]) -> str:
