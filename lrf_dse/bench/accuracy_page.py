@@ -31,7 +31,7 @@ METHOD_NAMES = {"t3f": "t3f TT-SVD", "tt_svd": "numpy TT-SVD", "whitened": "whit
 
 def page(figures: Mapping[str, Sequence[Row]], decomposers: Sequence[Row]) -> str:
     """The whole page."""
-    parts = [_HEAD]
+    parts = [_HEAD, *([str(figures["note"])] if "note" in figures else [])]
     for name in dict.fromkeys(row["example"] for row in figures["rows"]):
         parts += [f"## {TITLES[name]}", _what_is_lost(figures, name), _drops(figures, name)]
         if figures["alone"] and figures["alone"][0]["example"] == name:
