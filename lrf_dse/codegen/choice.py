@@ -18,12 +18,15 @@ from lrf_dse.codegen.traffic import level_rate
 from lrf_dse.cost.counts import FP32_BYTES
 from lrf_dse.schema import Storage
 from lrf_dse.target import Target
+from lrf_dse.tt.grid import GROUP
 
 _CONTRACTIONS = 2
 """Orders, of the cores as they are or merged, that are looked at: those with the lowest bounds."""
 _FAR_SAVING = 0.9
 """Merged cores that do not stay in the L2 are looked at if their bound is so many times that of the cores as they are:
 less is not worth the memory that they take, and take from other cores of the chip."""
+_MOST_SLICES = 64
+"""Of K in a stage whose panels are widened: more are not worth adding up."""
 _SCALAR_BLOCK = 4
 """Sums at a time in plain C."""
 _BLOCKS = {1: (6, 8, 12, 20), 2: (5, 6, 8, 12), 4: (3, 4, 5, 6), 8: (1, 2)}
@@ -163,12 +166,24 @@ def _stage_schedules(stage: Stage, storage: Storage, target: Target) -> Iterator
         if lmul > 1 and in_vector <= lmul // 2 * target.fp32_lanes:
             continue
         for block in dict.fromkeys(max(blocks(sums, size)) for size in sizes):
+            if storage != "fp32":
+                width = block if vector == "columns" else lmul * target.fp32_lanes
+                yield StageSchedule(vector, lmul, block, k_slices=_widened_slices(count.k, width, storage, target))
+                continue
             yield StageSchedule(vector, lmul, block)
             panels = min(
                 _near_panels(target, count.k * lmul * target.fp32_lanes), count.rows // target.fp32_lanes // lmul
             )
             if vector == "rows" and panels > 1 and count.columns == 1:
                 yield StageSchedule(vector, lmul, block, panels=panels)
+
+
+def _widened_slices(k: int, width: int, storage: Storage, target: Target) -> int:
+    """Into how many parts K is cut so that a widened panel takes half of the first cache, if K can be cut so."""
+    unit = GROUP if storage == "int4" else 1
+    most = (target.memory[0].size_bytes or 0) // 2 // (FP32_BYTES * width)
+    slices = [parts for parts in range(1, min(k, _MOST_SLICES) + 1) if k % parts == 0 and k // parts % unit == 0]
+    return next((parts for parts in slices if k // parts <= most), slices[-1] if slices else 1)
 
 
 def _near_panels(target: Target, panel_floats: int) -> int:
