@@ -1,11 +1,11 @@
 """Our kernels in fp32, fp16, int8 and int4: cycles, share of their own roofline, bytes and errors.
 
-    python benchmarks/storages.py [--target NAME] [--rows TEXT] [--kind KIND ...] [--plain] [--docs]
+    python benchmarks/storages.py [--target NAME] [--rows TEXT] [--kind KIND ...] [--plain] [--modules] [--docs]
 
 `--rows` keeps the rows whose name contains TEXT, `--plain` adds plain C loops (compilers' best of literal and hand
-written ones) to tiny rows, `--docs` writes the table into docs/kernels-in-iree.md. Every kernel is verified before it
-is timed. All is kept in the user's cache, so a stopped run goes on. Exit code 1 if a kernel is wrong or a goal is
-missed:
+written ones) to tiny rows, `--modules` prints the sizes of IREE modules and programs of two rows instead, `--docs`
+writes both into docs/kernels-in-iree.md. Every kernel is verified before it is timed. All is kept in the user's cache,
+so a stopped run goes on. Exit code 1 if a kernel is wrong or a goal is missed:
 
 * where weights are used once: 85 % of the roofline, and neither int8 nor fp16 slower than fp32;
 * where they are used often: at most 5 % slower than fp32;
@@ -28,11 +28,12 @@ from lrf_dse.bench.storages import (
     StorageFigures,
     StorageRow,
     measure_storage,
+    module_bytes,
     plain_c_cycles,
     storage_rows,
 )
 from lrf_dse.schema import Failure, Measurement
-from lrf_dse.target import load_target
+from lrf_dse.target import Target, load_target
 from lrf_dse.tune import RecordedMeasure, RunnerMeasure, user_records
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "kernels-in-iree.md"
@@ -46,9 +47,13 @@ def main() -> int:
     parser.add_argument("--rows", default="")
     parser.add_argument("--kind", nargs="+", default=list(get_args(Kind)), choices=get_args(Kind))
     parser.add_argument("--plain", action="store_true")
+    parser.add_argument("--modules", action="store_true")
     parser.add_argument("--docs", action="store_true")
     chosen = parser.parse_args()
     target = load_target(chosen.target)
+    if chosen.modules:
+        write(chosen.docs, "module-bytes", modules(target))
+        return 0
     measure = RecordedMeasure(RunnerMeasure(target), user_records())
     lines, missed = [], []
     for row in storage_rows():
@@ -61,12 +66,27 @@ def main() -> int:
         lines += [cells(each, others) for each in figures]
         missed += list(misses(row, figures, others))
         print(f"{row.name}: {[each.cycles for each in figures]}", file=sys.stderr, flush=True)
-    text = table(lines)
-    print(text)
     print("\n".join(f"missed: {line}" for line in missed))
-    if chosen.docs:
-        PAGE.write_text(with_section(PAGE.read_text(encoding="utf-8"), "storages", text), encoding="utf-8")
+    write(chosen.docs, "storages", table(lines))
     return 1 if missed else 0
+
+
+def write(docs: bool, section: str, text: str) -> None:
+    """Print a table, and put it into the page where asked to."""
+    print(text)
+    if docs:
+        PAGE.write_text(with_section(PAGE.read_text(encoding="utf-8"), section, text), encoding="utf-8")
+
+
+def modules(target: Target) -> str:
+    """Sizes of files, in Markdown."""
+    rows = [row for row in storage_rows() if row.name in ("784x300 low rank 32", "784x300 dense")]
+    lines = [
+        [row.name, storage, *(f"{size:,}" for size in module_bytes(row, storage, target))]
+        for row in dict.fromkeys(rows)
+        for storage in STORAGES
+    ]
+    return markdown_table(["layer", "weights", ".vmfb bytes", "program bytes"], lines)
 
 
 def table(lines: Sequence[Sequence[str]]) -> str:

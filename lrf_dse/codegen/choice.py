@@ -180,6 +180,8 @@ def _stage_schedules(stage: Stage, storage: Storage, target: Target) -> Iterator
 
 def _widened_slices(k: int, width: int, storage: Storage, target: Target) -> int:
     """Into how many parts K is cut so that a widened panel takes half of the first cache, if K can be cut so."""
+    if not target.memory:
+        return 1
     unit = GROUP if storage == "int4" else 1
     most = (target.memory[0].size_bytes or 0) // 2 // (FP32_BYTES * width)
     slices = [parts for parts in range(1, min(k, _MOST_SLICES) + 1) if k % parts == 0 and k // parts % unit == 0]

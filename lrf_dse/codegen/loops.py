@@ -5,7 +5,7 @@ from __future__ import annotations
 from lrf_dse.codegen.microkernel import arguments, tile_function
 from lrf_dse.codegen.phases import stage_parameters
 from lrf_dse.codegen.plan import StagePlan
-from lrf_dse.codegen.stream_code import stream_function
+from lrf_dse.codegen.stream_stage import stream_function
 from lrf_dse.codegen.text import Term, at, indented, loop
 from lrf_dse.codegen.tile import Tile
 from lrf_dse.codegen.tiling import Grid, PanelRun, chunks, columns_tile, grids, panel_runs, rows_tile

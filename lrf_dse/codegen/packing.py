@@ -194,7 +194,10 @@ def _packed(stored: Stored, where: PackedStage) -> Bytes:
 def _panels(rows: int, slices: int, how: StageSchedule, lanes: int) -> tuple[Panel, ...]:
     """The panels of every slice of the rows: of scalars, or of vectors."""
     each = rows // slices
-    sizes = blocks(each, how.block) if how.vector == "columns" else vectors(each, how.lmul, lanes)
+    if how.vector == "columns":
+        sizes = blocks(each, how.block)
+    else:
+        sizes = (stream_widths if how.vector == "stream" else vectors)(each, how.lmul, lanes)
     panels = []
     for first in range(0, rows, each):
         row = first
@@ -236,6 +239,18 @@ def vectors(total: int, lmul: int, lanes: int) -> tuple[int, ...]:
         else:
             part //= 2
     return tuple(widths)
+
+
+def stream_widths(total: int, lmul: int, lanes: int) -> tuple[int, ...]:
+    """The widths of a stream's panels: full ones, then one of the registers that are left, of any number.
+
+    A panel passes by once: half of it would take as many loads and scalars.
+
+    >>> stream_widths(57, 4, 8)
+    (32, 32)
+    """
+    full, rest = divmod(total, lmul * lanes)
+    return (lmul * lanes,) * full + ((-(-rest // lanes) * lanes,) if rest else ())
 
 
 def _aligned(floats: int) -> int:

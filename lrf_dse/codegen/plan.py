@@ -22,6 +22,10 @@ WORK_HEAD = 16
 """Floats before the state in half precision: the factor of the results, what is taken off all sums."""
 
 
+FEW_ELEMENTS = 16
+"""A state of at most so many elements stays in scalar registers for all panels of a stream."""
+
+
 def work_floats(k: int) -> int:
     """Floats of what a stream in half precision makes of its state: the head, a sum for each group, the state."""
     return WORK_HEAD + _aligned(len(groups_of(k))) + padded(k) // 2
@@ -69,6 +73,11 @@ class StagePlan:
         return self.how.vector == "stream"
 
     @property
+    def rounds_as_it_goes(self) -> bool:
+        """Whether a stream rounds its state to half precision where it is multiplied: one panel uses it once."""
+        return self.half and len(self.panels) == 1 and self.groups == 1 and self.k > FEW_ELEMENTS
+
+    @property
     def row_pitch(self) -> int:
         """Floats from one row to the next of a panel that lies row by row, once it is widened.
 
@@ -82,6 +91,8 @@ class StagePlan:
         """Floats that a workgroup needs while it computes: widened panels, or what a stream makes of its state."""
         if self.storage == "fp32":
             return 0
+        if self.is_stream and self.rounds_as_it_goes:
+            return WORK_HEAD + _aligned(self.k)
         if self.is_stream:
             return work_floats(self.k) if self.half else 0
         if self.packed.by_rows:

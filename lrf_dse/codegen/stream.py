@@ -10,30 +10,31 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-from lrf_dse.codegen.plan import StagePlan
+from lrf_dse.codegen.plan import FEW_ELEMENTS, StagePlan
 from lrf_dse.codegen.storage import ELEMENT_BITS
 from lrf_dse.codegen.tile import VECTOR_REGISTERS
 from lrf_dse.codegen.tiling import PanelRun
 from lrf_dse.tt.grid import GROUP
 
-_LEAD, NAMES = 6, 8
-"""Scalars are loaded so many multiply-adds ahead, into so many registers."""
-_RESIDENT = 16
-"""A state of at most so many elements stays in registers for all panels."""
+_LEAD, ROUNDED, NAMES = 6, 3, 8
+"""Scalars are loaded, and rounded if they must be, so many multiply-adds ahead, in so many registers."""
 UNROLLED = 24
 """Panels of at most so many units are written without a loop."""
-TURN = 8
-"""Units in one turn of the loop, of int4 a group."""
 _RINGS = (8, 4, 2, 1)
 
 
 @dataclass(frozen=True)
 class Stream:
-    """All panels of one width, `lmul` registers of floats each."""
+    """All panels of one width."""
 
     plan: StagePlan
     run: PanelRun
-    lmul: int
+    lanes: int
+
+    @property
+    def lmul(self) -> int:
+        """Registers of floats that a panel takes, a power of two."""
+        return 1 << (-(-self.run.first.width // self.lanes) - 1).bit_length()
 
     @property
     def half(self) -> bool:
@@ -56,10 +57,21 @@ class Stream:
         return GROUP // 2 if self.plan.storage == "int4" else self.units
 
     @property
+    def turn(self) -> int:
+        """Units in one turn of the loop, of int4 a group: more where a unit is short in time and bytes."""
+        if self.per_unit == 2:
+            return self.group_units
+        return 8 if self.lmul > 2 or self.plan.storage == "fp32" else 16
+
+    @property
     def unit_bytes(self) -> int:
         """Bytes of one vector of codes."""
-        bits = 8 if self.plan.storage == "int4" else ELEMENT_BITS[self.plan.storage]
-        return self.run.first.width * bits // 8
+        return self.run.first.width * self.code_bits // 8
+
+    @property
+    def code_bits(self) -> int:
+        """Bits of one row in a vector of codes."""
+        return 8 if self.plan.storage == "int4" else ELEMENT_BITS[self.plan.storage]
 
     @property
     def chains(self) -> int:
@@ -89,7 +101,12 @@ class Stream:
     @property
     def resident(self) -> bool:
         """Whether the state stays in scalar registers."""
-        return self.plan.k <= _RESIDENT
+        return self.plan.k <= FEW_ELEMENTS
+
+    @property
+    def rounds(self) -> bool:
+        """Whether scalars are rounded to half precision between their load and their use."""
+        return self.half and self.plan.rounds_as_it_goes
 
     @property
     def lead(self) -> int:
@@ -154,7 +171,7 @@ class _Taken:
         wide = lmul / 2 if stream.half else lmul
         each = 4 if stream.nibbles_apart else stream.per_unit
         temps = tuple(tuple(self.take(wide) for _ in range(each)) for _ in range(sets))
-        raw = tuple(self.take(lmul * stream.unit_bytes / stream.run.first.width / 4) for _ in range(ring))
+        raw = tuple(self.take(lmul * stream.code_bits / 32) for _ in range(ring))
         narrow = scale
         if storage == "int4":
             # Widening may read the upper part of what it writes, whole registers only.

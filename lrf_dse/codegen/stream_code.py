@@ -12,14 +12,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lrf_dse.codegen.microkernel import bounded
-from lrf_dse.codegen.phases import stage_parameters
-from lrf_dse.codegen.plan import WORK_HEAD, StagePlan
+from lrf_dse.codegen.plan import WORK_HEAD
 from lrf_dse.codegen.storage import OFFSETS, code_bytes, groups_of, scale_bytes
-from lrf_dse.codegen.stream import NAMES, TURN, UNROLLED, Stream
-from lrf_dse.codegen.stream_state import prepared_at, preparing
+from lrf_dse.codegen.stream import NAMES, ROUNDED, UNROLLED, Stream
+from lrf_dse.codegen.stream_state import offset_text
 from lrf_dse.codegen.text import at, indented
-from lrf_dse.codegen.tiling import panel_runs
-from lrf_dse.codegen.widening import FROM
 from lrf_dse.tt.grid import GROUP
 
 MACROS = """\
@@ -29,55 +26,21 @@ MACROS = """\
 #define HALF_MULTIPLY_ADD(c, f, b) __asm__ volatile("vfwmacc.vf " #c ", %0, " #b ::"f"(f) : #c)
 #define MULTIPLY_ADD_EACH(c, a, b) __asm__ volatile("vfmacc.vv " #c ", " #a ", " #b ::: #c)
 #define TAKE_OFF(c, f, b) __asm__ volatile("vfnmsac.vf " #c ", %0, " #b ::"f"(f) : #c)
+#define ROUND(f) __asm__ volatile("fcvt.h.s %0, %0" : "+f"(f))
+#define ADD_SCALAR(f, g) __asm__ volatile("fadd.s %0, %0, %1" : "+f"(f) : "f"(g))
+#define MULTIPLY_SCALAR(h, f, g) __asm__ volatile("fmul.s %0, %1, %2" : "=f"(h) : "f"(f), "f"(g))
+#define HIGH_BITS(c, b) __asm__ volatile("vand.vx " #c ", " #b ", %0" ::"r"(0xf0L) : #c)
 #define CLEAR(c) __asm__ volatile("vmv.v.i " #c ", 0" ::: #c)
 """
 
 
-def stream_function(plan: StagePlan, lanes: int) -> list[str]:
-    """The C functions of one stage: its streams, what they need of the state, then stage_N itself."""
-    streams = {
-        f"stream_{plan.number}{chr(ord('a') + number)}": Stream(plan, run, run.first.width // lanes)
-        for number, run in enumerate(panel_runs(plan.panels))
-    }
-    half = plan.half and plan.storage != "fp32"
-    lines = [line for name, stream in streams.items() for line in (*_Writer(stream).function(name), "")]
-    body = [f"prepare_{plan.number}(s, work);"] if half else []
-    for name, stream in streams.items():
-        body += _call(name, stream)
-    return [
-        *(preparing(plan, lanes) if half else []),
-        *lines,
-        f"/* Stage {plan.number}: S' [{plan.rows}] = A [{plan.rows}, {plan.k}] S, {plan.storage}. */",
-        f"static void stage_{plan.number}({', '.join(stage_parameters(plan))})",
-        "{",
-        *indented(body),
-        "}",
-    ]
+_SCALES_AT = 3
+"""Scales of a group are loaded with its first unit and widened after this one: a product would wait for the load."""
 
 
-def _call(name: str, stream: Stream) -> list[str]:
-    """The call of a stream for the panels of the workgroup."""
-    plan, run = stream.plan, stream.run
-    before = 4 * plan.packed.words(plan.panels[: plan.panels.index(run.first)])
-    size, width = plan.packed.panel_bytes(run.first.width), run.first.width
-    first, count = "0", str(run.count)
-    head = []
-    if plan.groups > 1:
-        head = [
-            f"const size_t first = {run.count} * group / {plan.groups};",
-            f"const size_t count = {run.count} * (group + 1) / {plan.groups} - first;",
-        ]
-        first, count = "first", "count"
-    times = run.count if plan.groups > 1 else 1
-    arguments = [
-        prepared_at(plan) if stream.half else "s",
-        at(FROM, ("", before, 1), (first, size, times)),
-        at("out", ("", run.first.row, 1), (first, width, times)),
-    ]
-    arguments += [at("bias", ("", run.first.row, 1), (first, width, times))] if plan.has_bias else []
-    arguments += ["work"] if stream.half else []
-    call = f"{name}({', '.join([*arguments, count])});"
-    return ["{", *indented([*head, f"if (count) {call}"]), "}"] if head else [call]
+def stream_code(stream: Stream, name: str) -> list[str]:
+    """The C function NAME of `stream`."""
+    return _Writer(stream).function(name)
 
 
 class _Writer:
@@ -90,7 +53,7 @@ class _Writer:
     def function(self, name: str) -> list[str]:
         """The C function."""
         stream, plan = self.stream, self.plan
-        kind = "unsigned short" if stream.half else "float"
+        kind = "unsigned short" if stream.half and not stream.rounds else "float"
         parameters = [f"const {kind} *x0", "const unsigned char *panel", "float *out"]
         parameters += ["const float *bias"] if plan.has_bias else []
         parameters += ["const float *work"] if stream.half else []
@@ -102,7 +65,9 @@ class _Writer:
         ]
         if stream.half:
             head += ["const float factor = work[0];"]
-            head += ["const float taken = work[1];"] if plan.storage == "int8" else []
+            head += ["const float taken = work[1];"] if plan.storage == "int8" and not stream.rounds else []
+            head += ["float taken, sum0 = 0.0f, sum1 = 0.0f;"] if stream.rounds and plan.storage != "fp16" else []
+            head += ["float next0 = 0.0f, next1 = 0.0f;"] if stream.rounds and plan.storage == "int4" else []
             head += ["const union { unsigned bits; float value; } one = {0xffff3c00u};"] * (plan.storage == "int4")
         if not stream.resident:
             head += ["(void)x;"]
@@ -125,11 +90,12 @@ class _Writer:
         lines = [f"const unsigned char *next = left ? panel + {size} : panel;"]
         if plan.storage == "int4":
             lines += ["const unsigned char *codes = panel;"]
-            lines += [f"const float *sums = work + {WORK_HEAD};"] if stream.half else []
+            lines += [f"const float *sums = work + {WORK_HEAD};"] if stream.half and not stream.rounds else []
             lines += [f"CLEAR({self.registers.total});"] if not stream.half else []
             lines += [*self._wide(), f"CLEAR({self.registers.total});", *self._narrow()] if stream.half else []
         if not stream.resident:
             lines += ["x = x0;", *(self._load_x(k) for k in range(stream.lead))]
+            lines += [line for k in range(ROUNDED if stream.rounds else 0) for line in self._rounded(k, group=0)]
         if not stream.crosses:
             lines += ["p = panel;", *(line for unit in range(ring) for line in self._load(unit))]
         if stream.nibbles_apart:
@@ -146,7 +112,7 @@ class _Writer:
         stream, ring = self.stream, self.registers.ring
         self.x_base = 0
         first = 0 if stream.per_unit == 2 else stream.chains
-        turn = stream.group_units if stream.per_unit == 2 else TURN
+        turn = stream.turn
         room = min(stream.units - 2 - ring, (stream.plan.k - stream.lead) // stream.per_unit)
         turns = 0 if stream.units <= UNROLLED else max(0, (room - first) // turn)
         if turns < 2:
@@ -201,8 +167,10 @@ class _Writer:
         return [f"EXTEND_2({wide}, {raw});", *self._load(unit + self.registers.ring)]
 
     def _nibble(self, which: str, unit: int) -> str:
-        temps = self.registers.temps[0]
-        return f"{which}_NIBBLE({temps[which == 'HIGH']}, {temps[2 + unit % 2]});"
+        low, high, *wide = self.registers.temps[0]
+        if which == "HIGH":
+            return f"HIGH_BITS({high}, {wide[unit % 2]});"
+        return f"LOW_NIBBLE({low}, {wide[unit % 2]});"
 
     def _ended(self, unit: int) -> list[str]:
         """What is done after the last unit of a group of int4."""
@@ -214,10 +182,13 @@ class _Writer:
         """What the end needs, loaded early: scales, the bias."""
         registers, plan = self.registers, self.plan
         lines = []
-        if plan.storage == "int4" and unit % self.stream.group_units == 0:
-            size = groups_of(plan.k)[unit // self.stream.group_units]
-            after = code_bytes("int4", size, self.stream.run.first.width)
-            lines += [f"LOAD_HALVES({registers.narrow_scale}, codes + {after});", *self._half_scale()]
+        if plan.storage == "int4":
+            group, place = divmod(unit, self.stream.group_units)
+            if place == 0:
+                after = code_bytes("int4", groups_of(plan.k)[group], self.stream.run.first.width)
+                lines += [f"LOAD_HALVES({registers.narrow_scale}, codes + {after});"]
+            if place == min(_SCALES_AT, self.stream.units - 1 - group * self.stream.group_units):
+                lines += self._half_scale()
         if unit == max(0, self.stream.units - 3):
             if plan.storage == "int8":
                 offset = code_bytes("int8", plan.k, self.stream.run.first.width)
@@ -237,11 +208,18 @@ class _Writer:
         """The sums of a group, times its scales, are added to those of the groups before."""
         registers = self.registers
         first, *others = self._live(unit)
-        lines = [f"ADD({first}, {other});" for other in others]
+        # In half precision the high nibbles were not shifted down, which takes twice as long as to mask them.
+        add = "MULTIPLY_ADD({}, 0x1p-4f, {});" if self.stream.nibbles_apart else "ADD({}, {});"
+        lines = [add.format(first, other) for other in others]
         lines += [f"MULTIPLY_ADD_EACH({registers.total}, {registers.scale}, {first});"]
         if self.stream.half:
-            taken = f"TAKE_OFF({registers.total}, *sums, {registers.scale});"
-            lines = [*self._wide(), taken, *lines, *self._narrow(), "sums += 1;"]
+            rounds = self.stream.rounds
+            taken = f"TAKE_OFF({registers.total}, {'taken' if rounds else '*sums'}, {registers.scale});"
+            moved = ["sum0 = next0, sum1 = next1, next0 = 0.0f, next1 = 0.0f;"] if rounds else ["sums += 1;"]
+            left = self.plan.k - (unit // self.stream.group_units + 1) * GROUP
+            if rounds and 0 < left <= ROUNDED:  # all of the last group was rounded ahead
+                moved += self._taken()
+            lines = [*self._wide(), taken, *lines, *self._narrow(), *moved]
         return [*lines, f"codes += {self._group_bytes};"]
 
     def _live(self, unit: int) -> tuple[str, ...]:
@@ -299,10 +277,30 @@ class _Writer:
     def _later_x(self, k: int) -> Iterator[str]:
         if not self.stream.resident and k + self.stream.lead < self.plan.k:
             yield self._load_x(k + self.stream.lead)
+        if self.stream.rounds and k + ROUNDED < self.plan.k:
+            yield from self._rounded(k + ROUNDED, group=k // GROUP)
+
+    def _rounded(self, k: int, *, group: int) -> Iterator[str]:
+        """Scalar k in half precision, added before to the sum that the codes' offset needs, while `group` is summed."""
+        name = f"f{k % NAMES}"
+        storage = self.plan.storage
+        ahead = storage == "int4" and k // GROUP != group
+        if storage != "fp16":
+            yield f"ADD_SCALAR({'next' if ahead else 'sum'}{k % 2}, {name});"
+        yield f"ROUND({name});"
+        last = k == self.plan.k - 1 or (storage == "int4" and k % GROUP == GROUP - 1)
+        if storage != "fp16" and last and not ahead:
+            yield from self._taken()
+
+    def _taken(self) -> Iterator[str]:
+        """What is taken off the sums, once all scalars of the group are added up."""
+        yield "ADD_SCALAR(sum0, sum1);"
+        yield f"MULTIPLY_SCALAR(taken, sum0, {offset_text(self.plan)});"
 
     def _load_x(self, k: int) -> str:
         name = f"f{k if self.stream.resident else k % NAMES}"
-        return f"LOAD_{'HALF' if self.stream.half else 'SCALAR'}({name}, {at('x', ('', k - self.x_base, 1))});"
+        half = self.stream.half and not self.stream.rounds
+        return f"LOAD_{'HALF' if half else 'SCALAR'}({name}, {at('x', ('', k - self.x_base, 1))});"
 
     def _narrow(self) -> list[str]:
         """Half precision from here on, where the stream computes in it."""

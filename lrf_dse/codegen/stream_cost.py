@@ -22,7 +22,7 @@ def stream_cycles(plan: StagePlan, touched: int, lanes: int, target: Target) -> 
     """One call of a stream, with `touched` bytes between two of them. Raises ValueError if its registers do not fit."""
     if target.isa.vlen_bits is None:
         return max(3.0 * plan.k * plan.rows, _bytes_cycles(plan, touched, target))
-    streams = [Stream(plan, run, run.first.width // lanes) for run in panel_runs(plan.panels)]
+    streams = [Stream(plan, run, lanes) for run in panel_runs(plan.panels)]
     arithmetic = sum(stream.run.count * _panel_cycles(stream, target) for stream in streams)
     both = arithmetic / min(plan.groups, target.core.count), _bytes_cycles(plan, touched, target)
     cycles = max(both) + HIDDEN_BADLY * min(both)
@@ -62,7 +62,7 @@ def _panel_cycles(stream: Stream, target: Target) -> float:
 def _busy(timing: Timing, stream: Stream) -> tuple[float, float]:
     """What a unit takes of the pipe for floats, and of the busiest other one."""
     costs, lmul, storage = timing.costs.cost, stream.lmul, stream.plan.storage
-    load = costs["v_load"].busy[_index(lmul * stream.unit_bytes / stream.run.first.width / 4)]
+    load = costs["v_load"].busy[_index(lmul * stream.code_bits / 32)]
     if not stream.half:
         fma, alu = costs["v_float_fma"].busy[_index(lmul)], costs["v_int_alu"].busy[_index(lmul)]
         floats = {"fp32": fma, "fp16": 2 * fma, "int8": 2 * fma, "int4": 4 * fma}[storage]
@@ -75,6 +75,8 @@ def _preparing_cycles(plan: StagePlan, lanes: int, timing: Timing) -> float:
     """What it takes to round the state."""
     costs = timing.costs.cost
     vectors = -(-plan.k // (4 * lanes))
+    if plan.rounds_as_it_goes:
+        return vectors * costs["v_load"].busy[2] + 3 * costs["v_reduce_float"].latency[0]
     each = PREPARED_PASSES * costs["v_load"].busy[2] + costs["v_float_convert"].busy[3] + costs["v_store"].busy[1]
     each += {"int8": costs["v_load"].busy[1], "int4": costs["v_reduce_float"].latency[2]}.get(plan.storage, 0.0)
     return vectors * each + 3 * costs["v_reduce_float"].latency[3]
@@ -103,7 +105,7 @@ def stream_issue_cycles(plan: StagePlan, lanes: int, target: Target) -> float:
     width = target.core.issue_width.value if target.core.issue_width else 1.0
     cycles = 0.0
     for run in panel_runs(plan.panels):
-        stream = Stream(plan, run, run.first.width // lanes)
+        stream = Stream(plan, run, lanes)
         cycles += run.count * stream.units * max(*_busy(target.timing, stream), _slots(stream) / width)
     return cycles / min(plan.groups, target.core.count)
 
@@ -114,4 +116,6 @@ def _slots(stream: Stream) -> int:
     widening = {"fp32": 0, "fp16": 4, "int8": 3, "int4": 7}[stream.plan.storage]
     if stream.half:
         widening = {"fp16": 0, "int8": 1, "int4": 3}[stream.plan.storage]
+    if stream.rounds:
+        scalars *= 2 if stream.plan.storage == "fp16" else 3
     return 2 + widening + stream.per_unit + scalars

@@ -12,7 +12,7 @@ group for int4. The sums are those of the rounded elements, as the products are.
 
 from __future__ import annotations
 
-from lrf_dse.codegen.plan import WORK_HEAD, StagePlan, padded, work_floats
+from lrf_dse.codegen.plan import FEW_ELEMENTS, WORK_HEAD, StagePlan, padded, work_floats
 from lrf_dse.codegen.storage import OFFSETS, groups_of
 from lrf_dse.codegen.text import indented
 from lrf_dse.tt.grid import GROUP
@@ -41,9 +41,6 @@ MACROS = """\
 #define SET_HALF(vl, lmul) __asm__ volatile("vsetvli x0, %0, e16, " #lmul ", ta, ma" ::"r"((size_t)(vl)))
 """
 
-SCALAR_K = 16
-"""A state of at most so many elements is prepared without vectors: their reductions would take longer."""
-
 _SIDE_BY_SIDE = 4
 """Vectors that are rounded, and groups that are summed up, at a time: each takes long, none waits for another."""
 
@@ -58,7 +55,9 @@ def prepared_at(plan: StagePlan) -> str:
 
 def preparing(plan: StagePlan, lanes: int) -> list[str]:
     """The C function prepare_N(s, work)."""
-    if plan.k <= SCALAR_K:
+    if plan.rounds_as_it_goes:
+        return _scaling(plan, lanes)
+    if plan.k <= FEW_ELEMENTS:
         lines = [*_largest_of_few(plan.k), *_factors(plan), *_few_rounded(plan)]
     else:
         lines = [*_largest(plan.k, lanes), *_factors(plan), *_rounded(plan, lanes)]
@@ -70,6 +69,38 @@ def preparing(plan: StagePlan, lanes: int) -> list[str]:
         "}",
         "",
     ]
+
+
+def _scaling(plan: StagePlan, lanes: int) -> list[str]:
+    """The C function that gives the state as it is, or scaled in the working space where half precision asks for it."""
+    size = 8 * lanes
+    whole, left = plan.k - plan.k % size, plan.k % size
+    copied = f"work + {WORK_HEAD}"
+    step = ["LOAD_FLOATS(v0, s + k);", "SCALE(v0, scale.value);", f"STORE_FLOATS(v0, {copied} + k);"]
+    lines = [
+        *_largest(plan.k, lanes),
+        f"if (m0 >= 0x1p-10f && m0 < 0x1p13f) {{ work[0] = {_back(plan)}; return s; }}",
+        *_factors(plan),
+        *([f"SET_WIDE({size}, m8);", *_loop(whole, size, step)] if whole else []),
+        *([f"SET_WIDE({left}, m8);", *(line.replace("+ k", f"+ {whole}") for line in step)] if left else []),
+        f"return {copied};",
+    ]
+    return [
+        "/* The state, scaled so that its largest element is near 1 where it is far from that. */",
+        f"static const float *prepare_{plan.number}(const float *s, float *work)",
+        "{",
+        *indented(lines),
+        "}",
+        "",
+    ]
+
+
+def _loop(end: int, step: int, body: list[str]) -> list[str]:
+    return [f"for (size_t k = 0; k < {end}; k += {step}) {{", *indented(body), "}"]
+
+
+def _back(plan: StagePlan) -> str:
+    return "1.0f" if plan.storage == "fp16" else f"0x1p{_CODE_BITS}f"
 
 
 def _largest_of_few(k: int) -> list[str]:
@@ -101,7 +132,7 @@ def _few_rounded(plan: StagePlan) -> list[str]:
     if plan.storage != "fp16":
         total = _tree([f"s[{i}]" for i in range(plan.k)])
         place = 1 if plan.storage == "int8" else WORK_HEAD
-        lines += [f"work[{place}] = {total} * scale.value * {_offset(plan)};"]
+        lines += [f"work[{place}] = {total} * scale.value * {offset_text(plan)};"]
     return lines
 
 
@@ -176,7 +207,12 @@ def _rounded(plan: StagePlan, lanes: int) -> list[str]:
     lines += _zeros(padded(k) - k, padded(k), lanes)
     if plan.storage == "int8":
         last = [f"SET_HALF({size}, m2);", f"LOAD_HALVES(v8, half + {whole});", "ADD_HALVES(v24, v8);"] if left else []
-        end = ["FIRST_FROM(v16, 0.0f);", "SUM(v16, v24);", "FIRST_TO(sum, v16);", f"work[1] = sum * {_offset(plan)};"]
+        end = [
+            "FIRST_FROM(v16, 0.0f);",
+            "SUM(v16, v24);",
+            "FIRST_TO(sum, v16);",
+            f"work[1] = sum * {offset_text(plan)};",
+        ]
         lines += [*last, f"SET_WIDE({size}, m4);", *end]
     return lines + (_group_sums(plan, lanes) if plan.storage == "int4" else [])
 
@@ -223,9 +259,10 @@ def _sums_from(plan: StagePlan, group: str, count: int, lmul: int) -> list[str]:
     loads = [f"LOAD_HALVES(v{4 * i}, half + {GROUP} * ({group} + {i}));" for i in each]
     sums = [f"HALF_SUM(v{16 + i}, v{4 * i}, v24);" for i in each]
     moved = [f"FIRST_TO(sum{i}, v{16 + i});" for i in each]
-    stored = [f"work[{WORK_HEAD} + {group} + {i}] = sum{i} * {_offset(plan)};" for i in each]
+    stored = [f"work[{WORK_HEAD} + {group} + {i}] = sum{i} * {offset_text(plan)};" for i in each]
     return [*loads, *sums, f"AS_WIDE(m{2 * lmul});", *moved, f"AS_HALF(m{lmul});", *stored]
 
 
-def _offset(plan: StagePlan) -> str:
+def offset_text(plan: StagePlan) -> str:
+    """What the sum of a state is multiplied by to give what the offset of the codes adds to a sum."""
     return f"{float(OFFSETS[plan.storage] * 2.0**-_CODE_BITS).hex()}f"

@@ -49,7 +49,16 @@ def test_few_bits_need_no_half_precision(target, seed, tmp_path) -> None:
 def test_streams_of_every_length_and_width(storage, tmp_path) -> None:
     """One column, so that every weight is used once: K around groups and turns, rows around vectors."""
     target, kernels = in_half_precision(load_target("spacemit-k1")), []
-    cases = [(1, 1, 1, 1), (7, 2, 1, 4), (8, 17, 2, 2), (33, 31, 4, 2), (31, 33, 4, 1), (64, 65, 1, 2), (90, 250, 4, 2)]
+    cases = [
+        (1, 1, 1, 1),
+        (7, 2, 1, 4),
+        (8, 17, 2, 2),
+        (33, 31, 4, 2),
+        (31, 33, 4, 1),
+        (9, 67, 2, 1),
+        (64, 65, 1, 2),
+        (90, 250, 4, 2),
+    ]
     for rows, k, lmul, chains in [*cases, (5, 700, 2, 4)]:
         spec = KernelSpec(None, rows, k, has_bias=rows % 2 == 1, storages=(storage,))
         how = StageSchedule("stream", lmul, chains)
