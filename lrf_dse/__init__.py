@@ -9,7 +9,7 @@ The public API:
 
 The rooms of the house, each importing only what stands above it:
 
-    errors, resources, schema, jsonform, target
+    errors, resources, process, schema, jsonform, target
     tt          shapes, decompositions and contraction of one layer's weights
     cost        exact counts, closed-form latency, pruning
     models      model files: read, find FC layers, rewrite, evaluate
