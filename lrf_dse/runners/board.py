@@ -134,7 +134,7 @@ def parse_facts(text: str, board: Board) -> BoardFacts:
     try:
         probe = from_json(_Probe, json.loads(probed))
     except (ValueError, RecursionError):
-        code = parts.get("code", "?").strip()
+        code = (parts.get("code", "").split() or ["?"])[0][:20]
         hint = "; is its folder mounted noexec?" if code == "126" else ""
         raise ValueError(f"a small riscv64 program does not run there (exit code {code}){hint}") from None
     return BoardFacts(
