@@ -34,6 +34,10 @@ if TYPE_CHECKING:
     import onnx
 
 
+_FAR_OFF = 1e30
+"""In the place of an infinity: metrics sum squares in double precision, which hold it."""
+
+
 class _FittedTo(TypedDict):
     calibration: Dataset | None
     seed: int
@@ -117,9 +121,15 @@ class Judge:
         return self.scores_of(replaced(self.compressor.model, trained.replacements, trained.values), part)
 
     def scores_of(self, proto: onnx.ModelProto, part: str) -> Scores:
-        """The shares of the metric of a model, one a sample of a part, unrecorded."""
+        """The shares of the metric of a model, one a sample of a part, unrecorded.
+
+        A value that is not finite, which a compressed model may give, counts as far off and has no say in a metric.
+        """
         data = self.parts[part]
-        return data.metric.shares(first_output(proto, data), data.y, self._dense(part).output)
+        output = first_output(proto, data)
+        if output.dtype.kind == "f" and not np.isfinite(output).all():
+            output = np.nan_to_num(output, nan=-_FAR_OFF, posinf=_FAR_OFF, neginf=-_FAR_OFF)
+        return data.metric.shares(output, data.y, self._dense(part).output)
 
     def judged(self, proto: onnx.ModelProto | None, part: str) -> Accuracy:
         """The metric of a model on one part of the data, unrecorded; None is the dense model."""

@@ -53,6 +53,17 @@ def judge(read: Model, tmp_path: Path) -> Iterator[Judge]:
         yield Judge(Compressor(read, seed=0, calibration=data("calibration", 20)), store, parts, tmp_path / "run")
 
 
+def test_a_model_that_gives_no_numbers_is_judged_and_is_bad(judge: Judge, read: Model) -> None:
+    """Its figures have to be numbers: a report is strict JSON."""
+    proto = to_onnx(read)
+    last = proto.graph.node[-1]
+    last.output[0] = "z"
+    proto.graph.node.append(node("Log", ["z"], ["y"]))
+    found = judge.judged(proto, "validation")
+    assert np.isfinite([found.value, found.drop, found.drop_low, found.drop_high]).all()
+    assert found.drop > 1000
+
+
 def choices_of(read: Model, shape: TTShape) -> list[Candidate]:
     first, second = read.fc_layers
     return [Candidate(first, shape), dense_candidate(second)]
