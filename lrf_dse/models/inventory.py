@@ -157,24 +157,36 @@ def _bodies(node: ir.Node) -> Iterator[ir.Graph]:
 
 
 def _weights(node: ir.Node) -> Iterator[ir.TensorProtocol]:
-    """The constants that `node` reads and that are weights, those of its bodies too."""
-    for value in node.inputs:
-        constant = resolve(value)
-        if constant is not None and _is_weight(constant.tensor):
-            yield constant.tensor
-        producer = None if value is None else value.producer()
-        if producer is not None and producer.op_type in CONVERSIONS:
-            yield from _weights(producer)
-    for body in _bodies(node):
-        for value in body.initializers.values():
-            if value.const_value is not None and _is_weight(value.const_value):
-                yield value.const_value
-        for inner in body:
-            if inner.op_type == "Constant" and "value" in inner.attributes:
-                tensor = inner.attributes["value"].as_tensor()
-                if _is_weight(tensor):
-                    yield tensor
-            yield from _weights(inner)
+    """The constants that `node` reads and that are weights, those of its bodies too.
+
+    A loop, not a recursion: a file may hold a chain of conversions, or bodies in bodies, of any length.
+    """
+    waiting, seen = [node], {id(node)}
+    while waiting:
+        reader = waiting.pop()
+        for value in reader.inputs:
+            constant = resolve(value)
+            if constant is not None and _is_weight(constant.tensor):
+                yield constant.tensor
+            producer = None if value is None else value.producer()
+            if producer is not None and producer.op_type in CONVERSIONS and id(producer) not in seen:
+                seen.add(id(producer))
+                waiting.append(producer)
+        for body in _bodies(reader):
+            yield from _stored_weights(body)
+            waiting.extend(body)
+
+
+def _stored_weights(body: ir.Graph) -> Iterator[ir.TensorProtocol]:
+    """The weights that a body of a node holds itself: its initializers and Constant nodes."""
+    for value in body.initializers.values():
+        if value.const_value is not None and _is_weight(value.const_value):
+            yield value.const_value
+    for inner in body:
+        if inner.op_type == "Constant" and "value" in inner.attributes:
+            tensor = inner.attributes["value"].as_tensor()
+            if _is_weight(tensor):
+                yield tensor
 
 
 def _is_weight(tensor: ir.TensorProtocol) -> bool:

@@ -29,8 +29,11 @@ STANDARD = ("", "ai.onnx")
 
 def check_header(proto: onnx.ModelProto) -> None:
     """Refuse a model without opset or nodes; bring its IR version into the range that all tools read."""
-    if opset_of(proto) is None:
+    versions = sorted({entry.version for entry in proto.opset_import if entry.domain in STANDARD})
+    if not versions:
         raise ModelError(f"names no ONNX opset; export it again with opset {LEAST_OPSET} or newer")
+    if len(versions) > 1:
+        raise ModelError(f"names the ONNX opsets {', '.join(map(str, versions))}, not one of them; export it again")
     proto.ir_version = min(max(proto.ir_version, LEAST_IR), NEWEST_IR)
     if not proto.graph.node:
         raise ModelError("the graph has no nodes: there is nothing to compress")
