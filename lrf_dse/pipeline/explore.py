@@ -37,7 +37,7 @@ from lrf_dse.pipeline.facts import data_facts, layer_funnels, model_facts, searc
 from lrf_dse.pipeline.finetuning import finetune_plans
 from lrf_dse.pipeline.golden import keep_golden
 from lrf_dse.pipeline.layers import measure_layers, narrow_spaces, time_dense
-from lrf_dse.pipeline.limits import refuse_impossible, with_latency_limit
+from lrf_dse.pipeline.limits import refuse_impossible, refuse_what_no_layer_can_save, with_latency_limit
 from lrf_dse.pipeline.plans import choose_plan, measure_dense, measure_plans, select_finalists
 from lrf_dse.pipeline.quality import Judge
 from lrf_dse.pipeline.rivals import with_rivals
@@ -124,8 +124,9 @@ def _naming_the_folder(folder: Path) -> Iterator[None]:
 
 
 def _explore(x: Exploration) -> ReportInfo:
-    measure_dense(x)
     refuse_impossible(x)
+    measure_dense(x)
+    refuse_what_no_layer_can_save(x)
     spaces = narrow_spaces(x, time_dense(x))
     measured = measure_layers(x, spaces)
     found, results = with_rivals(x, select_finalists(x, measured), measured)

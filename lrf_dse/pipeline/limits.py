@@ -54,17 +54,22 @@ def with_latency_limit(settings: ExploreSettings, target: Target) -> ExploreSett
 
 
 def refuse_impossible(x: Exploration) -> None:
-    """Raise BudgetError for a limit that no plan can keep, as soon as that is known."""
+    """Raise BudgetError for a limit that the smallest program exceeds: told before the model is built."""
     budgets = x.settings.budgets
     if not budgets.limits_size and budgets.max_cycles is None and budgets.max_seconds is None:
         return
     tasks = [layer_task(x, dense_candidate(SMALLEST, kernel)) for kernel in dense_kernels(x)]
     smallest = [m for m in x.measure("measure the smallest program", tasks).values() if isinstance(m, Measurement)]
     _refuse(x, smallest, weight_bytes=0, why="what every program holds")
+
+
+def refuse_what_no_layer_can_save(x: Exploration) -> None:
+    """Raise BudgetError for less flash than what the dense model takes without the weights of its FC layers."""
+    if x.settings.budgets.max_flash_bytes is None:
+        return
     dense = [m for _, _, m in measured_dense(x) if isinstance(m, Measurement)]
-    layers = [layer.in_features * layer.out_features for layer in x.model.fc_layers]
-    if budgets.max_flash_bytes is not None:
-        _refuse(x, dense, weight_bytes=FP32_BYTES * sum(layers), why="the model without the weights of its FC layers")
+    weights = sum(layer.in_features * layer.out_features for layer in x.model.fc_layers)
+    _refuse(x, dense, weight_bytes=FP32_BYTES * weights, why="the model without the weights of its FC layers")
 
 
 def _refuse(x: Exploration, programs: Sequence[Measurement], *, weight_bytes: int, why: str) -> None:
