@@ -40,15 +40,19 @@ def has_half(target: Target) -> bool:
     return "zvfh" in target.cc.mcpu.split("+")
 
 
-def default_schedule(spec: KernelSpec, target: Target) -> KernelSchedule:
-    """The schedule that the closed form likes best."""
-    return schedules(spec, target, 1)[0]
+def default_schedule(spec: KernelSpec, target: Target, *, cut: bool = True) -> KernelSchedule:
+    """The schedule that the closed form likes best; without `cut` of those that cut nothing into slices.
+
+    These take a third of the time to find, and few kernels are faster in slices: enough to rank a whole space.
+    """
+    return schedules(spec, target, 1, cut=cut)[0]
 
 
-def schedules(spec: KernelSpec, target: Target, limit: int) -> tuple[KernelSchedule, ...]:
-    """At most `limit` schedules, best first."""
+def schedules(spec: KernelSpec, target: Target, limit: int, *, cut: bool = True) -> tuple[KernelSchedule, ...]:
+    """At most `limit` schedules, best first; see `default_schedule` for `cut`."""
     cost = _cost(spec, target)
-    found = {schedule for way in _contractions(spec, target) for schedule in _of_contraction(spec, target, *way, cost)}
+    ways = _contractions(spec, target)
+    found = {schedule for way in ways for schedule in _of_contraction(spec, target, *way, cost, cut=cut)}
     fitting = (schedule for schedule in found if cost(schedule) < inf)
     return tuple(sorted(fitting, key=lambda schedule: (cost(schedule), str(schedule)))[:limit])
 
@@ -104,7 +108,7 @@ def _bound(spec: KernelSpec, merges: tuple[int, ...], order: tuple[int, ...], ta
 
 
 def _of_contraction(
-    spec: KernelSpec, target: Target, merges: tuple[int, ...], order: tuple[int, ...], cost: Cost
+    spec: KernelSpec, target: Target, merges: tuple[int, ...], order: tuple[int, ...], cost: Cost, *, cut: bool
 ) -> Iterator[KernelSchedule]:
     """Schedules of one contraction: for every way to cut it, each stage's best choices while the others stay."""
     stages = stages_of(merged_shapes(spec.core_shapes, merges), order, batch=spec.batch)
@@ -112,8 +116,8 @@ def _of_contraction(
     options = [tuple(_stage_schedules(*pair, target)) for pair in zip(stages, storages, strict=True)]
     half = spec.few_bits and has_half(target)
     plain = KernelSchedule(order, merges, target.fp32_lanes, tuple(some[0] for some in options), half=half)
-    for cut in dict.fromkeys(_cuts(spec, plain, stages)):
-        best = cut
+    for start in dict.fromkeys(_cuts(spec, plain, stages)) if cut else (plain,):
+        best = start
         for number, some in enumerate(options):
             variants = sorted((_with_stage(best, number, option) for option in some), key=cost)
             yield from variants[:2]

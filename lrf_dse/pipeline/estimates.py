@@ -58,8 +58,9 @@ def latency_on(target: Target, dense_cycles: float | None) -> Latency | None:
         return lower_bound(kernel_spec(candidate), target) or 0.0
 
     def expected(candidate: Candidate) -> float:
-        found = estimate(replace(candidate, kernel="rvv"), target).cycles
+        spec = kernel_spec(replace(candidate, kernel="rvv"))
+        found = predicted_cycles(spec, default_schedule(spec, target, cut=False), target)
         assert found is not None  # the target has a timing model
-        return found
+        return found + dispatch_cycles(target)
 
     return Latency(bound, expected, dense_cycles)

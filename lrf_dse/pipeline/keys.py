@@ -28,7 +28,7 @@ from lrf_dse.target import Target
 
 _NONE: Mapping[str, str] = MappingProxyType({})
 
-SPACE_VERSION = 4
+SPACE_VERSION = 5
 """To be raised whenever enumeration, counts, bounds, estimates or pruning change what survives."""
 
 

@@ -60,3 +60,10 @@ def test_loads_of_scalars_and_vectors_share_a_pipe_where_the_chip_has_one() -> N
     ]
     narrow, wide = (predicted_cycles(KernelSpec(None, 256, 64, 16), schedule, target) for schedule in schedules)
     assert narrow > 1.5 * wide
+
+
+def test_a_schedule_without_cuts_is_no_better() -> None:
+    spec = KernelSpec(TTShape((64, 8), (28, 28), (1, 32, 1)), 512, 784, 1, has_bias=True)
+    whole, cut = (default_schedule(spec, K1, cut=cut) for cut in (False, True))
+    assert whole.slices == whole.rank_slices == 1
+    assert predicted_cycles(spec, cut, K1) <= predicted_cycles(spec, whole, K1)
