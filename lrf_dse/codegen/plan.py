@@ -28,7 +28,12 @@ FEW_ELEMENTS = 16
 
 def work_floats(k: int) -> int:
     """Floats of what a stream in half precision makes of its state: the head, a sum for each group, the state."""
-    return WORK_HEAD + _aligned(len(groups_of(k))) + padded(k) // 2
+    return copy_at(k) + padded(k) // 2
+
+
+def copy_at(k: int) -> int:
+    """Where a scaled copy of a state lies, in floats, behind the sums of all groups."""
+    return WORK_HEAD + _aligned(len(groups_of(k)))
 
 
 def padded(k: int) -> int:
@@ -92,7 +97,7 @@ class StagePlan:
         if self.storage == "fp32":
             return 0
         if self.is_stream and self.rounds_as_it_goes:
-            return WORK_HEAD + _aligned(self.k)
+            return copy_at(self.k) + _aligned(self.k)
         if self.is_stream:
             return work_floats(self.k) if self.half else 0
         if self.packed.by_rows:

@@ -16,8 +16,10 @@ from lrf_dse.codegen.tile import VECTOR_REGISTERS
 from lrf_dse.codegen.tiling import PanelRun
 from lrf_dse.tt.grid import GROUP
 
-_LEAD, ROUNDED, NAMES = 6, 3, 8
-"""Scalars are loaded, and rounded if they must be, so many multiply-adds ahead, in so many registers."""
+_LEAD, NAMES = 6, 8
+"""Scalars are loaded so many multiply-adds ahead, into so many registers."""
+ROUNDED = 3
+"""The same where they are rounded on the way."""
 UNROLLED = 24
 """Panels of at most so many units are written without a loop."""
 _RINGS = (8, 4, 2, 1)

@@ -9,13 +9,13 @@ was added to make codes unsigned is taken off each sum at the end (lrf_dse/codeg
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import zip_longest
 
 from lrf_dse.codegen.microkernel import bounded
 from lrf_dse.codegen.plan import WORK_HEAD
 from lrf_dse.codegen.storage import OFFSETS, code_bytes, groups_of, scale_bytes
 from lrf_dse.codegen.stream import NAMES, ROUNDED, UNROLLED, Stream
-from lrf_dse.codegen.stream_state import offset_text
 from lrf_dse.codegen.text import at, indented
 from lrf_dse.tt.grid import GROUP
 
@@ -27,11 +27,14 @@ MACROS = """\
 #define MULTIPLY_ADD_EACH(c, a, b) __asm__ volatile("vfmacc.vv " #c ", " #a ", " #b ::: #c)
 #define TAKE_OFF(c, f, b) __asm__ volatile("vfnmsac.vf " #c ", %0, " #b ::"f"(f) : #c)
 #define ROUND(f) __asm__ volatile("fcvt.h.s %0, %0" : "+f"(f))
-#define ADD_SCALAR(f, g) __asm__ volatile("fadd.s %0, %0, %1" : "+f"(f) : "f"(g))
-#define MULTIPLY_SCALAR(h, f, g) __asm__ volatile("fmul.s %0, %1, %2" : "=f"(h) : "f"(f), "f"(g))
 #define HIGH_BITS(c, b) __asm__ volatile("vand.vx " #c ", " #b ", %0" ::"r"(0xf0L) : #c)
 #define CLEAR(c) __asm__ volatile("vmv.v.i " #c ", 0" ::: #c)
 """
+
+
+def alternating(scalars: Iterable[str], vectors: Iterable[str]) -> list[str]:
+    """One of each in turn: two scalar operations that follow each other wait for the same pipe."""
+    return [line for pair in zip_longest(vectors, scalars) for line in pair if line is not None]
 
 
 _SCALES_AT = 3
@@ -65,9 +68,7 @@ class _Writer:
         ]
         if stream.half:
             head += ["const float factor = work[0];"]
-            head += ["const float taken = work[1];"] if plan.storage == "int8" and not stream.rounds else []
-            head += ["float taken, sum0 = 0.0f, sum1 = 0.0f;"] if stream.rounds and plan.storage != "fp16" else []
-            head += ["float next0 = 0.0f, next1 = 0.0f;"] if stream.rounds and plan.storage == "int4" else []
+            head += ["const float taken = work[1];"] if plan.storage == "int8" else []
             head += ["const union { unsigned bits; float value; } one = {0xffff3c00u};"] * (plan.storage == "int4")
         if not stream.resident:
             head += ["(void)x;"]
@@ -90,12 +91,12 @@ class _Writer:
         lines = [f"const unsigned char *next = left ? panel + {size} : panel;"]
         if plan.storage == "int4":
             lines += ["const unsigned char *codes = panel;"]
-            lines += [f"const float *sums = work + {WORK_HEAD};"] if stream.half and not stream.rounds else []
+            lines += [f"const float *sums = work + {WORK_HEAD};"] if stream.half else []
             lines += [f"CLEAR({self.registers.total});"] if not stream.half else []
             lines += [*self._wide(), f"CLEAR({self.registers.total});", *self._narrow()] if stream.half else []
         if not stream.resident:
             lines += ["x = x0;", *(self._load_x(k) for k in range(stream.lead))]
-            lines += [line for k in range(ROUNDED if stream.rounds else 0) for line in self._rounded(k, group=0)]
+            lines += [line for k in range(-ROUNDED, 0) if stream.rounds for line in self._rounding(k)]
         if not stream.crosses:
             lines += ["p = panel;", *(line for unit in range(ring) for line in self._load(unit))]
         if stream.nibbles_apart:
@@ -132,16 +133,19 @@ class _Writer:
         if stream.nibbles_apart:
             lines = self._unit_of_nibbles(unit)
             return [*lines, *self._beside(unit), *self._ended(unit)]
-        lines = []
-        if sets == 2 and unit + 1 < stream.units:
-            lines += self._widened(unit + 1)
-        elif sets == 1:
-            lines += self._widened(unit)
+        if sets == 1:
+            lines = self._widened(unit)
+            others: list[str] = []
+        else:
+            lines = []
+            others = self._widened(unit + 1) if sets == 2 and unit + 1 < stream.units else []
         vectors = registers.temps[unit % sets] if sets else (registers.raw[unit % registers.ring],)
         for part, vector in enumerate(vectors):
             k = unit * stream.per_unit + part
             if k < stream.plan.k:
-                lines += [self._product(unit, part, vector), *self._later_x(k)]
+                lines += [self._product(unit, part, vector), *alternating(self._later_x(k), others)]
+                others = []
+        lines += others
         lines += self._load(unit + registers.ring) if not sets else []
         return [*lines, *self._beside(unit), *self._ended(unit)]
 
@@ -153,12 +157,14 @@ class _Writer:
         stream, (temps,) = self.stream, self.registers.temps
         after, later = unit + 1 < stream.units, unit + 2 < stream.units
         k = 2 * unit
-        lines = [self._product(unit, 0, temps[0]), *self._later_x(k)]
-        lines += [self._nibble("LOW", unit + 1)] if after else []
-        lines += self._extended(unit + 2) if later else []
+        others = [self._nibble("LOW", unit + 1)] if after else []
+        others += self._extended(unit + 2) if later else []
+        lines = [self._product(unit, 0, temps[0]), *alternating(self._later_x(k), others)]
+        others = [self._nibble("HIGH", unit + 1)] if after else []
         if k + 1 < self.plan.k:
-            lines += [self._product(unit, 1, temps[1]), *self._later_x(k + 1)]
-        return lines + ([self._nibble("HIGH", unit + 1)] if after else [])
+            lines += [self._product(unit, 1, temps[1]), *alternating(self._later_x(k + 1), others)]
+            others = []
+        return lines + others
 
     def _extended(self, unit: int) -> list[str]:
         """The bytes of a unit, zero extended, and the load of the unit that takes their place in the ring."""
@@ -213,13 +219,8 @@ class _Writer:
         lines = [add.format(first, other) for other in others]
         lines += [f"MULTIPLY_ADD_EACH({registers.total}, {registers.scale}, {first});"]
         if self.stream.half:
-            rounds = self.stream.rounds
-            taken = f"TAKE_OFF({registers.total}, {'taken' if rounds else '*sums'}, {registers.scale});"
-            moved = ["sum0 = next0, sum1 = next1, next0 = 0.0f, next1 = 0.0f;"] if rounds else ["sums += 1;"]
-            left = self.plan.k - (unit // self.stream.group_units + 1) * GROUP
-            if rounds and 0 < left <= ROUNDED:  # all of the last group was rounded ahead
-                moved += self._taken()
-            lines = [*self._wide(), taken, *lines, *self._narrow(), *moved]
+            taken = f"TAKE_OFF({registers.total}, *sums, {registers.scale});"
+            lines = [*self._wide(), taken, *lines, *self._narrow(), "sums += 1;"]
         return [*lines, f"codes += {self._group_bytes};"]
 
     def _live(self, unit: int) -> tuple[str, ...]:
@@ -277,25 +278,13 @@ class _Writer:
     def _later_x(self, k: int) -> Iterator[str]:
         if not self.stream.resident and k + self.stream.lead < self.plan.k:
             yield self._load_x(k + self.stream.lead)
-        if self.stream.rounds and k + ROUNDED < self.plan.k:
-            yield from self._rounded(k + ROUNDED, group=k // GROUP)
+        if self.stream.rounds:
+            yield from self._rounding(k)
 
-    def _rounded(self, k: int, *, group: int) -> Iterator[str]:
-        """Scalar k in half precision, added before to the sum that the codes' offset needs, while `group` is summed."""
-        name = f"f{k % NAMES}"
-        storage = self.plan.storage
-        ahead = storage == "int4" and k // GROUP != group
-        if storage != "fp16":
-            yield f"ADD_SCALAR({'next' if ahead else 'sum'}{k % 2}, {name});"
-        yield f"ROUND({name});"
-        last = k == self.plan.k - 1 or (storage == "int4" and k % GROUP == GROUP - 1)
-        if storage != "fp16" and last and not ahead:
-            yield from self._taken()
-
-    def _taken(self) -> Iterator[str]:
-        """What is taken off the sums, once all scalars of the group are added up."""
-        yield "ADD_SCALAR(sum0, sum1);"
-        yield f"MULTIPLY_SCALAR(taken, sum0, {offset_text(self.plan)});"
+    def _rounding(self, k: int) -> Iterator[str]:
+        """Beside product k: a later scalar is rounded."""
+        if 0 <= k + ROUNDED < self.plan.k:
+            yield f"ROUND(f{(k + ROUNDED) % NAMES});"
 
     def _load_x(self, k: int) -> str:
         name = f"f{k if self.stream.resident else k % NAMES}"

@@ -76,7 +76,9 @@ def _preparing_cycles(plan: StagePlan, lanes: int, timing: Timing) -> float:
     costs = timing.costs.cost
     vectors = -(-plan.k // (4 * lanes))
     if plan.rounds_as_it_goes:
-        return vectors * costs["v_load"].busy[2] + 3 * costs["v_reduce_float"].latency[0]
+        summed = {"int8": costs["v_float_convert"].busy[2] + 4, "int4": 2 * costs["v_reduce_float"].busy[2]}
+        each = costs["v_load"].busy[2] + summed.get(plan.storage, 0.0)
+        return vectors * each + 3 * costs["v_reduce_float"].latency[0]
     each = PREPARED_PASSES * costs["v_load"].busy[2] + costs["v_float_convert"].busy[3] + costs["v_store"].busy[1]
     each += {"int8": costs["v_load"].busy[1], "int4": costs["v_reduce_float"].latency[2]}.get(plan.storage, 0.0)
     return vectors * each + 3 * costs["v_reduce_float"].latency[3]
@@ -117,5 +119,5 @@ def _slots(stream: Stream) -> int:
     if stream.half:
         widening = {"fp16": 0, "int8": 1, "int4": 3}[stream.plan.storage]
     if stream.rounds:
-        scalars *= 2 if stream.plan.storage == "fp16" else 3
+        scalars *= 2
     return 2 + widening + stream.per_unit + scalars

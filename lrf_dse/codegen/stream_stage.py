@@ -6,6 +6,7 @@ from lrf_dse.codegen.phases import stage_parameters
 from lrf_dse.codegen.plan import StagePlan
 from lrf_dse.codegen.stream import Stream
 from lrf_dse.codegen.stream_code import stream_code
+from lrf_dse.codegen.stream_rounding import scaling
 from lrf_dse.codegen.stream_state import prepared_at, preparing
 from lrf_dse.codegen.text import at, indented
 from lrf_dse.codegen.tiling import panel_runs
@@ -25,7 +26,7 @@ def stream_function(plan: StagePlan, lanes: int) -> list[str]:
     for name, stream in streams.items():
         body += _call(name, stream)
     return [
-        *(preparing(plan, lanes) if half else []),
+        *((scaling if plan.rounds_as_it_goes else preparing)(plan, lanes) if half else []),
         *lines,
         f"/* Stage {plan.number}: S' [{plan.rows}] = A [{plan.rows}, {plan.k}] S, {plan.storage}. */",
         f"static void stage_{plan.number}({', '.join(stage_parameters(plan))})",

@@ -32,19 +32,19 @@ MACROS = """\
 #define STORE_HALVES(b, p) __asm__ volatile("vse16.v " #b ", (%0)" ::"r"(p) : "memory")
 #define MAXIMUM(f, g) __asm__ volatile("fmax.s %0, %0, %1" : "+f"(f) : "f"(g))
 #define MINIMUM(f, g) __asm__ volatile("fmin.s %0, %0, %1" : "+f"(f) : "f"(g))
+#define SINGLE(f, h) __asm__ volatile("fcvt.s.h %0, %1" : "=f"(f) : "f"(h))
 #define STORE_AS_HALF(f, p) \
   do { \
-    float rounded; \
-    __asm__ volatile("fcvt.h.s %0, %1" : "=f"(rounded) : "f"(f)); \
-    __asm__ volatile("fsh %0, (%1)" ::"f"(rounded), "r"(p) : "memory"); \
+    __asm__ volatile("fcvt.h.s %0, %0" : "+f"(f)); \
+    __asm__ volatile("fsh %0, (%1)" ::"f"(f), "r"(p) : "memory"); \
   } while (0)
 #define SET_HALF(vl, lmul) __asm__ volatile("vsetvli x0, %0, e16, " #lmul ", ta, ma" ::"r"((size_t)(vl)))
 """
 
-_SIDE_BY_SIDE = 4
+SIDE_BY_SIDE = 4
 """Vectors that are rounded, and groups that are summed up, at a time: each takes long, none waits for another."""
 
-_CODE_BITS = 24
+CODE_BITS = 24
 """A code as the bits of a half precision number is that number times 2^24."""
 
 
@@ -55,12 +55,10 @@ def prepared_at(plan: StagePlan) -> str:
 
 def preparing(plan: StagePlan, lanes: int) -> list[str]:
     """The C function prepare_N(s, work)."""
-    if plan.rounds_as_it_goes:
-        return _scaling(plan, lanes)
     if plan.k <= FEW_ELEMENTS:
-        lines = [*_largest_of_few(plan.k), *_factors(plan), *_few_rounded(plan)]
+        lines = [*_largest_of_few(plan.k), *factors(plan), *_few_rounded(plan)]
     else:
-        lines = [*_largest(plan.k, lanes), *_factors(plan), *_rounded(plan, lanes)]
+        lines = [*largest(plan.k, lanes), *factors(plan), *_rounded(plan, lanes)]
     return [
         "/* The state in half precision, scaled so that its largest element is near 1. */",
         f"static void prepare_{plan.number}(const float *s, float *work)",
@@ -69,38 +67,6 @@ def preparing(plan: StagePlan, lanes: int) -> list[str]:
         "}",
         "",
     ]
-
-
-def _scaling(plan: StagePlan, lanes: int) -> list[str]:
-    """The C function that gives the state as it is, or scaled in the working space where half precision asks for it."""
-    size = 8 * lanes
-    whole, left = plan.k - plan.k % size, plan.k % size
-    copied = f"work + {WORK_HEAD}"
-    step = ["LOAD_FLOATS(v0, s + k);", "SCALE(v0, scale.value);", f"STORE_FLOATS(v0, {copied} + k);"]
-    lines = [
-        *_largest(plan.k, lanes),
-        f"if (m0 >= 0x1p-10f && m0 < 0x1p13f) {{ work[0] = {_back(plan)}; return s; }}",
-        *_factors(plan),
-        *([f"SET_WIDE({size}, m8);", *_loop(whole, size, step)] if whole else []),
-        *([f"SET_WIDE({left}, m8);", *(line.replace("+ k", f"+ {whole}") for line in step)] if left else []),
-        f"return {copied};",
-    ]
-    return [
-        "/* The state, scaled so that its largest element is near 1 where it is far from that. */",
-        f"static const float *prepare_{plan.number}(const float *s, float *work)",
-        "{",
-        *indented(lines),
-        "}",
-        "",
-    ]
-
-
-def _loop(end: int, step: int, body: list[str]) -> list[str]:
-    return [f"for (size_t k = 0; k < {end}; k += {step}) {{", *indented(body), "}"]
-
-
-def _back(plan: StagePlan) -> str:
-    return "1.0f" if plan.storage == "fp16" else f"0x1p{_CODE_BITS}f"
 
 
 def _largest_of_few(k: int) -> list[str]:
@@ -126,17 +92,19 @@ def _tree(terms: list[str]) -> str:
 
 
 def _few_rounded(plan: StagePlan) -> list[str]:
-    """A few elements in half precision; what is beyond them is never read. Their sum is of them before rounding."""
+    """A few elements in half precision, and the sum of what they were rounded to; nothing reads beyond them."""
     lines = [f"unsigned short *half = {prepared_at(plan).replace('const ', '')};"]
-    lines += [f"STORE_AS_HALF(s[{i}] * scale.value, half + {i});" for i in range(plan.k)]
+    lines += [f"float r{i} = s[{i}] * scale.value;" for i in range(plan.k)]
+    lines += [f"STORE_AS_HALF(r{i}, half + {i});" for i in range(plan.k)]
     if plan.storage != "fp16":
-        total = _tree([f"s[{i}]" for i in range(plan.k)])
+        lines += [f"SINGLE(r{i}, r{i});" for i in range(plan.k)]
+        total = _tree([f"r{i}" for i in range(plan.k)])
         place = 1 if plan.storage == "int8" else WORK_HEAD
-        lines += [f"work[{place}] = {total} * scale.value * {offset_text(plan)};"]
+        lines += [f"work[{place}] = {total} * {offset_text(plan)};"]
     return lines
 
 
-def _largest(k: int, lanes: int) -> list[str]:
+def largest(k: int, lanes: int) -> list[str]:
     """The largest magnitude: whole vectors, the last one ending with the state, each loaded before it is needed."""
     lmul = min(8, 1 << (-(-k // lanes) - 1).bit_length())
     size = min(k, lmul * lanes)
@@ -171,9 +139,9 @@ def _largest(k: int, lanes: int) -> list[str]:
     ]
 
 
-def _factors(plan: StagePlan) -> list[str]:
+def factors(plan: StagePlan) -> list[str]:
     """A power of two that makes the largest magnitude 1 to 2, and what undoes it; infinity and NaN pass as they are."""
-    code_bits = 0 if plan.storage == "fp16" else _CODE_BITS
+    code_bits = 0 if plan.storage == "fp16" else CODE_BITS
     return [
         "union { float value; unsigned bits; } largest, scale, back;",
         "MAXIMUM(m0, 0x1p-100f);",
@@ -192,12 +160,12 @@ def _rounded(plan: StagePlan, lanes: int) -> list[str]:
     lines = [f"unsigned short *half = {prepared_at(plan).replace('const ', '')};"]
     lines += ["float sum;", f"SET_WIDE({size}, m4);", "CLEAR(v24);"] if plan.storage == "int8" else []
     lines += [f"SET_WIDE({size}, m4);"] if plan.storage != "int8" else []
-    many, few = divmod(whole // size, _SIDE_BY_SIDE)
+    many, few = divmod(whole // size, SIDE_BY_SIDE)
     if many:
-        step = _SIDE_BY_SIDE * size
+        step = SIDE_BY_SIDE * size
         lines += [
             f"for (size_t k = 0; k < {many * step}; k += {step}) {{",
-            *indented([*_conversions(plan, [f"k + {i * size}" for i in range(_SIDE_BY_SIDE)]), "AS_WIDE(m4);"]),
+            *indented([*_conversions(plan, [f"k + {i * size}" for i in range(SIDE_BY_SIDE)]), "AS_WIDE(m4);"]),
             "}",
         ]
     if few:
@@ -245,13 +213,13 @@ def _zeros(count: int, end: int, lanes: int) -> list[str]:
 def _group_sums(plan: StagePlan, lanes: int) -> list[str]:
     """What the offset of the codes makes of the elements of every group."""
     lmul, groups = max(1, GROUP // (2 * lanes)), len(groups_of(plan.k))
-    many, few = divmod(groups, _SIDE_BY_SIDE)
+    many, few = divmod(groups, SIDE_BY_SIDE)
     lines = [f"SET_WIDE({GROUP}, m{2 * lmul});", "FIRST_FROM(v24, 0.0f);", f"AS_HALF(m{lmul});"]
-    lines += [f"float {', '.join(f'sum{i}' for i in range(min(groups, _SIDE_BY_SIDE)))};"]
+    lines += [f"float {', '.join(f'sum{i}' for i in range(min(groups, SIDE_BY_SIDE)))};"]
     if many:
-        head = f"for (size_t group = 0; group < {many * _SIDE_BY_SIDE}; group += {_SIDE_BY_SIDE}) {{"
-        lines += [head, *indented(_sums_from(plan, "group", _SIDE_BY_SIDE, lmul)), "}"]
-    return lines + (_sums_from(plan, str(many * _SIDE_BY_SIDE), few, lmul) if few else [])
+        head = f"for (size_t group = 0; group < {many * SIDE_BY_SIDE}; group += {SIDE_BY_SIDE}) {{"
+        lines += [head, *indented(_sums_from(plan, "group", SIDE_BY_SIDE, lmul)), "}"]
+    return lines + (_sums_from(plan, str(many * SIDE_BY_SIDE), few, lmul) if few else [])
 
 
 def _sums_from(plan: StagePlan, group: str, count: int, lmul: int) -> list[str]:
@@ -265,4 +233,4 @@ def _sums_from(plan: StagePlan, group: str, count: int, lmul: int) -> list[str]:
 
 def offset_text(plan: StagePlan) -> str:
     """What the sum of a state is multiplied by to give what the offset of the codes adds to a sum."""
-    return f"{float(OFFSETS[plan.storage] * 2.0**-_CODE_BITS).hex()}f"
+    return f"{float(OFFSETS[plan.storage] * 2.0**-CODE_BITS).hex()}f"

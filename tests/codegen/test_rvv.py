@@ -13,6 +13,7 @@ from lrf_dse.codegen import KernelSchedule, KernelSpec, StageSchedule, default_s
 from lrf_dse.runners.qemu import QemuRunner
 from lrf_dse.schema import Measurement, TTShape
 from lrf_dse.target import load_target
+from lrf_dse.tune.measuring import on_grid, random_operands, reference
 
 SHAPE = TTShape((4, 3), (5, 7), (1, 6, 1))
 
@@ -64,6 +65,21 @@ def test_streams_of_every_length_and_width(storage, tmp_path) -> None:
         how = StageSchedule("stream", lmul, chains)
         kernels += [(spec, KernelSchedule((0,), (1,), target.fp32_lanes, (how,), half=half)) for half in (True, False)]
     result = QemuRunner().run(job_of(kernels, target, tmp_path, guarded=True))
+    assert isinstance(result, Measurement), result
+
+
+@pytest.mark.parametrize("storage", ["int8", "int4"])
+@pytest.mark.parametrize("sizes", [(24, 3000), (70, 1500), (60, 13)])
+def test_rounding_errors_of_a_constant_state_cancel(storage, sizes, tmp_path) -> None:
+    """All elements are rounded alike, and what was added to the codes is large: both must see the same elements."""
+    target, spec = in_half_precision(load_target("spacemit-k1")), KernelSpec(None, *sizes, storages=(storage,))
+    schedule = KernelSchedule((0,), (1,), target.fp32_lanes, (StageSchedule("stream", 4, 2),), half=True)
+    job = job_of([(spec, schedule)], target, tmp_path, guarded=True)
+    x = np.full(sizes[1], 0.30012, np.float32)
+    cores, _, _ = random_operands(spec, seed=0)
+    _, rounded = on_grid(cores, spec, schedule)
+    y = reference(spec, rounded, None, x[None]).astype(np.float32).ravel()
+    result = QemuRunner().run(replace(job, inputs=(x,), expected=(y,), tolerance=1e-3))
     assert isinstance(result, Measurement), result
 
 
