@@ -77,7 +77,6 @@ def test_onnxruntime_is_told_before_it_is_imported(tmp_path: Path) -> None:
         ["targets", "spacemit-k1"],
         ["report", "run"],
         ["profile", "tiny.onnx", "--target", "spacemit-k1"],
-        ["export", "run", "--pick", "dense", "-o", "bundle"],
     ],
     ids=lambda arguments: arguments[0],
 )

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from lrf_dse.runners.job import Array, read_raw, write_raw
-from lrf_dse.runners.verify import Errors, compare
+from lrf_dse.runners.verify import ROUNDING, Errors, compare
 
 VALUES = st.floats(-1e3, 1e3, width=32)
 ARRAYS = npst.arrays(np.float32, npst.array_shapes(max_dims=3, max_side=5), elements=VALUES)
@@ -26,7 +26,7 @@ def test_one_element_off_decides(expected: list[Array], data: st.DataObject) -> 
     outputs[output].flat[element] += shift
     error = abs(float(outputs[output].flat[element]) - float(expected[output].flat[element]))
     result = compare(outputs, expected, tolerance=1e-3)
-    if error <= 1e-3 * scale:
+    if error <= max(1e-3 * scale, ROUNDING):
         assert result == Errors(error, error / scale)
     else:
         assert isinstance(result, str)
@@ -49,6 +49,13 @@ def test_other_types_must_be_equal(dtype: type) -> None:
     got = want.copy()
     got[3] = 0
     assert "element 3 is" in str(compare([got], [want], tolerance=0.5))
+
+
+def test_tiny_outputs_are_right_to_the_rounding_of_1() -> None:
+    """A wake word's sigmoid, far from its word."""
+    want = np.array([9.44e-5], np.float32)
+    assert isinstance(compare([want + np.float32(2e-8)], [want], tolerance=1e-4), Errors)
+    assert isinstance(compare([want + np.float32(2e-7)], [want], tolerance=1e-4), str)
 
 
 def test_shapes_must_agree_and_no_output_may_be_missing() -> None:
