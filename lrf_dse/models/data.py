@@ -27,10 +27,10 @@ from lrf_dse.models.parts import Units, deal, one_label_each, units_of
 from lrf_dse.models.sources import read_arrays
 from lrf_dse.models.targets import checked_targets
 
-SHARES = {"calibration": 0.4, "validation": 0.2, "confirmation": 0.25, "test": 0.15}
+SHARES = {"calibration": 0.4, "validation": 0.18, "confirmation": 0.3, "test": 0.12}
 """How one file of data is split. What confirms decides whether a budget holds, so it gets most of what judges."""
 
-JUDGING_SHARES = {"validation": 0.35, "confirmation": 0.4, "test": 0.25}
+JUDGING_SHARES = {"validation": 0.3, "confirmation": 0.5, "test": 0.2}
 """How it is split where calibration data comes from a file of its own."""
 
 

@@ -26,6 +26,7 @@ from lrf_dse.models.stored import PlanWeights, find_weights, save_weights
 from lrf_dse.pipeline.keys import accuracy_key, layer_error_key, plan_weights_key
 from lrf_dse.pipeline.recorded import recorded
 from lrf_dse.pipeline.run import weights_path
+from lrf_dse.plan.confirm import DEVIATIONS
 from lrf_dse.schema import Candidate, Plan, TTShape, dense_candidate
 from lrf_dse.store import Store
 from lrf_dse.tt.output_error import OutputError
@@ -36,6 +37,10 @@ if TYPE_CHECKING:
 
 _FAR_OFF = 1e30
 """In the place of an infinity: metrics sum squares in double precision, which hold it."""
+
+
+TWO_SIDED = 1.96
+"""The normal deviate of a two-sided interval of 95 %, as accuracies have it."""
 
 
 class _FittedTo(TypedDict):
@@ -197,6 +202,19 @@ class Judge:
     def best_drop(self, choices: Sequence[Candidate]) -> float | None:
         """The same, with the sequential correction where that wins."""
         return self._drop(choices, sequential=self.sequential_wins(choices)) if self.knows_accuracy else None
+
+    def confirmable_drop(self, choices: Sequence[Candidate]) -> float:
+        """About the upper bound that the confirmation part would give: the drop, and what the number of samples adds.
+
+        Two plans that lose nothing in the search differ in how many answers they change, and so in what can be
+        confirmed of them. A gain counts as no drop.
+        """
+        sequential = self.sequential_wins(choices)
+        reordered = self.reordering_wins(choices, sequential=sequential)
+        found = self.accuracy(choices, "validation", sequential=sequential, reordered=reordered)
+        half = max(0.0, found.drop_high - found.drop) * DEVIATIONS / TWO_SIDED
+        samples = self.parts["confirmation"].samples
+        return max(0.0, found.drop) + half * sqrt(found.samples / samples)
 
     def _drop(self, choices: Sequence[Candidate], *, sequential: bool) -> float:
         reordered = self.reordering_wins(choices, sequential=sequential)
