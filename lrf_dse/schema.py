@@ -99,7 +99,7 @@ class FcLayer:
 
 @dataclass(frozen=True)
 class Candidate:
-    """One way to compute an FC layer. `tt_shape` is None for the dense layer."""
+    """One way to compute an FC layer. `tt_shape` is None for one matrix W; `storage` is that of every factor."""
 
     layer: FcLayer
     tt_shape: TTShape | None
@@ -107,8 +107,11 @@ class Candidate:
     decomposer: str = "tt_svd"
     kernel: Kernel = "iree"
     threads: int = 1
+    storage: Storage = "fp32"
 
     def __post_init__(self) -> None:
+        # Scales belong to the rows of a stage's matrix, and those depend on the order.
+        _require(self.storage == "fp32" or self.order == "last_first", f"{self.storage} needs the last core first")
         if self.tt_shape is None:
             return
         sizes = (self.tt_shape.out_features, self.tt_shape.in_features)
@@ -120,15 +123,18 @@ class Candidate:
 
     @property
     def is_dense(self) -> bool:
-        """Whether the layer is kept as it is."""
-        return self.tt_shape is None
+        """Whether the layer is kept as it is: one matrix, in fp32."""
+        return self.tt_shape is None and self.storage == "fp32"
 
     @property
     def label(self) -> str:
         """Short text for tables: what stands in the place of the weights."""
+        text = str(self.tt_shape)
         if self.tt_shape is None:
-            return "dense"
-        return f"low rank {self.tt_shape.ranks[1]}" if self.tt_shape.is_low_rank else str(self.tt_shape)
+            text = "dense"
+        elif self.tt_shape.is_low_rank:
+            text = f"low rank {self.tt_shape.ranks[1]}"
+        return text if self.storage == "fp32" else f"{text}, {self.storage}"
 
     @property
     def without_generated(self) -> Candidate:

@@ -14,9 +14,11 @@ import numpy as np
 from lrf_dse.models.calibrate import joint_moment
 from lrf_dse.models.compress import Compressor, get_method, replaced
 from lrf_dse.models.rewrite import Replacement
-from lrf_dse.schema import Candidate
-from lrf_dse.tt.contraction import to_matrix
-from lrf_dse.tt.drift import MOST_INPUTS, target_of
+from lrf_dse.schema import Candidate, TTShape
+from lrf_dse.tt.contraction import Cores, to_matrix
+from lrf_dse.tt.drift import MOST_INPUTS, Target, target_of
+from lrf_dse.tt.moment import Moment
+from lrf_dse.tt.stored_fit import factors_of, seen
 from lrf_dse.tt.svd import DATA_AWARE, get_decomposer
 
 SEQUENTIAL_VERSION = 2
@@ -58,16 +60,24 @@ def _fitted(compressor: Compressor, choice: Candidate, done: dict[str, Replaceme
         return compressor.replacements([choice]).get(name)
     centred = choice.layer.has_bias and (shape is None or get_method(choice.decomposer).needs_data)
     target = target_of(model.weights(name)[0], joint, centred=centred)
-    if shape is None:
-        shift = target.bias_shift(target.weight).astype(np.float32) if centred else None
-        return Replacement(weight=target.weight, bias_shift=shift)
     moment = target.moment.centred() if centred else target.moment
-    method = get_method(choice.decomposer).decomposer
-    if method in DATA_AWARE:
-        fitter = DATA_AWARE[method](seed)
-        trial = fitter.trial(target.tried, shape, moment)
-        cores = fitter.refit(target.weight, shape, moment, replace(trial, final=False))
-    else:
-        cores = get_decomposer(method, seed=seed).decompose(target.weight, shape)
-    shift = target.bias_shift(to_matrix(cores)).astype(np.float32) if centred else None
-    return Replacement(cores, choice.order, bias_shift=shift)
+    cores = None if shape is None else _cores(choice.decomposer, shape, target, moment, seed=seed)
+    stored = None
+    if choice.storage != "fp32":
+        factors = factors_of(target.weight, cores, choice.storage, seen(moment.with_held_out()))
+        cores, stored = [factor.core for factor in factors], tuple(factor.stored for factor in factors)
+    matrix = target.weight if cores is None else to_matrix(cores)
+    shift = target.bias_shift(matrix).astype(np.float32) if centred else None
+    if shape is None:
+        return Replacement(weight=matrix, bias_shift=shift, stored=stored)
+    return Replacement(cores, choice.order, bias_shift=shift, stored=stored)
+
+
+def _cores(decomposer: str, shape: TTShape, target: Target, moment: Moment, *, seed: int) -> Cores:
+    """The cores fitted to the target by a decomposer, on all rows."""
+    method = get_method(decomposer).decomposer
+    if method not in DATA_AWARE:
+        return get_decomposer(method, seed=seed).decompose(target.weight, shape)
+    fitter = DATA_AWARE[method](seed)
+    trial = fitter.trial(target.tried, shape, moment)
+    return fitter.refit(target.weight, shape, moment, replace(trial, final=False))

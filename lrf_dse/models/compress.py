@@ -7,7 +7,7 @@ fit makes. The same choices, seed, weights and calibration data give the same mo
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import inf, sqrt
 from typing import TYPE_CHECKING
@@ -20,11 +20,13 @@ from lrf_dse.models.data import Dataset
 from lrf_dse.models.model import Model
 from lrf_dse.models.rewrite import Replacement, rewrite
 from lrf_dse.models.site import Array
-from lrf_dse.schema import Candidate, FcLayer, TTShape
+from lrf_dse.schema import Candidate, FcLayer, Storage, TTShape
 from lrf_dse.tt.contraction import Cores, to_matrix
 from lrf_dse.tt.data_aware import Trial
+from lrf_dse.tt.grid import Stored
 from lrf_dse.tt.moment import Moment, bias_shift
 from lrf_dse.tt.output_error import OutputError, output_error
+from lrf_dse.tt.stored_fit import Factor, Seen, factors_of, seen
 from lrf_dse.tt.svd import DATA_AWARE, get_decomposer
 
 if TYPE_CHECKING:
@@ -81,11 +83,15 @@ class LayerTrial:
 
 @dataclass(frozen=True, eq=False)
 class LayerFit:
-    """The cores of one layer, fitted to all rows, and what is added to its bias, if anything; ||W - T||^2."""
+    """The cores of one layer, fitted to all rows, and what is added to its bias, if anything; ||W - T||^2.
+
+    In few bits the cores are what the numbers `stored` for each stage stand for. A dense layer has one core.
+    """
 
     cores: Cores
     bias_shift: Array | None
     squared_error: float
+    stored: tuple[Stored, ...] | None = None
 
 
 class Compressor:
@@ -107,8 +113,9 @@ class Compressor:
         self.seed = seed
         self.calibration = calibration
         self._moments = moments
-        self._trials: dict[tuple[str, TTShape, str], LayerTrial] = {}
-        self._fits: dict[tuple[str, TTShape, str], LayerFit] = {}
+        self._trials: dict[_FitKey, LayerTrial] = {}
+        self._fits: dict[_FitKey, LayerFit] = {}
+        self._seen: dict[tuple[str, bool, bool], Seen] = {}
 
     @cached_property
     def moments(self) -> Mapping[str, Moment]:
@@ -118,25 +125,59 @@ class Compressor:
         return layer_moments(self.model, self.calibration.x, seed=self.seed, units=self.calibration.units)
 
     def trial(self, candidate: Candidate) -> LayerTrial:
-        """The fit by which a candidate that has a TT shape is compared with others.
+        """The fit by which a candidate that is not kept as it is is compared with others.
 
         Raises UsageError for an unknown method, or a data-aware one without calibration data.
         """
-        shape, key = _fitted(candidate)
+        key = _fit_key(candidate)
         if key not in self._trials:
-            weight, _ = self.model.weights(candidate.layer.name)
-            method, moment = get_method(candidate.decomposer), self.moments.get(candidate.layer.name)
-            self._trials[key] = try_layer(weight, shape, method, moment, seed=self.seed)
+            self._trials[key] = self._tried(candidate)
         return self._trials[key]
 
     def fit(self, candidate: Candidate) -> LayerFit:
         """The weights that a candidate ships: its trial, fitted again to all rows. Raises as `trial` does."""
-        shape, key = _fitted(candidate)
+        key = _fit_key(candidate)
         if key not in self._fits:
-            trial, (weight, _) = self.trial(candidate).trial, self.model.weights(candidate.layer.name)
-            method, moment = get_method(candidate.decomposer), self.moments.get(candidate.layer.name)
-            self._fits[key] = fit_layer(weight, shape, method, moment, trial, seed=self.seed)
+            self._fits[key] = self._fitted(candidate)
         return self._fits[key]
+
+    def _tried(self, candidate: Candidate) -> LayerTrial:
+        layer, shape, moment = candidate.layer.name, candidate.tt_shape, self.moments.get(candidate.layer.name)
+        weight, _ = self.model.weights(layer)
+        if candidate.storage == "fp32":
+            assert shape is not None, "a dense layer in fp32 is kept as it is"
+            return try_layer(weight, shape, get_method(candidate.decomposer), moment, seed=self.seed)
+        free = None if shape is None else self.trial(_in_fp32(candidate))
+        factors = self._factors(candidate, None if free is None else free.trial.cores, final=False)
+        trial = Trial([factor.core for factor in factors], inf if free is None else free.trial.ridge)
+        return judged_trial(
+            weight, trial, moment, centred=is_centred(candidate), fallback=None if free is None else free.fallback
+        )
+
+    def _fitted(self, candidate: Candidate) -> LayerFit:
+        layer, shape, moment = candidate.layer.name, candidate.tt_shape, self.moments.get(candidate.layer.name)
+        weight, _ = self.model.weights(layer)
+        if candidate.storage == "fp32":
+            assert shape is not None, "a dense layer in fp32 is kept as it is"
+            trial = self.trial(candidate).trial
+            return fit_layer(weight, shape, get_method(candidate.decomposer), moment, trial, seed=self.seed)
+        cores = None if shape is None else self.fit(_in_fp32(candidate)).cores
+        factors = self._factors(candidate, cores, final=True)
+        centred = moment if is_centred(candidate) else None
+        return finished(weight, [f.core for f in factors], centred, stored=tuple(f.stored for f in factors))
+
+    def _factors(self, candidate: Candidate, cores: Cores | None, *, final: bool) -> tuple[Factor, ...]:
+        """The factors of a candidate in its storage, rounded in the metric of the rows that the fit may see."""
+        name = candidate.layer.name
+        moment, centred = self.moments.get(name), is_centred(candidate)
+        inputs = None
+        if moment is not None:
+            key = (name, centred, final)
+            if key not in self._seen:
+                rows = moment.with_held_out() if final else moment
+                self._seen[key] = seen(rows.centred() if centred else rows)
+            inputs = self._seen[key]
+        return factors_of(self.model.weights(name)[0], cores, candidate.storage, inputs)
 
     def squared_norm(self, layer_name: str) -> float:
         """||W||^2 of a layer."""
@@ -145,10 +186,7 @@ class Compressor:
     def replacements(self, choices: Iterable[Candidate]) -> dict[str, Replacement]:
         """What takes the place of every layer that a choice compresses."""
         return {
-            choice.layer.name: Replacement(fit.cores, choice.order, bias_shift=fit.bias_shift)
-            for choice in choices
-            if not choice.is_dense
-            for fit in (self.fit(choice),)
+            choice.layer.name: replacement_of(choice, self.fit(choice)) for choice in choices if not choice.is_dense
         }
 
     def apply(self, choices: Iterable[Candidate]) -> onnx.ModelProto:
@@ -184,11 +222,32 @@ def methods_for(layer: FcLayer, shape: TTShape, *, with_data: bool) -> tuple[str
     return ("tt_svd", "whitened", *(("tt_svd_centred", "whitened_centred") if layer.has_bias else ()))
 
 
-def _fitted(candidate: Candidate) -> tuple[TTShape, tuple[str, TTShape, str]]:
-    """The TT shape of a candidate, and what its fit depends on."""
+_FitKey = tuple[str, TTShape | None, str, Storage]
+
+
+def _fit_key(candidate: Candidate) -> _FitKey:
+    """What the fit of a candidate depends on."""
+    if candidate.is_dense:
+        raise ValueError(f"layer {candidate.layer.name} stays as it is: it has no fit")
+    return candidate.layer.name, candidate.tt_shape, candidate.decomposer, candidate.storage
+
+
+def _in_fp32(candidate: Candidate) -> Candidate:
+    return replace(candidate, storage="fp32")
+
+
+def is_centred(candidate: Candidate) -> bool:
+    """Whether the bias is shifted after the fit; that of a dense layer in few bits always, where there is one."""
     if candidate.tt_shape is None:
-        raise ValueError(f"layer {candidate.layer.name} stays dense: it has no cores")
-    return candidate.tt_shape, (candidate.layer.name, candidate.tt_shape, candidate.decomposer)
+        return candidate.layer.has_bias
+    return get_method(candidate.decomposer).centred
+
+
+def replacement_of(choice: Candidate, fit: LayerFit) -> Replacement:
+    """What takes the place of the layer of `choice`."""
+    if choice.tt_shape is None:
+        return Replacement(weight=fit.cores[0][0, :, :, 0], bias_shift=fit.bias_shift, stored=fit.stored)
+    return Replacement(fit.cores, choice.order, bias_shift=fit.bias_shift, stored=fit.stored)
 
 
 def try_layer(weight: Array, shape: TTShape, method: Method, moment: Moment | None, *, seed: int) -> LayerTrial:
@@ -199,10 +258,17 @@ def try_layer(weight: Array, shape: TTShape, method: Method, moment: Moment | No
     if method.needs_data and moment is None:
         raise UsageError(f"decomposer {method.decomposer!r} needs calibration data, got none: give --data")
     trial, fallback = _tried(weight, shape, method, moment, seed=seed)
+    return judged_trial(weight, trial, moment, centred=method.centred, fallback=fallback)
+
+
+def judged_trial(
+    weight: Array, trial: Trial, moment: Moment | None, *, centred: bool, fallback: str | None
+) -> LayerTrial:
+    """A fit of W [out, in] with its errors; a `centred` one matches the mean output."""
     matrix = to_matrix(trial.cores)
     error = None
     if moment is not None:
-        shift = (weight.astype(np.float64) - matrix) @ moment.mean if method.centred else None
+        shift = (weight.astype(np.float64) - matrix) @ moment.mean if centred else None
         error = output_error(moment, weight, matrix, shift=shift, fitted=not trial.final)
     return LayerTrial(
         trial,
@@ -242,12 +308,16 @@ def fit_layer(
             cores = fitter.refit(weight, shape, whole.centred() if method.centred else whole, trial)
         except np.linalg.LinAlgError:  # what was tried computes right: all rows add little to it
             cores = trial.cores
+    return finished(weight, cores, moment if method.centred else None)
+
+
+def finished(
+    weight: Array, cores: Cores, centred: Moment | None, *, stored: tuple[Stored, ...] | None = None
+) -> LayerFit:
+    """The fit with these cores; with `centred` the mean output over its rows is that of W [out, in]."""
     matrix = to_matrix(cores)
-    shift = None
-    if method.centred:
-        assert moment is not None
-        shift = bias_shift(moment, weight, matrix).astype(np.float32)
-    return LayerFit(cores, shift, _squared_norm(weight - matrix))
+    shift = None if centred is None else bias_shift(centred, weight, matrix).astype(np.float32)
+    return LayerFit(cores, shift, _squared_norm(weight - matrix), stored)
 
 
 def _squared_norm(values: Array) -> float:

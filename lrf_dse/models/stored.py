@@ -1,23 +1,27 @@
 """The weights of a plan as bytes: what it needs to be made again with no data and no decomposer.
 
 An .npz of plain arrays: the layers' names, "<k>.core<i>", "<k>.weight" and "<k>.bias_shift" of the k-th of them, and
-"value.<name>" of every other constant that training changed. It is kept as a sealed file: one that is damaged, or of
-another plan, is none.
+"value.<name>" of every other constant that training changed. For a layer in few bits the codes of its factors are
+"<k>.int8<i>" (or another storage), their scales "<k>.scales<i>". It is kept as a sealed file: one that is damaged, or
+of another plan, is none.
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lrf_dse.models.rewrite import Replacement
+from lrf_dse.schema import Storage
 from lrf_dse.sealed import read_sealed, write_sealed
+from lrf_dse.tt.grid import Stored
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +41,10 @@ def to_bytes(weights: PlanWeights) -> bytes:
     for k, replacement in enumerate(replacements.values()):
         for i, core in enumerate(replacement.cores or ()):
             arrays[f"{k}.core{i}"] = core
+        for i, stored in enumerate(replacement.stored or ()):
+            arrays[f"{k}.{stored.storage}{i}"] = stored.codes
+            if stored.scales is not None:
+                arrays[f"{k}.scales{i}"] = stored.scales
         for name in ("weight", "bias_shift"):
             array = getattr(replacement, name)
             if array is not None:
@@ -68,4 +76,15 @@ def _replacement(arrays: Mapping[str, NDArray[Any]], k: int, order: Any) -> Repl
     cores: list[NDArray[Any]] = []
     while f"{k}.core{len(cores)}" in arrays:
         cores.append(arrays[f"{k}.core{len(cores)}"])
-    return Replacement(cores or None, order, arrays.get(f"{k}.weight"), arrays.get(f"{k}.bias_shift"))
+    stored = list(_stored(arrays, k))
+    weight, shift = arrays.get(f"{k}.weight"), arrays.get(f"{k}.bias_shift")
+    return Replacement(cores or None, order, weight, shift, stored=stored or None)
+
+
+def _stored(arrays: Mapping[str, NDArray[Any]], k: int) -> Iterator[Stored]:
+    """What is stored for the factors of one layer in few bits; nothing for a layer in fp32."""
+    for i in count():
+        storage = next((name for name in get_args(Storage) if f"{k}.{name}{i}" in arrays), None)
+        if storage is None:
+            return
+        yield Stored(storage, arrays[f"{k}.{storage}{i}"], arrays.get(f"{k}.scales{i}"))

@@ -25,6 +25,7 @@ from lrf_dse.runners.machine import machine_facts
 from lrf_dse.runners.timing import model_text
 from lrf_dse.schema import Candidate, FcLayer
 from lrf_dse.target import Target
+from lrf_dse.tt.stored_fit import GRID_VERSION
 
 _NONE: Mapping[str, str] = MappingProxyType({})
 
@@ -180,6 +181,7 @@ def _computation(candidate: Candidate, sources: Mapping[str, str]) -> dict[str, 
     """How a layer is computed: of a generated kernel its source counts, of IREE's the form of the graph."""
     shape = None if candidate.tt_shape is None else to_json(candidate.tt_shape)
     found = {"shape": shape, "order": candidate.order, "kernel": candidate.kernel, "threads": candidate.threads}
+    found["storage"] = candidate.storage
     if candidate.kernel == "rvv":
         return found | {"source": sources[candidate.layer.name]}
     return found | {"form": layer_form(candidate.layer, candidate.tt_shape, candidate.order)}
@@ -198,15 +200,18 @@ def _fitted(
 
 
 def _weights(candidate: Candidate, calibration: Dataset | None) -> dict[str, Any] | None:
-    """What decides the weights that are computed with; plain TT-SVD sees no data."""
-    if candidate.tt_shape is None:
+    """What decides the weights that are computed with; plain TT-SVD sees no data, rounding to few bits sees all."""
+    if candidate.is_dense:
         return None
+    few_bits, shape = candidate.storage != "fp32", candidate.tt_shape
+    sees_data = few_bits or get_method(candidate.decomposer).needs_data
     return {
-        "shape": to_json(candidate.tt_shape),
+        "shape": None if shape is None else to_json(shape),
         "order": candidate.order,
         "decomposer": candidate.decomposer,
         "version": METHODS_VERSION,
-        "calibration": _part(calibration) if get_method(candidate.decomposer).needs_data else None,
+        "storage": [candidate.storage, GRID_VERSION] if few_bits else None,
+        "calibration": _part(calibration) if sees_data else None,
     }
 
 

@@ -57,6 +57,9 @@ def competitors(candidate: Candidate, judge: Judge) -> tuple[Candidate, ...]:
     if candidate.tt_shape is None:
         return (candidate,)
     names = methods_for(candidate.layer, candidate.tt_shape, with_data=judge.compressor.calibration is not None)
+    if candidate.storage != "fp32":
+        # Rounding sees the data anyway: what fits by weights alone, or leaves the mean alone, only costs time here.
+        names = names[-1:]
     return tuple(replace(candidate, decomposer=name) for name in names)
 
 

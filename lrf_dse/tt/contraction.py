@@ -7,6 +7,7 @@ clarity: kernels and graphs are checked against it, nothing is timed on it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,14 +46,26 @@ def stage_matrices(cores: Sequence[Core], order: Order) -> list[Core]:
     `last_first`: A_k = G_k as [(r_{k-1} m_k), (n_k r_k)], k = d..1. `first_first`: A_k = G_k permuted to
     [(m_k r_k), (r_{k-1} n_k)], k = 1..d.
     """
-    matrices = []
-    for core in cores if order == "first_first" else reversed(cores):
-        left, m, n, right = core.shape
-        if order == "last_first":
-            matrices.append(np.ascontiguousarray(core.reshape(left * m, n * right)))
-        else:
-            matrices.append(np.ascontiguousarray(core.transpose(1, 3, 0, 2).reshape(m * right, left * n)))
-    return matrices
+    return [stage_matrix(core, order) for core in (cores if order == "first_first" else reversed(cores))]
+
+
+Real = TypeVar("Real", bound=np.floating)
+
+
+def stage_matrix(core: NDArray[Real], order: Order) -> NDArray[Real]:
+    """The matrix A [rows, K] of one core's stage: [(r m), (n r')] with the last core first, else [(m r'), (r n)]."""
+    left, m, n, right = core.shape
+    if order == "last_first":
+        return np.ascontiguousarray(core.reshape(left * m, n * right))
+    return np.ascontiguousarray(core.transpose(1, 3, 0, 2).reshape(m * right, left * n))
+
+
+def core_of(matrix: NDArray[Real], shape: tuple[int, ...], order: Order) -> NDArray[Real]:
+    """The core of `shape` [r, m, n, r'] whose `stage_matrix` is `matrix`."""
+    left, m, n, right = shape
+    if order == "last_first":
+        return matrix.reshape(shape)
+    return np.ascontiguousarray(matrix.reshape(m, right, left, n).transpose(2, 0, 3, 1))
 
 
 def apply(cores: Sequence[Core], x: NDArray[np.floating], *, order: Order = "last_first") -> NDArray[np.floating]:

@@ -12,6 +12,8 @@ All rows count alike. A chain of factors sees to that by its gauge (`lrf_dse.tt.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
 from math import inf
 
 import numpy as np
@@ -32,19 +34,36 @@ SWEEPS = 3
 """Sweeps of coordinate descent, at most; most of the gain is in the first."""
 
 
-def rounded(matrix: FloatArray, storage: Storage, second: FloatArray, *, sweeps: int = SWEEPS) -> Stored:
-    """A [rows, K] on the grid of `storage` with about the least error on inputs of second moment `second` [K, K].
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """The second moment H [K, K] of a stage's inputs. Its factor is made once: every rank and storage needs it."""
+
+    second: FloatArray
+
+    @cached_property
+    def damped(self) -> FloatArray:
+        """H with DAMPING on its diagonal."""
+        damped = self.second.copy()
+        damped.flat[:: len(damped) + 1] += DAMPING * (float(np.trace(self.second)) / len(damped) or 1.0)
+        return damped
+
+    @cached_property
+    def factor(self) -> FloatArray:
+        """U, upper triangular, with H^-1 = U^T U: how a column's loss is best spread over those to come."""
+        return np.asarray(np.linalg.cholesky(np.linalg.inv(self.damped)).T)
+
+
+def rounded(matrix: FloatArray, storage: Storage, inputs: Inputs, *, sweeps: int = SWEEPS) -> Stored:
+    """A [rows, K] on the grid of `storage` with about the least error on `inputs`.
 
     Scales are those of the rounding to nearest, and of what error feedback leaves of each group where a group of
     columns has scales of its own. Never worse than rounding to nearest.
     """
-    plain = nearest(matrix, storage, np.diag(second))
+    plain = nearest(matrix, storage, np.diag(inputs.second))
     if storage == "fp32":
         return plain
-    damped = second.copy()
-    damped.flat[:: len(second) + 1] += DAMPING * (float(np.trace(second)) / len(second) or 1.0)
-    fed_back = _descended(matrix, _fed_back(matrix, storage, damped), damped, sweeps)
-    return min((plain, fed_back), key=lambda stored: squared_error(matrix, stored, second))
+    fed_back = _descended(matrix, _fed_back(matrix, storage, inputs), inputs.damped, sweeps)
+    return min((plain, fed_back), key=lambda stored: squared_error(matrix, stored, inputs.second))
 
 
 def squared_error(matrix: FloatArray, stored: Stored, second: FloatArray) -> float:
@@ -53,12 +72,12 @@ def squared_error(matrix: FloatArray, stored: Stored, second: FloatArray) -> flo
     return float(np.vdot(difference, difference @ second))
 
 
-def _fed_back(matrix: FloatArray, storage: Storage, second: FloatArray) -> Stored:
-    """The first pass. The factor U of H^-1 = U^T U tells how a column's loss is best spread over those to come."""
-    factor = np.linalg.cholesky(np.linalg.inv(second)).T
+def _fed_back(matrix: FloatArray, storage: Storage, inputs: Inputs) -> Stored:
+    """The first pass."""
+    factor = inputs.factor
     left = np.array(matrix, np.float64)  # what is still to be rounded
     rows, columns = left.shape
-    importance = np.diag(second)
+    importance = np.diag(inputs.damped)
     codes = np.zeros(left.shape, np.float16 if storage == "fp16" else np.int8)
     scales = None if storage == "fp16" else scales_of(left, storage, importance)
     for start in range(0, columns, BLOCK):

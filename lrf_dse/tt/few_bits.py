@@ -28,9 +28,10 @@ from lrf_dse.tt.als import (
     right_interfaces,
 )
 from lrf_dse.tt.als_core import CoreProblem, solve_core
-from lrf_dse.tt.feedback import rounded
-from lrf_dse.tt.grid import Stored
-from lrf_dse.tt.moment import FloatArray, Metric
+from lrf_dse.tt.contraction import core_of, stage_matrix
+from lrf_dse.tt.feedback import Inputs, rounded
+from lrf_dse.tt.grid import Stored, nearest
+from lrf_dse.tt.moment import MATRIX_SIDE, FloatArray, Metric
 
 ROUNDS = 4
 """Rounds at most; one that gains less than 1 % of the objective is the last."""
@@ -59,18 +60,21 @@ def on_grid(
     *,
     order: Order = "last_first",
     rounds: int = ROUNDS,
+    inputs: Inputs | None = None,
 ) -> StoredCores:
     """The tensor train nearest to W [out, in] in `metric` that was found with cores on the grids of `storages`.
 
-    `cores` are where it starts: a fit of W that knows no grid. The scales of a core belong to the rows of its stage's
-    matrix, and those depend on `order`.
+    `cores` are where it starts: a fit of W that knows no grid; the one core [1, out, in, 1] is a dense layer. Scales
+    belong to the rows of a stage's matrix, and those depend on `order`. `inputs` are those of `metric`, where they are
+    known already.
     """
     wide = [np.asarray(core, np.float64) for core in cores]
     out_dims, in_dims = [core.shape[1] for core in wide], [core.shape[2] for core in wide]
     image = interleaved(metric.times(weight), out_dims, in_dims)
-    fitting = _Fitting(weight, metric, metric.with_ridge_inside(), image, tuple(storages), order)
+    inside = metric.with_ridge_inside()
+    fitting = _Fitting(weight, metric, inside, image, tuple(storages), order, inputs)
     best = fitting.first_round(wide)
-    for _ in range(rounds - 1):
+    for _ in range(rounds - 1 if len(wide) > 1 else 0):
         again = fitting.later_round(best)
         gains = again.error < 0.99 * best.error
         best = min(best, again, key=lambda found: found.error)
@@ -89,6 +93,7 @@ class _Fitting:
     image: FloatArray
     storages: tuple[Storage, ...]
     order: Order
+    inputs: Inputs | None
 
     def first_round(self, cores: WideCores) -> StoredCores:
         """Round every core in the order of the stages, those after it fitted again each time."""
@@ -138,27 +143,34 @@ class _Fitting:
     def _round(self, stages: dict[int, Stored], cores: WideCores, k: int) -> None:
         """Put core k on its grid, in place."""
         matrix = stage_matrix(cores[k], self.order)
-        stages[k] = rounded(matrix, self.storages[k], self._state_moment(cores, k))
+        if matrix.shape[1] > MATRIX_SIDE:
+            stages[k] = nearest(matrix, self.storages[k])  # a moment of so many inputs would take gigabytes
+        else:
+            stages[k] = rounded(matrix, self.storages[k], self._inputs(cores, k))
         cores[k] = core_of(stages[k].values.astype(np.float64), cores[k].shape, self.order)
 
-    def _state_moment(self, cores: WideCores, k: int) -> FloatArray:
-        """The second moment [K, K] of what the stage of core k contracts, over all its places in the state.
+    def _inputs(self, cores: WideCores, k: int) -> Inputs:
+        """What the stage of core k contracts, over all its places in the state.
 
         On the side that is not contracted yet, every input index is a place of its own: an interface of the identity.
         """
         n = cores[k].shape[2]
+        if n == self.metric.in_features and cores[k].shape[0 if self.order == "first_first" else 3] == 1:
+            return self.inputs or Inputs(_second(self.inside))  # the layer's own inputs
         if self.order == "last_first":
             left = _places(int(np.prod([core.shape[2] for core in cores[:k]])))
             right = compressed_right(right_interfaces(cores)[k])
         else:
             left = compressed_left(left_interface(cores[:k]))
             right = _places(int(np.prod([core.shape[2] for core in cores[k + 1 :]]))).transpose(2, 0, 1)
-        return CoreProblem(self.inside, left, right, n).matrix()  # over (r_{k-1}, n) or (n, r_k): the stage's K
+        return Inputs(CoreProblem(self.inside, left, right, n).matrix())  # over (r_{k-1}, n) or (n, r_k): the stage's K
 
     def _solved(self, cores: WideCores, k: int) -> FloatArray:
         """Core k [r, m, n, r'] as the least-squares solution between the others."""
         core = cores[k]
         a, m, n, b = core.shape
+        if n == self.metric.in_features:
+            return self._solved_for_outputs(cores, k)
         projected = self.image.reshape(1, -1)
         for other in cores[:k]:
             flat = other.reshape(-1, other.shape[3])
@@ -176,23 +188,24 @@ class _Fitting:
         )
         return np.ascontiguousarray(solved.transpose(1, 0, 2, 3))
 
+    def _solved_for_outputs(self, cores: WideCores, k: int) -> FloatArray:
+        """The same where core k alone sees the inputs: the metric does not matter, outputs alone are fitted."""
+        _, m, n, _ = cores[k].shape
+        left = left_interface(cores[:k])[:, 0]  # [i_<, a]
+        right = right_interfaces(cores)[k][:, :, 0]  # [b, i_>]
+        wanted = self.weight.reshape(len(left), m, -1, n)
+        half = np.tensordot(np.linalg.pinv(left), wanted, 1)  # [a, m, i_>, n]
+        return np.ascontiguousarray(np.tensordot(half, np.linalg.pinv(right), ((2,), (0,))))
+
+
+def _second(metric: Metric) -> FloatArray:
+    """C as a matrix, where rows stand for it as well."""
+    if metric.second is not None:
+        return metric.second
+    assert metric.rows is not None
+    return np.asarray(metric.rows.T @ metric.rows)
+
 
 def _places(count: int) -> FloatArray:
     """The identity as an interface [count, count, 1]."""
     return np.eye(count)[:, :, None]
-
-
-def stage_matrix(core: FloatArray, order: Order) -> FloatArray:
-    """The matrix [rows, K] of a core's stage: [(r m), (n r')] with the last core first, else [(m r'), (r n)]."""
-    left, m, n, right = core.shape
-    if order == "last_first":
-        return core.reshape(left * m, n * right)
-    return np.ascontiguousarray(core.transpose(1, 3, 0, 2)).reshape(m * right, left * n)
-
-
-def core_of(matrix: FloatArray, shape: tuple[int, ...], order: Order) -> FloatArray:
-    """The core [r, m, n, r'] of a stage's matrix."""
-    left, m, n, right = shape
-    if order == "last_first":
-        return matrix.reshape(shape)
-    return np.ascontiguousarray(matrix.reshape(m, right, left, n).transpose(2, 0, 3, 1))

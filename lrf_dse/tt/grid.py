@@ -13,7 +13,6 @@ Scales are chosen here, by a search over clipping; which code an element gets ma
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +23,8 @@ FloatArray = NDArray[np.float64]
 
 GROUP = 32
 """Elements along K that share an int4 scale: ONNX's and llama.cpp's usual block."""
+
+_LARGEST_HALF = float(np.finfo(np.float16).max)
 
 CODES: dict[Storage, tuple[int, int]] = {"int8": (-127, 127), "int4": (-8, 7)}
 """The least and the largest code of the integer storages."""
@@ -65,8 +66,7 @@ def spread(scales: NDArray[np.float32], columns: int) -> NDArray[np.float32]:
 def nearest(matrix: NDArray[np.floating], storage: Storage, importance: NDArray[np.floating] | None = None) -> Stored:
     """A [rows, K] with every element at the nearest point of the grid.
 
-    `importance` [K] weighs the squared errors by which scales are chosen, all alike by default. Raises ValueError where
-    a value or a scale is beyond what fp16 holds.
+    `importance` [K] weighs the squared errors by which scales are chosen, all alike by default.
     """
     if storage == "fp32":
         return Stored(storage, np.asarray(matrix, np.float32))
@@ -76,19 +76,9 @@ def nearest(matrix: NDArray[np.floating], storage: Storage, importance: NDArray[
     return Stored(storage, codes_of(matrix, spread(scales.astype(np.float32), matrix.shape[1]), storage), scales)
 
 
-def to_half(matrix: NDArray[np.floating]) -> NDArray[np.float16]:
-    """A in half precision. Raises ValueError where an element is beyond its range."""
-    return _in_range(matrix, np.float16)
-
-
-Real = TypeVar("Real", bound=np.floating)
-
-
-def _in_range(values: NDArray[np.floating], kind: type[Real]) -> NDArray[Real]:
-    largest, most = float(np.abs(values).max(initial=0.0)), float(np.finfo(kind).max)
-    if largest > most:
-        raise ValueError(f"{kind.__name__} holds values up to {most:.6g}, here is one of {largest:.6g}")
-    return values.astype(kind)
+def to_half(matrix: NDArray[np.floating]) -> NDArray[np.floating]:
+    """A in half precision. What is beyond its range is cut off there, an error like that of any rounding."""
+    return np.asarray(np.clip(matrix, -_LARGEST_HALF, _LARGEST_HALF), np.float16)
 
 
 def codes_of(matrix: NDArray[np.floating], scales: NDArray[np.floating], storage: Storage) -> NDArray[np.int8]:
@@ -119,16 +109,20 @@ def _best_scales(blocks: FloatArray, importance: FloatArray, storage: Storage) -
     """The scales [rows, groups] of blocks [rows, groups, size]."""
     low, high = CODES[storage]
     largest = np.take_along_axis(blocks, np.abs(blocks).argmax(axis=2)[..., None], axis=2)[..., 0]
-    kind: type[np.floating] = np.float32 if storage == "int8" else np.float16
+    as_stored = _to_single if storage == "int8" else to_half
     # The largest element at the largest code of its side, or (where -8 is one more than 7) at the one of the other.
     ends = (high,) if -low == high else (high, low)
-    best, least = np.zeros(largest.shape, kind), np.full(largest.shape, np.inf)
+    best, least = as_stored(np.zeros(largest.shape)), np.full(largest.shape, np.inf)
     for end in ends:
         for clip in CLIPS[storage]:
-            scales = _in_range(clip * largest / end, kind)
+            scales = as_stored(clip * largest / end)
             wide = scales.astype(np.float64)[..., None]
             rounded = codes_of(blocks, np.broadcast_to(wide, blocks.shape), storage) * wide
             error = np.einsum("rgs,gs->rg", np.square(blocks - rounded), importance)
             better = error < least
             best, least = np.where(better, scales, best), np.where(better, error, least)
     return best
+
+
+def _to_single(values: NDArray[np.floating]) -> NDArray[np.floating]:
+    return values.astype(np.float32)

@@ -7,8 +7,9 @@ import pytest
 
 from lrf_dse.schema import Order, Storage, TTShape
 from lrf_dse.tt.als import matrix_of
+from lrf_dse.tt.contraction import core_of, stage_matrix
 from lrf_dse.tt.data_aware import TtAls
-from lrf_dse.tt.few_bits import core_of, on_grid, stage_matrix
+from lrf_dse.tt.few_bits import on_grid
 from lrf_dse.tt.grid import nearest
 from lrf_dse.tt.moment import Moment, metric_of, moment_of
 
@@ -31,6 +32,11 @@ def layer() -> tuple[np.ndarray, Moment]:
     return weight, moment_of(rows)
 
 
+def fitted(weight: np.ndarray, shape: TTShape, moment: Moment) -> list[np.ndarray]:
+    """Cores that know no grid."""
+    return [core.astype(np.float64) for core in TtAls().decompose(weight.astype(np.float32), shape, moment)]
+
+
 def crude_error(weight: np.ndarray, cores: list[np.ndarray], storage: Storage, order: Order, moment: Moment) -> float:
     rounded = [
         core_of(nearest(stage_matrix(core, order), storage).values.astype(np.float64), core.shape, order)
@@ -44,7 +50,7 @@ def crude_error(weight: np.ndarray, cores: list[np.ndarray], storage: Storage, o
 @pytest.mark.parametrize("storage", ["int8", "int4"])
 def test_fitting_to_the_grid_beats_rounding(shape: TTShape, storage: Storage, order: Order) -> None:
     weight, moment = layer()
-    metric, cores = metric_of(moment, 0.01), TtAls().fit(weight, shape, moment).cores
+    metric, cores = metric_of(moment, 0.01), fitted(weight, shape, moment)
     least = metric.squared(weight - matrix_of(cores))
     found = on_grid(weight, cores, [storage] * shape.d, metric, order=order)
     crude = crude_error(weight, cores, storage, order, moment)
@@ -57,7 +63,7 @@ def test_fitting_to_the_grid_beats_rounding(shape: TTShape, storage: Storage, or
 def test_cores_are_what_is_stored(shape: TTShape, order: Order) -> None:
     weight, moment = layer()
     storages: list[Storage] = ["int4", "int8", "fp16"][: shape.d]
-    cores = TtAls().fit(weight, shape, moment).cores
+    cores = fitted(weight, shape, moment)
     found = on_grid(weight, cores, storages, metric_of(moment, 0.01), order=order)
     for core, stored, storage in zip(found.cores, found.stages, storages, strict=True):
         assert stored.storage == storage
@@ -68,7 +74,7 @@ def test_cores_are_what_is_stored(shape: TTShape, order: Order) -> None:
 @pytest.mark.parametrize("order", ORDERS)
 def test_fp32_keeps_the_fit(order: Order) -> None:
     weight, moment = layer()
-    metric, cores = metric_of(moment, 0.01), TtAls().fit(weight, SHAPES[1], moment).cores
+    metric, cores = metric_of(moment, 0.01), fitted(weight, SHAPES[1], moment)
     found = on_grid(weight, cores, ["fp32", "fp32"], metric, order=order)
     assert found.error <= 1.0001 * metric.squared(weight - matrix_of(cores))
 
