@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from lrf_dse.pipeline.run import Run
     from lrf_dse.plan.choice import Objective
     from lrf_dse.runners.board import Board
-    from lrf_dse.schema import Kernel
+    from lrf_dse.schema import Kernel, Storage
 
 __all__ = ["LrfDseError", "explore", "export", "open_run"]
 
@@ -73,6 +73,7 @@ def explore(
     board: Board | None = None,
     threads: tuple[int, ...] = (1,),
     kernels: tuple[Kernel, ...] = ("iree", "rvv"),
+    bits: tuple[Storage, ...] | None = None,
     tune: int | None = None,
     timeout_s: float | None = None,
     progress: Progress | None = None,
@@ -89,8 +90,9 @@ def explore(
 
     Plans are trained for `finetune` epochs on `train`, without it on the calibration samples. With a `board` programs
     are measured there over SSH, else under QEMU; whole models on each number of `threads`. Each layer is computed by
-    the faster of `kernels`: "iree" is the compiler's, "rvv" our generated C, of which `tune` schedules are measured. A
-    program may run for `timeout_s`, or as long as its work may take. `out` is the run folder, by default
+    the faster of `kernels`: "iree" is the compiler's, "rvv" our generated C, of which `tune` schedules are measured.
+    Factors are stored in `bits`, of "fp32", "fp16", "int8" and "int4", by default in those that the target computes
+    well. A program may run for `timeout_s`, or as long as its work may take. `out` is the run folder, by default
     reports/MODEL-TARGET. `reading` says how the model file is read where it leaves that open, `batch` being the most
     usual of it, and `layers` which FC layers are worked on. Raises an LrfDseError.
     """

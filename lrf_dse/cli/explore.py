@@ -11,7 +11,7 @@ import typer
 import lrf_dse
 from lrf_dse.cli.boards import OptionalHost, SshConfig, SshOption, SshPort, Timeout, board_of
 from lrf_dse.cli.limits import MaxBytes, MaxLatency, MaxRam, ObjectiveName
-from lrf_dse.cli.quality import Calibration, Data, Evaluations, Finetune, MaxDrop, MetricName, Top, Train
+from lrf_dse.cli.quality import Bits, Calibration, Data, Evaluations, Finetune, MaxDrop, MetricName, Top, Train
 from lrf_dse.cli.reading import MODEL_HELP, with_layers, with_reading
 from lrf_dse.cli.show import (
     ProgressCallback,
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from lrf_dse.pipeline.run import Run
     from lrf_dse.plan.choice import Objective
     from lrf_dse.report.info import PlanRow, ReportInfo
-    from lrf_dse.schema import Candidate, Kernel
+    from lrf_dse.schema import Candidate, Kernel, Storage
 
 MOST_LAYERS = 4
 """Layers that have a column each in the table of plans; the report shows all of them."""
@@ -66,6 +66,7 @@ def command(
     jobs: Annotated[int, typer.Option(help="Programs built and run at a time.")] = 2,
     threads: Annotated[str, typer.Option(help="Numbers of threads to measure whole models on, such as 1,2,4.")] = "1",
     kernels: Annotated[str, typer.Option(help="Kernels of factorised layers: iree, rvv or both.")] = "iree,rvv",
+    bits: Bits = None,
     tune: Annotated[int | None, typer.Option(help="Schedules measured of a finalist's rvv kernel; 1 is none.")] = None,
     timeout: Timeout = None,
     board: OptionalHost = None,
@@ -99,6 +100,7 @@ def command(
             board=board_of(board, target, config=ssh_config, port=ssh_port, options=ssh_option),
             threads=_numbers(threads),
             kernels=cast("tuple[Kernel, ...]", tuple(kernels.split(","))),  # settings check them
+            bits=None if bits is None else cast("tuple[Storage, ...]", tuple(bits.split(","))),
             **effort,
             progress=bars if data is not None else _unknown_accuracy_first(bars),
         )
@@ -257,8 +259,13 @@ def choice_cells(choices: Sequence[Candidate]) -> tuple[str, ...]:
     """A cell a layer; of more than MOST_LAYERS how many are of each kind: a terminal is not wide enough for them."""
     if len(choices) <= MOST_LAYERS:
         return tuple(choice.label_with_kernel for choice in choices)
-    kinds = Counter("dense" if c.tt_shape is None else "low rank" if c.tt_shape.is_low_rank else "TT" for c in choices)
-    return (", ".join(f"{count} {kind}" for kind, count in kinds.most_common()),)
+    return (", ".join(f"{count} {kind}" for kind, count in Counter(map(_kind, choices)).most_common()),)
+
+
+def _kind(choice: Candidate) -> str:
+    shape = choice.tt_shape
+    kind = "dense" if shape is None else "low rank" if shape.is_low_rank else "TT"
+    return kind if choice.storage == "fp32" else f"{kind} {choice.storage}"
 
 
 def _threaded(info: ReportInfo) -> bool:

@@ -36,6 +36,12 @@ Top = Annotated[
     int | None,
     typer.Option(help="TT shapes measured for each layer; with data half as many of low rank beside them."),
 ]
+Bits = Annotated[
+    str | None,
+    typer.Option(
+        help="How weights may be stored: of fp32,fp16,int8,int4, fp32 among them. Default: what the chip computes well."
+    ),
+]
 Evaluations = Annotated[int | None, typer.Option(help="Times the model may be evaluated to choose plans; default 400.")]
 Finetune = Annotated[int, typer.Option(help="Epochs that every plan is trained for, toward the dense model.")]
 Train = Annotated[

@@ -8,9 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import prod
 
-from lrf_dse.schema import Candidate, FcLayer, Order, TTShape
+from lrf_dse.schema import Candidate, FcLayer, Order, Storage, TTShape
+from lrf_dse.tt.grid import GROUP
 
-FP32_BYTES = 4
+FP32_BYTES, FP16_BYTES = 4, 2
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,8 @@ class StageCount:
 
     @property
     def weight_bytes(self) -> int:
-        """Bytes of A."""
-        return FP32_BYTES * self.rows * self.k
+        """Bytes of A in fp32."""
+        return matrix_bytes(self.rows, self.k)
 
     @property
     def state_in_bytes(self) -> int:
@@ -46,6 +47,27 @@ class StageCount:
     def bytes_moved(self) -> int:
         """Bytes of A, S and S', each once."""
         return self.weight_bytes + self.state_in_bytes + self.state_out_bytes
+
+
+def matrix_bytes(rows: int, k: int, storage: Storage = "fp32") -> int:
+    """Bytes of a stage's matrix A [rows, k] with its scales (`lrf_dse.tt.grid`).
+
+    >>> [matrix_bytes(10, 70, storage) for storage in ("fp32", "fp16", "int8", "int4")]
+    [2800, 1400, 740, 410]
+    """
+    if storage == "int8":
+        return rows * (k + FP32_BYTES)
+    if storage == "int4":
+        return rows * (-(-k // 2) + FP16_BYTES * -(-k // GROUP))
+    return rows * k * (FP32_BYTES if storage == "fp32" else FP16_BYTES)
+
+
+def stored_bytes(candidate: Candidate) -> int:
+    """Bytes of a layer's weights as they are stored, the scales and the bias, which stays in fp32, included."""
+    layer, shape, order = candidate.layer, candidate.tt_shape, candidate.order
+    stages = (dense_stage(layer),) if shape is None else stage_counts(shape, order, batch=layer.batch)
+    bias = FP32_BYTES * layer.out_features * layer.has_bias
+    return bias + sum(matrix_bytes(stage.rows, stage.k, candidate.storage) for stage in stages)
 
 
 def parameters(shape: TTShape, *, bias: bool = False) -> int:
@@ -113,13 +135,9 @@ class LayerCount:
 def layer_count(candidate: Candidate) -> LayerCount:
     """The counts of a candidate in its own order, bias included."""
     layer, shape = candidate.layer, candidate.tt_shape
-    bias_bytes = FP32_BYTES * layer.out_features * layer.has_bias
+    stages = (dense_stage(layer),) if shape is None else stage_counts(shape, candidate.order, batch=layer.batch)
+    moved = stored_bytes(candidate) + sum(stage.bytes_moved - stage.weight_bytes for stage in stages)
     if shape is None:
-        moved = dense_stage(layer).bytes_moved + bias_bytes
         return LayerCount(dense_parameters(layer), dense_flops(layer), moved)
-    stages = stage_counts(shape, candidate.order, batch=layer.batch)
-    return LayerCount(
-        parameters(shape, bias=layer.has_bias),
-        flops(shape, candidate.order, batch=layer.batch, bias=layer.has_bias),
-        sum(stage.bytes_moved for stage in stages) + bias_bytes,
-    )
+    work = flops(shape, candidate.order, batch=layer.batch, bias=layer.has_bias)
+    return LayerCount(parameters(shape, bias=layer.has_bias), work, moved)

@@ -43,6 +43,7 @@ from lrf_dse.pipeline.quality import Judge
 from lrf_dse.pipeline.rivals import with_rivals
 from lrf_dse.pipeline.run import MODEL_FILE, RESULT_KEY, RUN_KEY, Run, is_file_of, model_bytes
 from lrf_dse.pipeline.settings import DEFAULT_TUNE, ExploreSettings
+from lrf_dse.pipeline.storages import with_bits
 from lrf_dse.pipeline.timing import Bench
 from lrf_dse.report.info import ReportInfo
 from lrf_dse.report.write import write_report
@@ -63,7 +64,7 @@ def explore_with(settings: ExploreSettings, *, progress: Progress = silent) -> R
     Raises an LrfDseError for anything the user can mend; what was measured by then stays in the records.
     """
     target = load_target(settings.target)
-    settings = with_latency_limit(settings, target)
+    settings = with_bits(with_latency_limit(settings, target), target)
     model = chosen(read_with(settings.model, settings.reading), settings.layers)
     metric = None if settings.metric is None else load_metric(settings.metric)
     data = None if settings.data is None else load_data(settings.data, model, metric)
@@ -235,6 +236,7 @@ def _command(settings: ExploreSettings) -> str:
         "--seed": settings.seed,
         "--threads": None if settings.threads == (1,) else ",".join(map(str, settings.threads)),
         "--kernels": None if settings.kernels == ("iree", "rvv") else ",".join(settings.kernels),
+        "--bits": None if settings.bits is None else ",".join(settings.bits),
         "--tune": None if settings.tune == DEFAULT_TUNE else settings.tune,
         "-o": settings.out,
     }

@@ -29,6 +29,7 @@ from lrf_dse.pipeline.keys import finetuning_key
 from lrf_dse.pipeline.quality import judged_fields
 from lrf_dse.pipeline.recorded import recorded
 from lrf_dse.pipeline.run import weights_path
+from lrf_dse.pipeline.storages import is_plain
 from lrf_dse.report.facts import FineTuningFacts
 from lrf_dse.schema import Candidate, Plan
 
@@ -53,7 +54,8 @@ def finetune_plans(x: Exploration, plans: Sequence[Plan]) -> tuple[tuple[Plan, .
     lessons = x.lessons
     if lessons is None:
         return tuple(plans), None
-    unique = {plan.weights: plan for plan in plans if not plan.is_dense}
+    # Training moves weights off their grids: plans in few bits stay as they were fitted.
+    unique = {plan.weights: plan for plan in plans if not plan.is_dense and is_plain(plan.choices)}
     outcomes = {
         weights: _outcome(x, lessons, plan, f"fine-tune plan {number} of {len(unique)}")
         for number, (weights, plan) in enumerate(unique.items(), start=1)

@@ -30,7 +30,7 @@ Schedules = Mapping[str, KernelSchedule]
 
 def kernel_spec(candidate: Candidate) -> KernelSpec:
     """What the kernel of a candidate computes; what a model joins to it changes no schedule."""
-    layer = candidate.layer
+    layer, factors = candidate.layer, 1 if candidate.tt_shape is None else candidate.tt_shape.d
     return KernelSpec(
         shape=candidate.tt_shape,
         out_features=layer.out_features,
@@ -38,6 +38,7 @@ def kernel_spec(candidate: Candidate) -> KernelSpec:
         batch=layer.batch,
         has_bias=layer.has_bias,
         threads=candidate.threads,
+        storages=() if candidate.storage == "fp32" else (candidate.storage,) * factors,
     )
 
 
@@ -95,11 +96,11 @@ def with_kernels(
 
 
 def without_generated(plans: Iterable[Sequence[Candidate]]) -> list[tuple[Candidate, ...]]:
-    """The plans that have generated kernels, with IREE's in their place."""
+    """The plans that have generated kernels, with IREE's in their place; there are none for weights in few bits."""
     return [
         tuple(choice.without_generated for choice in choices)
         for choices in plans
-        if any(choice.kernel == "rvv" for choice in choices)
+        if any(choice.kernel == "rvv" for choice in choices) and all(choice.storage == "fp32" for choice in choices)
     ]
 
 

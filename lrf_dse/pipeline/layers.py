@@ -18,6 +18,7 @@ from lrf_dse.pipeline.kernels import default_schedules, kernel_sources
 from lrf_dse.pipeline.keys import space_key, timing_key
 from lrf_dse.pipeline.methods import Judged, judge_layers
 from lrf_dse.pipeline.recorded import recorded
+from lrf_dse.pipeline.storages import stored_dense, stored_survivors
 from lrf_dse.pipeline.timing import Outcome, Task, layer_program
 from lrf_dse.report.facts import CandidateResult
 from lrf_dse.schema import Candidate, Failure, FcLayer, Kernel, Measurement, dense_candidate
@@ -77,10 +78,13 @@ def measure_layers(x: Exploration, spaces: dict[FcLayer, PruneResult]) -> tuple[
         for candidate in (
             *(dense_candidate(layer, kernel) for kernel in dense_kernels(x)),
             *(replace(ranked.candidate, kernel=first) for ranked in space.survivors),
+            *stored_dense(x, layer),
+            *stored_survivors(x, space),
         )
     ]
     outcomes = measure_candidates(x, "measure layers", candidates)
-    failing = [c for c, o in outcomes.items() if isinstance(o, Failure) and not c.is_dense and c.kernel == "rvv"]
+    ours = [c for c in outcomes if c.kernel == "rvv" and c.storage == "fp32" and not c.is_dense]
+    failing = [candidate for candidate in ours if isinstance(outcomes[candidate], Failure)]
     if "iree" in x.settings.kernels:
         again = [candidate.without_generated for candidate in failing]
         outcomes |= measure_candidates(x, "measure layers with IREE's kernels", again)

@@ -26,6 +26,7 @@ from lrf_dse.pipeline.kernels import (
 from lrf_dse.pipeline.keys import plan_timing_key
 from lrf_dse.pipeline.layers import dense_kernels
 from lrf_dse.pipeline.quality import judged_fields
+from lrf_dse.pipeline.storages import stored_dense
 from lrf_dse.pipeline.timing import Outcome, Task
 from lrf_dse.plan.budgets import confirmation_sentence, why_dense
 from lrf_dse.plan.choice import choose, latency_of, latency_unit
@@ -66,6 +67,12 @@ def measure_dense(x: Exploration) -> Measurement:
 def _dense_variants(x: Exploration) -> list[tuple[Candidate, ...]]:
     """The dense model by each kernel alone."""
     return [tuple(dense_candidate(layer, kernel) for layer in x.model.fc_layers) for kernel in dense_kernels(x)]
+
+
+def _stored_variants(x: Exploration) -> list[tuple[Candidate, ...]]:
+    """The model in every storage besides fp32, not factorised: what a user has who only quantises."""
+    layers = [stored_dense(x, layer) for layer in x.model.fc_layers]
+    return [tuple(choices) for choices in zip(*layers, strict=True)]
 
 
 def _dense_fails(failure: Failure) -> RunError:
@@ -168,10 +175,10 @@ def measure_plans(
     """The finalists as whole models: measured under the runner and judged on both parts of the data.
 
     The dense model is built by each kernel alone as well as by the faster one of every layer: the fastest of them is
-    the reference, named "dense".
+    the reference, named "dense". Beside it stands the model that is only quantised, in every storage explored.
     """
     variants = [choices for combination in combinations for choices in _on_threads(x, combination)]
-    variants = list(dict.fromkeys([*variants, *_dense_variants(x)]))
+    variants = list(dict.fromkeys([*variants, *_dense_variants(x), *_stored_variants(x)]))
     measured = _measured(x, "measure plans", variants)
     # A plan whose generated kernels fail is kept as a Failure; with IREE's kernels it is still worth having.
     failing = [choices for choices, _, outcome in measured if isinstance(outcome, Failure)]

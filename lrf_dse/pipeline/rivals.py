@@ -27,7 +27,8 @@ def with_rivals(
         return found, tuple(results)
     known = {result.candidate: result for result in results}
     chosen = dict.fromkeys(choice for finalist in found.finalists for choice in finalist.choices)
-    ours = [c for c in chosen if not c.is_dense and c.kernel == "rvv" and c.without_generated not in known]
+    plain = [c for c in chosen if c.storage == "fp32" and not c.is_dense]
+    ours = [c for c in plain if c.kernel == "rvv" and c.without_generated not in known]
     outcomes = measure_candidates(x, "measure finalists' layers with IREE's kernels", map(_compiled, ours))
     rivals = {candidate: _rival(x, known[candidate], outcomes[_compiled(candidate)]) for candidate in ours}
     faster = {candidate: option for candidate in ours if (option := _faster(x, known[candidate], rivals[candidate]))}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from lrf_dse.errors import UsageError
 from lrf_dse.models.canonical.options import ReadOptions
@@ -13,7 +13,7 @@ from lrf_dse.models.selection import LayerChoice
 from lrf_dse.plan.budgets import Budgets
 from lrf_dse.plan.choice import OBJECTIVES, Objective, default_pick
 from lrf_dse.runners.board import Board
-from lrf_dse.schema import Kernel
+from lrf_dse.schema import Kernel, Storage
 from lrf_dse.units import Latency, parse_bytes, parse_latency
 
 DEFAULT_TOP = 8
@@ -41,7 +41,7 @@ class ExploreSettings:
 
     Layers are computed by `kernels`: with both, by ours, and those of finalists and dense ones by IREE's as well, and
     the faster one stays. `tune` schedules of a finalist's generated kernel are measured, 1 being the closed form's
-    choice.
+    choice. Factors are stored in `bits`, by default what the target computes well (`pipeline.storages`).
 
     Plans keep the `budgets` and `max_latency`; the one that is best in the `objective` is chosen.
     """
@@ -64,6 +64,7 @@ class ExploreSettings:
     finetune: int = 0
     train: Path | None = None
     kernels: tuple[Kernel, ...] = ("iree", "rvv")
+    bits: tuple[Storage, ...] | None = None
     tune: int = DEFAULT_TUNE
     budgets: Budgets = field(default_factory=Budgets)
     max_latency: Latency | None = None
@@ -106,6 +107,9 @@ class ExploreSettings:
             raise UsageError(f"--timeout must be a number of seconds above 0, got {self.timeout_s}")
         if not self.kernels or set(self.kernels) - {"iree", "rvv"}:
             raise UsageError(f"--kernels must be iree, rvv or both, got {','.join(self.kernels) or 'none'}")
+        if self.bits is not None and ("fp32" not in self.bits or set(self.bits) - set(get_args(Storage))):
+            names = ", ".join(get_args(Storage))
+            raise UsageError(f"--bits must be of {names}, fp32 (the reference) among them, got {','.join(self.bits)}")
         if self.tune < 1:
             raise UsageError(f"--tune must be at least 1, got {self.tune}")
 

@@ -33,6 +33,7 @@ from lrf_dse.runners.ssh import tool_versions as board_versions
 from lrf_dse.schema import Candidate, Failure, Measurement
 from lrf_dse.store import Store
 from lrf_dse.target import Target
+from lrf_dse.tt.stored_fit import factors_of
 
 if TYPE_CHECKING:
     import onnx
@@ -225,10 +226,16 @@ def layer_program(
     bias = normal(layer.out_features, scale=1.0) if layer.has_bias else None
     x = normal(layer.batch, layer.in_features, scale=1.0)
     kernel = KernelChoice(candidate.threads, schedule) if candidate.kernel == "rvv" else None
-    if candidate.tt_shape is None:
-        weight = normal(layer.out_features, layer.in_features, scale=layer.in_features**-0.5)
-        return single_layer_model(layer, Replacement(weight=weight, kernel=kernel), bias=bias), [x]
-    # Each core keeps the size of its input on average, so that no stage overflows or vanishes.
-    shapes = candidate.tt_shape.core_shapes
-    cores = [normal(*shape, scale=(shape[2] * shape[3]) ** -0.5) for shape in shapes]
-    return single_layer_model(layer, Replacement(cores, candidate.order, kernel=kernel), bias=bias), [x]
+    cores, stored = None, None
+    weight = normal(layer.out_features, layer.in_features, scale=layer.in_features**-0.5)
+    if candidate.tt_shape is not None:
+        # Each core keeps the size of its input on average, so that no stage overflows or vanishes.
+        shapes = candidate.tt_shape.core_shapes
+        cores = [normal(*shape, scale=(shape[2] * shape[3]) ** -0.5) for shape in shapes]
+    if candidate.storage != "fp32":
+        factors = factors_of(weight, cores, candidate.storage, None)
+        stored = tuple(factor.stored for factor in factors)
+        values = [factor.core for factor in factors]
+        weight, cores = (values[0][0, :, :, 0], None) if cores is None else (weight, values)
+    made = Replacement(cores, candidate.order, None if cores else weight, kernel=kernel, stored=stored)
+    return single_layer_model(layer, made, bias=bias), [x]
