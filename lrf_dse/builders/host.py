@@ -72,6 +72,7 @@ class _ModelC:
             *self._ports("inputs", self.schedule.inputs),
             *self._ports("outputs", self.schedule.outputs),
             *self._ports("states", [Port(Span(s, 0, s.size_bytes), (s.size_bytes,), "i8") for s in states]),
+            f"const double lrf_tolerance = {self.schedule.tolerance!r};",
             f"const size_t lrf_transient_bytes = {self._transient_bytes()};",
             f"const size_t lrf_state_bytes = {sum(s.size_bytes for s in states)};",
             "",

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lrf_dse.builders.schedule import HALF_TOLERANCE, TOLERANCE
 from lrf_dse.codegen import KernelCode, KernelSchedule, KernelSpec, default_schedule, pack
+from lrf_dse.codegen.choice import has_half
 from lrf_dse.errors import BuildError
 from lrf_dse.jsonform import from_json
 from lrf_dse.models.kernel_call import DOMAIN, SCHEDULE, SPEC
@@ -89,6 +91,13 @@ def detach_kernels(model: onnx.ModelProto, target: Target, emit: Emitter) -> Det
         _replace(detached.graph, node, calls[-1], packed)
     _drop_unused(detached)
     return DetachedModel(detached, tuple(calls))
+
+
+def tolerance_of(model: onnx.ModelProto, target: Target) -> float:
+    """What the outputs of `model` may be off by, of the largest one: more where kernels compute in half precision."""
+    calls = (node for node in model.graph.node if node.domain == DOMAIN)
+    halves = has_half(target) and any(_attributes(node, target)[0].few_bits for node in calls)
+    return HALF_TOLERANCE if halves else TOLERANCE
 
 
 def _attributes(node: onnx.NodeProto, target: Target) -> tuple[KernelSpec, KernelSchedule]:

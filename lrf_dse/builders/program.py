@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 from lrf_dse.builders.hal import read_schedule
 from lrf_dse.builders.importing import import_model, riscv_machine
 from lrf_dse.builders.iree import assemble_vmfb, compile_to_hal, iree_version
+from lrf_dse.builders.kernel_calls import tolerance_of
 from lrf_dse.builders.linking import link_program
 from lrf_dse.builders.origin import origin_of
 from lrf_dse.builders.packing import pack_at_build
@@ -57,7 +58,7 @@ def build_with_iree(
     """
     mlir_path = import_model(model, target, riscv_machine(target, flags), work_dir)
     hal_path, read = _scheduled(mlir_path, target, flags)
-    schedule = pack_at_build(read, target, work_dir)
+    schedule = replace(pack_at_build(read, target, work_dir), tolerance=tolerance_of(model, target))
     vmfb_path = assemble_vmfb(hal_path, target)
     program_path = link_program(schedule, target, work_dir, title=model.graph.name)
     versions = tool_versions()

@@ -10,6 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+TOLERANCE = 1e-4
+"""Sums in another order differ in their last bits; a fault is larger."""
+
+HALF_TOLERANCE = 5e-3
+"""The same where layers round what they multiply to half precision, one after the other: 2e-3 each at most."""
+
 StorageKind = Literal["constant", "input", "transient", "state"]
 """constant: weights; input: given by the caller; transient: lives for one inference; state: filled once at load."""
 
@@ -85,7 +91,10 @@ class Port:
 
 @dataclass(frozen=True)
 class Schedule:
-    """What to load, what to do once at load, and what one inference does."""
+    """What to load, what to do once at load, and what one inference does.
+
+    Outputs may differ from the reference by `tolerance` of the largest one.
+    """
 
     executables: dict[str, bytes]
     storages: tuple[Storage, ...]
@@ -93,6 +102,7 @@ class Schedule:
     commands: tuple[Command, ...]
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
+    tolerance: float = TOLERANCE
 
     def of_kind(self, kind: StorageKind) -> tuple[Storage, ...]:
         """The storages of one kind, in order of index."""

@@ -139,7 +139,14 @@ def _send_and_measure(bundle: Bundle, board: Board, place: str, policy: RepeatPo
             raise BoardProblem(board, "it has no sha256sum to check what arrives: install coreutils or busybox there")
         there.put(files, programs=frozenset({PROGRAM}), sums=sums)
         there.check()
-        program = PlacedProgram(PROGRAM, bundle.files[PROGRAM], tuple(bundle.inputs), bundle.outputs, Path(work))
+        program = PlacedProgram(
+            PROGRAM,
+            bundle.files[PROGRAM],
+            tuple(bundle.inputs),
+            bundle.outputs,
+            Path(work),
+            tolerance=bundle.facts.tolerance,
+        )
         measurement = measure_placed(there, facts, program, policy)
         there.publish(place)
         return measurement

@@ -125,7 +125,15 @@ def _verify(
     found: list[Measurement] = []
     for number, (inputs, outputs) in enumerate(zip(request.cases, expected, strict=True), start=1):
         program, run = Path(built.program.path), work / f"run{number}"
-        job = Job(program, request.target, tuple(inputs), outputs, run, operations=operations(request.model))
+        job = Job(
+            program,
+            request.target,
+            tuple(inputs),
+            outputs,
+            run,
+            operations=operations(request.model),
+            tolerance=built.schedule.tolerance,
+        )
         outcome = get_runner("qemu").run(job)
         if isinstance(outcome, Failure):
             raise RunError(
@@ -176,6 +184,7 @@ def _manifest(
         "inputs": _ports(request.model.graph.input),
         "outputs": _ports(request.model.graph.output),
         "accuracy": dict(request.accuracy),
+        "tolerance": built.schedule.tolerance,
         "latency": {"cycles": plan.cycles, "source": plan.latency_source, "instructions": measured.instructions},
         "flash_bytes": measured.flash_bytes,
         "ram_bytes": measured.ram_bytes,

@@ -67,6 +67,7 @@ class ManifestFacts:
     outputs: tuple[Port, ...]
     files: Mapping[str, Mapping[str, Any]]
     sums: str
+    tolerance: float
     run: Mapping[str, Any] = field(default_factory=dict)
     boards: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 

@@ -75,7 +75,8 @@ def _bundle_job(subject: Path, target: Target, work: Path) -> Job | None:
     if not (folder / MANIFEST).is_file() or (subject.is_file() and subject.name != PROGRAM):
         raise UsageError(f"{subject}: a program without a bundle has no golden output to be verified against")
     bundle = read_bundle(folder)
-    return Job(bundle.files[PROGRAM], target, tuple(bundle.inputs.values()), bundle.outputs, work)
+    inputs = tuple(bundle.inputs.values())
+    return Job(bundle.files[PROGRAM], target, inputs, bundle.outputs, work, tolerance=bundle.facts.tolerance)
 
 
 def _model_job(subject: Path, target: Target, work: Path, *, reading: ReadOptions | None, seed: int) -> Job:
@@ -91,6 +92,7 @@ def _model_job(subject: Path, target: Target, work: Path, *, reading: ReadOption
         expected,
         work / "run",
         schedule=built.schedule,
+        tolerance=built.schedule.tolerance,
         operations=operations(proto),
     )
 

@@ -205,6 +205,7 @@ def build_and_run(
             threads=threads,
             operations=operations(model),
             schedule=built.schedule,
+            tolerance=built.schedule.tolerance,
         )
         outcomes[name] = bench.run(jobs[name])
     right = {name: outcome for name, outcome in outcomes.items() if isinstance(outcome, Measurement)}

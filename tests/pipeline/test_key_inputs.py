@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from fnmatch import fnmatch
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from lrf_dse.runners.board import Board
 from lrf_dse.runners.ssh import tool_versions
 from lrf_dse.schema import Candidate, FcLayer, TTShape, dense_candidate
 from lrf_dse.target import Figure, Target, load_target
+from lrf_dse.target.timing import Cost
 from lrf_dse.tune import kernel_key
 
 LAYER = FcLayer("fc0", 64, 32, 1, has_bias=True)
@@ -66,6 +68,11 @@ def of_shape(candidate: Candidate) -> Candidate:
     return replace(candidate, tt_shape=TTShape((8, 4), (8, 8), (1, 8, 1)) if candidate.tt_shape else SHAPE)
 
 
+def with_own_busy(cost: Cost, *, sew: int) -> Cost:
+    """The cost with other cycles for elements of `sew` bits."""
+    return cost.model_copy(update={f"busy_e{sew}": (3.0, 6.0, 12.0, 24.0)})
+
+
 # What a value may be instead, where one number alone cannot change, or where None has a meaning.
 OTHERS: dict[tuple[type, str], Callable[[Any], Any]] = {
     (Candidate, "tt_shape"): of_shape,
@@ -73,12 +80,14 @@ OTHERS: dict[tuple[type, str], Callable[[Any], Any]] = {
     (Candidate, "kernel"): lambda c: replace(c, kernel="rvv" if c.kernel == "iree" else "iree"),
     (Candidate, "decomposer"): lambda c: replace(c, decomposer="als"),
     (KernelSpec, "shape"): lambda spec: replace(spec, shape=TTShape((4, 4, 2), (4, 4, 4), (1, 4, 4, 1))),
+    (KernelSpec, "storages"): lambda spec: replace(spec, storages=("int8",)),
     (KernelSpec, "activation"): lambda spec: replace(spec, activation=Activation(0.0, 7.0)),
     (Board, "cpus"): lambda board: replace(board, cpus="4-7"),
     (Board, "port"): lambda board: replace(board, port=2222),
     (Board, "config"): lambda board: replace(board, config=Path("ssh_config")),
     (Board, "runner_prefix"): lambda board: replace(board, runner_prefix=("chrt", "-f")),
     (Board, "options"): lambda board: replace(board, options=("ProxyJump=gate",)),
+    **{(Cost, f"busy_e{sew}"): partial(with_own_busy, sew=sew) for sew in (8, 16, 64)},
     (Dataset, "metric"): lambda d: replace(d, metric=METRICS["agreement"]),
 }
 
@@ -270,6 +279,9 @@ def leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
     """(path, what `value` is with another value there), for everything that it is made of."""
     if isinstance(value, BaseModel):
         for name in type(value).model_fields:
+            if (type(value), name) in OTHERS:
+                yield f"{path}.{name}", OTHERS[type(value), name](value)
+                continue
             for where, other in leaves(getattr(value, name), f"{path}.{name}"):
                 yield where, value.model_copy(update={name: other})
     elif isinstance(value, KernelSchedule):
