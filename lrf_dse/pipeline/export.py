@@ -9,6 +9,7 @@ from typing import Any
 from lrf_dse.deploy.bundle import BundleRequest, write_bundle
 from lrf_dse.jsonform import to_json
 from lrf_dse.models.compress import replaced
+from lrf_dse.models.few_bits_file import in_few_bits
 from lrf_dse.pipeline.kernels import schedules_from_json, with_kernels
 from lrf_dse.pipeline.run import Run
 from lrf_dse.report.info import ReportInfo
@@ -22,9 +23,10 @@ def export(run: Run, pick: str | None, out: Path) -> dict[str, Any]:
     cases = run.golden()
     schedules = schedules_from_json(plan.schedules)
     with_generated = with_kernels(weights.replacements, plan.choices, schedules)
+    stored = [one for replacement in weights.replacements.values() for one in replacement.stored or ()]
     request = BundleRequest(
         plan=plan,
-        model=replaced(model, weights.replacements, weights.values),
+        model=in_few_bits(replaced(model, weights.replacements, weights.values), stored),
         compiled=replaced(model, with_generated, weights.values),
         kernels={name: str(schedule) for name, schedule in schedules.items()},
         cases=cases,
