@@ -162,6 +162,8 @@ def show_result(info: ReportInfo) -> None:
             name = f"{result.candidate.layer.name}, {result.candidate.label_with_kernel}"
             print_line(f"failed: {name}: {result.failure.stage}: {result.failure.reason}")
     print_line(f"chosen: {info.chosen or 'none'} ({info.chosen_reason})")
+    if info.gain_over_quantising is not None:
+        print_line(info.gain_over_quantising)
 
 
 def _print_plans(info: ReportInfo) -> None:

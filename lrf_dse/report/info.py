@@ -25,6 +25,7 @@ from lrf_dse.plan.choice import (
     slower_than_dense,
 )
 from lrf_dse.plan.front import non_dominated
+from lrf_dse.plan.quantised import gain_over_quantising
 from lrf_dse.report.facts import (
     CandidateResult,
     DataFacts,
@@ -153,6 +154,12 @@ class ReportInfo:
     def chosen_row(self) -> PlanRow | None:
         """The chosen plan's row."""
         return next((row for row in self.rows if row.is_chosen), None)
+
+    @cached_property
+    def gain_over_quantising(self) -> str | None:
+        """What factorising gained over storing the model's own weights in fewer bits; None where that says nothing."""
+        row = self.chosen_row
+        return None if row is None else gain_over_quantising(self.plans, row.plan)
 
     def result_of(self, candidate: Candidate) -> CandidateResult | None:
         """What became of a candidate, None if it is not in the report."""

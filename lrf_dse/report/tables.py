@@ -191,6 +191,7 @@ def _summary(info: ReportInfo) -> dict[str, Any]:
         "finetuning": None if info.finetuning is None else asdict(info.finetuning),
         "chosen": info.chosen,
         "chosen_reason": info.chosen_reason,
+        "gain_over_quantising": info.gain_over_quantising,
         "warnings": list(info.warnings),
         "origins": dict(info.origins),
         "environment": dict(info.environment),
