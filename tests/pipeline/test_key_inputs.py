@@ -78,6 +78,7 @@ OTHERS: dict[tuple[type, str], Callable[[Any], Any]] = {
     (Candidate, "tt_shape"): of_shape,
     (Candidate, "order"): lambda c: replace(c, order="first_first"),
     (Candidate, "kernel"): lambda c: replace(c, kernel="rvv" if c.kernel == "iree" else "iree"),
+    (Candidate, "storage"): lambda c: replace(c, storage="int8"),
     (Candidate, "decomposer"): lambda c: replace(c, decomposer="als"),
     (KernelSpec, "shape"): lambda spec: replace(spec, shape=TTShape((4, 4, 2), (4, 4, 4), (1, 4, 4, 1))),
     (KernelSpec, "storages"): lambda spec: replace(spec, storages=("int8",)),
