@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from lrf_dse.pipeline.run import Run
     from lrf_dse.plan.choice import Objective
     from lrf_dse.report.info import PlanRow, ReportInfo
-    from lrf_dse.schema import Candidate, Kernel, Storage
+    from lrf_dse.schema import Candidate, Kernel
 
 MOST_LAYERS = 4
 """Layers that have a column each in the table of plans; the report shows all of them."""
@@ -79,6 +79,7 @@ def command(
 ) -> None:
     """Explore factorisations of MODEL's layers for one chip; an interrupted run goes on."""
     effort: dict[str, Any] = {"top": top, "evaluations": evaluations, "tune": tune, "jobs": jobs, "timeout_s": timeout}
+    effort |= {"bits": None if bits is None else tuple(bits.split(",")), "seed": seed, "finetune": finetune}
     with progress_bar(quiet=quiet) as bars:
         run = lrf_dse.explore(
             model,
@@ -94,13 +95,10 @@ def command(
             max_ram_bytes=max_ram,
             max_latency=max_latency,
             objective=cast("Objective | None", objective),  # settings check it
-            finetune=finetune,
             train=train,
-            seed=seed,
             board=board_of(board, target, config=ssh_config, port=ssh_port, options=ssh_option),
             threads=_numbers(threads),
             kernels=cast("tuple[Kernel, ...]", tuple(kernels.split(","))),  # settings check them
-            bits=None if bits is None else cast("tuple[Storage, ...]", tuple(bits.split(","))),
             **effort,
             progress=bars if data is not None else _unknown_accuracy_first(bars),
         )
