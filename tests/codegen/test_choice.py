@@ -67,3 +67,12 @@ def test_a_schedule_without_cuts_is_no_better() -> None:
     whole, cut = (default_schedule(spec, K1, cut=cut) for cut in (False, True))
     assert whole.slices == whole.rank_slices == 1
     assert predicted_cycles(spec, cut, K1) <= predicted_cycles(spec, whole, K1)
+
+
+def test_of_schedules_that_wait_for_memory_the_one_with_more_sums_is_liked() -> None:
+    """The second core streams from L2 at any LMUL in the same time; few sums would wait for each other beside it."""
+    spec = KernelSpec(TTShape((150, 2), (8, 98), (1, 24, 1)), 300, 784)
+    how = default_schedule(spec, K1)
+    assert all(stage.lmul * stage.block >= 8 for stage in how.stages)
+    few = KernelSchedule(how.order, how.merges, how.lanes, (how.stages[0], StageSchedule("rows", 1, 2)))
+    assert predicted_cycles(spec, few, K1) == predicted_cycles(spec, how, K1)
