@@ -120,7 +120,7 @@ def _conv(node: ir.Node) -> FcUse | str | None:
     if x is None or out is None:
         return "the shape of its input is not known before run time"
     bias = resolve(node.inputs[2]) if len(node.inputs) > 2 else None
-    fits = x[1] == weight.shape[1] and len(x) == len(weight.shape) and (bias is None or bias.shape == weight.shape[:1])
+    fits = len(x) == len(weight.shape) and x[1] == weight.shape[1] and (bias is None or bias.shape == weight.shape[:1])
     if not fits:
         return f"its input {list(x)} does not fit its weights {list(weight.shape)}"
     if prod(weight.shape[2:]) == 1:

@@ -6,7 +6,7 @@
     axes        sizes of dynamic axes
     batch       which axis holds samples that do not mix
     contrib     operations of onnxruntime's optimiser as standard ones (attention beside it)
-    trees       operations of ai.onnx.ml as standard ones
+    learners    operations of ai.onnx.ml as standard ones
     quantised   8-bit and 4-bit models computed in float32, on request
     folding     what depends on no input becomes a constant
     shapes      every shape, by ONNX's inference, then by onnxruntime's

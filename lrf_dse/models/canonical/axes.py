@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
@@ -13,13 +14,16 @@ if TYPE_CHECKING:
     import onnx
 
 BATCH_NAME = re.compile(r"(?i).*batch.*|n|b|bs|none|samples|num_samples")
-"""Names that exporters and people give to the axis of samples."""
+"""Names that exporters and people give to the axis of samples, if it is the first one."""
+
+SURE_NAME = re.compile(r"(?i).*batch.*")
+"""The same, wherever it stands."""
 
 NO_NAME = re.compile(r"unk__\d+|dynamic_axes_\d+|.*_dynamic_axes_\d+|\?|-1|")
 """Names that exporters make up, one for each axis: they say nothing."""
 
 _DEFAULTS = (
-    (re.compile(r"(?i).*(height|width|^h$|^w$|size).*"), 224),
+    (re.compile(r"(?i).*(height|width|size).*|h|w"), 224),
     (re.compile(r"(?i).*(past|cache).*"), 1),
     (re.compile(r"(?i).*(seq|token|length|len|time|frame|^t$|^s$|^l$).*"), 64),
 )
@@ -44,7 +48,7 @@ def fix_axes(graph: onnx.GraphProto, options: ReadOptions) -> dict[str, int]:
         sizes |= dict.fromkeys(batch, options.batch)
     missing = [symbol for symbol in symbols if symbol not in sizes]
     if missing:
-        raise ModelError(_missing(missing, symbols, batch if options.batch is None else ()))
+        raise ModelError(_missing(graph, missing, symbols, batch if options.batch is None else ()))
     for symbol, places in symbols.items():
         for name, axis in places:
             value = next(value for value in graph.input if value.name == name)
@@ -64,14 +68,20 @@ def declared_shapes(graph: onnx.GraphProto, sizes: Mapping[str, int]) -> dict[st
     return found
 
 
-def forget_symbols(graph: onnx.GraphProto) -> None:
-    """Leave shapes of values to inference: exporters write symbols there that no longer hold."""
+def forget_symbols(graph: onnx.GraphProto, *, sized: bool) -> None:
+    """Leave shapes of values to inference: exporters write symbols there that no longer hold, and sizes of -1.
+
+    Where dynamic axes were `sized`, what the file says of outputs may be of another size, and even of another rank.
+    """
     del graph.value_info[:]
     for value in graph.output:
-        shape = value.type.tensor_type.shape
         if value.type.tensor_type.HasField("shape"):
-            for dim in shape.dim:
-                if not dim.HasField("dim_value"):
+            dims = value.type.tensor_type.shape.dim
+            if sized:
+                for dim in dims:
+                    dim.Clear()
+            for dim in dims:
+                if not dim.HasField("dim_value") or dim.dim_value < 0:
                     dim.Clear()
 
 
@@ -93,10 +103,13 @@ def _symbols(graph: onnx.GraphProto) -> dict[str, list[tuple[str, int]]]:
 def _batch_symbols(symbols: Mapping[str, list[tuple[str, int]]], options: ReadOptions) -> tuple[str, ...]:
     """The symbols of the axis of samples: several where exporters gave each input a symbol of its own."""
     open_ones = {symbol: places for symbol, places in symbols.items() if symbol not in options.dims}
-    named = [symbol for symbol in open_ones if BATCH_NAME.fullmatch(symbol)]
-    if named:
-        return tuple(named)
+    sure = [symbol for symbol in open_ones if SURE_NAME.fullmatch(symbol)]
+    if sure:
+        return tuple(sure)
     first = [symbol for symbol, places in open_ones.items() if any(axis == 0 for _, axis in places)]
+    named = [symbol for symbol in first if BATCH_NAME.fullmatch(symbol)]
+    if len(named) == 1:
+        return tuple(named)
     made_up = all(":" in symbol for symbol in first)
     return tuple(first) if len(first) == 1 or made_up else ()
 
@@ -124,16 +137,32 @@ def _first_sizes(graph: onnx.GraphProto) -> Iterator[int]:
             yield dims[0].dim_value
 
 
-def _missing(missing: list[str], symbols: Mapping[str, list[tuple[str, int]]], batch: tuple[str, ...]) -> str:
+def _missing(
+    graph: onnx.GraphProto, missing: list[str], symbols: Mapping[str, list[tuple[str, int]]], batch: tuple[str, ...]
+) -> str:
     what = ", ".join(
         f"{symbol!r} (input {symbols[symbol][0][0]!r}, axis {symbols[symbol][0][1]})" for symbol in missing
     )
     asked = [] if not set(batch) & set(missing) else ["--batch 1"]
-    asked += [f"--dim {symbol}={_default(symbol)}" for symbol in missing if symbol not in batch]
+    asked += [
+        f"--dim {shlex.quote(symbol)}={_default(symbol, symbols[symbol][0], graph)}"
+        for symbol in missing
+        if symbol not in batch
+    ]
     axes = "dynamic axes" if len(missing) > 1 else "a dynamic axis"
     kind = "a dynamic batch dimension" if set(missing) <= set(batch) else axes
     return f"has {kind}: {what}; say which size to compile for, for instance {' '.join(asked)}"
 
 
-def _default(symbol: str) -> int:
-    return next((size for pattern, size in _DEFAULTS if pattern.fullmatch(symbol)), 16)
+def _default(symbol: str, place: tuple[str, int], graph: onnx.GraphProto) -> int:
+    """A size that most networks can do with, by the name and the place of an axis."""
+    name, axis = place
+    tensor = next(value.type.tensor_type for value in graph.input if value.name == name)
+    dims, is_float = tensor.shape.dim, tensor.elem_type in (1, 10, 11)
+    if len(dims) == 2 and axis == 1 and is_float:
+        return 512  # sound: a window of samples
+    if len(dims) == 3 and axis == 1 and dims[0].HasField("dim_value"):
+        return 1  # the state of a recurrent cell: [layers, batch, hidden]
+    # Networks for images halve the last two axes five times.
+    by_place = 224 if len(dims) == 4 and axis > 1 else 16
+    return next((size for pattern, size in _DEFAULTS if pattern.fullmatch(symbol)), by_place)

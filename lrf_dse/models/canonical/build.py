@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,9 +12,12 @@ from lrf_dse.jsonform import content_key, to_json
 from lrf_dse.models.batch import write_batch, written_batch
 from lrf_dse.models.canonical.axes import declared_shapes, fix_axes, forget_symbols
 from lrf_dse.models.canonical.batch import batch_of
+from lrf_dse.models.canonical.contrib import expand_contrib
 from lrf_dse.models.canonical.dense import share_constants, write_dense
 from lrf_dse.models.canonical.header import check_header, converted_opset
+from lrf_dse.models.canonical.learners import expand_learners
 from lrf_dse.models.canonical.options import ReadOptions
+from lrf_dse.models.canonical.quantised import dequantise
 from lrf_dse.models.canonical.results import choose_outputs
 from lrf_dse.models.canonical.shapes import checked, settle
 from lrf_dse.models.canonical.tensors import BIG_BYTES, check_initializers, densify, in_float32
@@ -35,6 +39,8 @@ CANONICAL_VERSION = 1
 
 def canonical_model(source: Source, path: Path, options: ReadOptions) -> Model:
     """The model of `source`, read from `path`, in the canonical form. Raises ModelError or UsageError."""
+    # It says on standard error that a value has no type yet, which is so between two steps.
+    logging.getLogger("onnx_ir").setLevel(logging.ERROR)
     proto, notes = source.proto, list(source.notes)
     check_header(proto)
     densify(proto.graph)
@@ -45,13 +51,13 @@ def canonical_model(source: Source, path: Path, options: ReadOptions) -> Model:
     symbols = _first_symbols(proto.graph)
     sizes = fix_axes(proto.graph, options)
     declared = declared_shapes(proto.graph, sizes)
-    forget_symbols(proto.graph)
+    forget_symbols(proto.graph, sized=bool(sizes))
     big = _set_aside(proto.graph)
-    model = _to_ir(checked(converted_opset(proto, notes)))
+    model = _to_ir(checked(converted_opset(proto, notes), sized=bool(sizes)))
     _put_back(model.graph, big)
-    settle(model, declared, rewrite=lambda _: False, keep_quantised=not options.dequantize)
-    if write_dense(model.graph):
-        settle(model, declared, rewrite=lambda _: False, keep_quantised=not options.dequantize)
+    steps = [expand_contrib, expand_learners, *([dequantise] if options.dequantize else [])]
+    settle(model, declared, steps=steps, keep_quantised=not options.dequantize)
+    settle(model, declared, steps=[write_dense], keep_quantised=not options.dequantize)
     share_constants(model.graph)
     dead = remove_dead(model.graph)
     sites, skipped = discover(model.graph)

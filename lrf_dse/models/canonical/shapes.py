@@ -5,15 +5,20 @@ Constants become known step by step: a folded Shape makes a Reshape's result sta
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from lrf_dse.errors import ModelError
 from lrf_dse.models.canonical.folding import fold_constants
-from lrf_dse.models.canonical.tensors import BIG_BYTES
+from lrf_dse.models.canonical.header import STANDARD
+from lrf_dse.models.canonical.tensors import BIG_BYTES, MOST_ELEMENTS
 from lrf_dse.models.canonical.words import one_line
 from lrf_dse.models.constants import static_shape
-from lrf_dse.models.evaluate import session_of
+from lrf_dse.models.evaluate import run_session, session_of
 
 if TYPE_CHECKING:
     import onnx
@@ -23,8 +28,12 @@ MOST_ROUNDS = 100
 """Of folding and inference; one for each layer of a deep network is usual, more than this a graph without end."""
 
 
-def checked(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """`proto` without local functions, valid and with shapes. Raises ModelError with the checker's words."""
+def checked(proto: onnx.ModelProto, *, sized: bool) -> onnx.ModelProto:
+    """`proto` without local functions, valid and with shapes. Raises ModelError with the checker's words.
+
+    Where dynamic axes were `sized`, the bodies of functions and branches may still say what holds for other sizes: then
+    onnxruntime decides whether the model is valid.
+    """
     import onnx
     import onnx.inliner
 
@@ -32,25 +41,46 @@ def checked(proto: onnx.ModelProto) -> onnx.ModelProto:
         if proto.functions:
             proto = onnx.inliner.inline_local_functions(proto)
         onnx.checker.check_model(proto)
-        return onnx.shape_inference.infer_shapes(proto, check_type=True, strict_mode=True, data_prop=True)
+        for value in proto.graph.output:
+            # The checker wants a shape, but one without a size only says a rank, which may be of other sizes.
+            if not any(dim.HasField("dim_value") for dim in value.type.tensor_type.shape.dim):
+                value.type.tensor_type.ClearField("shape")
+        return _strictly_inferred(proto, sized=sized)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError, RuntimeError) as error:
         # ValueError: an unknown element type. RuntimeError: an assertion in ONNX's C++, such as the inliner's about a
         # call with too many inputs.
         raise ModelError(f"is not a valid ONNX model: {one_line(error)}") from error
 
 
+def _strictly_inferred(proto: onnx.ModelProto, *, sized: bool) -> onnx.ModelProto:
+    import onnx
+
+    try:
+        return onnx.shape_inference.infer_shapes(proto, check_type=True, strict_mode=True, data_prop=True)
+    except onnx.shape_inference.InferenceError:
+        if not sized:
+            raise
+        try:
+            session_of(proto, optimise=False)
+        except ModelError:
+            pass
+        else:
+            return proto
+        raise
+
+
 def settle(
     model: ir.Model,
     declared: Mapping[str, tuple[int, ...]],
     *,
-    rewrite: Callable[[ir.Model], bool],
+    steps: Sequence[Callable[[ir.Graph], bool]],
     keep_quantised: bool,
 ) -> None:
-    """Fold constants and infer shapes until nothing changes; `rewrite` says whether it replaced operations."""
-    _set_declared(model, {})
+    """Fold constants and infer shapes until nothing changes; each of `steps` says whether it replaced operations."""
     for _ in range(MOST_ROUNDS):
-        changed = rewrite(model)
-        changed |= fold_constants(model, keep_quantised=keep_quantised)
+        changed = fold_constants(model, keep_quantised=keep_quantised)
+        for step in steps:
+            changed |= step(model.graph)
         open_before = len(_open(model))
         if changed:
             _infer(model)
@@ -59,6 +89,7 @@ def settle(
         if not changed and len(_open(model)) == open_before:
             break
     if _open(model):
+        _run_for_shapes(model)
         _set_declared(model, declared)
 
 
@@ -67,6 +98,11 @@ def _infer(model: ir.Model) -> None:
     import onnx
 
     proto = without_weights(model)
+    # What was replaced may have had another type; more is known only of operations that ONNX does not infer.
+    foreign = {name for node in proto.graph.node if node.domain not in STANDARD for name in node.output}
+    kept = [value for value in proto.graph.value_info if value.name in foreign]
+    del proto.graph.value_info[:]
+    proto.graph.value_info.extend(kept)
     try:
         inferred = onnx.shape_inference.infer_shapes(proto, data_prop=True)
     except (onnx.shape_inference.InferenceError, ValueError, RuntimeError):
@@ -74,7 +110,7 @@ def _infer(model: ir.Model) -> None:
     shapes = {value.name: value.type.tensor_type for value in (*inferred.graph.value_info, *inferred.graph.output)}
     for value in _values(model):
         found = shapes.get(value.name or "")
-        if found is not None:
+        if found is not None and found.HasField("shape"):
             _set(value, found.elem_type, [d.dim_value if d.HasField("dim_value") else None for d in found.shape.dim])
 
 
@@ -95,8 +131,50 @@ def _ask_onnxruntime(model: ir.Model) -> None:
     for value in _open(model):
         output = found.get(value.name or "")
         code = _ELEMENTS.get(output.type[len("tensor(") : -1]) if output is not None else None
-        if output is not None and code is not None and all(isinstance(size, int) for size in output.shape):
+        # Without sizes it is a scalar, or of unknown rank.
+        known = output is not None and output.shape and all(isinstance(size, int) for size in output.shape)
+        if output is not None and code is not None and known:
             _set(value, code, list(output.shape))
+
+
+def _run_for_shapes(model: ir.Model) -> None:
+    """Shapes that only running tells, where they do not depend on the data: equal on zeros, ones and random inputs."""
+    import onnx
+    import onnx_ir as ir
+
+    proto = ir.to_proto(model)
+    names = [value.name or "" for value in _open(model)]
+    proto.graph.output.extend(
+        onnx.ValueInfoProto(name=name) for name in set(names) - {v.name for v in proto.graph.output}
+    )
+    seen: list[dict[str, tuple[int, ...]]] = []
+    codes: dict[str, int] = {}
+    try:
+        session = session_of(proto, optimise=False)
+        for kind in ("zeros", "ones", "random"):
+            results = run_session(session, {value.name or "": _filled(value, kind) for value in model.graph.inputs})
+            arrays = {o.name: a for o, a in zip(session.get_outputs(), results, strict=True) if hasattr(a, "dtype")}
+            seen.append({name: array.shape for name, array in arrays.items()})
+            codes |= {
+                name: onnx.helper.np_dtype_to_tensor_dtype(a.dtype) for name, a in arrays.items() if a.dtype != object
+            }
+    except (ModelError, KeyError):
+        return
+    for value in _open(model):
+        shapes = [shape.get(value.name or "") for shape in seen]
+        if shapes[0] is not None and value.name in codes and all(shape == shapes[0] for shape in shapes):
+            _set(value, codes[value.name], list(shapes[0]))
+
+
+def _filled(value: ir.Value, kind: str) -> NDArray[Any]:
+    """A tensor for an input: an index or a mask of 0 or 1 is in range."""
+    shape = static_shape(value)
+    if shape is None or value.dtype is None or prod(shape) > MOST_ELEMENTS:
+        raise ModelError(f"input {value.name!r} has no known shape")
+    dtype = value.dtype.numpy()
+    if kind == "random" and dtype.kind == "f":
+        return np.random.default_rng(0).standard_normal(shape).astype(dtype)
+    return np.full(shape, 0 if kind == "zeros" else 1, dtype)
 
 
 _ELEMENTS = {"float": 1, "uint8": 2, "int8": 3, "uint16": 4, "int16": 5, "int32": 6, "int64": 7, "bool": 9}
@@ -138,7 +216,7 @@ def _set(value: ir.Value, element: int, sizes: list[int | None]) -> None:
 
     if element:
         value.dtype = ir.DataType(element)
-    if static_shape(value) is None:
+    if static_shape(value) is None and value.type is not None:
         value.shape = ir.Shape(sizes)
 
 

