@@ -7,7 +7,7 @@
     batch       which axis holds samples that do not mix
     contrib     operations of onnxruntime's optimiser as standard ones (attention beside it)
     learners    operations of ai.onnx.ml as standard ones
-    quantised   8-bit and 4-bit models computed in float32, on request
+    quantised   8-bit and 4-bit models computed in float32, on request (`integers`: what they stand for)
     folding     what depends on no input becomes a constant
     shapes      every shape, by ONNX's inference, then by onnxruntime's
     dense       Gemm, Einsum and their like as MatMul with a constant [in, out] on the right, and an Add

@@ -16,12 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrf_dse.models.canonical.emit import Emitter
+from lrf_dse.models.canonical.integers import along, floats_of, unpacked, within
 from lrf_dse.models.constants import resolve
 
 if TYPE_CHECKING:
     import onnx_ir as ir
-
-Operand = "ir.Value | None"
 
 
 def dequantise(graph: ir.Graph) -> bool:
@@ -44,20 +43,7 @@ def _quantize(emit: Emitter, node: ir.Node) -> list[Any] | None:
     if resolve(node.inputs[0]) is not None:
         return None
     scale, zero = (*node.inputs[1:3], None)[:2]
-    return [_within(emit, node.inputs[0], scale, zero)]
-
-
-def _within(emit: Emitter, value: Any, scale: ir.Value | None, zero: ir.Value | None) -> Any:
-    """`value`, clipped where its integers stand for numbers from 0 on: a quantiser leaves out a ReLU before them."""
-    step, offset = resolve(scale), resolve(zero)
-    if step is None or step.array().size != 1 or (zero is not None and offset is None):
-        return value
-    kind = np.dtype(np.uint8) if offset is None else offset.array().dtype
-    low = 0 if offset is None else int(offset.array().ravel()[0])
-    if kind.kind not in "iu" or low != np.iinfo(kind).min:
-        return value
-    high = float(step.array().ravel()[0]) * (np.iinfo(kind).max - low)
-    return emit.op("Clip", value, emit.constant(0.0, "low"), emit.constant(high, "high"))
+    return [within(emit, node.inputs[0], scale, zero)]
 
 
 def _dequantize(_: Emitter, node: ir.Node) -> list[Any] | None:
@@ -112,35 +98,11 @@ def _dynamic(emit: Emitter, node: ir.Node) -> list[Any]:
     return [node.inputs[0], emit.constant(1.0, "scale"), emit.constant(0.0, "zero")]
 
 
-def _floats(emit: Emitter, value: ir.Value | None, zero: ir.Value | None, scale: ir.Value | None = None) -> Any:
-    """(value - zero) scale of a constant, with scales along its last axis; an activation as it is."""
-    constant = resolve(value)
-    if constant is None:
-        return value
-    numbers = constant.array().astype(np.float32)
-    for operand, join in ((zero, np.subtract), (scale, np.multiply)):
-        known = resolve(operand)
-        if operand is not None and known is None:
-            return None
-        if known is not None:
-            numbers = join(numbers, _along(known.array().astype(np.float32), numbers.shape))
-    return emit.constant(numbers.astype(np.float32), "weight")
-
-
-def _along(factors: NDArray[Any], shape: tuple[int, ...], axis: int = -1) -> NDArray[Any]:
-    """One factor, or one for each place of `axis`, so that it multiplies an array of `shape`."""
-    if factors.size == 1:
-        return factors.reshape(())
-    sizes = [1] * len(shape)
-    sizes[axis] = factors.size
-    return factors.reshape(sizes)
-
-
 def _matmul_integer(emit: Emitter, node: ir.Node) -> list[Any] | None:
     a, b, a_zero, b_zero = (*node.inputs, None, None)[:4]
     if (resolve(b) is None) == (resolve(a) is None) or (resolve(a_zero) is None and a_zero is not None):
         return None
-    operands = (_floats(emit, a, a_zero), _floats(emit, b, b_zero))
+    operands = (floats_of(emit, a, a_zero), floats_of(emit, b, b_zero))
     if any(operand is None for operand in operands):
         return None
     product = emit.op("MatMul", *operands)
@@ -150,7 +112,7 @@ def _matmul_integer(emit: Emitter, node: ir.Node) -> list[Any] | None:
 
 def _conv_integer(emit: Emitter, node: ir.Node) -> list[Any] | None:
     x, w, _, zero = (*node.inputs, None, None)[:4]
-    weight = _floats(emit, w, zero)
+    weight = floats_of(emit, w, zero)
     if resolve(w) is None or weight is None:
         return None
     product = emit.op("Conv", x, weight, **_conv_attributes(node))
@@ -161,7 +123,7 @@ def _conv_integer(emit: Emitter, node: ir.Node) -> list[Any] | None:
 def _scaled_matmul(emit: Emitter, node: ir.Node) -> list[Any] | None:
     """DynamicQuantizeMatMul (A, B, B's scale, B's zero, bias): A is a float."""
     a, b, scale, zero, bias = (*node.inputs, None, None)[:5]
-    weight = _floats(emit, b, zero, scale)
+    weight = floats_of(emit, b, zero, scale)
     if resolve(b) is None or weight is None:
         return None
     product = emit.op("MatMul", a, weight)
@@ -172,7 +134,7 @@ def _scaled_matmul(emit: Emitter, node: ir.Node) -> list[Any] | None:
 def _integer_to_float(emit: Emitter, node: ir.Node) -> list[Any] | None:
     """MatMulIntegerToFloat (A, B, scales of A and B, zeros of A and B, bias); the scale of a float A is 1."""
     a, b, a_scale, b_scale, _, b_zero, bias = (*node.inputs, None, None, None)[:7]
-    weight = _floats(emit, b, b_zero, b_scale)
+    weight = floats_of(emit, b, b_zero, b_scale)
     if resolve(b) is None or weight is None:
         return None
     product = emit.op("MatMul", a, weight)
@@ -184,12 +146,12 @@ def _integer_to_float(emit: Emitter, node: ir.Node) -> list[Any] | None:
 def _qlinear_matmul(emit: Emitter, node: ir.Node) -> list[Any] | None:
     """QLinearMatMul (a, its scale and zero, b, its scale and zero, y's): y's rounding goes."""
     a, a_scale, a_zero, b, b_scale, b_zero = node.inputs[:6]
-    operands = (_floats(emit, a, a_zero, a_scale), _floats(emit, b, b_zero, b_scale))
+    operands = (floats_of(emit, a, a_zero, a_scale), floats_of(emit, b, b_zero, b_scale))
     if any(operand is None for operand in operands):
         return None
     product = emit.op("MatMul", *operands)
     emit.name_last()
-    return [_within(emit, product, *node.inputs[6:8])]
+    return [within(emit, product, *node.inputs[6:8])]
 
 
 def _qgemm(emit: Emitter, node: ir.Node) -> list[Any] | None:
@@ -203,9 +165,9 @@ def _qgemm(emit: Emitter, node: ir.Node) -> list[Any] | None:
     axis = 0 if swap else -1
     numbers = known.array().astype(np.float32)
     if zeros is not None:
-        numbers = numbers - _along(zeros.array().astype(np.float32), numbers.shape, axis)
+        numbers = numbers - along(zeros.array().astype(np.float32), numbers.shape, axis)
     factors = scales.array().astype(np.float32)
-    numbers = numbers * _along(factors, numbers.shape, axis)
+    numbers = numbers * along(factors, numbers.shape, axis)
     operands = [a, emit.constant(numbers, "weight")]
     bias = resolve(c)
     if bias is not None:
@@ -217,7 +179,7 @@ def _qgemm(emit: Emitter, node: ir.Node) -> list[Any] | None:
     kept = {key: node.attributes[key].value for key in ("alpha", "transA", "transB") if key in node.attributes}
     product = emit.op("Gemm", *operands, **kept)
     emit.name_last()
-    return [_within(emit, product, *(*node.inputs[7:9], None, None)[:2])]
+    return [within(emit, product, *(*node.inputs[7:9], None, None)[:2])]
 
 
 def _qlinear_conv(emit: Emitter, node: ir.Node) -> list[Any] | None:
@@ -228,16 +190,16 @@ def _qlinear_conv(emit: Emitter, node: ir.Node) -> list[Any] | None:
         return None
     numbers = known.array().astype(np.float32)
     if zeros is not None:
-        numbers = numbers - _along(zeros.array().astype(np.float32), numbers.shape, 0)
+        numbers = numbers - along(zeros.array().astype(np.float32), numbers.shape, 0)
     factors = scales.array().astype(np.float32)
-    operands = [x, emit.constant(numbers * _along(factors, numbers.shape, 0), "weight")]
+    operands = [x, emit.constant(numbers * along(factors, numbers.shape, 0), "weight")]
     stored = resolve(bias)
     if stored is not None:
         whole = stored.array().astype(np.float32) * float(step.array().ravel()[0]) * factors
         operands.append(emit.constant(whole, "bias"))
     product = emit.op("Conv", *operands, **_conv_attributes(node))
     emit.name_last()
-    return [_within(emit, product, *node.inputs[6:8])]
+    return [within(emit, product, *node.inputs[6:8])]
 
 
 def _conv_attributes(node: ir.Node) -> dict[str, Any]:
@@ -250,10 +212,10 @@ def _binary(kind: str) -> Callable[[Emitter, ir.Node], list[Any] | None]:
 
     def expand(emit: Emitter, node: ir.Node) -> list[Any] | None:
         a, a_scale, a_zero, b, b_scale, b_zero = node.inputs[:6]
-        operands = (_floats(emit, a, a_zero, a_scale), _floats(emit, b, b_zero, b_scale))
+        operands = (floats_of(emit, a, a_zero, a_scale), floats_of(emit, b, b_zero, b_scale))
         if any(operand is None for operand in operands):
             return None
-        return [_within(emit, emit.op(kind, *operands), *(*node.inputs[6:8], None)[:2])]
+        return [within(emit, emit.op(kind, *operands), *(*node.inputs[6:8], None)[:2])]
 
     return expand
 
@@ -272,7 +234,7 @@ def _unary(kind: str, *names: str) -> Callable[[Emitter, ir.Node], list[Any] | N
 
 def _qlinear_concat(emit: Emitter, node: ir.Node) -> list[Any]:
     """QLinearConcat (y's scale and zero, then each operand with its own)."""
-    parts = [_floats(emit, *(node.inputs[k + j] for j in (0, 2, 1))) for k in range(2, len(node.inputs), 3)]
+    parts = [floats_of(emit, *(node.inputs[k + j] for j in (0, 2, 1))) for k in range(2, len(node.inputs), 3)]
     return [emit.op("Concat", *parts, axis=node.attributes["axis"].as_int())]
 
 
@@ -323,11 +285,11 @@ def _matmul_nbits(emit: Emitter, node: ir.Node) -> list[Any] | None:
     ):
         return None
     blocks = -(-k // block)
-    numbers = _unpacked(packed.array(), bits).reshape(n, blocks, block)
+    numbers = unpacked(packed.array(), bits).reshape(n, blocks, block)
     offset: NDArray[np.float32] = np.full((n, blocks, 1), 2.0 ** (bits - 1), np.float32)
     if zeros is not None:
         stored = zeros.array()
-        wide = stored if stored.dtype.kind == "f" else _unpacked(stored.reshape(n, -1), bits)
+        wide = stored if stored.dtype.kind == "f" else unpacked(stored.reshape(n, -1), bits)
         offset = wide.reshape(n, -1)[:, :blocks].reshape(n, blocks, 1).astype(np.float32)
     weight = (numbers - offset) * scales.array().reshape(n, blocks, 1).astype(np.float32)
     matrix = np.ascontiguousarray(weight.reshape(n, -1)[:, :k].T)
@@ -335,13 +297,6 @@ def _matmul_nbits(emit: Emitter, node: ir.Node) -> list[Any] | None:
     emit.name_last()
     bias = node.inputs[5] if len(node.inputs) > 5 else None
     return [product if bias is None else emit.op("Add", product, bias)]
-
-
-def _unpacked(values: NDArray[Any], bits: int | None) -> NDArray[np.float32]:
-    """Bytes as numbers; of two 4-bit ones in a byte the lower half is first."""
-    if bits == 8:
-        return values.astype(np.float32)
-    return np.stack([values & 0x0F, values >> 4], axis=-1).reshape(*values.shape[:-1], -1).astype(np.float32)
 
 
 _POOL = ("auto_pad", "ceil_mode", "count_include_pad", "kernel_shape", "pads", "strides")
