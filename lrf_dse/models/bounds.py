@@ -17,7 +17,7 @@ import numpy as np
 from lrf_dse.models.metrics import Floats, Metric, Scores, summed
 from lrf_dse.models.parts import Units
 
-BOUNDS_VERSION = 1
+BOUNDS_VERSION = 2
 """To be raised whenever bounds change for the same outputs and targets."""
 
 CONFIDENCE = 0.95
@@ -67,11 +67,12 @@ def drop_bounds(dense: Scores, other: Scores, metric: Metric, *, scale: float | 
         whole, factor = np.abs(dense.gained), 100.0
     else:
         whole, factor = dense.possible, 100.0 / (abs(scale or 1.0) or 1.0) if metric.relative else 1.0
-    by_unit = summed(np.stack([lost, whole], axis=1), units)
     if _counts(lost, whole, metric):
-        low, high = _counted(lost / 100.0, whole, by_unit / [100.0, 1.0])
+        wrong = whole - dense.gained / 100.0
+        low, high = _counted(lost / 100.0, whole, units, wrong=wrong)
         low, high = 100.0 * low, 100.0 * high
     else:
+        by_unit = summed(np.stack([lost, whole], axis=1), units)
         low, high = (factor * bound for bound in _linearised(by_unit))
     total = float(whole.sum()) or 1.0
     return Bounds(factor * float(lost.sum()) / total, low, high, len(lost))
@@ -83,10 +84,13 @@ def _counts(lost: Floats, whole: Floats, metric: Metric) -> bool:
     return metric.unit == "%" and not metric.relative and bool(np.allclose(counts, np.round(counts), atol=1e-6))
 
 
-def _counted(lost: Floats, whole: Floats, by_unit: Floats) -> tuple[float, float]:
-    """Bounds of the share of answers lost, the counts divided by the design effect of units (Rao, Scott, 1992)."""
+def _counted(lost: Floats, whole: Floats, units: Units, *, wrong: Floats) -> tuple[float, float]:
+    """Bounds of the share of answers lost, the counts divided by the design effect of units (Rao, Scott, 1992).
+
+    Where nothing differs, the dense model's `wrong` answers say how much samples of a unit resemble each other.
+    """
     worse, better, n = float(lost.clip(0).sum()), float((-lost).clip(0).sum()), float(whole.sum())
-    effect = max(1.0, _design_effect(lost, whole, by_unit))
+    effect = max(1.0, _design_effect(lost if lost.any() else wrong, whole, units))
     worse, better, n = worse / effect, better / effect, n / effect
     z = _normal_deviate()
     return (
@@ -95,8 +99,9 @@ def _counted(lost: Floats, whole: Floats, by_unit: Floats) -> tuple[float, float
     )
 
 
-def _design_effect(lost: Floats, whole: Floats, by_unit: Floats) -> float:
-    """How much the variance is larger because samples come in units; unknown without differences, so the most."""
+def _design_effect(lost: Floats, whole: Floats, rows: Units) -> float:
+    """How much the variance is larger because samples come in units; unknown where nothing is lost, so the most."""
+    by_unit = summed(np.stack([lost, whole], axis=1), rows)
     units, n = len(by_unit), float(whole.sum())
     if units < 2:
         return n

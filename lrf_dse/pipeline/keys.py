@@ -93,7 +93,7 @@ def bounds_key(weights: str, data: Dataset, *, model: Model, seed: int) -> str:
     """Key of the drop, with its bounds, of the plan with the weights of that key on one part of the data."""
     return content_key(
         "bounds",
-        model=model.sha256,
+        model=model.key,
         batch=model.batch,
         weights=weights,
         data=_part(data),

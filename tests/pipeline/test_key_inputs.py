@@ -113,10 +113,15 @@ BY_TIMING_MODEL = MODELS_WORDS | {
     "target.core.fma_per_cycle*": "of the lower bound; the timing model has costs",
     "target.memory*": "of the lower bound; the timing model has caches of its own",
 }
-OF_A_LAYER = {"candidate.layer.name": "a name", "candidate.layer.op": "another way to write the same layer"}
+SHARED = {"target.timing.dram.write_bytes_per_cycle*": "two threads' share of the chip's rate is less; see dense"}
+OF_A_LAYER = {
+    "candidate.layer.uses": "a layer is timed in one place",
+    "candidate.layer.name": "a name",
+    "candidate.layer.op": "another way to write the same layer",
+}
 OF_A_MODEL = {
     f"model.{name}*": "follows from the file's hash and the batch"
-    for name in ("path", "ir", "sites", "skipped", "inputs", "outputs", "total_macs", "total_params")
+    for name in ("sha256", "notes", "path", "ir", "sites", "skipped", "inputs", "outputs", "total_macs", "total_params")
 }
 NO_CHOICE = {
     "candidate.kernel": "weights know no kernel",
@@ -185,7 +190,8 @@ def kinds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Kind]:
     return {
         "timing": Kind(
             layer_timing, {"candidate": two, **machine, "board": None},
-            BY_TIMING_MODEL | OF_A_LAYER | {"*.decomposer": "weights decide no time", "candidate.layer*": "see dense"},
+            BY_TIMING_MODEL | OF_A_LAYER | SHARED
+            | {"*.decomposer": "weights decide no time", "candidate.layer*": "see dense"},
             (keys.timing_key,),
         ),
         "timing of a dense layer": Kind(
@@ -219,7 +225,7 @@ def kinds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Kind]:
         ),
         "plan timing": Kind(
             plan_timing, {"model": model, "candidate": two, **machine},
-            BY_TIMING_MODEL | OF_A_MODEL | OF_A_LAYER
+            BY_TIMING_MODEL | OF_A_MODEL | OF_A_LAYER | SHARED
             | {"*.decomposer": "weights decide no time", "candidate.layer*": "follows from the model"},
             (keys.plan_timing_key,),
         ),
