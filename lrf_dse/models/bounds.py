@@ -78,6 +78,16 @@ def drop_bounds(dense: Scores, other: Scores, metric: Metric, *, scale: float | 
     return Bounds(factor * float(lost.sum()) / total, low, high, len(lost))
 
 
+def fewest_samples(metric: Metric, budget: float) -> int | None:
+    """How many samples without one difference confirm a drop within `budget`; None where the metric does not count.
+
+    The bound of no differences among n is z^2 / (n + z^2).
+    """
+    if metric.unit != "%" or metric.relative or budget <= 0:
+        return None
+    return ceil(_normal_deviate() ** 2 * max(0.0, 100.0 / budget - 1.0))
+
+
 def _counts(lost: Floats, whole: Floats, metric: Metric) -> bool:
     """Whether shares are numbers of rights: percent, of one or more answers a sample."""
     counts = np.concatenate([lost / 100.0, whole])

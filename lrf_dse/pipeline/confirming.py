@@ -8,7 +8,8 @@ from math import inf, log
 
 from lrf_dse.jsonform import to_json
 from lrf_dse.judged import Confirmation
-from lrf_dse.models.bounds import Bounds
+from lrf_dse.models.bounds import Bounds, fewest_samples
+from lrf_dse.models.data import Dataset
 from lrf_dse.pipeline.context import Exploration
 from lrf_dse.pipeline.keys import bounds_key
 from lrf_dse.pipeline.recorded import recorded
@@ -43,6 +44,19 @@ def confirm_plans(x: Exploration, plans: Sequence[Plan]) -> tuple[Plan, ...]:
     none = Confirmation()
     dense = Confirmation(confirmed=True, drop=0.0, low=0.0, high=0.0, samples=samples, holds=True)
     return tuple(replace(p, confirmation=dense if p.is_dense else found.get(p.weights, none)) for p in plans)
+
+
+def too_few_samples(confirming: Dataset, budget: float | None) -> tuple[str, ...]:
+    """A warning where no plan could be confirmed: told before anything is measured."""
+    fewest = None if budget is None else fewest_samples(confirming.metric, budget)
+    units = len(set(confirming.units.tolist())) if confirming.groups is not None else confirming.samples
+    if fewest is None or units >= fewest:
+        return ()
+    what = "groups" if confirming.groups is not None else "samples"
+    return (
+        f"a drop of {budget:g} points cannot be confirmed by {units} {what}, even of a plan that never differs: that "
+        f"takes {fewest:,}, a part of the data; give more, or a larger --max-drop",
+    )
 
 
 def confirmation_of(bounds: Bounds, budget: float) -> Confirmation:

@@ -31,7 +31,7 @@ from lrf_dse.models.reader import read_with
 from lrf_dse.models.selection import chosen
 from lrf_dse.models.targets import load_metric
 from lrf_dse.pipeline.blas import few_blas_threads
-from lrf_dse.pipeline.confirming import confirm_plans
+from lrf_dse.pipeline.confirming import confirm_plans, too_few_samples
 from lrf_dse.pipeline.context import Exploration, Progress, silent
 from lrf_dse.pipeline.facts import data_facts, layer_funnels, model_facts, search_facts
 from lrf_dse.pipeline.finetuning import finetune_plans
@@ -81,6 +81,8 @@ def explore_with(settings: ExploreSettings, *, progress: Progress = silent) -> R
         x = Exploration(settings, model, bench, store, judge, data, tools, progress, lessons)
         keep_golden(settings.out, model, data, seed=settings.seed)
         x.warnings.extend(_warnings(model, calibration, parts))
+        if parts:
+            x.warnings.extend(too_few_samples(parts["confirmation"], settings.budgets.max_drop))
         info = _explore(x)
         store.put(RESULT_KEY, "result", to_json(info), context={"settings": to_json(settings)})
     write_report(info, settings.out)

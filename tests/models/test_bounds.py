@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lrf_dse.models.bounds import Bounds, drop_bounds
+from lrf_dse.models.bounds import Bounds, drop_bounds, fewest_samples
 from lrf_dse.models.metrics import METRICS, Scores, drop_between
 from lrf_dse.models.parts import Units
 
@@ -105,3 +105,15 @@ def test_how_many_samples_would_decide() -> None:
     assert found.samples_to_decide(0.5) is None
     assert found.samples_to_decide(0.5001) is None, "more than can be had"
     assert found.samples_to_decide(50.0) == 400
+
+
+def test_what_so_few_samples_can_never_confirm() -> None:
+    fewest = fewest_samples(METRICS["top1"], 1.0)
+    assert fewest == 268
+    for samples, within in ((fewest, True), (fewest - 1, False)):
+        same = top1(np.ones(samples, bool))
+        found = drop_bounds(same, same, METRICS["top1"], scale=None, units=alone(samples))
+        assert (found.high <= 1.0) == within
+    assert fewest_samples(METRICS["mse"], 1.0) is None
+    assert fewest_samples(METRICS["top1"], 0.0) is None
+    assert fewest_samples(METRICS["top1"], 200.0) == 0

@@ -1,17 +1,22 @@
 """report.html by its text: numbers present, names escaped, nothing loaded from elsewhere, no unknown made up."""
 
+import io
 import json
 import re
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
+from lrf_dse.cli.explore import show_result
+from lrf_dse.judged import Confirmation
 from lrf_dse.plan.budgets import Budgets
 from lrf_dse.report.html import DASH, MINUS, TIMES, count, drop, duration, fixed, ratio, render_html, size
 from lrf_dse.report.info import ReportInfo
+from lrf_dse.report.tables import summary_json
 
 NO_STILLS = {"latency-accuracy": b"", "bytes-accuracy": b""}
 VOID = {"meta", "link", "img", "br", "hr", "input"}
@@ -200,3 +205,26 @@ def test_a_hundred_layers_stay_readable(make_info: Callable[..., ReportInfo], in
 )
 def test_numbers_as_people_read_them(found: str, expected: str) -> None:
     assert found == expected
+
+
+def test_search_confirmed_and_test_drops_stand_side_by_side(
+    info: ReportInfo, make_info: Callable[..., ReportInfo]
+) -> None:
+    held = Confirmation(True, 1, 0.3125, -0.125, 0.75, 700, holds=True)
+    wide = Confirmation(False, 2, 0.5, -0.25, 1.375, 700, needed=2100)
+    known = {info.plans[1].id: held, info.plans[2].id: wide}
+    plans = tuple(replace(plan, confirmation=known.get(plan.id, Confirmation(plan.is_dense))) for plan in info.plans)
+    shown = make_info(plans=plans, chosen=info.plans[1].id, budgets=Budgets(max_drop=1.0))
+    assert [name for name, _ in shown.confirmations] == [plan.id for plan in info.plans[1:3]]
+    page = Page(render_html(shown, stills=NO_STILLS))
+    assert "Confirmed drop" in page.texts["plans-table"]
+    assert "confirmed drop 0.31, at most 0.75 points" in page.texts["chosen"]
+    assert "not confirmed" in page.texts["plans-table"]
+    assert "about 2,100 such samples would decide" in page.texts["plans"]
+    rows = {row["id"]: row for row in json.loads(summary_json(shown))["plans"]}
+    assert rows[info.plans[1].id]["confirmed"] is True and rows[info.plans[1].id]["confirmed_drop_high"] == 0.75
+    assert rows[info.plans[2].id]["samples_to_decide"] == 2100
+    out = io.StringIO()
+    with redirect_stdout(out):
+        show_result(shown)
+    assert f"2. {info.plans[2].id}: not confirmed: 0.5 lost, at most 1.38 (95 %)" in out.getvalue()
