@@ -127,10 +127,11 @@ def in_float32(proto: onnx.ModelProto, notes: list[str]) -> None:
 def _to_float32(tensor: onnx.TensorProto) -> None:
     from onnx import numpy_helper
 
-    values = np.asarray(numpy_helper.to_array(tensor), np.float64)
     # The largest float64 is how exporters write "no bound": it stays the largest number there is.
     largest = float(np.finfo(np.float32).max)
-    narrowed = np.where(np.isfinite(values), values.clip(-largest, largest), values).astype(np.float32)
+    with np.errstate(invalid="ignore"):  # a signalling NaN becomes a quiet one
+        values = np.asarray(numpy_helper.to_array(tensor), np.float64)
+        narrowed = np.where(np.isfinite(values), values.clip(-largest, largest), values).astype(np.float32)
     name = tensor.name
     tensor.CopyFrom(numpy_helper.from_array(narrowed, name))
 
