@@ -62,8 +62,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     timed = [name for name in target_names() if load_target(name).timing is not None]
     parser.add_argument("--target", nargs="+", default=timed, choices=timed)
-    parser.add_argument("--count", type=int, default=50)
-    parser.add_argument("--iree", type=int, default=10)
+    parser.add_argument("--count", type=int, default=30)
+    parser.add_argument("--iree", type=int, default=6)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--docs", action="store_true")
