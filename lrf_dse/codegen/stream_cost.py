@@ -14,6 +14,9 @@ from lrf_dse.target.timing import Timing
 HIDDEN_BADLY = 0.05
 """Share of what takes less time, instructions or bytes, that is not hidden behind the other."""
 
+AROUND_WIDENING = 60
+"""Cycles before a panel's first widened vector is stored and after its last, until tiles can read them."""
+
 PREPARED_PASSES = 2
 """How often the state is read before a stream in half precision: for its largest element, and to round it."""
 
@@ -93,7 +96,8 @@ def widening_cycles(plan: StagePlan, lanes: int, target: Target) -> float:
         return 4.0 * elements
     costs = target.timing.costs.cost
     each = costs["v_store"].busy[2] + costs["v_load"].busy[0] + 2 * costs["v_int_alu"].busy[2] / 2
-    return elements / (4 * lanes) * (each + costs["v_float_mul"].busy[2])
+    around = len(plan.panels) * plan.k_slices * AROUND_WIDENING
+    return elements / (4 * lanes) * (each + costs["v_float_mul"].busy[2]) + around
 
 
 def _index(lmul: float) -> int:
