@@ -22,7 +22,7 @@ WORK_HEAD = 16
 """Floats before the state in half precision: the factor of the results, what is taken off all sums."""
 
 
-FEW_ELEMENTS = 16
+FEW_ELEMENTS = 24
 """A state of at most so many elements stays in scalar registers for all panels of a stream."""
 
 
@@ -189,7 +189,7 @@ def kernel_plan(spec: KernelSpec, schedule: KernelSchedule) -> KernelPlan:
                 finish=finish if number == last else None,
                 packed=packed,
                 groups=spec.threads,
-                half=schedule.half,
+                half=schedule.half and not _takes_longer_in_half(how, packed.storage),
             )
         )
     states, scratch = _states(stages, schedule)
@@ -199,6 +199,11 @@ def kernel_plan(spec: KernelSpec, schedule: KernelSchedule) -> KernelPlan:
     plan = KernelPlan(tuple(stages), states, scratch, *cuts, layout.bias, FP32_BYTES * layout.floats, work, each)
     _check(plan, spec)
     return plan
+
+
+def _takes_longer_in_half(how: StageSchedule, storage: Storage) -> bool:
+    """Whether a stream is bound by its instructions, in vectors of one register: rounding its state takes more."""
+    return how.vector == "stream" and how.lmul == 1 and storage == "int8"
 
 
 def _check(plan: KernelPlan, spec: KernelSpec) -> None:

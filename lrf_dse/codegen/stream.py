@@ -22,6 +22,8 @@ ROUNDED = 3
 """The same where they are rounded on the way."""
 UNROLLED = 24
 """Panels of at most so many units are written without a loop."""
+DEEP = 4
+"""Sets of temporary registers where each of three steps of widening is done one unit after the one before it."""
 _RINGS = (8, 4, 2, 1)
 
 
@@ -142,7 +144,9 @@ class Registers:
         rings = [ring for ring in _RINGS if ring <= stream.units]
         if stream.units <= UNROLLED:  # short panels: rather a ring that runs on into the next one
             rings.sort(key=lambda ring: ring == 1 or stream.units % ring != 0)
-        sets_tried = (1,) if stream.nibbles_apart else (2, 1)
+        sets_tried = (
+            (1,) if stream.nibbles_apart else (DEEP, 2, 1) if not stream.half and stream.per_unit == 1 else (2, 1)
+        )
         for sets in sets_tried if stream.widens else (0,):
             for ring in rings:
                 taken = _Taken()

@@ -15,7 +15,7 @@ from itertools import zip_longest
 from lrf_dse.codegen.microkernel import bounded
 from lrf_dse.codegen.plan import WORK_HEAD
 from lrf_dse.codegen.storage import OFFSETS, code_bytes, groups_of, scale_bytes
-from lrf_dse.codegen.stream import NAMES, ROUNDED, UNROLLED, Stream
+from lrf_dse.codegen.stream import DEEP, NAMES, ROUNDED, UNROLLED, Stream
 from lrf_dse.codegen.text import at, indented
 from lrf_dse.tt.grid import GROUP
 
@@ -102,6 +102,9 @@ class _Writer:
         if stream.nibbles_apart:
             lines += [line for unit in range(min(2, stream.units)) for line in self._extended(unit)]
             lines += [self._nibble("LOW", 0), self._nibble("HIGH", 0)]
+        elif len(self.registers.temps) == DEEP:
+            done = [(unit, step) for unit in range(min(DEEP - 1, stream.units)) for step in range(DEEP - 1 - unit)]
+            lines += [line for unit, step in done for line in self._step(unit, step)]
         elif len(self.registers.temps) == 2:
             lines += self._widened(0)
         lines += self._units()
@@ -114,7 +117,7 @@ class _Writer:
         self.x_base = 0
         first = 0 if stream.per_unit == 2 else stream.chains
         turn = stream.turn
-        room = min(stream.units - 2 - ring, (stream.plan.k - stream.lead) // stream.per_unit)
+        room = min(stream.units - DEEP - ring, (stream.plan.k - stream.lead) // stream.per_unit)
         turns = 0 if stream.units <= UNROLLED else max(0, (room - first) // turn)
         if turns < 2:
             return [line for unit in range(stream.units) for line in self._unit(unit)]
@@ -139,6 +142,9 @@ class _Writer:
         else:
             lines = []
             others = self._widened(unit + 1) if sets == 2 and unit + 1 < stream.units else []
+            if sets == DEEP:
+                later = [(unit + ahead, DEEP - 1 - ahead) for ahead in range(1, DEEP) if unit + ahead < stream.units]
+                others = [line for one, step in later for line in self._step(one, step)]
         vectors = registers.temps[unit % sets] if sets else (registers.raw[unit % registers.ring],)
         for part, vector in enumerate(vectors):
             k = unit * stream.per_unit + part
@@ -233,6 +239,19 @@ class _Writer:
         """Bytes of a whole group, its scales included."""
         width = self.stream.run.first.width
         return code_bytes("int4", GROUP, width) + scale_bytes("int4", width)
+
+    def _step(self, unit: int, step: int) -> list[str]:
+        """One of three steps of widening a unit to single precision; the first one frees its place in the ring."""
+        registers, storage = self.registers, self.plan.storage
+        wide, raw = registers.temps[unit % DEEP][0], registers.raw[unit % registers.ring]
+        if step == 0:
+            extended = f"EXTEND_SIGN_2({wide}, {raw});" if storage == "fp16" else f"EXTEND_4({wide}, {raw});"
+            return [extended, *self._load(unit + registers.ring)]
+        if storage == "fp16":
+            moved = [f"SHIFT_LEFT({wide}, 13);"], [f"MASK({wide}, 0x8fffe000);", f"SCALE({wide}, 0x1p112f);"]
+            return moved[step - 1]
+        bits = (1 << 23) + OFFSETS[storage]
+        return [f"SET_BITS({wide}, 0x4b000000);" if step == 1 else f"SUBTRACT({wide}, {bits}.0f);"]
 
     def _widened(self, unit: int) -> list[str]:
         """Widen a unit, and load the one that takes its place in the ring."""
