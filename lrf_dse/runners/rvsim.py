@@ -17,7 +17,7 @@ from pathlib import Path
 from lrf_dse.builders.bare import link_bare_program
 from lrf_dse.builders.elf import read_elf
 from lrf_dse.errors import BuildError, ToolError, ToolTimeout, UsageError
-from lrf_dse.process import Limit, started, wait
+from lrf_dse.process import IDLE_S, Limit, started, wait
 from lrf_dse.resources import data_dir
 from lrf_dse.runners.answers import Rejected, read_object
 from lrf_dse.runners.job import Job, raw_bytes
@@ -160,7 +160,7 @@ def _run_process(job: Job, program: Path) -> int:
             (job.work / _SAID).open("wb") as said,
             started(command, name=name, cwd=job.work, stdout=said, stderr=said) as child,
         ):
-            return wait(child, name=name, limit=Limit(cpu_s=job.emulated_s))
+            return wait(child, name=name, limit=Limit(cpu_s=job.emulated_s, idle_s=min(IDLE_S, job.emulated_s)))
     except ToolTimeout as error:
         raise Rejected("run", str(error)) from error
 

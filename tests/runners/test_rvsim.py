@@ -170,9 +170,9 @@ def test_a_hanging_simulator_ends_at_the_timeout(
     monkeypatch.setattr(rvsim, "_PROCESS", script)
     start = time.monotonic()
     outcome = RvsimRunner().run(job_of(timeout_s=1.0))
-    assert time.monotonic() - start < 10
+    assert time.monotonic() - start < 30
     assert isinstance(outcome, Failure)
-    assert outcome.reason.startswith("rvsim") and "did not finish in 1 s of processor time" in outcome.reason
+    assert outcome.reason.startswith("rvsim") and "hangs: it did nothing for 1 s" in outcome.reason
     pid = (tmp_path / "work" / "pid").read_text()
     assert not Path(f"/proc/{pid}").exists()
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -20,12 +19,13 @@ from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
 
-from lrf_dse.errors import ModelError, ToolError
+from lrf_dse.errors import ModelError, ToolError, ToolTimeout
 from lrf_dse.models.readers.archive import check_archive, check_folder, check_hdf5, check_keras
 from lrf_dse.models.readers.onnx_file import read_onnx
 from lrf_dse.models.readers.source import Source
+from lrf_dse.process import Limit, run
 
-TIMEOUT_S = 900
+MOST_CPU_S = 900.0
 """A model of 1 GB takes minutes."""
 
 _QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "", "KERAS_BACKEND": "tensorflow"}
@@ -58,26 +58,22 @@ class Framework:
 def _convert(framework: Framework, path: Path, out: Path) -> None:
     command = [sys.executable, "-m", "lrf_dse.models.readers.conversion", framework.conversion]
     try:
-        done = subprocess.run(
+        done = run(
             [*command, str(path.resolve()), str(out)],
-            env=os.environ | _QUIET,
+            name=f"converting {framework.name}",
+            limit=Limit(cpu_s=MOST_CPU_S),
             cwd=out.parent,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=TIMEOUT_S,
-            check=False,
+            env=os.environ | _QUIET,
         )
-    except subprocess.TimeoutExpired as error:
-        raise ModelError(
-            f"{path}: converting {framework.name} took more than {TIMEOUT_S} s; export it to ONNX"
-        ) from error
-    if done.returncode or not out.is_file():
-        raise ModelError(f"{path}: cannot be read as {framework.name}: {_last_words(done.stderr, done.returncode)}")
+    except ToolTimeout as error:
+        raise ModelError(f"{path}: {error}; export it to ONNX") from error
+    if done.code or not out.is_file():
+        raise ModelError(f"{path}: cannot be read as {framework.name}: {_last_words(done.stderr, done.code)}")
 
 
-def _last_words(stderr: bytes, code: int) -> str:
+def _last_words(stderr: str, code: int) -> str:
     """The last line of a traceback that says something, or how the process ended."""
-    lines = [line.strip() for line in stderr.decode("utf-8", "replace").splitlines() if line.strip()]
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
     errors = [line for line in lines if re.match(r"[\w.]+: ", line)]
     if code < 0:
         return f"the framework crashed (signal {-code}); is the file damaged?"
