@@ -26,9 +26,16 @@ fail() {
     exit 1
 }
 
-# The hash of everything that .venv is made from. The path counts: a venv's scripts hold it.
+# The hash of everything that .venv is made from for the stage $1. The path counts: a venv's scripts hold it.
 key() {
-    { pwd -P; cat pyproject.toml constraints.txt toolchain/setup.sh "$apt_list"; } | sha256sum | cut -d ' ' -f 1
+    { echo "$1"; pwd -P; cat pyproject.toml constraints.txt toolchain/setup.sh "$apt_list"; } | sha256sum | cut -d ' ' -f 1
+}
+
+# Whether .venv has what the stage needs; one made for the tests has what the tool needs too.
+is_set_up() {
+    local made
+    made=$(cat "$stamp" 2>/dev/null) || return 1
+    [[ $made == "$(key test)" || ($stage == run && $made == "$(key run)") ]]
 }
 
 is_supported() {
@@ -104,18 +111,21 @@ make_venv() {
     fi
     # The build tools are pinned too, so they are installed first, and builds use them instead of fetching newer ones.
     "${pip[@]}" pip setuptools wheel hatchling editables || fail "pip could not install the build tools"
-    "${pip[@]}" --no-build-isolation --editable '.[dev]' || fail "pip could not install the pinned packages"
-    key >"$stamp"
+    # Readers of other frameworks (torch alone is 200 MB to fetch) are for those who have such files, and for the tests.
+    local extras=dev
+    [[ $stage == run ]] || extras=dev,sklearn,torch
+    "${pip[@]}" --no-build-isolation --editable ".[$extras]" || fail "pip could not install the pinned packages"
+    key "$stage" >"$stamp"
 }
 
 # Two targets of one `make -j`, or two terminals: one at a time.
 exec 9<"$apt_list"
 flock 9
 python=$venv/bin/python
-if [[ ! -x $python || $(cat "$stamp" 2>/dev/null) != "$(key)" ]]; then
+if [[ ! -x $python ]] || ! is_set_up; then
     python=$(find_python)
 fi
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 install_packages "$python"
-[[ $(cat "$stamp" 2>/dev/null) == "$(key)" ]] || make_venv "$python"
+is_set_up || make_venv "$python"

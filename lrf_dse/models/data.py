@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -180,9 +181,10 @@ def _inputs(values: NDArray[Any], spec: TensorSpec, model: Model, where: str) ->
     """`values` in the type and shape of the model's input, checked."""
     shape = sample_shape(spec, model.batch)
     if values.ndim == 0 or values.shape[1:] != shape:
+        wanted_shape = "[" + ", ".join(["n", *map(str, shape)]) + "]"
         raise DataError(
-            f"{where}: has shape {list(values.shape)}, the model's input {spec.name!r} wants {['n', *shape]}; "
-            "reshape the array".replace("'n'", "n")
+            f"{where}: has shape {list(values.shape)}, the model's input {spec.name!r} wants {wanted_shape}; "
+            f"{_way_out(values.shape, shape)}"
         )
     wanted = np.dtype(spec.dtype)
     safe = {"f": "f", "i": "iu", "u": "iu", "b": "b"}.get(wanted.kind, "")
@@ -200,6 +202,20 @@ def _inputs(values: NDArray[Any], spec: TensorSpec, model: Model, where: str) ->
         if values.min() < limits.min or values.max() > limits.max:
             raise DataError(f"{where}: holds values that do not fit the model's {wanted}")
     return values.astype(wanted, copy=False)
+
+
+def _way_out(given: tuple[int, ...], wanted: tuple[int, ...]) -> str:
+    """What makes an array of shape `given` samples of shape `wanted`: another order of axes, never a reshape."""
+    if sorted(given[1:]) == sorted(wanted) and len(given) == len(wanted) + 1:
+        orders = [
+            order for order in permutations(range(1, len(given))) if tuple(given[axis] for axis in order) == wanted
+        ]
+        # Axes of one size may be swapped: the order that keeps them as they are is the usual one.
+        order = ", ".join(map(str, (0, *min(orders))))
+        return f"its axes are in another order: use numpy.transpose(array, ({order})), no reshape"
+    if given == wanted:
+        return "it holds one sample: array[numpy.newaxis]"
+    return "is it data of another model?"
 
 
 def _finite(values: NDArray[Any], wanted: np.dtype[Any], where: str) -> NDArray[Any]:

@@ -149,7 +149,8 @@ def _keep_faster(options: dict[Candidate, LayerOption], option: LayerOption) -> 
 
 def layer_option(x: Exploration, result: CandidateResult, measured: Measurement) -> LayerOption:
     """What selection knows of a measured candidate."""
-    latency = _latency(measured, result.estimate.lower_bound, x.target)
+    # Every use of the layer takes that time; its weights are stored once.
+    latency = _latency(measured, result.estimate.lower_bound, x.target) * result.candidate.layer.uses
     if x.judge.knows_accuracy:
         # A gain on one part of the data is noise. Of options without a drop the gentler ones are not lost among the
         # faster: they are what a drop budget can be confirmed of.

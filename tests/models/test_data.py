@@ -435,3 +435,23 @@ def test_a_metric_that_says_nothing_of_the_output_is_refused(
 def test_data_that_does_not_judge_needs_no_targets_and_its_own_are_not_looked_at(tmp_path: Path, fc: Model) -> None:
     path = written(tmp_path, x=values(8, 6), y=np.full(3, np.nan))
     assert load_data(path, fc, judges=False).y is None
+
+
+@pytest.mark.parametrize(
+    ("shape", "words"),
+    [
+        ((30, 8, 8, 3), r"numpy.transpose\(array, \(0, 3, 1, 2\)\), no reshape"),
+        ((3, 8, 8), r"array\[numpy.newaxis\]"),
+        ((30, 191), "is it data of another model"),
+    ],
+)
+def test_a_wrong_shape_names_the_transpose_and_never_a_reshape(
+    tmp_path: Path, shape: tuple[int, ...], words: str
+) -> None:
+    nodes = [node("Flatten", ["x"], ["f"]), node("MatMul", ["f", "w"], ["y"], "fc")]
+    proto = model(nodes, inputs={"x": (1, 3, 8, 8)}, outputs={"y": (1, 4)}, constants={"w": values(192, 4)})
+    path = tmp_path / "data.npz"
+    np.savez(path, x=values(*shape))
+    with pytest.raises(DataError, match=words) as caught:
+        load_data(path, read_model(saved(proto, tmp_path)))
+    assert "reshape the array" not in str(caught.value)
