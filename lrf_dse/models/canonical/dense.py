@@ -72,7 +72,8 @@ def _gemm(node: ir.Node) -> bool:
     turned = swap_b if right else swap_a
     if turned or alpha != 1.0:
         matrix = constant.array().T if turned else constant.array()
-        weight = emit.constant(np.ascontiguousarray(matrix * np.float32(alpha)), "weight")
+        with np.errstate(over="ignore", invalid="ignore"):  # what is no number is refused where layers are found
+            weight = emit.constant(np.ascontiguousarray(matrix * np.float32(alpha)), "weight")
     x, swap = (node.inputs[0], swap_a) if right else (node.inputs[1], swap_b)
     x = _turned(emit, x) if swap else x
     product = emit.op("MatMul", *((x, weight) if right else (weight, x)))
