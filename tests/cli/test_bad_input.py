@@ -82,7 +82,7 @@ def duplicate_names(folder: Path) -> None:
 
 
 def old_opset(folder: Path) -> None:
-    tiny_and_opset(folder, 6)
+    tiny_and_opset(folder, 4)
 
 
 def unborn_opset(folder: Path) -> None:
@@ -127,8 +127,8 @@ MODELS: dict[str, tuple[Callable[[Path], None], tuple[str, ...]]] = {
     "int8 weights only": (only_int8, ("fc", "INT8", "--dequantize")),
     "dynamic batch": (dynamic_batch, ("'x'", "'N'", "--batch 1")),
     "duplicate names": (duplicate_names, ("'w0'",)),
-    "opset too old": (old_opset, ("opset 6", "opset 7 to")),
-    "opset too new": (unborn_opset, ("opset 99", "opset 7 to")),
+    "opset too old": (old_opset, ("opset 4", "opset 5 to")),
+    "opset too new": (unborn_opset, ("opset 99", "opset 5 to")),
     "over 2 GB": (over_2_gb, ("2.1 GB", "not supported")),
     "external data outside the folder": (external_outside, ("../secret.bin", "outside", "refused")),
 }

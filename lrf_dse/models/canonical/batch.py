@@ -76,5 +76,5 @@ def _drawn(spec: TensorSpec, random: np.random.Generator) -> NDArray[Any]:
 def _agree(a: NDArray[Any], b: NDArray[Any]) -> bool:
     if a.dtype.kind != "f":
         return bool(np.array_equal(a, b))
-    scale = float(np.max(np.abs(a), initial=0.0))
+    scale = float(np.max(np.abs(a), initial=0.0, where=np.isfinite(a)))
     return bool(np.allclose(a, b, rtol=0, atol=_TOLERANCE * max(scale, 1e-30), equal_nan=True))

@@ -9,8 +9,8 @@ from lrf_dse.errors import ModelError
 if TYPE_CHECKING:
     import onnx
 
-OLDEST_OPSET = 7
-"""What onnxruntime still runs; older ones had other rules of broadcasting."""
+OLDEST_OPSET = 5
+"""The oldest that ONNX's converter brings up by rules; 7 changed broadcasting."""
 
 LEAST_OPSET = 13
 """Older models are converted: from here on the axes of Squeeze, Split and the like are inputs."""
