@@ -23,6 +23,7 @@ const lrf_port lrf_states[] = {
     {(void *)(state_0), 64, "i8"}, /* 64 */
 };
 const size_t lrf_state_count = 1;
+const double lrf_tolerance = 0.0001;
 const size_t lrf_transient_bytes = 32;
 const size_t lrf_state_bytes = 64;
 
