@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import onnx
 import pytest
 from builders.zoo import ZOO, Maker, fully_connected
+from runners.boards import seal_bundle
 
 from lrf_dse.builders.elf import R_RISCV_RELATIVE, parse_elf, read_elf
 from lrf_dse.builders.iree import compile_to_hal, import_onnx
@@ -155,11 +157,16 @@ def test_hal_text_is_left_beside_the_module(k1: Target, work: Path) -> None:
 
 def test_the_check_on_the_machine_itself(fully_connected_program: BuiltProgram, k1: Target, work: Path) -> None:
     """What a bundle's README tells to do on a board: right and wrong expected outputs, on one and on more threads."""
-    model, program = fully_connected(), fully_connected_program.program.path
-    source, right, wrong = work / "in.bin", work / "right.bin", work / "wrong.bin"
+    model, bundle = fully_connected(), work / "bundle"
+    bundle.mkdir()
+    program = shutil.copy(fully_connected_program.program.path, bundle)
+    source, right, wrong = bundle / "in.bin", bundle / "right.bin", work / "wrong.bin"
     source.write_bytes(_inputs(model)[0].tobytes())
     (expected,) = run_once(model, _inputs(model))
     right.write_bytes(expected.tobytes())
+    alone = _run(program, k1.qemu.cpu, "--check", str(source), str(right))
+    assert (alone.returncode, "manifest.json cannot be read" in alone.stderr) == (4, True), "a check is of a bundle"
+    seal_bundle(bundle, {})
     wrong.write_bytes((expected + np.float32(0.01)).tobytes())
     for options in ([], ["--threads", "3", "--passes", "20"]):
         passed = _run(program, k1.qemu.cpu, *options, "--check", str(source), str(right))

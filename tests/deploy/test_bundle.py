@@ -189,6 +189,12 @@ def test_the_readme_says_what_its_figure_is(bundle: Bundle) -> None:
     assert "(drop from the dense model on the latter: 25.00 % of the dense model's)." in text
 
 
+@pytest.mark.parametrize("tolerance", [1e-4, 1e-2])
+def test_the_readme_names_the_limit_of_its_own_program(bundle: Bundle, tolerance: float) -> None:
+    """Wider where layers compute in half precision."""
+    assert f"--check allows {tolerance:.0e},\n" in bundle_readme(bundle.manifest | {"tolerance": tolerance})
+
+
 def test_the_readme_s_check_can_fail(bundle: Bundle, tmp_path: Path) -> None:
     expected = np.fromfile(bundle.folder / "golden/output0.bin", "<f4")
     expected[3] += 3e-4 * np.abs(expected).max()
