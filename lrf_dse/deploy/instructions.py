@@ -27,8 +27,8 @@ The program reads and writes raw little-endian arrays, inputs then outputs in th
 {_port_lines("output", manifest["outputs"])}
 
 golden/ holds an input and onnxruntime's output for it. Floating-point sums in another order differ in their
-last bits: under QEMU by {manifest["verified"]["max_rel_error"]:.2g} of max |y|; --check allows {manifest["tolerance"]:.0e},
-else exit code 5.
+last bits: under QEMU by {manifest["verified"]["max_rel_error"]:.2g} of max |y|.
+--check allows {manifest["tolerance"]:.0e}, else exit code 5.
 Before that, --check compares every file here with SHA256SUMS: exit code 4 where one is not what was exported.
 The program refuses to run (exit code 3) where the vector registers are too short. --threads N uses N cores.
 
