@@ -75,7 +75,12 @@ def compile_with_polly(source: Path, target: Target, machine: TunedMachine, opti
 
 
 def compile_with_pluto(source: Path, target: Target, machine: TunedMachine, options: Sequence[str]) -> Path:
-    """Transform `source` with Pluto's `options`, then compile it with clang; the object's path. Raises BuildError."""
+    """Transform `source` with Pluto's `options`, then compile it with clang; the object's path.
+
+    Raises BuildError, ToolError if Pluto is missing.
+    """
+    if not has_pluto():
+        raise ToolError(f"{PLUTO} not found: install Pluto and put its {PLUTO} on PATH")
     transformed = source.parent / "pluto" / source.name  # an object holds its source's name: the same for both
     transformed.parent.mkdir(exist_ok=True)
     command = [PLUTO, *options, source.name, "-o", str(transformed)]
