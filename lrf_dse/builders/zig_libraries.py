@@ -71,11 +71,12 @@ def _known(folder: Path) -> tuple[int, dict[str, str]]:
 
 
 def _libraries(folder: Path) -> Iterator[str]:
-    for inside in os.scandir(folder / "o"):
-        if inside.is_dir():
-            for entry in os.scandir(inside.path):
-                if any(fnmatch(entry.name, pattern) for pattern in _LINKED):
-                    yield f"o/{inside.name}/{entry.name}"
+    """The files that zig links, below `folder`. A folder that another zig takes away meanwhile holds none."""
+    for inside in (folder / "o").iterdir():
+        with suppress(OSError):
+            for path in inside.iterdir():
+                if any(fnmatch(path.name, pattern) for pattern in _LINKED):
+                    yield f"o/{inside.name}/{path.name}"
 
 
 def _digest(path: Path) -> str | None:

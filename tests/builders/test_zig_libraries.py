@@ -55,6 +55,14 @@ def test_what_was_built_since_is_remembered_too(zig: Path) -> None:
     assert require_sound(zig, again=True)
 
 
+def test_what_another_zig_has_taken_away_holds_nothing(zig: Path) -> None:
+    (zig / "o/5e").symlink_to(zig / "gone")
+    (zig / "o/6f").write_bytes(b"no folder")
+    remember(zig)
+    content = (zig.parent / "zig-libraries.json").read_bytes().splitlines()[0]
+    assert json.loads(content)[1].keys() == FILES.keys() - {"o/2b/memcpy.o"}
+
+
 @pytest.mark.soak
 def test_a_truncated_libc_is_built_again(tmp_path: Path) -> None:
     """By zig itself: half a minute."""

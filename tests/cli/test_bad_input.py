@@ -151,8 +151,8 @@ class Code:
 X = values(SIZES[0] * 2, SIZES[0], seed=3)
 Y = np.arange(len(X)) % SIZES[-1]
 DATA: dict[str, tuple[dict[str, object], tuple[str, ...]]] = {
-    "x of another width": ({"x": X[:, 1:]}, ("x", "[128, 63]", "[n, 64]", "reshape")),
-    "one sample only, as a vector": ({"x": X[0]}, ("x", "[64]", "reshape")),
+    "x of another width": ({"x": X[:, 1:]}, ("x", "[128, 63]", "[n, 64]", "another model")),
+    "one sample only, as a vector": ({"x": X[0]}, ("x", "[64]", "[n, 64]", "array[numpy.newaxis]")),
     "pixels as bytes": ({"x": np.ones((128, 64), np.uint8)}, ("x", "uint8", "float32")),
     "NaN in x": ({"x": np.where(np.arange(64) == 3, np.nan, X).astype(np.float32)}, ("x", "NaN", "sample 0")),
     "fewer labels": ({"y": Y[1:]}, ("y", "127", "128")),

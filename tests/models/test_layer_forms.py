@@ -12,6 +12,7 @@ from models.graphs import model, node, saved, values
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
+from lrf_dse.errors import ModelError
 from lrf_dse.models.calibrate import layer_moments
 from lrf_dse.models.evaluate import run_session, session_of
 from lrf_dse.models.kernel_call import KernelChoice
@@ -183,6 +184,40 @@ def test_a_form_is_found_and_computes_what_the_file_computes(name: str, tmp_path
     assert read.total_params >= layer.out_features * layer.in_features
     assert read.total_macs == layer.batch * layer.out_features * layer.in_features
     np.testing.assert_allclose(result(to_onnx(read), x), result(proto, x), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("rows", "bias", "beta", "fits"),
+    [
+        (1, (8, 1), 1.0, False),
+        (1, (8, 1), 0.5, False),
+        (2, (3, 8), 1.0, False),
+        (1, (2, 8), 1.0, False),
+        (2, (5,), 1.0, False),
+        (2, (1, 1, 8), 1.0, False),
+        (1, (8, 1), 0.0, False),
+        (2, (2, 8), 0.0, True),
+        (2, (2, 1), 1.0, True),
+        (2, (2, 8), 1.0, True),
+        (2, (1, 8), 0.5, True),
+        (2, (1,), 1.0, True),
+        (2, (), 1.0, True),
+    ],
+)
+def test_a_bias_that_only_an_add_would_take_is_refused(
+    rows: int, bias: tuple[int, ...], beta: float, fits: bool, tmp_path: Path
+) -> None:
+    """Gemm repeats C until it fits. An Add repeats the product too: another model, which onnxruntime would run."""
+    nodes = [node("Gemm", ["x", "w", "b"], ["y"], "fc", transB=1, beta=beta)]
+    constants = {"w": W, "b": np.asarray(values(*bias) if bias else 0.5, np.float32)}
+    proto = model(nodes, inputs={"x": (rows, 12)}, outputs={"y": (rows, 8)}, constants=constants)
+    path = saved(proto, tmp_path)
+    if not fits:
+        with pytest.raises(ModelError, match=r"fc: its bias \[.*\] does not fit its result \[\d, 8\]"):
+            read_model(path)
+        return
+    x = values(rows, 12, seed=4)
+    np.testing.assert_allclose(result(to_onnx(read_model(path)), x), result(proto, x), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("kernel", [None, KernelChoice()], ids=["chain", "kernel"])

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lrf_dse.errors import ModelError
 from lrf_dse.models.canonical.emit import Emitter
 from lrf_dse.models.constants import Constant, resolve, static_shape
 from lrf_dse.models.site import FILE_OP
@@ -83,9 +84,16 @@ def _gemm(node: ir.Node) -> bool:
 
 
 def _with_bias(emit: Emitter, node: ir.Node, product: ir.Value, beta: float) -> ir.Value:
-    """The product plus beta C, of whatever shape; the product itself if there is nothing to add."""
+    """The product plus beta C; the product itself if there is nothing to add. Raises ModelError if C does not fit."""
     c = node.inputs[2] if len(node.inputs) > 2 else None
-    if c is None or beta == 0.0:
+    if c is None:
+        return product
+    shape, result = static_shape(c), static_shape(node.outputs[0])
+    if shape is not None and result is not None and not _stretches(shape, result):
+        # Gemm stretches C alone. An Add would stretch the product too, and the model would be another one.
+        name = node.name or node.outputs[0].name
+        raise ModelError(f"layer {name}: its bias {list(shape)} does not fit its result {list(result)}")
+    if beta == 0.0:
         return product
     if beta != 1.0:
         stored = resolve(c)
@@ -94,6 +102,12 @@ def _with_bias(emit: Emitter, node: ir.Node, product: ir.Value, beta: float) -> 
         else:
             c = emit.constant(np.float32(beta) * stored.array(), "bias")
     return emit.op("Add", product, c)
+
+
+def _stretches(shape: Sequence[int], wanted: Sequence[int]) -> bool:
+    """Whether a tensor of `shape` becomes `wanted` by repeating along its axes of one and along new first axes."""
+    padded = (1,) * (len(wanted) - len(shape)) + tuple(shape)
+    return len(padded) == len(wanted) and all(a in (1, b) for a, b in zip(padded, wanted, strict=True))
 
 
 def _turned(emit: Emitter, value: ir.Value | None) -> ir.Value:
