@@ -1,4 +1,4 @@
-"""A small model explored for real (IREE, zig, QEMU), once per process, and the command line called in this process.
+"""A small model explored for real (IREE, zig, QEMU), once per session, and the command line called in this process.
 
 Two FC layers, 64 -> 32 -> 8, of nearly low rank, and data that the dense model separates: seconds to explore, and
 compressing it keeps nearly all accuracy. `tiny_run` must not be changed: `copy_of` it.
@@ -6,8 +6,10 @@ compressing it keeps nearly all accuracy. `tiny_run` must not be changed: `copy_
 
 from __future__ import annotations
 
+import fcntl
 import io
 import json
+import os
 import shutil
 import sqlite3
 import sys
@@ -109,8 +111,24 @@ def tiny_run(factory: pytest.TempPathFactory, target: str = "spacemit-k1") -> Pa
     """The folder that holds tiny.onnx, tiny.npz, the finished run/ and what the command printed. Do not change it."""
     # Not a fixture's own cache: several conftest.py share the run.
     if target not in _RUNS:
-        _RUNS[target] = _explored(target, factory.mktemp(f"explored-{target}"))
+        _RUNS[target] = _shared(target, factory)
     return _RUNS[target]
+
+
+def _shared(target: str, factory: pytest.TempPathFactory) -> Path:
+    """The run that the first of pytest-xdist's workers explored; alone, this process explores."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return _explored(target, factory.mktemp(f"explored-{target}"))
+    session = factory.getbasetemp().parent  # the workers have it in common, and no other session
+    folder, whole = session / f"explored-{target}", session / f"explored-{target}.whole"
+    with (session / f"explored-{target}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not whole.exists():
+            shutil.rmtree(folder, ignore_errors=True)  # of a worker that failed on the way
+            folder.mkdir()
+            _explored(target, folder)
+            whole.touch()
+    return folder
 
 
 def copy_of(explored: Path, folder: Path) -> Path:

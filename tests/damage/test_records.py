@@ -50,7 +50,7 @@ def value_of(db: sqlite3.Connection, column: str, key: str) -> str:
 
 
 def all_records(store: Store) -> dict[str, Record]:
-    kinds = ("run", "result", "space", "timing", "plan_timing", "accuracy", "layer_error")
+    kinds = ("run", "result", "space", "timing", "plan_timing", "accuracy", "layer_error", "fit_error")
     return {record.key: record for kind in kinds for record in store.records(kind)}
 
 
