@@ -83,7 +83,7 @@ def test_an_unfit_board_is_refused_with_the_reason(old: str, new: str, reason: s
 @pytest.mark.parametrize(
     ("old", "new", "reason"),
     [
-        ("@uname riscv64", "@uname x86_64", "it is x86_64, the programs are for riscv64"),
+        ("@uname riscv64", "@uname x86_64", "it is 'x86_64', the programs are for riscv64"),
         ("@uname riscv64 6.6.63", "@uname ", "it does not say what machine it is"),
         ('{"vlenb": 32, "rvv": true, "rdcycle": false}', "", r"does not run there \(exit code 0\)"),
         ('{"vlenb": 32, "rvv": true, "rdcycle": false}\n\n@code 0', "\n@code 126", "is its folder mounted noexec"),

@@ -217,7 +217,7 @@ def test_a_machine_of_another_architecture_starts_nothing(sshd: Sshd, board_job:
     result = failure(sshd.board(runner_prefix=()), board_job())
     assert result.stage == "board"
     assert result.reason == (
-        f"board board: it is {machine}, the programs are for riscv64: name another board, or a runner prefix that "
+        f"board board: it is {machine!r}, the programs are for riscv64: name another board, or a runner prefix that "
         "emulates one"
     )
 
