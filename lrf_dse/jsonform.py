@@ -32,6 +32,19 @@ def from_json(kind: Any, data: Any) -> Any:
     return _adapter(kind).validate_python(data)
 
 
+def problem_of(error: Exception) -> str:
+    """The first problem that `from_json` found, on one line: where it is and what it is.
+
+    >>> from lrf_dse.schema import TTShape
+    >>> try:
+    ...     from_json(TTShape, {"out_dims": [2], "in_dims": [3]})
+    ... except ValueError as error:
+    ...     problem_of(error)
+    '1 validation error for TTShape ranks Field required'
+    """
+    return " ".join(str(error).split()).partition(" [type=")[0]
+
+
 def content_key(kind: str, **facts: Any) -> str:
     """A content key: the kind, then a hash of `facts` (JSON values) that does not depend on their order.
 

@@ -19,7 +19,7 @@ from lrf_dse.builders.schedule import HALF_TOLERANCE, TOLERANCE
 from lrf_dse.codegen import KernelCode, KernelSchedule, KernelSpec, default_schedule, pack
 from lrf_dse.codegen.choice import has_half
 from lrf_dse.errors import BuildError
-from lrf_dse.jsonform import from_json
+from lrf_dse.jsonform import from_json, problem_of
 from lrf_dse.models.kernel_call import DOMAIN, SCHEDULE, SPEC
 from lrf_dse.target import Target
 from lrf_dse.tt.grid import Stored
@@ -114,8 +114,7 @@ def _value(node: onnx.NodeProto, name: str, text: str, kind: type) -> Any:
     try:
         return from_json(kind, json.loads(text))
     except ValueError as error:
-        reason = " ".join(str(error).split()).partition(" [type=")[0]
-        raise BuildError(f"layer {node.name}: its {name} is not one: {reason[:200]}") from error
+        raise BuildError(f"layer {node.name}: its {name} is not one: {problem_of(error)[:200]}") from error
 
 
 def _packed(

@@ -18,7 +18,7 @@ import numpy as np
 from lrf_dse.deploy.bundle import PROGRAM
 from lrf_dse.deploy.whole import MANIFEST, ManifestFacts, Port, read_manifest, require_whole, sums_of, write_manifest
 from lrf_dse.errors import RunError, StoreError, UsageError
-from lrf_dse.jsonform import content_key, to_json
+from lrf_dse.jsonform import content_key, problem_of, to_json
 from lrf_dse.runners.answers import Rejected
 from lrf_dse.runners.board import Board
 from lrf_dse.runners.board_timing import PlacedProgram, measure_placed
@@ -81,8 +81,7 @@ def read_bundle(folder: Path) -> Bundle:
     except OSError as error:
         raise UsageError(f"{folder}: not an exported bundle: {error.filename}: {error.strerror}") from error
     except ValueError as error:
-        reason = str(error).partition("\n")[0]
-        raise UsageError(f"{folder}: {MANIFEST} is damaged ({reason}); export the bundle again") from error
+        raise UsageError(f"{folder}: {MANIFEST} is damaged ({problem_of(error)}); export the bundle again") from error
 
 
 def _named(kind: str, ports: Sequence[Port]) -> list[tuple[str, Port]]:

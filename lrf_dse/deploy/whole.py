@@ -16,7 +16,7 @@ from typing import Any, cast
 import numpy as np
 
 from lrf_dse.errors import UsageError
-from lrf_dse.jsonform import from_json
+from lrf_dse.jsonform import from_json, problem_of
 from lrf_dse.sealed import digest_of, write_atomic
 
 MANIFEST, SUMS = "manifest.json", "SHA256SUMS"
@@ -96,8 +96,8 @@ def read_manifest(folder: Path) -> tuple[dict[str, Any], ManifestFacts]:
         manifest = json.loads(content)
         return manifest, cast(ManifestFacts, from_json(ManifestFacts, manifest))
     except (ValueError, RecursionError) as error:
-        reason = str(error).partition("\n")[0]
-        raise UsageError(f"{folder / MANIFEST}: not a manifest of this release ({reason}); {_AGAIN}") from error
+        said = f"{folder / MANIFEST}: not a manifest of this release"
+        raise UsageError(f"{said} ({problem_of(error)}); {_AGAIN}") from error
 
 
 def require_whole(folder: Path, facts: ManifestFacts) -> tuple[str, ...]:

@@ -103,6 +103,7 @@ def bundle_of(tiny_model: Callable[[int], Path], tmp_path: Path) -> BundleOf:
             "target": {"name": "spacemit-k1", "isa": "rv64gcv_zvl256b", "vlen_bits": vlen_bits},
             "inputs": [{"name": "c", "dtype": "int8", "shape": [16]}, {"name": "x", "dtype": "float32", "shape": [4]}],
             "outputs": [{"name": "y", "dtype": "float32", "shape": [4]}],
+            "tolerance": 1e-4,
             "run": run,
         }
         seal_bundle(folder, manifest)
