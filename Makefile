@@ -19,11 +19,11 @@ setup: ## .venv with pinned versions, and the Debian packages to run the tool
 setup-test: ## the same, and the Debian packages that only tests need
 	@toolchain/setup.sh test
 
-demo: setup ## explore the bundled LeNet-300-100 for spacemit-k1, then export the knee of its front
+demo: setup ## explore the bundled LeNet-300-100 for spacemit-k1, then export the chosen plan
 	@$(BIN)/lrf-dse explore examples/lenet300/model.onnx --target spacemit-k1 \
 		--data examples/lenet300/validation.npz --calibration examples/lenet300/calibration.npz \
 		--max-drop 1.0 -o reports/demo
-	@$(BIN)/lrf-dse export reports/demo --pick knee -o reports/demo/bundle
+	@$(BIN)/lrf-dse export reports/demo -o reports/demo/bundle
 
 check: setup ## ruff (rules and format), mypy strict
 	$(BIN)/ruff check
