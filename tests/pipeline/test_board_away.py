@@ -33,7 +33,8 @@ def board_arguments(folder: Path, sshd: Sshd) -> list[object]:
     (folder / "k1.toml").write_text(f'{chip}\n[board]\nrunner_prefix = ["qemu-riscv64", "-cpu", "{cpu}"]\n')
     model = [folder / "tiny.onnx", "--data", folder / "tiny.npz", "--target", folder / "k1.toml"]
     board = ["--board", "board", "--ssh-config", sshd.config(), "--ssh-option", "LogLevel=ERROR"]
-    return ["explore", *model, *board, "--top", 1, "--jobs", 1, "-o", folder / "run", "--quiet"]
+    few = ["--top", 1, "--tune", 1, "--bits", "fp32", "--jobs", 1]
+    return ["explore", *model, *board, *few, "-o", folder / "run", "--quiet"]
 
 
 def measured(run: Path) -> dict[str, str]:
