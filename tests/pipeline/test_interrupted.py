@@ -62,6 +62,22 @@ def wait_for_records(run: Path, process: subprocess.Popen[str], *, since: int) -
         time.sleep(0.01)
 
 
+def few_arguments(folder: Path) -> list[object]:
+    """The tiny exploration with fewer programs: what ends in the middle is explored again and again."""
+    return [*explore_arguments(folder), "--top", 1, "--bits", "fp32"]
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of that exploration, which nothing disturbed."""
+    folder = tmp_path_factory.mktemp("few")
+    tiny_model(folder)
+    tiny_data(folder)
+    done = command(*few_arguments(folder))
+    assert (done.code, done.err) == (0, "")
+    return folder
+
+
 @pytest.fixture
 def begun(tmp_path: Path) -> Path:
     """A folder with the model and the data, where nothing was explored yet."""
@@ -70,20 +86,20 @@ def begun(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def assert_goes_on(folder: Path, kept: list[Any], finished: Path) -> None:
+def assert_goes_on(folder: Path, kept: list[Any], few: Path) -> None:
     """The next run keeps what was measured, and comes to what a run without a disturbance finds."""
-    done = command(*explore_arguments(folder))
+    done = command(*few_arguments(folder))
     assert (done.code, done.err) == (0, "")
     assert figures(folder / "run")[: len(kept)] == kept
-    assert result(folder / "run") == result(finished / "run")
+    assert result(folder / "run") == result(few / "run")
 
 
-def test_kill_9_at_random_moments(begun: Path, finished: Path) -> None:
+def test_kill_9_at_random_moments(begun: Path, few: Path) -> None:
     moments, run = random.Random(20), begun / "run"
     kept: list[Any] = []
     for _ in range(3):
         since = changed_at(run / "records.sqlite")
-        process = start(explore_arguments(begun))
+        process = start(few_arguments(begun))
         wait_for_records(run, process, since=since)
         time.sleep(moments.uniform(0.0, 0.8))
         process.kill()
@@ -96,13 +112,13 @@ def test_kill_9_at_random_moments(begun: Path, finished: Path) -> None:
         work = run / "work"
         lost = {path.name for path in work.iterdir()} - known if work.exists() else set()
         assert len(lost) <= JOBS, "no more than what was in flight"
-    assert_goes_on(begun, kept, finished)
+    assert_goes_on(begun, kept, few)
 
 
-def test_ctrl_c_finishes_what_is_in_flight(begun: Path, finished: Path) -> None:
+def test_ctrl_c_finishes_what_is_in_flight(begun: Path, few: Path) -> None:
     """The terminal sends SIGINT to the compilers too; that says nothing of the candidates that they compile."""
     run = begun / "run"
-    process = start(explore_arguments(begun))
+    process = start(few_arguments(begun))
     wait_for_records(run, process, since=0)
     while not list(run.glob("work/*")) and process.poll() is None:
         time.sleep(0.01)
@@ -115,10 +131,10 @@ def test_ctrl_c_finishes_what_is_in_flight(begun: Path, finished: Path) -> None:
     timings = [json.loads(value) for _, kind, _, value in figures(run) if kind in {"timing", "plan_timing"}]
     assert len(timings) >= 1
     assert all("instructions" in value for value in timings), "no failure was recorded"
-    assert_goes_on(begun, figures(run), finished)
+    assert_goes_on(begun, figures(run), few)
 
 
-def test_qemu_vanishes_half_way(begun: Path, finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_qemu_vanishes_half_way(begun: Path, few: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run, qemu = begun / "run", begun / "bin" / "qemu-riscv64"
     qemu.parent.mkdir()
     qemu.symlink_to(str(shutil.which("qemu-riscv64")))
@@ -133,23 +149,23 @@ def test_qemu_vanishes_half_way(begun: Path, finished: Path, monkeypatch: pytest
     with monkeypatch.context() as patch:
         patch.setenv("PATH", str(qemu.parent))
         patch.setitem(BUILDERS, "iree", build_and_lose_qemu)
-        done = command(*explore_arguments(begun))
+        done = command(*few_arguments(begun))
     assert (done.code, done.out) == (2, "")
     assert done.err.startswith("error: qemu-riscv64 not found") and done.err.count("\n") == 1
     assert "qemu-user" in done.err
     kept = figures(run)
     measured = [json.loads(value) for _, kind, _, value in kept if kind == "timing"]
     assert len(measured) >= 1 and all("instructions" in value for value in measured)
-    assert_goes_on(begun, kept, finished)
+    assert_goes_on(begun, kept, few)
 
 
-def test_no_room_for_programs(begun: Path, finished: Path) -> None:
+def test_no_room_for_programs(begun: Path, few: Path) -> None:
     """The first build that meets the full disk ends the command: that is never a candidate's failure."""
-    process = start(explore_arguments(begun), file_size=45_000)
+    process = start(few_arguments(begun), file_size=45_000)
     out, err = process.communicate(timeout=120)
     assert (process.returncode, out) == (2, "")
     assert err.startswith("error: ") and "the disk is full" in err and err.count("\n") == 1
-    assert_goes_on(begun, figures(begun / "run"), finished)
+    assert_goes_on(begun, figures(begun / "run"), few)
 
 
 def test_no_room_for_the_report(finished: Path, tmp_path: Path) -> None:
@@ -178,7 +194,7 @@ def test_no_room_for_a_record(finished: Path, tmp_path: Path) -> None:
 
 def test_no_room_for_the_copy_of_the_model(begun: Path) -> None:
     """The system does not say which file it was: the message names the run folder."""
-    process = start(explore_arguments(begun), file_size=0)
+    process = start(few_arguments(begun), file_size=0)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (2, "")
     assert err.startswith(f"error: {begun / 'run'}") and err.count("\n") == 1
