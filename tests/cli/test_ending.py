@@ -10,7 +10,8 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import redirect_stderr
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,13 @@ from explored import Done, command, explore_arguments, tiny_data, tiny_model
 from lrf_dse.cli.show import progress_lines
 
 ROOT = Path(__file__).resolve().parents[2]
+MAIN = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background inherits it ignored,
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # one under nohup this
+from lrf_dse.cli import main
+main()
+"""
 FAKE = """#!/bin/sh
 case "$*" in --version|*states.bin) exec {real} "$@";; esac
 echo $$ >>{log}
@@ -44,13 +52,20 @@ def fake_qemu(folder: Path, body: str) -> Path:
     return program.parent
 
 
-def begin(folder: Path, path: Path, *more: object) -> subprocess.Popen[str]:
-    words = [sys.executable, "-c", "from lrf_dse.cli import main; main()", *explore_arguments(folder), *more]
+@contextmanager
+def begin(folder: Path, path: Path, *more: object) -> Iterator[subprocess.Popen[str]]:
+    """An exploration that has begun; it ends with the block, whatever a test found."""
+    words = [sys.executable, "-c", MAIN, *explore_arguments(folder), *more]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "PATH": f"{path}:{os.environ['PATH']}"}
     pipe = subprocess.PIPE
-    return subprocess.Popen(
-        [*map(str, words)], env=environment, stdout=pipe, stderr=pipe, text=True, start_new_session=True
-    )
+    line = [*map(str, words)]
+    with subprocess.Popen(
+        line, env=environment, stdout=pipe, stderr=pipe, text=True, start_new_session=True
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def emulators(folder: Path) -> list[int]:
