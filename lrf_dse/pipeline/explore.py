@@ -85,8 +85,9 @@ def explore_with(settings: ExploreSettings, *, progress: Progress = silent) -> R
             x.warnings.extend(too_few_samples(parts["confirmation"], settings.budgets.max_drop))
         info = _explore(x)
         store.put(RESULT_KEY, "result", to_json(info), context={"settings": to_json(settings)})
-    write_report(info, settings.out)
-    return Run(settings.out, store.notes)
+    run = Run(settings.out, store.notes)
+    write_report(run.info, settings.out)  # as the records have it, so that `report` writes the same files again
+    return run
 
 
 def _parts(settings: ExploreSettings, model: Model, data: Dataset | None) -> tuple[Dataset | None, dict[str, Dataset]]:
