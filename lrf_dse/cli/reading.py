@@ -1,7 +1,7 @@
 """The options of a command that say how a model file is read, and which of its layers count.
 
-A command that is decorated with `with_reading` has --batch, --dim, --output and --dequantize, and gets them as one
-value `reading`; with `with_layers` it has --include, --exclude and --min-params, and gets `layers`.
+A command that is decorated with `with_reading` has --batch, --dim, --input, --output and --dequantize, and gets them
+as one value `reading`; with `with_layers` it has --include, --exclude and --min-params, and gets `layers`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,13 @@ _READING: Mapping[str, tuple[Any, Any]] = {
         Annotated[
             list[str] | None,
             typer.Option("--dim", help="NAME=N: the size of another dynamic axis; several times for several."),
+        ],
+        None,
+    ),
+    "input": (
+        Annotated[
+            list[str] | None,
+            typer.Option("--input", help="NAME=VALUE: an input that is always the same; several times for several."),
         ],
         None,
     ),
@@ -55,10 +62,10 @@ def with_reading(command: Command) -> Command:
     """`command` with the options of reading; it gets a ReadOptions `reading`."""
 
     def make(given: Mapping[str, Any]) -> object:
-        from lrf_dse.models.canonical.options import ReadOptions, parse_dims
+        from lrf_dse.models.canonical.options import ReadOptions, parse_dims, parse_inputs
 
-        dims, outputs = parse_dims(given["dim"] or []), tuple(given["output"] or ())
-        return ReadOptions(given["batch"], dims, outputs, given["dequantize"])
+        dims, inputs = parse_dims(given["dim"] or []), parse_inputs(given["input"] or [])
+        return ReadOptions(given["batch"], dims, inputs, tuple(given["output"] or ()), given["dequantize"])
 
     return _with_options(command, "reading", _READING, make)
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING
 
+from lrf_dse.models.canonical.fixed import chooser
 from lrf_dse.models.constants import CONVERSIONS, resolve, static_shape
 from lrf_dse.models.site import FcSite, Skipped
 
@@ -25,6 +26,7 @@ _REASONS = {
     "GatherElements": "a table: entries are looked up, nothing is multiplied",
     "ConvTranspose": "a transposed convolution",
     "LSTM": "gates of an LSTM",
+    "DynamicQuantizeLSTM": "gates of an LSTM",
     "GRU": "gates of a GRU",
     "RNN": "a recurrent cell",
     "If": "in the branches of an If: only what always runs is looked at",
@@ -70,13 +72,19 @@ def inventory(
         if name in reasons and node not in in_layers:
             found[name] = replace(reasons[name], params=params, macs=macs_of(node))
         elif is_matrix and params and node not in in_layers:
-            reason = _REASONS.get(node.op_type, f"a constant of {node.op_type}")
-            found[name] = Skipped(name, reason, params, macs_of(node))
+            found[name] = Skipped(name, _reason(node), params, macs_of(node))
     # A layer of zeros is reported by its name; its node is no longer among the sites.
     rest = [item for name, item in reasons.items() if name not in found]
     macs = sum(macs_of(node) for node in graph)
     gone = sum(item.params for item in dead)
     return Inventory((*found.values(), *rest, *dead), total + gone, macs)
+
+
+def _reason(node: ir.Node) -> str:
+    decides = chooser([node])
+    if decides is not None:
+        return f"{_REASONS['If']}; input {decides.name!r} chooses one, for instance {decides.option}"
+    return _REASONS.get(node.op_type, f"a constant of {node.op_type}")
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ def read_model(
     *,
     batch: int | None = None,
     dims: Mapping[str, int] | None = None,
+    inputs: Mapping[str, tuple[float, ...]] | None = None,
     outputs: Sequence[str] = (),
     dequantize: bool = False,
 ) -> Model:
@@ -29,7 +30,7 @@ def read_model(
     Raises ModelError for a file that is missing, damaged or not supported, and UsageError for options that contradict
     the model.
     """
-    return read_with(Path(path), ReadOptions(batch, dict(dims or {}), tuple(outputs), dequantize))
+    return read_with(Path(path), ReadOptions(batch, dict(dims or {}), dict(inputs or {}), tuple(outputs), dequantize))
 
 
 def read_with(path: Path, options: ReadOptions) -> Model:

@@ -22,6 +22,7 @@ from typing import Any
 
 from lrf_dse.errors import StoreError, UsageError
 from lrf_dse.jsonform import to_json
+from lrf_dse.models.canonical.options import words_of
 from lrf_dse.models.compress import Compressor
 from lrf_dse.models.data import JUDGING_SHARES, Dataset, few_rows, load_data, split
 from lrf_dse.models.inventory import by_reason
@@ -258,11 +259,9 @@ def _model_words(settings: ExploreSettings) -> list[str]:
     """The options about the model file that may be given several times."""
     reading, layers = settings.reading, settings.layers
     options = {
-        "--dim": [f"{name}={size}" for name, size in reading.dims.items()],
-        "--output": reading.outputs,
         "--include": layers.include,
         "--exclude": layers.exclude,
         "--min-params": [layers.min_params] if layers.min_params else [],
     }
     words = [str(word) for option, values in options.items() for value in values for word in (option, value)]
-    return words + (["--dequantize"] if reading.dequantize else [])
+    return [*words_of(reading), *words]

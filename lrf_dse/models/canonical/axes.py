@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from lrf_dse.errors import ModelError, UsageError
+from lrf_dse.models.canonical.header import converted_opset
+from lrf_dse.models.canonical.inference import checked, set_aside
 from lrf_dse.models.canonical.options import ReadOptions
 
 if TYPE_CHECKING:
@@ -22,20 +24,31 @@ SURE_NAME = re.compile(r"(?i).*batch.*")
 NO_NAME = re.compile(r"unk__\d+|dynamic_axes_\d+|.*_dynamic_axes_\d+|\?|-1|")
 """Names that exporters make up, one for each axis: they say nothing."""
 
+_IMAGE = ((224, 224), (48, 320), (32, 320), (64, 256), (640, 640))
+"""Heights and widths to try: an image of ImageNet, lines of text, a page."""
+
 _DEFAULTS = (
-    (re.compile(r"(?i).*(height|width|size).*|h|w"), 224),
-    (re.compile(r"(?i).*(past|cache).*"), 1),
-    (re.compile(r"(?i).*(seq|token|length|len|time|frame|^t$|^s$|^l$).*"), 64),
+    (re.compile(r"(?i).*(past|cache).*"), (1,)),
+    (re.compile(r"(?i).*(seq|token|length|len|time|frame|^t$|^s$|^l$).*"), (64, 16, 512)),
 )
-"""Sizes to try, by what names mean: an image of ImageNet, one cached step, a short sequence."""
+"""Other sizes to try, by what names mean: one cached step, a short sequence."""
+
+_SOUND = (512, 16000, 1600)
+"""Samples to try: a window, a second, a tenth of one."""
+
+_STATE = (1,)
+"""Of the state of a recurrent cell: [layers, batch, hidden]."""
+
+_OTHERS = (16, 64, 1)
 
 
-def fix_axes(graph: onnx.GraphProto, options: ReadOptions) -> dict[str, int]:
+def fix_axes(proto: onnx.ModelProto, options: ReadOptions) -> dict[str, int]:
     """Give every dynamic axis of the inputs its size; the sizes by symbol. Raises ModelError naming what is missing.
 
     An axis without a name is called "input:axis". `options.batch` is the size of the axis of samples: the symbol with
     a name that says so, else the one at axis 0.
     """
+    graph = proto.graph
     symbols = _symbols(graph)
     batch = _batch_symbols(symbols, options)
     sizes = dict(options.dims)
@@ -48,12 +61,18 @@ def fix_axes(graph: onnx.GraphProto, options: ReadOptions) -> dict[str, int]:
         sizes |= dict.fromkeys(batch, options.batch)
     missing = [symbol for symbol in symbols if symbol not in sizes]
     if missing:
-        raise ModelError(_missing(graph, missing, symbols, batch if options.batch is None else ()))
+        open_batch = batch if options.batch is None else ()
+        proposed = _proposed(proto, symbols, sizes | dict.fromkeys(open_batch, 1))
+        raise ModelError(_missing(proposed, missing, symbols, open_batch))
+    _set_sizes(graph, symbols, sizes)
+    return sizes
+
+
+def _set_sizes(graph: onnx.GraphProto, symbols: Mapping[str, list[tuple[str, int]]], sizes: Mapping[str, int]) -> None:
+    inputs = {value.name: value.type.tensor_type.shape.dim for value in graph.input}
     for symbol, places in symbols.items():
         for name, axis in places:
-            value = next(value for value in graph.input if value.name == name)
-            value.type.tensor_type.shape.dim[axis].dim_value = sizes[symbol]
-    return sizes
+            inputs[name][axis].dim_value = sizes[symbol]
 
 
 def declared_shapes(graph: onnx.GraphProto, sizes: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
@@ -138,31 +157,64 @@ def _first_sizes(graph: onnx.GraphProto) -> Iterator[int]:
 
 
 def _missing(
-    graph: onnx.GraphProto, missing: list[str], symbols: Mapping[str, list[tuple[str, int]]], batch: tuple[str, ...]
+    proposed: Mapping[str, int],
+    missing: Sequence[str],
+    symbols: Mapping[str, list[tuple[str, int]]],
+    batch: Sequence[str],
 ) -> str:
     what = ", ".join(
         f"{symbol!r} (input {symbols[symbol][0][0]!r}, axis {symbols[symbol][0][1]})" for symbol in missing
     )
     asked = [] if not set(batch) & set(missing) else ["--batch 1"]
-    asked += [
-        f"--dim {shlex.quote(symbol)}={_default(symbol, symbols[symbol][0], graph)}"
-        for symbol in missing
-        if symbol not in batch
-    ]
+    asked += [f"--dim {shlex.quote(symbol)}={proposed[symbol]}" for symbol in missing if symbol not in batch]
     axes = "dynamic axes" if len(missing) > 1 else "a dynamic axis"
     kind = "a dynamic batch dimension" if set(missing) <= set(batch) else axes
     return f"has {kind}: {what}; say which size to compile for, for instance {' '.join(asked)}"
 
 
-def _default(symbol: str, place: tuple[str, int], graph: onnx.GraphProto) -> int:
-    """A size that most networks can do with, by the name and the place of an axis."""
+def _proposed(
+    proto: onnx.ModelProto, symbols: Mapping[str, list[tuple[str, int]]], known: Mapping[str, int]
+) -> dict[str, int]:
+    """Sizes to propose for the symbols that are not `known`: the first of the usual ones that the graph can have."""
+    usual = {
+        symbol: _usual(symbol, places[0], proto.graph) for symbol, places in symbols.items() if symbol not in known
+    }
+    set_aside(proto.graph)  # the model is refused in any case
+    first: dict[str, int] | None = None
+    for k in range(max(map(len, usual.values()), default=1)):
+        sizes = dict(known) | {symbol: options[min(k, len(options) - 1)] for symbol, options in usual.items()}
+        first = first or sizes
+        if _can_have(proto, symbols, sizes):
+            return sizes
+    return first or dict(known)
+
+
+def _can_have(proto: onnx.ModelProto, symbols: Mapping[str, list[tuple[str, int]]], sizes: Mapping[str, int]) -> bool:
+    """Whether nothing in `proto`, without its big weights, contradicts these sizes, as far as inference sees."""
+    import onnx
+
+    trial = onnx.ModelProto()
+    trial.CopyFrom(proto)
+    _set_sizes(trial.graph, symbols, sizes)
+    forget_symbols(trial.graph, sized=True)
+    try:
+        checked(converted_opset(trial, []), sized=True)
+    except ModelError:
+        return False
+    return True
+
+
+def _usual(symbol: str, place: tuple[str, int], graph: onnx.GraphProto) -> Sequence[int]:
+    """Sizes that most networks can do with, the likeliest first, by the name and the place of an axis."""
     name, axis = place
     tensor = next(value.type.tensor_type for value in graph.input if value.name == name)
     dims, is_float = tensor.shape.dim, tensor.elem_type in (1, 10, 11)
     if len(dims) == 2 and axis == 1 and is_float:
-        return 512  # sound: a window of samples
+        return _SOUND
     if len(dims) == 3 and axis == 1 and dims[0].HasField("dim_value"):
-        return 1  # the state of a recurrent cell: [layers, batch, hidden]
-    # Networks for images halve the last two axes five times.
-    by_place = 224 if len(dims) == 4 and axis > 1 else 16
-    return next((size for pattern, size in _DEFAULTS if pattern.fullmatch(symbol)), by_place)
+        return _STATE
+    is_image = re.fullmatch(r"(?i).*(height|width|size).*|h|w", symbol)
+    by_place: Sequence[int] = _OTHERS
+    if (len(dims) == 4 and axis > 1) or is_image:
+        by_place = [sizes[axis - 2 if axis in (2, 3) else 0] for sizes in _IMAGE]
+    return next((sizes for pattern, sizes in _DEFAULTS if pattern.fullmatch(symbol)), by_place)

@@ -14,13 +14,15 @@ from lrf_dse.models.canonical.axes import declared_shapes, fix_axes, forget_symb
 from lrf_dse.models.canonical.batch import batch_of
 from lrf_dse.models.canonical.contrib import expand_contrib
 from lrf_dse.models.canonical.dense import share_constants, write_dense
+from lrf_dse.models.canonical.fixed import chooser, fix_inputs
 from lrf_dse.models.canonical.header import check_header, converted_opset
+from lrf_dse.models.canonical.inference import checked, set_aside
 from lrf_dse.models.canonical.learners import expand_learners
 from lrf_dse.models.canonical.options import ReadOptions
 from lrf_dse.models.canonical.quantised import dequantise
 from lrf_dse.models.canonical.results import choose_outputs
-from lrf_dse.models.canonical.shapes import checked, settle
-from lrf_dse.models.canonical.tensors import BIG_BYTES, check_initializers, densify, in_float32
+from lrf_dse.models.canonical.shapes import settle
+from lrf_dse.models.canonical.tensors import check_initializers, densify, in_float32
 from lrf_dse.models.canonical.words import one_line
 from lrf_dse.models.constants import static_shape
 from lrf_dse.models.discover import discover
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
     import onnx
     import onnx_ir as ir
 
-CANONICAL_VERSION = 1
+CANONICAL_VERSION = 2
 """To be raised whenever the same file becomes another graph."""
 
 
@@ -49,10 +51,11 @@ def canonical_model(source: Source, path: Path, options: ReadOptions) -> Model:
     choose_outputs(proto, options.outputs, notes)
     said, batch = written_batch(proto)
     symbols = _first_symbols(proto.graph)
-    sizes = fix_axes(proto.graph, options)
+    sizes = fix_axes(proto, options)
+    fix_inputs(proto.graph, options.inputs, notes)
     declared = declared_shapes(proto.graph, sizes)
     forget_symbols(proto.graph, sized=bool(sizes))
-    big = _set_aside(proto.graph)
+    big = set_aside(proto.graph)
     model = _to_ir(checked(converted_opset(proto, notes), sized=bool(sizes)))
     _put_back(model.graph, big)
     steps = [expand_contrib, expand_learners, *([dequantise] if options.dequantize else [])]
@@ -63,7 +66,7 @@ def canonical_model(source: Source, path: Path, options: ReadOptions) -> Model:
     sites, skipped = discover(model.graph)
     weights = inventory(model.graph, sites, skipped, dead)
     inputs = tuple(_spec(value, "input") for value in model.graph.inputs)
-    outputs = tuple(_spec(value, "output") for value in model.graph.outputs)
+    outputs = tuple(_output(value, model.graph) for value in model.graph.outputs)
     if not said:
         batch = batch_of(_proto_of(model), inputs, outputs, options=options, symbols=symbols)
     write_batch(model, batch)
@@ -91,19 +94,6 @@ def _first_symbols(graph: onnx.GraphProto) -> dict[str, str]:
     """The symbol of axis 0 of each input that has one."""
     shapes = {value.name: value.type.tensor_type.shape.dim for value in graph.input}
     return {name: dims[0].dim_param for name, dims in shapes.items() if dims and dims[0].dim_param}
-
-
-def _set_aside(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
-    """Take big initializers out of `graph`, leaving inputs of the same name, type and shape."""
-    import onnx
-
-    big = {tensor.name: tensor for tensor in graph.initializer if tensor.ByteSize() > BIG_BYTES}
-    small = [tensor for tensor in graph.initializer if tensor.name not in big]
-    for tensor in big.values():
-        graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
-    del graph.initializer[:]
-    graph.initializer.extend(small)
-    return big
 
 
 def _put_back(graph: ir.Graph, big: dict[str, onnx.TensorProto]) -> None:
@@ -136,6 +126,15 @@ def _proto_of(model: ir.Model) -> onnx.ModelProto:
     import onnx_ir as ir
 
     return ir.to_proto(model)
+
+
+def _output(value: ir.Value, graph: ir.Graph) -> TensorSpec:
+    if (static_shape(value) is None or value.dtype is None) and (decides := chooser(graph)) is not None:
+        raise ModelError(
+            f"output {value.name!r} has shape {value.shape}: input {decides.name!r} chooses what is computed; say "
+            f"which value it always has, for instance {decides.option}"
+        )
+    return _spec(value, "output")
 
 
 def _spec(value: ir.Value, role: str) -> TensorSpec:

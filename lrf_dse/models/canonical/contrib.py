@@ -6,12 +6,11 @@ is written out here by onnxruntime's documented definition; a form that is not k
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from math import pi, sqrt
 from typing import TYPE_CHECKING, Any
 
 from lrf_dse.models.canonical.attention import attention, multi_head_attention
-from lrf_dse.models.canonical.emit import Emitter
+from lrf_dse.models.canonical.emit import CONV, Emitter, Expansion, expand_all, kept
 from lrf_dse.models.constants import static_shape
 
 if TYPE_CHECKING:
@@ -22,17 +21,11 @@ DOMAIN = "com.microsoft"
 
 def expand_contrib(graph: ir.Graph) -> bool:
     """Write out the operations of onnxruntime's own; whether there was one."""
-    changed = False
-    for node in list(graph):
-        expand = _EXPANSIONS.get(node.op_type) if node.domain in (DOMAIN, "") else None
-        if expand is None or (node.domain == "" and node.op_type not in _IN_BOTH):
-            continue
-        emit = Emitter(node)
-        results = expand(emit, node)
-        if results is not None:
-            emit.replace(*results)
-            changed = True
-    return changed
+    return expand_all(graph, lambda node: _EXPANSIONS.get(node.op_type) if _is_ours(node) else None)
+
+
+def _is_ours(node: ir.Node) -> bool:
+    return node.domain == DOMAIN or (node.domain == "" and node.op_type in _IN_BOTH)
 
 
 Results = list[Any] | None
@@ -57,17 +50,14 @@ def _activated(emit: Emitter, value: ir.Value, node: ir.Node) -> ir.Value | None
 
 
 def _fused_gemm(emit: Emitter, node: ir.Node) -> Results:
-    kept = {key: node.attributes[key].value for key in ("alpha", "beta", "transA", "transB") if key in node.attributes}
-    product = emit.op("Gemm", *node.inputs, **kept)
+    product = emit.op("Gemm", *node.inputs, **kept(node, "alpha", "beta", "transA", "transB"))
     emit.name_last()
     activated = _activated(emit, product, node)
     return None if activated is None else [activated]
 
 
 def _fused_conv(emit: Emitter, node: ir.Node) -> Results:
-    names = ("auto_pad", "dilations", "group", "kernel_shape", "pads", "strides")
-    kept = {key: node.attributes[key].value for key in names if key in node.attributes}
-    value = emit.op("Conv", *node.inputs[:3], **kept)
+    value = emit.op("Conv", *node.inputs[:3], **kept(node, *CONV))
     emit.name_last()
     if len(node.inputs) > 3 and node.inputs[3] is not None:
         value = emit.op("Add", value, node.inputs[3])
@@ -188,7 +178,7 @@ def _bias_softmax(emit: Emitter, node: ir.Node) -> Results:
     return [emit.op("Softmax", emit.op("Add", node.inputs[0], node.inputs[1]), axis=-1)]
 
 
-_EXPANSIONS: dict[str, Callable[[Emitter, ir.Node], Results]] = {
+_EXPANSIONS: dict[str, Expansion] = {
     "Attention": attention,
     "BiasAdd": _bias_split,
     "BiasGelu": _gelu,

@@ -5,7 +5,7 @@ Names are fresh, the value that came out keeps its name, and shapes are left to 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -61,6 +61,34 @@ class Emitter:
     def replace(self, *results: ir.Value | None) -> None:
         """Put the new nodes in; `results` take the place of the node's outputs, None where one is not used."""
         replace_node(self.graph, self.node, self.nodes, results)
+
+
+Expansion = Callable[[Emitter, Any], "list[Any] | None"]
+"""From a node to the values in the place of its outputs; None where the node stays as it is."""
+
+
+def expand_all(graph: ir.Graph, expansion_of: Callable[[ir.Node], Expansion | None]) -> bool:
+    """Replace each node of `graph` that has an expansion by what that gives; whether there was one."""
+    changed = False
+    for node in list(graph):
+        expand = expansion_of(node) if node.graph is graph else None
+        if expand is None:
+            continue
+        emit = Emitter(node)
+        results = expand(emit, node)
+        if results is not None:
+            emit.replace(*results)
+            changed = True
+    return changed
+
+
+CONV = ("auto_pad", "dilations", "group", "kernel_shape", "pads", "strides")
+"""The attributes of a convolution."""
+
+
+def kept(node: ir.Node, *names: str) -> dict[str, Any]:
+    """The attributes of `node` among `names`, all of them without any, for a node in its place."""
+    return {key: attribute.value for key, attribute in node.attributes.items() if not names or key in names}
 
 
 def replace_node(graph: ir.Graph, node: ir.Node, nodes: Sequence[ir.Node], results: Sequence[ir.Value | None]) -> None:

@@ -6,12 +6,11 @@ are written out here.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lrf_dse.models.canonical.emit import Emitter
+from lrf_dse.models.canonical.emit import Emitter, Expansion, expand_all
 from lrf_dse.models.canonical.results import ML_DOMAIN
 
 if TYPE_CHECKING:
@@ -20,17 +19,7 @@ if TYPE_CHECKING:
 
 def expand_learners(graph: ir.Graph) -> bool:
     """Write out the linear operations of ai.onnx.ml; whether there was one."""
-    changed = False
-    for node in list(graph):
-        expand = _EXPANSIONS.get(node.op_type) if node.domain == ML_DOMAIN else None
-        if expand is None:
-            continue
-        emit = Emitter(node)
-        results = expand(emit, node)
-        if results is not None:
-            emit.replace(*results)
-            changed = True
-    return changed
+    return expand_all(graph, lambda node: _EXPANSIONS.get(node.op_type) if node.domain == ML_DOMAIN else None)
 
 
 def _scaler(emit: Emitter, node: ir.Node) -> list[Any]:
@@ -104,7 +93,7 @@ def _extractor(emit: Emitter, node: ir.Node) -> list[Any]:
     return [emit.op("Gather", node.inputs[0], node.inputs[1], axis=-1)]
 
 
-_EXPANSIONS: dict[str, Callable[[Emitter, ir.Node], list[Any] | None]] = {
+_EXPANSIONS: dict[str, Expansion] = {
     "ArrayFeatureExtractor": _extractor,
     "LinearClassifier": _linear_classifier,
     "LinearRegressor": _linear_regressor,

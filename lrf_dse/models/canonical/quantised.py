@@ -9,14 +9,14 @@ The result is the network that was quantised, as far as its weights still say: a
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lrf_dse.models.canonical.emit import Emitter
-from lrf_dse.models.canonical.integers import along, floats_of, unpacked, within
+from lrf_dse.models.canonical.emit import CONV, Emitter, Expansion, expand_all, kept
+from lrf_dse.models.canonical.integers import floats_of, unpacked, within
+from lrf_dse.models.canonical.qlinear import QLINEAR
 from lrf_dse.models.constants import resolve
 
 if TYPE_CHECKING:
@@ -25,25 +25,26 @@ if TYPE_CHECKING:
 
 def dequantise(graph: ir.Graph) -> bool:
     """Write the quantised operations of `graph` in float32; whether there was one."""
-    changed = False
-    for node in list(graph):
-        expand = _EXPANSIONS.get(node.op_type)
-        if expand is None or node.graph is not graph:
-            continue
-        emit = Emitter(node)
-        results = expand(emit, node)
-        if results is not None:
-            emit.replace(*results)
-            changed = True
-    return changed
+    return expand_all(graph, lambda node: _EXPANSIONS.get(node.op_type) or QLINEAR.get(node.op_type))
 
 
 def _quantize(emit: Emitter, node: ir.Node) -> list[Any] | None:
-    """An activation is passed on, within the range that its integers have; a constant is left to folding."""
+    """An activation is passed on, within the range that its integers have; a constant is left to folding.
+
+    Where its users multiply integers, and what follows multiplies by the scale, the activation is divided by it.
+    """
     if resolve(node.inputs[0]) is not None:
         return None
     scale, zero = (*node.inputs[1:3], None)[:2]
-    return [within(emit, node.inputs[0], scale, zero)]
+    users = {use.node.op_type in _INTEGER_PRODUCTS for use in node.outputs[0].uses()}
+    if len(users) > 1:
+        return None
+    passed = within(emit, node.inputs[0], scale, zero)
+    return [emit.op("Div", passed, scale) if True in users else passed]
+
+
+_INTEGER_PRODUCTS = ("MatMulInteger", "ConvInteger")
+"""Operations that take integers without their scale; that of the result is somebody else's."""
 
 
 def _dequantize(_: Emitter, node: ir.Node) -> list[Any] | None:
@@ -115,7 +116,7 @@ def _conv_integer(emit: Emitter, node: ir.Node) -> list[Any] | None:
     weight = floats_of(emit, w, zero)
     if resolve(w) is None or weight is None:
         return None
-    product = emit.op("Conv", x, weight, **_conv_attributes(node))
+    product = emit.op("Conv", x, weight, **kept(node, *CONV))
     emit.name_last()
     return [product]
 
@@ -143,125 +144,62 @@ def _integer_to_float(emit: Emitter, node: ir.Node) -> list[Any] | None:
     return [product if bias is None else emit.op("Add", product, bias)]
 
 
-def _qlinear_matmul(emit: Emitter, node: ir.Node) -> list[Any] | None:
-    """QLinearMatMul (a, its scale and zero, b, its scale and zero, y's): y's rounding goes."""
-    a, a_scale, a_zero, b, b_scale, b_zero = node.inputs[:6]
-    operands = (floats_of(emit, a, a_zero, a_scale), floats_of(emit, b, b_zero, b_scale))
-    if any(operand is None for operand in operands):
-        return None
-    product = emit.op("MatMul", *operands)
-    emit.name_last()
-    return [within(emit, product, *node.inputs[6:8])]
-
-
-def _qgemm(emit: Emitter, node: ir.Node) -> list[Any] | None:
-    """QGemm (A, its scale and zero, B, its scale and zero, C in int32 at both scales, y's)."""
-    a, a_scale, _, b, b_scale, b_zero, c = (*node.inputs, None)[:7]
-    swap = node.attributes.get_int("transB", 0)
-    known, scales, zeros = resolve(b), resolve(b_scale), resolve(b_zero)
-    step = resolve(a_scale)
-    if known is None or scales is None or step is None or resolve(a) is not None:
-        return None
-    axis = 0 if swap else -1
-    numbers = known.array().astype(np.float32)
-    if zeros is not None:
-        numbers = numbers - along(zeros.array().astype(np.float32), numbers.shape, axis)
-    factors = scales.array().astype(np.float32)
-    numbers = numbers * along(factors, numbers.shape, axis)
-    operands = [a, emit.constant(numbers, "weight")]
-    bias = resolve(c)
-    if bias is not None:
-        operands.append(
-            emit.constant(bias.array().astype(np.float32) * float(step.array().ravel()[0]) * factors, "bias")
-        )
-    elif c is not None:
-        return None
-    kept = {key: node.attributes[key].value for key in ("alpha", "transA", "transB") if key in node.attributes}
-    product = emit.op("Gemm", *operands, **kept)
-    emit.name_last()
-    return [within(emit, product, *(*node.inputs[7:9], None, None)[:2])]
-
-
-def _qlinear_conv(emit: Emitter, node: ir.Node) -> list[Any] | None:
-    """QLinearConv (x, its scale and zero, w, its scale and zero, y's scale and zero, bias in int32)."""
-    x, x_scale, _, w, w_scale, w_zero, _, _, bias = (*node.inputs, None)[:9]
-    known, scales, zeros, step = (resolve(value) for value in (w, w_scale, w_zero, x_scale))
-    if known is None or scales is None or step is None:
-        return None
-    numbers = known.array().astype(np.float32)
-    if zeros is not None:
-        numbers = numbers - along(zeros.array().astype(np.float32), numbers.shape, 0)
-    factors = scales.array().astype(np.float32)
-    operands = [x, emit.constant(numbers * along(factors, numbers.shape, 0), "weight")]
-    stored = resolve(bias)
-    if stored is not None:
-        whole = stored.array().astype(np.float32) * float(step.array().ravel()[0]) * factors
-        operands.append(emit.constant(whole, "bias"))
-    product = emit.op("Conv", *operands, **_conv_attributes(node))
-    emit.name_last()
-    return [within(emit, product, *node.inputs[6:8])]
-
-
-def _conv_attributes(node: ir.Node) -> dict[str, Any]:
-    names = ("auto_pad", "dilations", "group", "kernel_shape", "pads", "strides")
-    return {key: node.attributes[key].value for key in names if key in node.attributes}
-
-
-def _binary(kind: str) -> Callable[[Emitter, ir.Node], list[Any] | None]:
-    """QLinearAdd and QLinearMul (A, its scale and zero, B, its scale and zero, y's)."""
-
-    def expand(emit: Emitter, node: ir.Node) -> list[Any] | None:
-        a, a_scale, a_zero, b, b_scale, b_zero = node.inputs[:6]
-        operands = (floats_of(emit, a, a_zero, a_scale), floats_of(emit, b, b_zero, b_scale))
-        if any(operand is None for operand in operands):
+def _lstm(emit: Emitter, node: ir.Node) -> list[Any] | None:
+    """DynamicQuantizeLSTM: an LSTM with W and R [directions, in, 4 hidden], and then their scales and zeros."""
+    scales = (*node.inputs[8:12], None, None, None, None)[:4]
+    matrices = []
+    for stored, scale, zero in ((node.inputs[1], *scales[:2]), (node.inputs[2], *scales[2:])):
+        known, step, offset = resolve(stored), resolve(scale), resolve(zero)
+        if known is None or step is None or (zero is not None and offset is None):
             return None
-        return [within(emit, emit.op(kind, *operands), *(*node.inputs[6:8], None)[:2])]
-
-    return expand
-
-
-def _unary(kind: str, *names: str) -> Callable[[Emitter, ir.Node], list[Any] | None]:
-    """QLinearSigmoid and its like (X, its scale and zero, y's)."""
-
-    def expand(emit: Emitter, node: ir.Node) -> list[Any] | None:
-        if node.attributes.get_int("channels_last", 0):
-            return None
-        kept = {key: node.attributes[key].value for key in names if key in node.attributes}
-        return [emit.op(kind, node.inputs[0], **kept)]
-
-    return expand
-
-
-def _qlinear_concat(emit: Emitter, node: ir.Node) -> list[Any]:
-    """QLinearConcat (y's scale and zero, then each operand with its own)."""
-    parts = [floats_of(emit, *(node.inputs[k + j] for j in (0, 2, 1))) for k in range(2, len(node.inputs), 3)]
-    return [emit.op("Concat", *parts, axis=node.attributes["axis"].as_int())]
+        numbers = known.array().astype(np.float32)
+        shape = (len(numbers), 1, -1)
+        if offset is not None:
+            numbers = numbers - offset.array().astype(np.float32).reshape(shape)
+        numbers = numbers * step.array().astype(np.float32).reshape(shape)
+        matrices.append(emit.constant(np.ascontiguousarray(numbers.swapaxes(1, 2)), "weight"))
+    values = emit.several("LSTM", len(node.outputs), node.inputs[0], *matrices, *node.inputs[3:8], **kept(node))
+    emit.name_last()
+    return list(values)
 
 
 def _cast(_: Emitter, node: ir.Node) -> list[Any] | None:
     """The integers of a sum are floats already."""
-    value = node.inputs[0]
-    producer = None if value is None else value.producer()
-    is_sum = producer is not None and producer.op_type in _FLOAT_NOW
-    return [value] if is_sum and node.attributes["to"].as_int() == 1 else None
+    return [node.inputs[0]] if _is_sum(node.inputs[0]) and node.attributes["to"].as_int() == 1 else None
 
 
 def _integer_add(emit: Emitter, node: ir.Node) -> list[Any] | None:
     """A bias that was made an integer for the sum: the float that it was made from is added."""
-    operands: list[Any] = list(node.inputs)
     for at in (0, 1):
-        product, cast = operands[1 - at], operands[at]
-        producer = None if product is None else product.producer()
-        rounded = None if cast is None else cast.producer()
-        if producer is None or producer.op_type not in _FLOAT_NOW or rounded is None or rounded.op_type != "Cast":
-            continue
-        if rounded.attributes["to"].as_int() != _INT32:
-            continue
-        value = rounded.inputs[0]
-        before = None if value is None else value.producer()
-        operands[at] = before.inputs[0] if before is not None and before.op_type in ("Floor", "Round") else value
-        return [emit.op("Add", *operands)]
+        if _is_sum(node.inputs[1 - at]) and (bias := _unrounded(emit, node.inputs[at])) is not None:
+            operands = [bias, node.inputs[1]] if at == 0 else [node.inputs[0], bias]
+            return [emit.op("Add", *operands)]
     return None
+
+
+def _is_sum(value: ir.Value | None) -> bool:
+    """Whether `value` was a sum of products of integers, and is a float now."""
+    producer = None if value is None else value.producer()
+    return producer is not None and producer.op_type in _FLOAT_NOW
+
+
+def _unrounded(emit: Emitter, value: ir.Value | None) -> ir.Value | None:
+    """The float that became the integer `value`; None if it is no integer, or nobody knows."""
+    stored = resolve(value)
+    if stored is not None:
+        whole = stored.dtype == "INT32"
+        return emit.constant(stored.array().astype(np.float32), "bias") if whole else None
+    node = None if value is None else value.producer()
+    if node is None:
+        return None
+    if node.op_type in ("Reshape", "Squeeze", "Unsqueeze"):
+        moved = _unrounded(emit, node.inputs[0])
+        return None if moved is None else emit.op(node.op_type, moved, *node.inputs[1:], **kept(node))
+    if node.op_type != "Cast" or node.attributes["to"].as_int() != _INT32:
+        return None
+    given = node.inputs[0]
+    before = None if given is None else given.producer()
+    return before.inputs[0] if before is not None and before.op_type in ("Floor", "Round") else given
 
 
 _INT32 = 6
@@ -299,28 +237,16 @@ def _matmul_nbits(emit: Emitter, node: ir.Node) -> list[Any] | None:
     return [product if bias is None else emit.op("Add", product, bias)]
 
 
-_POOL = ("auto_pad", "ceil_mode", "count_include_pad", "kernel_shape", "pads", "strides")
-
-_EXPANSIONS: dict[str, Callable[[Emitter, ir.Node], list[Any] | None]] = {
+_EXPANSIONS: dict[str, Expansion] = {
     "Add": _integer_add,
     "Cast": _cast,
     "ConvInteger": _conv_integer,
     "DequantizeLinear": _dequantize,
+    "DynamicQuantizeLSTM": _lstm,
     "DynamicQuantizeLinear": _dynamic,
     "DynamicQuantizeMatMul": _scaled_matmul,
     "MatMulInteger": _matmul_integer,
     "MatMulIntegerToFloat": _integer_to_float,
     "MatMulNBits": _matmul_nbits,
-    "QGemm": _qgemm,
-    "QLinearAdd": _binary("Add"),
-    "QLinearAveragePool": _unary("AveragePool", *_POOL),
-    "QLinearConcat": _qlinear_concat,
-    "QLinearConv": _qlinear_conv,
-    "QLinearGlobalAveragePool": _unary("GlobalAveragePool"),
-    "QLinearLeakyRelu": _unary("LeakyRelu", "alpha"),
-    "QLinearMatMul": _qlinear_matmul,
-    "QLinearMul": _binary("Mul"),
-    "QLinearSigmoid": _unary("Sigmoid"),
-    "QLinearSoftmax": _unary("Softmax", "axis"),
     "QuantizeLinear": _quantize,
 }

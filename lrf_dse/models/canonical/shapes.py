@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrf_dse.errors import ModelError
+from lrf_dse.models.canonical.fixed import chooser
 from lrf_dse.models.canonical.folding import fold_constants
 from lrf_dse.models.canonical.header import STANDARD
 from lrf_dse.models.canonical.tensors import BIG_BYTES, MOST_ELEMENTS
-from lrf_dse.models.canonical.words import one_line
 from lrf_dse.models.constants import static_shape
 from lrf_dse.models.evaluate import run_session, session_of
 
@@ -26,47 +26,6 @@ if TYPE_CHECKING:
 
 MOST_ROUNDS = 100
 """Of folding and inference; one for each layer of a deep network is usual, more than this a graph without end."""
-
-
-def checked(proto: onnx.ModelProto, *, sized: bool) -> onnx.ModelProto:
-    """`proto` without local functions, valid and with shapes. Raises ModelError with the checker's words.
-
-    Where dynamic axes were `sized`, the bodies of functions and branches may still say what holds for other sizes: then
-    onnxruntime decides whether the model is valid.
-    """
-    import onnx
-    import onnx.inliner
-
-    try:
-        if proto.functions:
-            proto = onnx.inliner.inline_local_functions(proto)
-        onnx.checker.check_model(proto)
-        for value in proto.graph.output:
-            # The checker wants a shape, but one without a size only says a rank, which may be of other sizes.
-            if not any(dim.HasField("dim_value") for dim in value.type.tensor_type.shape.dim):
-                value.type.tensor_type.ClearField("shape")
-        return _strictly_inferred(proto, sized=sized)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError, RuntimeError) as error:
-        # ValueError: an unknown element type. RuntimeError: an assertion in ONNX's C++, such as the inliner's about a
-        # call with too many inputs.
-        raise ModelError(f"is not a valid ONNX model: {one_line(error)}") from error
-
-
-def _strictly_inferred(proto: onnx.ModelProto, *, sized: bool) -> onnx.ModelProto:
-    import onnx
-
-    try:
-        return onnx.shape_inference.infer_shapes(proto, check_type=True, strict_mode=True, data_prop=True)
-    except onnx.shape_inference.InferenceError:
-        if not sized:
-            raise
-        try:
-            session_of(proto, optimise=False)
-        except ModelError:
-            pass
-        else:
-            return proto
-        raise
 
 
 def settle(
@@ -138,7 +97,10 @@ def _ask_onnxruntime(model: ir.Model) -> None:
 
 
 def _run_for_shapes(model: ir.Model) -> None:
-    """Shapes that only running tells, where they do not depend on the data: equal on zeros, ones and random inputs."""
+    """Shapes that only running tells, where they do not depend on the data: equal on zeros, ones and random inputs.
+
+    The value that an If is known to wait for is tried too.
+    """
     import onnx
     import onnx_ir as ir
 
@@ -151,8 +113,12 @@ def _run_for_shapes(model: ir.Model) -> None:
     codes: dict[str, int] = {}
     try:
         session = session_of(proto, optimise=False)
-        for kind in ("zeros", "ones", "random"):
-            results = run_session(session, {value.name or "": _filled(value, kind) for value in model.graph.inputs})
+        decides = chooser(model.graph)
+        for kind in ("zeros", "ones", "random", *(["chosen"] if decides else [])):
+            feed = {value.name or "": _filled(value, kind) for value in model.graph.inputs}
+            if decides is not None and kind == "chosen":
+                feed[decides.name] = np.full_like(feed[decides.name], decides.value)
+            results = run_session(session, feed)
             arrays = {o.name: a for o, a in zip(session.get_outputs(), results, strict=True) if hasattr(a, "dtype")}
             seen.append({name: array.shape for name, array in arrays.items()})
             codes |= {
