@@ -13,6 +13,7 @@ from lrf_dse.codegen.scalar import scalar_stage_function
 from lrf_dse.codegen.schedule import KernelSchedule
 from lrf_dse.codegen.spec import KernelSpec
 from lrf_dse.codegen.stream_code import MACROS as STREAM
+from lrf_dse.codegen.stream_pass import MACROS as PASS
 from lrf_dse.codegen.stream_state import MACROS as STATE
 from lrf_dse.codegen.widening import HALF_TO_FLOAT
 from lrf_dse.codegen.widening import MACROS as WIDENING
@@ -30,7 +31,7 @@ def emit(spec: KernelSpec, schedule: KernelSchedule, target: Target, *, name: st
     function = partial(stage_function, lanes=schedule.lanes, target=target)
     head: tuple[str, ...] = ("#include <stddef.h>", "", MACROS)
     if spec.few_bits or any(how.vector == "stream" for how in schedule.stages):
-        head = (*head, WIDENING, HALF_TO_FLOAT, STREAM, STATE)
+        head = (*head, WIDENING, HALF_TO_FLOAT, STREAM, PASS, STATE)
     return emit_phases(spec, schedule, function, head=head, name=name)
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from lrf_dse.codegen.microkernel import arguments, tile_function
-from lrf_dse.codegen.phases import stage_parameters
+from lrf_dse.codegen.phases import stage_code
 from lrf_dse.codegen.plan import StagePlan
 from lrf_dse.codegen.stream_stage import stream_function
-from lrf_dse.codegen.text import Term, at, indented, loop
+from lrf_dse.codegen.text import Term, at, loop
 from lrf_dse.codegen.tile import Tile
 from lrf_dse.codegen.tiling import Grid, PanelRun, chunks, columns_tile, grids, panel_runs, rows_tile
 from lrf_dse.codegen.widening import widening_calls, widening_functions
@@ -29,11 +29,7 @@ def stage_function(plan: StagePlan, lanes: int, target: Target) -> list[str]:
     return [
         *widening_functions(plan, lanes),
         *(line for tile, name in tiles.names.items() for line in (*tile_function(name, tile, target), "")),
-        f"/* Stage {plan.number}: {states}, {k}. */",
-        f"static void stage_{plan.number}({', '.join(stage_parameters(plan))})",
-        "{",
-        *indented(body),
-        "}",
+        *stage_code(plan, f"{states}, {k}", body),
     ]
 
 

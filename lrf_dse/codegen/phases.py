@@ -26,6 +26,22 @@ def stage_parameters(plan: StagePlan) -> list[str]:
     return parameters + (["size_t group"] if plan.groups > 1 else [])
 
 
+def stage_code(plan: StagePlan, title: str, body: Sequence[str]) -> list[str]:
+    """The function stage_N with `body`; `title` says what it computes."""
+    return [
+        f"/* Stage {plan.number}: {title}. */",
+        f"static void stage_{plan.number}({', '.join(stage_parameters(plan))})",
+        "{",
+        *indented(body),
+        "}",
+    ]
+
+
+def one_column(plan: StagePlan) -> str:
+    """What a stream computes, in words."""
+    return f"S' [{plan.rows}] = A [{plan.rows}, {plan.k}] S, {plan.storage}"
+
+
 def emit_phases(
     spec: KernelSpec,
     schedule: KernelSchedule,

@@ -28,12 +28,7 @@ FEW_ELEMENTS = 24
 
 def work_floats(k: int) -> int:
     """Floats of what a stream in half precision makes of its state: the head, a sum for each group, the state."""
-    return copy_at(k) + padded(k) // 2
-
-
-def copy_at(k: int) -> int:
-    """Where a scaled copy of a state lies, in floats, behind the sums of all groups."""
-    return WORK_HEAD + _aligned(len(groups_of(k)))
+    return WORK_HEAD + _aligned(len(groups_of(k))) + padded(k) // 2
 
 
 def padded(k: int) -> int:
@@ -78,11 +73,6 @@ class StagePlan:
         return self.how.vector == "stream"
 
     @property
-    def rounds_as_it_goes(self) -> bool:
-        """Whether a stream rounds its state to half precision where it is multiplied: one panel uses it once."""
-        return self.half and len(self.panels) == 1 and self.groups == 1 and self.k > FEW_ELEMENTS
-
-    @property
     def row_pitch(self) -> int:
         """Floats from one row to the next of a panel that lies row by row, once it is widened.
 
@@ -96,8 +86,6 @@ class StagePlan:
         """Floats that a workgroup needs while it computes: widened panels, or what a stream makes of its state."""
         if self.storage == "fp32":
             return 0
-        if self.is_stream and self.rounds_as_it_goes:
-            return copy_at(self.k) + _aligned(self.k)
         if self.is_stream:
             return work_floats(self.k) if self.half else 0
         if self.packed.by_rows:
@@ -189,7 +177,7 @@ def kernel_plan(spec: KernelSpec, schedule: KernelSchedule) -> KernelPlan:
                 finish=finish if number == last else None,
                 packed=packed,
                 groups=spec.threads,
-                half=schedule.half and not _takes_longer_in_half(how, packed.storage),
+                half=schedule.half,
             )
         )
     states, scratch = _states(stages, schedule)
@@ -199,11 +187,6 @@ def kernel_plan(spec: KernelSpec, schedule: KernelSchedule) -> KernelPlan:
     plan = KernelPlan(tuple(stages), states, scratch, *cuts, layout.bias, FP32_BYTES * layout.floats, work, each)
     _check(plan, spec)
     return plan
-
-
-def _takes_longer_in_half(how: StageSchedule, storage: Storage) -> bool:
-    """Whether a stream is bound by its instructions, in vectors of one register: rounding its state takes more."""
-    return how.vector == "stream" and how.lmul == 1 and storage == "int8"
 
 
 def _check(plan: KernelPlan, spec: KernelSpec) -> None:

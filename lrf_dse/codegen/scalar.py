@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from lrf_dse.codegen.loops import over_k, panel_terms
 from lrf_dse.codegen.microkernel import float_text
-from lrf_dse.codegen.phases import stage_parameters
+from lrf_dse.codegen.phases import stage_code
 from lrf_dse.codegen.plan import StagePlan
 from lrf_dse.codegen.scalar_widening import (
     scalar_stream_function,
@@ -47,11 +47,7 @@ def scalar_stage_function(plan: StagePlan) -> list[str]:
     return [
         *scalar_widening_functions(plan),
         *(line for height, width in sorted(_tile_sizes(plan)) for line in (*_tile_function(plan, height, width), "")),
-        f"/* Stage {plan.number}: {shape}, K = {plan.k * plan.k_slices}. */",
-        f"static void stage_{plan.number}({', '.join(stage_parameters(plan))})",
-        "{",
-        *indented(body),
-        "}",
+        *stage_code(plan, f"{shape}, K = {plan.k * plan.k_slices}", body),
     ]
 
 

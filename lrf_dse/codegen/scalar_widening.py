@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from lrf_dse.codegen.phases import stage_parameters
+from collections.abc import Iterator
+
+from lrf_dse.codegen.phases import one_column, stage_code
 from lrf_dse.codegen.plan import StagePlan
-from lrf_dse.codegen.storage import OFFSETS, code_bytes, groups_of, row_bytes, scale_bytes
+from lrf_dse.codegen.storage import ELEMENT_BITS, OFFSETS, PER_WORD, code_bytes, groups_of, row_bytes, scale_bytes
 from lrf_dse.codegen.text import at, indented, loop
 from lrf_dse.codegen.tiling import PanelRun, panel_runs
-from lrf_dse.codegen.widening import panel_at
+from lrf_dse.codegen.widening import panel_at, panel_function, panel_functions
+from lrf_dse.schema import Storage
+from lrf_dse.tt.grid import GROUP
 
 TOGETHER = 4
 """Rows of a stream that are summed up side by side."""
@@ -17,61 +21,70 @@ def scalar_widening_functions(plan: StagePlan) -> list[str]:
     """The C functions that widen panels to [k, width], one for each width; none in fp32 and for streams."""
     if plan.storage == "fp32" or plan.is_stream:
         return []
-    lines: list[str] = []
-    for width in sorted({panel.width for panel in plan.panels}):
-        lines += [
-            f"/* {width} rows of {plan.k} {plan.storage} elements. */",
-            f"static void {_name(plan, width)}(const unsigned char *from, float *to)",
-            "{",
-            *indented(_panel(plan, width)),
-            "}",
-            "",
-        ]
-    return lines
+    return panel_functions(plan, lambda width: _panel(plan, width))
 
 
 def scalar_widening_calls(plan: StagePlan, run: PanelRun) -> list[str]:
     """The call that widens panel p of `run`; none in fp32."""
     if plan.storage == "fp32":
         return []
-    return [f"{_name(plan, run.first.width)}({panel_at(plan, run)}, work);"]
+    return [f"{panel_function(plan, run.first.width)}({panel_at(plan, run)}, work);"]
 
 
-def _name(plan: StagePlan, width: int) -> str:
-    return f"widen_{plan.number}_{width}"
+def _groups(plan: StagePlan) -> list[int]:
+    """The numbers of elements along K that share scales."""
+    return groups_of(plan.k) if plan.storage == "int4" else [plan.k]
 
 
 def _panel(plan: StagePlan, width: int) -> list[str]:
     lines, first = [], 0
-    for group, size in enumerate(groups_of(plan.k) if plan.storage == "int4" else [plan.k]):
+    for group, size in enumerate(_groups(plan)):
         scale = f" * {_scale(plan, width, group, 'row')}" if plan.storage != "fp16" else ""
-        value = f"{_element(plan, width, group, size, 'row')}{scale}"
-        store = f"to[({first} + k) * {width} + row] = {value};"
-        head = [f"for (size_t row = 0; row < {width}; row++)", f"  for (size_t k = 0; k < {size}; k++)"]
-        lines += [*head, f"    {store}"]
-        first += size
+        for count, step, elements in _elements(plan, width, group, size, "row"):
+            lines += [f"for (size_t row = 0; row < {width}; row++)", f"  for (size_t k = 0; k < {count}; k++) {{"]
+            for part, element in enumerate(elements):
+                lines += [f"    to[({first + part} + {step} * k) * {width} + row] = {element}{scale};"]
+            lines += ["  }"]
+            first += count * step
     return lines
 
 
-def _element(plan: StagePlan, width: int, group: int, size: int, row: str) -> str:
-    """Element k of a group (int4) or of the panel in row `row`, without its scale."""
+def _elements(plan: StagePlan, width: int, group: int, size: int, row: str) -> Iterator[tuple[int, int, list[str]]]:
+    """How often, and of how many elements along K, then these in step k of row `row`, without their scale.
+
+    They are those of a group (int4) or of the whole panel.
+    """
     storage = plan.storage
-    start, step, row_step = 0, width, 1
-    if plan.packed.by_rows:
-        start, step, row_step = group * 16, 1, row_bytes(storage, plan.k) // (2 if storage == "fp16" else 1)
-    elif storage == "int4":
-        start = group * (code_bytes("int4", 32, width) + scale_bytes("int4", width))
-    place = f"{start} + {row} * {row_step}"
     if storage == "fp16":
-        return f"half_to_float(((const unsigned short *)from)[{place} + k * {step}])"
-    if storage == "int8":
-        return f"(float)((int)from[{place} + k * {step}] - {OFFSETS[storage]})"
+        place = f"{row} * {plan.k} + k" if plan.packed.by_rows else f"k * {width} + {row}"
+        yield size, 1, [f"half_to_float(((const unsigned short *)from)[{place}])"]
+        return
+    start, per_word = 0, PER_WORD[storage]
     if plan.packed.by_rows:
+        line = f"{row} * {row_bytes(storage, plan.k)} + {group * 16} + k"
         half = -(-size // 2)
-        nibble = f"(from[{place} + k % {half}] >> (k / {half} * 4) & 15)"
-    else:
-        nibble = f"(from[{place} + k / 2 * {step}] >> (k % 2 * 4) & 15)"
-    return f"(float)((int){nibble} - {OFFSETS[storage]})"
+        if storage == "int8":
+            yield size, 1, [_code(f"from[{line}]", 0, storage)]
+        for part, count in enumerate((half, size - half)) if storage == "int4" else ():
+            yield count, 1, [_code(f"from[{line}]", part, storage)]
+        return
+    if storage == "int4":
+        start = group * (code_bytes("int4", GROUP, width) + scale_bytes("int4", width))
+    left = size % per_word
+    words = size // per_word + (left > per_word // 2)
+    whole = size // per_word
+    place = f"((const unsigned short *)(from + {start}))[k * {width} + {row}]"
+    if whole:
+        yield whole, per_word, [_code(place, part, storage) for part in range(per_word)]
+    if left:
+        at_end = place.replace("k *", f"{whole} *") if words > whole else f"from[{start + 2 * whole * width} + {row}]"
+        yield 1, left, [_code(at_end, part, storage) for part in range(left)]
+
+
+def _code(word: str, part: int, storage: Storage) -> str:
+    """Code number `part` of a word, as a float."""
+    bits = ELEMENT_BITS[storage]
+    return f"(float)((int)({word} >> {part * bits} & {(1 << bits) - 1}) - {OFFSETS[storage]})"
 
 
 def _scale(plan: StagePlan, width: int, group: int, row: str) -> str:
@@ -98,7 +111,7 @@ def scalar_stream_function(plan: StagePlan, finished: list[str]) -> list[str]:
             f"for (size_t first = 0; first < {rows}; first += {TOGETHER}) {{",
             f"  const size_t rows = {rows} - first < {TOGETHER} ? {rows} - first : {TOGETHER};",
             f"  float total[{TOGETHER}] = {{0}};",
-            *indented(_groups(plan, run)),
+            *indented(_sums(plan, run)),
             "  for (size_t row = 0; row < rows; row++) {",
             *indented(indented(finished)),
             "    out[place + first + row] = total[row];",
@@ -107,31 +120,22 @@ def scalar_stream_function(plan: StagePlan, finished: list[str]) -> list[str]:
         ]
         whole = loop("p", run.count, panel, groups=plan.groups)
         body += whole if len(whole) != len(panel) else ["{", *indented(panel), "}"]
-    return [
-        f"/* Stage {plan.number}: S' [{plan.rows}] = A [{plan.rows}, {plan.k}] S, {plan.storage}. */",
-        f"static void stage_{plan.number}({', '.join(stage_parameters(plan))})",
-        "{",
-        *indented(["(void)work;"] if plan.work_floats else []),
-        *indented(body),
-        "}",
-    ]
+    return stage_code(plan, one_column(plan), [*(["(void)work;"] if plan.work_floats else []), *body])
 
 
-def _groups(plan: StagePlan, run: PanelRun) -> list[str]:
+def _sums(plan: StagePlan, run: PanelRun) -> list[str]:
     """The sums of some rows, group after group."""
     lines, start, width = [], 0, run.first.width
-    for group, size in enumerate(groups_of(plan.k) if plan.storage == "int4" else [plan.k]):
-        element = _element(plan, width, group, size, "(first + row)")
+    for group, size in enumerate(_groups(plan)):
         scale = f" * {_scale(plan, width, group, '(first + row)')}" if plan.storage != "fp16" else ""
-        lines += [
-            "{",
-            f"  float sum[{TOGETHER}] = {{0}};",
-            f"  for (size_t k = 0; k < {size}; k++)",
-            f"    for (size_t row = 0; row < {TOGETHER}; row++)",
-            f"      sum[row] += row < rows ? s[{start} + k] * {element} : 0.0f;",
-            "  for (size_t row = 0; row < rows; row++)",
-            f"    total[row] += sum[row]{scale};",
-            "}",
-        ]
-        start += size
+        lines += ["{", f"  float sum[{TOGETHER}] = {{0}};"]
+        for count, step, elements in _elements(plan, width, group, size, "(first + row)"):
+            products = " + ".join(f"s[{start + part} + {step} * k] * {each}" for part, each in enumerate(elements))
+            lines += [
+                f"  for (size_t k = 0; k < {count}; k++)",
+                f"    for (size_t row = 0; row < {TOGETHER}; row++)",
+                f"      sum[row] += row < rows ? {products} : 0.0f;",
+            ]
+            start += count * step
+        lines += ["  for (size_t row = 0; row < rows; row++)", f"    total[row] += sum[row]{scale};", "}"]
     return lines

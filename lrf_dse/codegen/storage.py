@@ -7,9 +7,13 @@ Owns the format of one panel: rows x K elements of A, in one of two orders.
 
     fp32, fp16   the values
     int8         the codes + 128 as bytes; then a fp32 scale for each row
-    int4         the codes + 8, two to a byte: k by k the two are neighbours along K; row by row they stand as far apart
-                 as half a group, so that both halves of a group are widened as one vector each. The fp16 scales of the
-                 rows follow the codes of every group (k by k), or all codes (row by row)
+    int4         the codes + 8, two to a byte: row by row the two stand as far apart as half a group, so that both
+                 halves of a group are widened as one vector each. The fp16 scales of the rows follow the codes of every
+                 group (k by k), or all codes (row by row)
+
+K by k, two neighbours along K of int8 and four of int4 are one word of 16 bits, the first in its lowest bits: masks and
+shifts then make numbers in half precision of them, without an instruction that changes the width of elements (one that
+does takes twice as long on X60). What is left along K, at most half of a word, is a byte for each row.
 
 What is added to the codes makes them unsigned: zero extension is all that it takes to make a half precision number
 (a subnormal one) of a code, and two instructions make a single precision one. Unused rows have code and scale 0. Codes
@@ -28,6 +32,9 @@ OFFSETS: dict[Storage, int] = {"int8": 128, "int4": 8}
 """What is added to a code."""
 
 ELEMENT_BITS: dict[Storage, int] = {"fp32": 32, "fp16": 16, "int8": 8, "int4": 4}
+
+PER_WORD: dict[Storage, int] = {"int8": 2, "int4": 4}
+"""Neighbours along K that are one word of 16 bits where a panel lies k by k."""
 
 Bytes = NDArray[np.uint8]
 
@@ -81,7 +88,8 @@ def panel_of(stored: Stored, rows: slice, ks: NDArray[np.intp], width: int, *, b
         scales = np.zeros(width, "<f4")
         scales[: len(codes)] = stored.scales[rows, 0]
         filled = _filled(unsigned, width, by_rows=by_rows, unused=OFFSETS[storage])
-        return np.concatenate([_padded(filled.tobytes()), np.frombuffer(scales.tobytes(), np.uint8)])
+        data = filled.tobytes() if by_rows else _words(filled)
+        return np.concatenate([_padded(data), np.frombuffer(scales.tobytes(), np.uint8)])
     first = int(ks[0]) // GROUP
     halves = np.zeros((width, len(groups_of(len(ks)))), "<f2")
     halves[: len(codes)] = stored.scales[rows, first : first + halves.shape[1]]
@@ -97,13 +105,20 @@ def _filled(codes: NDArray[np.generic], width: int, *, by_rows: bool, unused: in
     return filled
 
 
+def _words(filled: NDArray[np.generic]) -> bytes:
+    """Bytes [n, width], neighbours along n side by side, and a last one by itself."""
+    pairs, width = len(filled) // 2, filled.shape[1]
+    together = filled[: 2 * pairs].reshape(pairs, 2, width).transpose(0, 2, 1)
+    return together.tobytes() + filled[2 * pairs :].tobytes()
+
+
 def _panel_of_nibbles(codes: Bytes, scales: NDArray[np.float16]) -> Bytes:
-    """Group after group: neighbours along K in one byte, for all rows; then the scales of the rows."""
+    """Group after group: neighbours along K in one word, for all rows; then the scales of the rows."""
     parts, width = [], len(scales)
     for group, size in enumerate(groups_of(codes.shape[1])):
         wide = np.full((2 * -(-size // 2), width), OFFSETS["int4"], np.uint8)
         wide[:size, : len(codes)] = codes[:, group * GROUP : group * GROUP + size].T
-        parts += [_padded((wide[::2] | wide[1::2] << 4).tobytes()), _padded(scales[:, group].tobytes())]
+        parts += [_padded(_words(wide[::2] | wide[1::2] << 4)), _padded(scales[:, group].tobytes())]
     return np.concatenate(parts)
 
 

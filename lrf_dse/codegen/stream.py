@@ -2,7 +2,7 @@
 
 One column of state comes in, so a weight takes part in one multiply-add, and what bounds the stage is how fast weights
 arrive and are widened. Vectors lie along the rows of a panel; scalars are the elements of the state. A *unit* is one
-vector of codes: one k, or two of int4.
+vector of codes: one k of fp32 and fp16, two of int8, four of int4.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from lrf_dse.codegen.plan import FEW_ELEMENTS, StagePlan
-from lrf_dse.codegen.storage import ELEMENT_BITS
+from lrf_dse.codegen.storage import PER_WORD, code_bytes, scale_bytes
 from lrf_dse.codegen.tile import VECTOR_REGISTERS
 from lrf_dse.codegen.tiling import PanelRun
 from lrf_dse.tt.grid import GROUP
 
 _LEAD, NAMES = 6, 8
 """Scalars are loaded so many multiply-adds ahead, into so many registers."""
-ROUNDED = 3
-"""The same where they are rounded on the way."""
 UNROLLED = 24
 """Panels of at most so many units are written without a loop."""
+_RINGS = (8, 4, 2, 1)
+_SHORT = 2
+"""Vectors of at most so many registers are widened two units ahead: their products follow each other too soon."""
 DEEP = 4
 """Sets of temporary registers where each of three steps of widening is done one unit after the one before it."""
-_RINGS = (8, 4, 2, 1)
 
 
 @dataclass(frozen=True)
@@ -48,24 +48,49 @@ class Stream:
     @property
     def per_unit(self) -> int:
         """Terms of the sum in one vector of codes."""
-        return 2 if self.plan.storage == "int4" else 1
+        return PER_WORD.get(self.plan.storage, 1)
 
     @property
     def units(self) -> int:
         """Vectors of codes in one panel."""
         return -(-self.plan.k // self.per_unit)
 
+    def narrow(self, unit: int) -> bool:
+        """Whether a unit is one of bytes: the last one, where bytes hold what is left."""
+        return 0 < self.plan.k - unit * self.per_unit <= self.per_unit // 2
+
     @property
     def group_units(self) -> int:
         """Units that share scales, all of them but for int4."""
-        return GROUP // 2 if self.plan.storage == "int4" else self.units
+        return GROUP // self.per_unit if self.plan.storage == "int4" else self.units
+
+    @property
+    def group_terms(self) -> int:
+        """Terms of the sum that share scales."""
+        return GROUP if self.plan.storage == "int4" else self.plan.k
+
+    @property
+    def group_bytes(self) -> int:
+        """Bytes of a whole group of int4, its scales included."""
+        width = self.run.first.width
+        return code_bytes("int4", GROUP, width) + scale_bytes("int4", width)
+
+    @property
+    def groups(self) -> int:
+        """Groups of units that share scales."""
+        return -(-self.units // self.group_units)
 
     @property
     def turn(self) -> int:
         """Units in one turn of the loop, of int4 a group: more where a unit is short in time and bytes."""
-        if self.per_unit == 2:
+        if self.plan.storage == "int4":
             return self.group_units
-        return 8 if self.lmul > 2 or self.plan.storage == "fp32" else 16
+        return 8 if self.lmul > 2 or self.per_unit > 1 or self.plan.storage == "fp32" else 16
+
+    @property
+    def code_bits(self) -> int:
+        """Bits of one row in a vector of codes."""
+        return 32 if self.plan.storage == "fp32" else 16
 
     @property
     def unit_bytes(self) -> int:
@@ -73,14 +98,10 @@ class Stream:
         return self.run.first.width * self.code_bits // 8
 
     @property
-    def code_bits(self) -> int:
-        """Bits of one row in a vector of codes."""
-        return 8 if self.plan.storage == "int4" else ELEMENT_BITS[self.plan.storage]
-
-    @property
     def chains(self) -> int:
-        """Sums that take turns; of int4 one for each nibble."""
-        return min(self.plan.how.block, self.units) if self.per_unit == 1 else min(2, self.plan.k)
+        """Sums that take turns; of int4 at least one for low and one for high nibbles."""
+        least = 2 if self.plan.storage == "int4" else 1
+        return min(max(self.plan.how.block, least), self.plan.k)
 
     @property
     def widens(self) -> bool:
@@ -88,9 +109,9 @@ class Stream:
         return not (self.plan.storage == "fp32" or (self.half and self.plan.storage == "fp16"))
 
     @property
-    def nibbles_apart(self) -> bool:
-        """Whether the nibbles of int4 are taken from bytes that were extended one unit before."""
-        return self.half and self.per_unit == 2
+    def in_halves(self) -> bool:
+        """Whether the second half of a unit is widened after the products of the first, for want of registers."""
+        return self.plan.storage == "int4" and not self.half
 
     @cached_property
     def registers(self) -> Registers:
@@ -100,17 +121,18 @@ class Stream:
     @property
     def crosses(self) -> bool:
         """Whether the ring of loads runs on into the next panel."""
-        return self.units % self.registers.ring == 0
+        return self.may_cross(self.registers.ring, self.registers.sets)
+
+    def may_cross(self, ring: int, sets: int) -> bool:
+        """Whether a ring of so many loads can run on: it comes round, and what is widened early is of one panel."""
+        if not self.widens or sets == DEEP:
+            return self.units % ring == 0 and not self.widens
+        return self.units % ring == 0 and self.units % sets == 0 and ring + sets <= self.units
 
     @property
     def resident(self) -> bool:
         """Whether the state stays in scalar registers."""
         return self.plan.k <= FEW_ELEMENTS
-
-    @property
-    def rounds(self) -> bool:
-        """Whether scalars are rounded to half precision between their load and their use."""
-        return self.half and self.plan.rounds_as_it_goes
 
     @property
     def lead(self) -> int:
@@ -120,15 +142,16 @@ class Stream:
 
 @dataclass(frozen=True)
 class Registers:
-    """Which vector registers hold what; `temps` are one or two sets of a unit's widened vectors.
+    """Which vector registers hold what; `temps` are sets of a unit's widened vectors, one for each of its terms.
 
-    Of int4 in half precision they are the low and the high nibbles, and the bytes of two units.
+    `part` is what lies between a vector of codes and these: its upper bytes (int4), or all of it in wide lanes.
     """
 
     sums: tuple[str, ...]
     total: str
     raw: tuple[str, ...]
     temps: tuple[tuple[str, ...], ...]
+    part: str
     scale: str
     narrow_scale: str
     bias: str
@@ -138,22 +161,30 @@ class Registers:
         """Units that are loaded ahead."""
         return len(self.raw)
 
+    @property
+    def sets(self) -> int:
+        """Units that are widened ahead."""
+        return max(1, len(self.temps))
+
     @staticmethod
     def of(stream: Stream) -> Registers:
-        """The largest ring, and two sets of temporary registers, if they fit. Raises ValueError if nothing does."""
-        rings = [ring for ring in _RINGS if ring <= stream.units]
+        """The largest ring that fits, short vectors widened two units ahead. Raises ValueError if nothing does."""
+        sizes = [(sets, ring) for sets in _sets_tried(stream) for ring in _RINGS if ring <= stream.units]
         if stream.units <= UNROLLED:  # short panels: rather a ring that runs on into the next one
-            rings.sort(key=lambda ring: ring == 1 or stream.units % ring != 0)
-        sets_tried = (
-            (1,) if stream.nibbles_apart else (DEEP, 2, 1) if not stream.half and stream.per_unit == 1 else (2, 1)
-        )
-        for sets in sets_tried if stream.widens else (0,):
-            for ring in rings:
-                taken = _Taken()
-                found = taken.registers(stream, ring, sets)
-                if taken.count <= VECTOR_REGISTERS:
-                    return found
+            sizes.sort(key=lambda size: not stream.may_cross(size[1], size[0]))
+        for sets, ring in sizes:
+            taken = _Taken()
+            found = taken.registers(stream, ring, sets)
+            if taken.count <= VECTOR_REGISTERS:
+                return found
         raise ValueError(f"a stream of {stream.plan.storage} with {stream.lmul} registers a vector does not fit")
+
+
+def _sets_tried(stream: Stream) -> tuple[int, ...]:
+    """How many sets of temporary registers, the best number first."""
+    if stream.half:
+        return (2, 1) if stream.lmul <= _SHORT and stream.units > 1 else (1,)
+    return (DEEP, 1) if stream.widens and not stream.in_halves else (1,)
 
 
 class _Taken:
@@ -173,13 +204,16 @@ class _Taken:
         sums = tuple(self.take(lmul) for _ in range(stream.chains))
         total = self.take(lmul) if storage == "int4" else ""
         scale = self.take(lmul) if storage in ("int8", "int4") else ""
-        bias = self.take(lmul) if stream.plan.has_bias else ""
+        bias = self.take(lmul) if stream.plan.has_bias and storage != "int4" else ""
         wide = lmul / 2 if stream.half else lmul
-        each = 4 if stream.nibbles_apart else stream.per_unit
-        temps = tuple(tuple(self.take(wide) for _ in range(each)) for _ in range(sets))
+        each = range(stream.per_unit // (2 if stream.in_halves else 1))
+        temps = tuple(tuple(self.take(wide) for _ in each) for _ in range(sets if stream.widens else 0))
+        temps = tuple(some * 2 for some in temps) if stream.in_halves else temps
+        codes = storage in ("int8", "int4")
+        part = self.take(wide) if codes and (storage == "int4" or not stream.half) else ""
         raw = tuple(self.take(lmul * stream.code_bits / 32) for _ in range(ring))
         narrow = scale
         if storage == "int4":
             # Widening may read the upper part of what it writes, whole registers only.
             narrow = f"v{int(scale[1:]) + lmul // 2}" if lmul > 1 else self.take(1)
-        return Registers(sums, total, raw, temps, scale, narrow, bias)
+        return Registers(sums, total, raw, temps, part, scale, narrow, bias)

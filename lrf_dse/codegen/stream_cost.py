@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from lrf_dse.codegen.plan import StagePlan
+from dataclasses import dataclass
+
+from lrf_dse.codegen.plan import FEW_ELEMENTS, StagePlan
 from lrf_dse.codegen.stream import Stream
 from lrf_dse.codegen.tile_cost import AROUND_LOOP, CALL_SLOTS, LATE
 from lrf_dse.codegen.tiling import panel_runs
 from lrf_dse.codegen.traffic import level_rate
 from lrf_dse.cost.counts import FP32_BYTES
+from lrf_dse.schema import Storage
 from lrf_dse.target import Target
 from lrf_dse.target.timing import Timing
 
@@ -17,8 +20,10 @@ HIDDEN_BADLY = 0.05
 AROUND_WIDENING = 60
 """Cycles before a panel's first widened vector is stored and after its last, until tiles can read them."""
 
-PREPARED_PASSES = 2
-"""How often the state is read before a stream in half precision: for its largest element, and to round it."""
+AROUND_PASS = 100
+"""Cycles around the pass that rounds the state of a stream: its largest element, its sum."""
+AROUND_FEW, FEW_EACH = 30, 3
+"""Cycles to round a state of few elements: around them, and for each."""
 
 
 def stream_cycles(plan: StagePlan, touched: int, lanes: int, target: Target) -> float:
@@ -38,53 +43,76 @@ def _bytes_cycles(plan: StagePlan, touched: int, target: Target) -> float:
     return FP32_BYTES * plan.packed.words(plan.panels) / level_rate(target, levels[0])
 
 
+@dataclass(frozen=True)
+class _Issue:
+    """What a panel takes of the pipe for floats, of that for integers, of that for memory, and of issue slots."""
+
+    floats: float
+    integers: float
+    memory: float
+    slots: float
+
+    def cycles(self, width: float) -> float:
+        """What it takes at least, `width` instructions a cycle."""
+        return max(self.floats, self.integers, self.memory, self.slots / width)
+
+
 def _panel_cycles(stream: Stream, target: Target) -> float:
     """One panel: its units, and what lies around them."""
-    registers, units, lmul = stream.registers, stream.units, stream.lmul
+    lmul = stream.lmul
     if target.timing is None:
-        return float(units * lmul * (2 + stream.widens))
+        return float(stream.plan.k * lmul * (2 + stream.widens))
     costs = target.timing.costs.cost
     width = target.core.issue_width.value if target.core.issue_width else 1.0
-    floats, whole = _busy(target.timing, stream)
-    slots = _slots(stream)
-    latency = costs["v_float_fma"].latency[_index(lmul)] / len(registers.sums) * stream.per_unit
-    step = max(floats, whole, slots / width, latency) + LATE * slots
-    around = (3 + len(registers.sums)) * costs["v_float_fma"].latency[_index(lmul)]
+    issued = _issue(stream, target.timing)
+    product = costs["v_float_widen" if stream.half else "v_float_fma"]
+    waiting = stream.plan.k * product.latency[_index(lmul)] / stream.chains
+    cycles = max(issued.cycles(width), waiting) + LATE * issued.slots
+    around = (3 + stream.chains) * costs["v_float_fma"].latency[_index(lmul)]
     around += costs["v_store"].busy[_index(lmul)]
-    if (
-        stream.widens and len(registers.temps) < 2 and not stream.nibbles_apart
-    ):  # every product waits for its own widening
-        step += costs["v_int_alu"].latency[_index(lmul / 2 if stream.half else lmul)]
     if not stream.crosses:
         around += AROUND_LOOP
-    if stream.per_unit == 2:
-        around += -(-units // stream.group_units) * (4 * costs["v_float_fma"].busy[_index(lmul)] + 4)
-    return units * step + around + CALL_SLOTS / width / 4
+    return cycles + around + CALL_SLOTS / width / 4
 
 
-def _busy(timing: Timing, stream: Stream) -> tuple[float, float]:
-    """What a unit takes of the pipe for floats, and of the busiest other one."""
-    costs, lmul, storage = timing.costs.cost, stream.lmul, stream.plan.storage
+_WIDENING: dict[tuple[Storage, bool], tuple[int, int, int]] = {
+    ("int8", True): (0, 1, 1),
+    ("int4", True): (0, 4, 1),
+    ("fp16", False): (1, 1, 2),
+    ("int8", False): (2, 3, 2),
+    ("int4", False): (4, 8, 2),
+}
+"""Of one unit, with half precision and without: operations on floats, on integers, and shifts (so are extensions)."""
+
+
+def _issue(stream: Stream, timing: Timing) -> _Issue:
+    """The instructions of a panel: products, what widens codes, loads, and the ends of groups of int4."""
+    costs, lmul, storage, plan = timing.costs.cost, stream.lmul, stream.plan.storage, stream.plan
+    wide, lanes = _index(lmul), _index(lmul / 2 if stream.half else lmul)
+    floats, integers, shifts = _WIDENING.get((storage, stream.half), (0, 0, 0))
+    product = costs["v_float_widen" if stream.half else "v_float_fma"].busy[wide]
+    ends = stream.groups * (stream.chains + (2 if stream.half else 1)) if storage == "int4" else 0
+    scalars = 0 if stream.resident else 1
+    each = costs["v_int_alu"].busy[lanes] * integers + costs["v_int_shift"].busy[lanes] * shifts
     load = costs["v_load"].busy[_index(lmul * stream.code_bits / 32)]
-    if not stream.half:
-        fma, alu = costs["v_float_fma"].busy[_index(lmul)], costs["v_int_alu"].busy[_index(lmul)]
-        floats = {"fp32": fma, "fp16": 2 * fma, "int8": 2 * fma, "int4": 4 * fma}[storage]
-        return floats, max(load, {"fp32": 0, "fp16": 3, "int8": 2, "int4": 5}[storage] * alu)
-    product, alu = costs["v_float_widen"].busy[_index(lmul)], costs["v_int_alu"].busy[_index(lmul / 2)]
-    return stream.per_unit * product, max(load, {"fp16": 0, "int8": 1, "int4": 3}[storage] * alu)
+    return _Issue(
+        floats=plan.k * product + (stream.units * floats + ends) * costs["v_float_fma"].busy[wide],
+        integers=stream.units * each,
+        memory=stream.units * load,
+        slots=stream.units * (2 + floats + integers + shifts) + plan.k * (1 + scalars) + 2 * ends,
+    )
 
 
 def _preparing_cycles(plan: StagePlan, lanes: int, timing: Timing) -> float:
-    """What it takes to round the state."""
+    """What it takes to round the state, and to sum it up where there are codes."""
     costs = timing.costs.cost
+    if plan.k <= FEW_ELEMENTS:
+        return AROUND_FEW + FEW_EACH * plan.k
     vectors = -(-plan.k // (4 * lanes))
-    if plan.rounds_as_it_goes:
-        summed = {"int8": costs["v_float_convert"].busy[2] + 4, "int4": 2 * costs["v_reduce_float"].busy[2]}
-        each = costs["v_load"].busy[2] + summed.get(plan.storage, 0.0)
-        return vectors * each + 3 * costs["v_reduce_float"].latency[0]
-    each = PREPARED_PASSES * costs["v_load"].busy[2] + costs["v_float_convert"].busy[3] + costs["v_store"].busy[1]
-    each += {"int8": costs["v_load"].busy[1], "int4": costs["v_reduce_float"].latency[2]}.get(plan.storage, 0.0)
-    return vectors * each + 3 * costs["v_reduce_float"].latency[3]
+    summed = {"int8": costs["v_float_widen"].busy[2], "int4": costs["v_reduce_float"].busy[1] + 3}
+    floats = costs["v_float_convert"].busy[2] + summed.get(plan.storage, 0.0)
+    memory = costs["v_load"].busy[2] + costs["v_store"].busy[1]
+    return vectors * (max(floats, memory) + 1) + AROUND_PASS
 
 
 def widening_cycles(plan: StagePlan, lanes: int, target: Target) -> float:
@@ -109,19 +137,6 @@ def stream_issue_cycles(plan: StagePlan, lanes: int, target: Target) -> float:
     if target.timing is None or target.isa.vlen_bits is None:
         return float(plan.k * plan.rows)
     width = target.core.issue_width.value if target.core.issue_width else 1.0
-    cycles = 0.0
-    for run in panel_runs(plan.panels):
-        stream = Stream(plan, run, lanes)
-        cycles += run.count * stream.units * max(*_busy(target.timing, stream), _slots(stream) / width)
+    streams = (Stream(plan, run, lanes) for run in panel_runs(plan.panels))
+    cycles = sum(stream.run.count * _issue(stream, target.timing).cycles(width) for stream in streams)
     return cycles / min(plan.groups, target.core.count)
-
-
-def _slots(stream: Stream) -> int:
-    """Instructions of a unit: its load and the step of the pointer, what widens it, products and their scalars."""
-    scalars = 0 if stream.resident else stream.per_unit
-    widening = {"fp32": 0, "fp16": 4, "int8": 3, "int4": 7}[stream.plan.storage]
-    if stream.half:
-        widening = {"fp16": 0, "int8": 1, "int4": 3}[stream.plan.storage]
-    if stream.rounds:
-        scalars *= 2
-    return 2 + widening + stream.per_unit + scalars

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from lrf_dse.codegen.phases import stage_parameters
+from lrf_dse.codegen.phases import one_column, stage_code
 from lrf_dse.codegen.plan import StagePlan
 from lrf_dse.codegen.stream import Stream
 from lrf_dse.codegen.stream_code import stream_code
-from lrf_dse.codegen.stream_rounding import scaling
 from lrf_dse.codegen.stream_state import prepared_at, preparing
 from lrf_dse.codegen.text import at, indented
 from lrf_dse.codegen.tiling import panel_runs
@@ -20,19 +19,14 @@ def stream_function(plan: StagePlan, lanes: int) -> list[str]:
         for number, run in enumerate(panel_runs(plan.panels))
     }
     half = plan.half and plan.storage != "fp32"
-    prepared = "const float *state = " if plan.rounds_as_it_goes else ""
     lines = [line for name, stream in streams.items() for line in (*stream_code(stream, name), "")]
-    body = [f"{prepared}prepare_{plan.number}(s, work);"] if half else []
+    body = [f"prepare_{plan.number}(s, work);"] if half else []
     for name, stream in streams.items():
         body += _call(name, stream)
     return [
-        *((scaling if plan.rounds_as_it_goes else preparing)(plan, lanes) if half else []),
+        *(preparing(plan, lanes) if half else []),
         *lines,
-        f"/* Stage {plan.number}: S' [{plan.rows}] = A [{plan.rows}, {plan.k}] S, {plan.storage}. */",
-        f"static void stage_{plan.number}({', '.join(stage_parameters(plan))})",
-        "{",
-        *indented(body),
-        "}",
+        *stage_code(plan, one_column(plan), body),
     ]
 
 
@@ -51,7 +45,7 @@ def _call(name: str, stream: Stream) -> list[str]:
         first, count = "first", "count"
     times = run.count if plan.groups > 1 else 1
     arguments = [
-        "state" if stream.rounds else prepared_at(plan) if stream.half else "s",
+        prepared_at(plan) if stream.half else "s",
         at(FROM, ("", before, 1), (first, size, times)),
         at("out", ("", run.first.row, 1), (first, width, times)),
     ]

@@ -6,6 +6,7 @@ group for int4. The sums are those of the rounded elements, as the products are.
 
     work[0]       what a sum is multiplied by at the end
     work[1]       int8: what is taken off every sum
+    work[2]       int4: 1 / work[0], by which the bias is multiplied before all sums
     work[16...]   int4: what is taken off the sums of each group
     then          the state [padded K] in half precision, zeros at its end
 """
@@ -13,7 +14,8 @@ group for int4. The sums are those of the rounded elements, as the products are.
 from __future__ import annotations
 
 from lrf_dse.codegen.plan import FEW_ELEMENTS, WORK_HEAD, StagePlan, padded, work_floats
-from lrf_dse.codegen.storage import OFFSETS, groups_of
+from lrf_dse.codegen.storage import groups_of
+from lrf_dse.codegen.stream_pass import CODE_BITS, offset_text, rounding
 from lrf_dse.codegen.text import indented
 from lrf_dse.tt.grid import GROUP
 
@@ -26,10 +28,6 @@ MACROS = """\
 #define LARGEST(c, b) __asm__ volatile("vfredmax.vs " #c ", " #b ", " #c ::: #c)
 #define LEAST(c, b) __asm__ volatile("vfredmin.vs " #c ", " #b ", " #c ::: #c)
 #define SUM(c, b) __asm__ volatile("vfredusum.vs " #c ", " #b ", " #c ::: #c)
-#define HALF_SUM(c, b, start) __asm__ volatile("vfwredusum.vs " #c ", " #b ", " #start ::: #c)
-#define ADD_HALVES(c, b) __asm__ volatile("vfwadd.wv " #c ", " #c ", " #b ::: #c)
-#define TO_HALF(c, b) __asm__ volatile("vfncvt.f.f.w " #c ", " #b ::: #c)
-#define STORE_HALVES(b, p) __asm__ volatile("vse16.v " #b ", (%0)" ::"r"(p) : "memory")
 #define MAXIMUM(f, g) __asm__ volatile("fmax.s %0, %0, %1" : "+f"(f) : "f"(g))
 #define MINIMUM(f, g) __asm__ volatile("fmin.s %0, %0, %1" : "+f"(f) : "f"(g))
 #define SINGLE(f, h) __asm__ volatile("fcvt.s.h %0, %1" : "=f"(f) : "f"(h))
@@ -44,9 +42,6 @@ MACROS = """\
 SIDE_BY_SIDE = 4
 """Vectors that are rounded, and groups that are summed up, at a time: each takes long, none waits for another."""
 
-CODE_BITS = 24
-"""A code as the bits of a half precision number is that number times 2^24."""
-
 
 def prepared_at(plan: StagePlan) -> str:
     """Where the state in half precision lies."""
@@ -54,14 +49,22 @@ def prepared_at(plan: StagePlan) -> str:
 
 
 def preparing(plan: StagePlan, lanes: int) -> list[str]:
-    """The C function prepare_N(s, work)."""
+    """The C function prepare_N(s, work): few elements with a scale, many of them without where that will do."""
     if plan.k <= FEW_ELEMENTS:
-        lines = [*_largest_of_few(plan.k), *factors(plan), *_few_rounded(plan)]
-    else:
-        lines = [*largest(plan.k, lanes), *factors(plan), *_rounded(plan, lanes)]
+        return _function(plan, "prepare", [*_largest_of_few(plan.k), *factors(plan), *_few_rounded(plan)])
+    slowly = [*largest(plan.k, lanes), *factors(plan), *_rounded(plan, lanes)]
+    half, zeros = prepared_at(plan).replace("const ", ""), _zeros(padded(plan.k) - plan.k, padded(plan.k), lanes)
     return [
-        "/* The state in half precision, scaled so that its largest element is near 1. */",
-        f"static void prepare_{plan.number}(const float *s, float *work)",
+        *_function(plan, "slowly", slowly, prefix="__attribute__((noinline, cold)) "),
+        *_function(plan, "prepare", rounding(plan, lanes, half, zeros)),
+    ]
+
+
+def _function(plan: StagePlan, name: str, lines: list[str], *, prefix: str = "") -> list[str]:
+    scaled = ", scaled so that its largest element is near 1" * (name == "slowly" or plan.k <= FEW_ELEMENTS)
+    return [
+        f"/* The state in half precision{scaled}. */",
+        f"static {prefix}void {name}_{plan.number}(const float *s, float *work)",
         "{",
         *indented(lines),
         "}",
@@ -150,6 +153,7 @@ def factors(plan: StagePlan) -> list[str]:
         "scale.bits = 0x7f000000 - (largest.bits & 0x7f800000);",
         f"back.bits = (largest.bits & 0x7f800000) + {code_bits << 23};",
         "work[0] = back.value;",
+        *(["back.bits = 0x7f000000 - back.bits;", "work[2] = back.value;"] if plan.storage == "int4" else []),
     ]
 
 
@@ -229,8 +233,3 @@ def _sums_from(plan: StagePlan, group: str, count: int, lmul: int) -> list[str]:
     moved = [f"FIRST_TO(sum{i}, v{16 + i});" for i in each]
     stored = [f"work[{WORK_HEAD} + {group} + {i}] = sum{i} * {offset_text(plan)};" for i in each]
     return [*loads, *sums, f"AS_WIDE(m{2 * lmul});", *moved, f"AS_HALF(m{lmul});", *stored]
-
-
-def offset_text(plan: StagePlan) -> str:
-    """What the sum of a state is multiplied by to give what the offset of the codes adds to a sum."""
-    return f"{float(OFFSETS[plan.storage] * 2.0**-CODE_BITS).hex()}f"

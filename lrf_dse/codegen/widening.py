@@ -6,10 +6,13 @@ the code; half precision is moved into place bit by bit, or by the chip where it
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from lrf_dse.codegen.plan import StagePlan
-from lrf_dse.codegen.storage import ELEMENT_BITS, OFFSETS, code_bytes, groups_of, row_bytes, scale_bytes
+from lrf_dse.codegen.storage import ELEMENT_BITS, OFFSETS, code_bytes, groups_of, row_bytes
 from lrf_dse.codegen.text import Term, at, indented, loop, runs
 from lrf_dse.codegen.tiling import PanelRun
+from lrf_dse.codegen.widening_words import LARGEST_LMUL, half_bits, k_by_k
 from lrf_dse.tt.grid import GROUP
 
 FROM = "(const unsigned char *)w"
@@ -34,6 +37,10 @@ MACROS = """\
 #define SUBTRACT(c, f) __asm__ volatile("vfsub.vf " #c ", " #c ", %0" ::"f"(f) : #c)
 #define SCALE(c, f) __asm__ volatile("vfmul.vf " #c ", " #c ", %0" ::"f"(f) : #c)
 #define SCALE_EACH(c, b) __asm__ volatile("vfmul.vv " #c ", " #c ", " #b ::: #c)
+#define BITS(c, b, mask) __asm__ volatile("vand.vx " #c ", " #b ", %0" ::"r"(mask) : #c)
+#define BITS_FROM(c, b, n) __asm__ volatile("vsrl.vi " #c ", " #b ", " #n ::: #c)
+#define KEEP(constant) __asm__("" : "+r"(constant))
+#define HALF_LESS(c, b, f) __asm__ volatile("vfwsub.vf " #c ", " #b ", %0" ::"f"(f) : #c)
 #define HALF_TIMES(c, b, f) __asm__ volatile("vfwmul.vf " #c ", " #b ", %0" ::"f"(f) : #c)
 """
 
@@ -48,26 +55,34 @@ static inline __attribute__((unused)) float half_to_float(unsigned short half)
 """
 _TOGETHER = 4
 """Vectors that are widened side by side: each waits for its own last step only."""
-_LARGEST_LMUL = 4
-_SCALES = "v16"
 
 
 def widening_functions(plan: StagePlan, lanes: int) -> list[str]:
     """The C functions that widen the panels of a stage, one for each width; none in fp32."""
     if plan.storage == "fp32":
         return []
+    way = _row_by_row if plan.packed.by_rows else k_by_k
+    return panel_functions(plan, lambda width: way(plan, lanes, width))
+
+
+def panel_functions(plan: StagePlan, body: Callable[[int], list[str]]) -> list[str]:
+    """The C functions with the `body` of every width of panels."""
     lines: list[str] = []
     for width in sorted({panel.width for panel in plan.panels}):
-        body = _row_by_row(plan, lanes, width) if plan.packed.by_rows else _k_by_k(plan, lanes, width)
         lines += [
             f"/* {width} rows of {plan.k} {plan.storage} elements. */",
-            f"static void {_name(plan, width)}(const unsigned char *from, float *to)",
+            f"static void {panel_function(plan, width)}(const unsigned char *from, float *to)",
             "{",
-            *indented(body),
+            *indented(body(width)),
             "}",
             "",
         ]
     return lines
+
+
+def panel_function(plan: StagePlan, width: int) -> str:
+    """The name of the C function that widens panels of this width."""
+    return f"widen_{plan.number}_{width}"
 
 
 def widening_calls(plan: StagePlan, run: PanelRun) -> list[str]:
@@ -75,7 +90,7 @@ def widening_calls(plan: StagePlan, run: PanelRun) -> list[str]:
     if plan.storage == "fp32":
         return []
     width = run.first.width
-    call = f"{_name(plan, width)}({panel_at(plan, run)}, {at('work', ('j', plan.k * width, run.together))});"
+    call = f"{panel_function(plan, width)}({panel_at(plan, run)}, {at('work', ('j', plan.k * width, run.together))});"
     return loop("j", run.together, [call])
 
 
@@ -92,96 +107,11 @@ def panel_at(plan: StagePlan, run: PanelRun) -> str:
     return at(FROM, *terms)
 
 
-def _name(plan: StagePlan, width: int) -> str:
-    return f"widen_{plan.number}_{width}"
-
-
-def _k_by_k(plan: StagePlan, lanes: int, width: int) -> list[str]:
-    """Vectors of the panel's rows, some k at a time."""
-    lines = [_one(plan)]
-    first = 0
-    while first < width:
-        lmul = min(_LARGEST_LMUL, (width - first) // lanes)
-        lmul = 1 << (lmul.bit_length() - 1)
-        lines += [f"SET_WIDE({lmul * lanes}, m{lmul});", *_column_block(plan, width, first, lmul)]
-        first += lmul * lanes
-    return lines
-
-
 def _one(plan: StagePlan) -> str:
     """1 in half precision, for the register of a float."""
     if plan.half and plan.storage == "fp16":
         return "const union { unsigned bits; float value; } one = {0xffff3c00u};"
     return "(void)0;"
-
-
-def _column_block(plan: StagePlan, width: int, first: int, lmul: int) -> list[str]:
-    """The rows from `first` on that are one vector, for all k of the panel."""
-    storage, element = plan.storage, 2 if plan.storage == "fp16" else 1
-    if storage == "int4":
-        lines, code, target = [], first, first
-        for size, count in runs(groups_of(plan.k)):
-            step = code_bytes(storage, size, width) + scale_bytes(storage, width)
-            group = [
-                f"const unsigned char *codes = {at('from', ('g', step, count), ('', code, 1))};",
-                f"float *out = {at('to', ('g', size * width, count), ('', target, 1))};",
-                *_half_scales(f"codes + {code_bytes(storage, size, width) + first}", lmul),
-                *_steps(plan, -(-size // 2), size, width, lmul),
-            ]
-            lines += [*loop("g", count, group)] if count > 1 else ["{", *indented(group), "}"]
-            code, target = code + step * count, target + size * width * count
-        return lines
-    scale = [f"LOAD_FLOATS({_SCALES}, from + {code_bytes(storage, plan.k, width) + 4 * first});"]
-    return [
-        "{",
-        *indented(
-            [
-                f"const unsigned char *codes = from + {first * element};",
-                f"float *out = to + {first};",
-                *(scale if storage == "int8" else []),
-                *_steps(plan, plan.k, plan.k, width, lmul),
-            ]
-        ),
-        "}",
-    ]
-
-
-def _half_scales(where: str, lmul: int) -> list[str]:
-    """The scales of a group of int4, widened: positive or negative, bit by bit."""
-    return [f"LOAD_HALVES(v20, {where});", *_half_bits("v20", _SCALES), "SCALE(v16, 0x1p112f);"]
-
-
-def _half_bits(raw: str, wide: str) -> list[str]:
-    """Half precision bits where single precision has them, but for a factor of 2^112."""
-    return [f"EXTEND_SIGN_2({wide}, {raw});", f"SHIFT_LEFT({wide}, 13);", f"MASK({wide}, 0x8fffe000);"]
-
-
-def _steps(plan: StagePlan, steps: int, size: int, width: int, lmul: int) -> list[str]:
-    """All vectors of codes, `steps` of them, made `size` vectors of floats; pointers `codes` and `out`."""
-    together = min(_TOGETHER // (2 if plan.storage == "int4" else 1), steps)
-    code_step = width * (2 if plan.storage == "fp16" else 1)
-    per_step = 2 if plan.storage == "int4" else 1
-    full = size // (together * per_step)
-    body = [
-        *_vectors(plan, together, together * per_step, lmul, width),
-        f"codes += {together * code_step};",
-        f"out += {together * per_step * width};",
-    ]
-    lines = loop("n", full, body) if full else []
-    left = size - full * together * per_step
-    return lines + (_vectors(plan, -(-left // per_step), left, lmul, width) if left else [])
-
-
-def _vectors(plan: StagePlan, steps: int, results: int, lmul: int, width: int) -> list[str]:
-    """`steps` vectors of codes side by side, step after step of what makes floats of them."""
-    code_step = width * (2 if plan.storage == "fp16" else 1)
-    wide = [f"v{4 * number}" for number in range(results)]
-    stores = [f"STORE_FLOATS({register}, out + {number * width});" for number, register in enumerate(wide)]
-    raw = [f"v{20 + 2 * number}" for number in range(steps)]
-    load = "LOAD_HALVES" if plan.storage == "fp16" else "LOAD_BYTES"
-    loads = [f"{load}({register}, codes + {number * code_step});" for number, register in enumerate(raw)]
-    scaled = [f"SCALE_EACH({register}, {_SCALES});" for register in wide] if plan.storage != "fp16" else []
-    return [*loads, *widened(plan, raw, wide, lmul), *scaled, *stores]
 
 
 def widened(plan: StagePlan, raw: list[str], wide: list[str], lmul: int) -> list[str]:
@@ -191,7 +121,7 @@ def widened(plan: StagePlan, raw: list[str], wide: list[str], lmul: int) -> list
             narrow = f"mf{2 // lmul}" if lmul < 2 else f"m{lmul // 2}"
             products = [f"HALF_TIMES({w}, {r}, one.value);" for r, w in zip(raw, wide, strict=True)]
             return [f"AS_HALF({narrow});", *products, f"AS_WIDE(m{lmul});"]
-        columns = [[*_half_bits(r, w), f"SCALE({w}, 0x1p112f);"] for r, w in zip(raw, wide, strict=True)]
+        columns = [[*half_bits(r, w), f"SCALE({w}, 0x1p112f);"] for r, w in zip(raw, wide, strict=True)]
         return [line for step in zip(*columns, strict=True) for line in step]
     offset = OFFSETS[plan.storage]
     if plan.storage == "int8":
@@ -209,7 +139,7 @@ def widened(plan: StagePlan, raw: list[str], wide: list[str], lmul: int) -> list
 def _row_by_row(plan: StagePlan, lanes: int, width: int) -> list[str]:
     """Vectors along K, for some rows side by side."""
     together = _TOGETHER // (2 if plan.storage == "int4" else 1)
-    whole = GROUP if plan.storage == "int4" else _LARGEST_LMUL * lanes
+    whole = GROUP if plan.storage == "int4" else LARGEST_LMUL * lanes
     pieces = runs([min(whole, plan.k - first) for first in range(0, plan.k, whole)])
     lines = [_one(plan)]
     for first in range(0, width, together):

@@ -24,6 +24,15 @@ def whole(size: int) -> int:
     return (size + 3) // 4 * 4
 
 
+def code_of_words(data: np.ndarray, row: int, k: int, *, width: int, count: int, per_word: int) -> int:
+    """Code (row, k) of `per_word` neighbours along K in a word of 16 bits; at most half a word at the end is a byte."""
+    bits, word, part = 16 // per_word, *divmod(k, per_word)
+    if 0 < count - word * per_word <= per_word // 2:
+        return int(data[2 * word * width + row]) >> (bits * part) & ((1 << bits) - 1)
+    at = 2 * (word * width + row)
+    return int(data[at : at + 2].copy().view("<u2")[0]) >> (bits * part) & ((1 << bits) - 1)
+
+
 def element_k_by_k(data: np.ndarray, storage: str, row: int, k: int, *, width: int, count: int) -> float:
     """Element (row, k) of a panel of `width` rows and `count` k, found by the format's words alone."""
     if storage == "fp32":
@@ -31,10 +40,11 @@ def element_k_by_k(data: np.ndarray, storage: str, row: int, k: int, *, width: i
     if storage == "fp16":
         return half(data, 2 * (k * width + row))
     if storage == "int8":
-        return (int(data[k * width + row]) - 128) * single(data, whole(count * width) + 4 * row)
+        code = code_of_words(data, row, k, width=width, count=count, per_word=2)
+        return (code - 128) * single(data, whole(count * width) + 4 * row)
     start = k // 32 * (whole(16 * width) + whole(2 * width))
     size = min(32, count - k // 32 * 32)
-    nibble = int(data[start + k % 32 // 2 * width + row]) >> (4 * (k % 2)) & 15
+    nibble = code_of_words(data[start:], row, k % 32, width=width, count=size, per_word=4)
     return (nibble - 8) * half(data, start + whole((size + 1) // 2 * width) + 2 * row)
 
 

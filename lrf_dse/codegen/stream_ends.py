@@ -1,0 +1,112 @@
+"""What lies around the products of a stream's panel: its start, its scales, the ends of groups, and what is stored."""
+
+from __future__ import annotations
+
+from lrf_dse.codegen.microkernel import bounded
+from lrf_dse.codegen.plan import WORK_HEAD
+from lrf_dse.codegen.storage import code_bytes, groups_of
+from lrf_dse.codegen.stream import Stream
+
+_SCALES_AT = 2
+"""Scales of a group are loaded with its first unit and widened after this one: a product would wait for the load."""
+
+
+def narrow(stream: Stream) -> list[str]:
+    """Half precision from here on, where the stream computes in it."""
+    lmul = stream.lmul
+    return [f"AS_HALF({f'm{lmul // 2}' if lmul > 1 else 'mf2'});"] if stream.half else []
+
+
+def _wide(stream: Stream) -> list[str]:
+    return [f"AS_WIDE(m{stream.lmul});"] if stream.half else []
+
+
+def started(stream: Stream) -> list[str]:
+    """What is set before the products of a panel: the total of int4, which begins with the bias."""
+    if stream.plan.storage != "int4":
+        return []
+    total = stream.registers.total
+    lines = ["const unsigned char *codes = panel;"]
+    lines += [f"const float *sums = work + {WORK_HEAD};"] if stream.half and stream.groups > 1 else []
+    if stream.plan.has_bias:
+        scaled = [*_wide(stream), f"SCALE({total}, inverse);", *narrow(stream)] if stream.half else []
+        return [*lines, f"LOAD_FLOATS({total}, bias);", *scaled]
+    cleared = [*_wide(stream), f"CLEAR({total});", *narrow(stream)] if stream.groups > 1 else []
+    return lines + cleared
+
+
+def beside(stream: Stream, unit: int) -> list[str]:
+    """What the end needs, loaded early: scales, the bias."""
+    registers, plan = stream.registers, stream.plan
+    lines = []
+    if plan.storage == "int4":
+        group, place = divmod(unit, stream.group_units)
+        if place == 0:
+            after = code_bytes("int4", groups_of(plan.k)[group], stream.run.first.width)
+            lines += [f"LOAD_HALVES({registers.narrow_scale}, codes + {after});"]
+        if place == min(_SCALES_AT, stream.units - 1 - group * stream.group_units):
+            lines += _half_scale(stream)
+    elif unit == max(0, stream.units - 3):
+        if plan.storage == "int8":
+            offset = code_bytes("int8", plan.k, stream.run.first.width)
+            lines += [f"LOAD_FLOATS({registers.scale}, panel + {offset});"]
+        lines += [f"LOAD_FLOATS({registers.bias}, bias);"] if plan.has_bias else []
+    return lines
+
+
+def _half_scale(stream: Stream) -> list[str]:
+    wide, loaded = stream.registers.scale, stream.registers.narrow_scale
+    if stream.half:
+        return [f"HALF_TIMES({wide}, {loaded}, one.value);"]
+    lines = [f"EXTEND_SIGN_2({wide}, {loaded});", f"SHIFT_LEFT({wide}, 13);"]
+    return [*lines, f"MASK({wide}, 0x8fffe000);", f"SCALE({wide}, 0x1p112f);"]
+
+
+def at_group_end(stream: Stream, unit: int) -> list[str]:
+    """After the last unit of a group of int4: its sums, times its scales, are added to those of the groups before."""
+    ends = unit % stream.group_units == stream.group_units - 1 or unit == stream.units - 1
+    if stream.plan.storage != "int4" or not ends:
+        return []
+    registers, alone = stream.registers, stream.groups == 1
+    live = registers.sums[: stream.plan.k - unit // stream.group_units * stream.group_terms]
+    lines = _wide(stream)
+    starts = alone and not stream.plan.has_bias
+    if stream.half:
+        taken = f"TAKE_OFF({registers.total}, *sums, {registers.scale});"
+        if alone:
+            name = "TIMES" if starts else "MULTIPLY_ADD"
+            taken = f"{name}({registers.total}, less, {registers.scale});"
+        lines += [taken]
+    lines += [f"ADD({one}, {other});" for one, other in zip(live, live[2:], strict=False)]
+    lines += [f"MULTIPLY_ADD({live[0]}, 0x1p-4f, {live[1]});"] if len(live) > 1 else []
+    name = "TIMES_EACH" if starts and not stream.half else "MULTIPLY_ADD_EACH"
+    lines += [f"{name}({registers.total}, {registers.scale}, {live[0]});", *narrow(stream)]
+    if alone:
+        return lines
+    return [*lines, *(["sums += 1;"] * stream.half), f"codes += {stream.group_bytes};"]
+
+
+def finished(stream: Stream) -> list[str]:
+    """The sums of a panel to what is stored."""
+    registers, storage = stream.registers, stream.plan.storage
+    sums = [registers.total] if storage == "int4" else list(registers.sums)
+    result = registers.bias or sums[0]
+    lines = _wide(stream)
+    scaled = storage == "int8"
+    if scaled and stream.half:
+        lines += [f"SCALE({registers.scale}, factor);"]
+    if registers.bias:
+        if scaled:
+            lines += [f"TAKE_OFF({result}, taken, {registers.scale});"] * stream.half
+            lines += [f"MULTIPLY_ADD_EACH({result}, {registers.scale}, {one});" for one in sums]
+        elif stream.half:
+            lines += [f"MULTIPLY_ADD({result}, factor, {one});" for one in sums]
+        else:
+            lines += [f"ADD({result}, {one});" for one in sums]
+    else:
+        lines += [f"ADD({result}, {one});" for one in sums[1:]]
+        lines += [f"SUBTRACT({result}, taken);"] * (scaled and stream.half)
+        lines += [f"SCALE_EACH({result}, {registers.scale});"] * scaled
+        lines += [f"SCALE({result}, factor);"] * (stream.half and not scaled)
+    lines += bounded(stream.plan.finish, [result])
+    return [*lines, f"STORE_FLOATS({result}, out);", *narrow(stream)]
