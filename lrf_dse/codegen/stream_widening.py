@@ -32,7 +32,8 @@ def widening(stream: Stream, raw: str, temps: Sequence[str], load: list[str], *,
         return way(stream.registers.part, raw, temps, load, narrow=narrow)
     if stream.plan.storage == "int4":
         return _wide_nibbles(stream.registers.part, raw, temps, load, narrow=narrow)
-    return [[line for step in widening_steps(stream, raw, temps, load, narrow=narrow) for line in step], []]
+    lines = [line for step in widening_steps(stream, raw, temps, load, narrow=narrow) for line in step]
+    return [*([[]] * (stream.per_unit - 1)), lines]
 
 
 def widening_steps(stream: Stream, raw: str, temps: Sequence[str], load: list[str], *, narrow: bool) -> list[list[str]]:
