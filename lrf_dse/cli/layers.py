@@ -79,17 +79,28 @@ def _print_rest(read: Model, facts: ModelFacts) -> None:
 def _best_gain(facts: ModelFacts) -> str:
     """One sentence: what the whole model could gain at best."""
     params, macs = (_share(sum(getattr(i, what) for i in facts.layers), getattr(facts, what)) for what in _WHAT)
-    return (
-        f"FC layers are {100 * params:.1f} % of the parameters and {100 * macs:.1f} % of the multiply-adds: if they "
-        f"cost nothing, the model would be at best {_times(params)} smaller and {_times(macs)} faster."
-    )
+    shares = f"FC layers are {_percent(params)} of the parameters and {_percent(macs)} of the multiply-adds"
+    if params > _ALL and macs > _ALL:
+        return f"{shares}: nothing else limits what the whole model can gain."
+    size = "nothing else would take room" if params > _ALL else f"the model would be {_times(params)} smaller"
+    work = "no multiply-add would be left" if macs > _ALL else f"its multiply-adds would be {_times(macs)} fewer"
+    return f"{shares}: if they cost nothing, {size}, and {work}. No plan can gain more."
 
 
 _WHAT = ("params", "macs")
 
+_ALL = 0.9995
+"""Of a share, above which it is shown as 100 %."""
+
+
+def _percent(share: float) -> str:
+    """A share in percent; what is not all of it is not shown as 100."""
+    return "100 %" if share > _ALL else f"{100 * share:.1f} %"
+
 
 def _times(share: float) -> str:
-    return "any number of times" if share > 0.999 else f"{1 / (1 - share):.3g} times"
+    times = 1 / (1 - share)
+    return f"{times:,.0f} times" if times >= 100 else f"{times:.3g} times"
 
 
 def _shares(params: int, macs: int, facts: ModelFacts) -> tuple[str, ...]:

@@ -43,6 +43,11 @@ def resolve(value: ir.Value | None) -> Constant | None:
     return Constant(value.const_value)
 
 
+def is_looked_up(value: ir.Value | None) -> bool:
+    """Whether rows of the constant `value` are looked up somewhere, as those of an embedding are."""
+    return value is not None and any(use.node.op_type == "Gather" and use.idx == 0 for use in value.uses())
+
+
 def converted_from(value: ir.Value | None) -> str | None:
     """How a constant reaches `value` through a type conversion, or None if it does not.
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrf_dse.errors import ModelError
-from lrf_dse.models.constants import Constant, converted_from, resolve, static_shape
+from lrf_dse.models.constants import Constant, converted_from, is_looked_up, resolve, static_shape
 from lrf_dse.models.site import FILE_OP, FcSite, FcUse, Form, Skipped
 from lrf_dse.schema import FcLayer
 
@@ -71,10 +71,9 @@ def _examine(node: ir.Node) -> FcUse | str | None:
         return _conv(node)
     if node.op_type not in ("MatMul", "Gemm"):
         return None
-    for at in (1, 0):
-        source = converted_from(node.inputs[at])
-        if source is not None:
-            return f"weights are stored as {source}; {DEQUANTIZE}"
+    kept = _why_kept(node)
+    if kept is not None:
+        return kept
     at = 1 if resolve(node.inputs[1]) is not None else 0
     weight = resolve(node.inputs[at])
     if weight is None:
@@ -88,6 +87,22 @@ def _examine(node: ir.Node) -> FcUse | str | None:
     if len(weight.shape) > 2:
         return f"weights have shape {list(weight.shape)}: another matrix for each of {prod(weight.shape[:-2])} places"
     return _matmul(node, weight, at)
+
+
+def _why_kept(node: ir.Node) -> str | None:
+    """Why the matrix of a product has to stay as it is stored, None if it does not."""
+    if any(_is_tied(value) for value in node.inputs[:2]):
+        return "its matrix is an embedding too: the lookup needs it as it is, so that cores would only add to it"
+    source = converted_from(node.inputs[1]) or converted_from(node.inputs[0])
+    return None if source is None else f"weights are stored as {source}; {DEQUANTIZE}"
+
+
+def _is_tied(value: ir.Value | None) -> bool:
+    """Whether `value` is the matrix of an embedding, or that transposed."""
+    producer = None if value is None else value.producer()
+    if producer is not None and producer.op_type == "Transpose":
+        value = producer.inputs[0]
+    return resolve(value) is not None and is_looked_up(value)
 
 
 def _matmul(node: ir.Node, weight: Constant, at: int) -> FcUse | str:

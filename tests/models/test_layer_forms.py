@@ -342,3 +342,33 @@ def test_what_is_no_layer_is_listed_with_its_weights(tmp_path: Path) -> None:
     assert found["unused"] == ("no operation uses this constant", 21, 0)
     assert read.total_params == 100 + 32 * 13 + 64 + 16 + 21 + 64
     assert read.total_macs == 3 * 64 + 3 * 32 * 13 + 96
+
+
+@pytest.mark.parametrize("form", ["Gemm", "Transpose", "MatMul"])
+def test_a_head_that_shares_its_matrix_with_an_embedding_is_skipped_and_counted_once(form: str, tmp_path: Path) -> None:
+    heads = {
+        "Gemm": [node("Gemm", ["h", "table"], ["y"], "head", transB=1)],
+        "Transpose": [node("Transpose", ["table"], ["t"], perm=[1, 0]), node("MatMul", ["h", "t"], ["y"], "head")],
+        "MatMul": [node("MatMul", ["h", "table"], ["y"], "head")],
+    }
+    width = 6 if form == "MatMul" else 20
+    nodes = [
+        node("Gather", ["table", "x"], ["e"], "lookup"),
+        node("MatMul", ["e", "w"], ["h"], "fc"),
+        *heads[form],
+    ]
+    constants = {"table": values(20, 6), "w": values(6, 20 if form == "MatMul" else 6)}
+    proto = model(
+        nodes,
+        inputs={"x": (3,)},
+        outputs={"y": (3, width)},
+        constants=constants,
+        input_type=onnx.TensorProto.INT64,
+    )
+    read = read_model(saved(proto, tmp_path))
+    assert list(read.sites) == ["fc"]
+    skipped = {item.name: item for item in read.skipped}
+    assert skipped["head"].reason.startswith("its matrix is an embedding too")
+    assert skipped["head"].macs == 3 * 20 * 6 and skipped["head"].params == 0
+    assert skipped["lookup"].params == 20 * 6
+    assert read.total_params == sum(array.size for array in constants.values())

@@ -20,7 +20,7 @@ import numpy as np
 
 from lrf_dse.errors import ModelError
 from lrf_dse.models.canonical.emit import Emitter
-from lrf_dse.models.constants import Constant, resolve, static_shape
+from lrf_dse.models.constants import Constant, is_looked_up, resolve, static_shape
 from lrf_dse.models.site import FILE_OP
 
 if TYPE_CHECKING:
@@ -63,7 +63,9 @@ def _kind(value: ir.Value) -> tuple[object, ...] | None:
 def _gemm(node: ir.Node) -> bool:
     left, right = resolve(node.inputs[0]), resolve(node.inputs[1])
     constant = right or left
-    # Of two constants the product is one too; integers are not ours.
+    # Of two constants the product is one too; integers are not ours; an embedding's matrix stays one.
+    if is_looked_up(node.inputs[1] if right else node.inputs[0]):
+        return False
     if constant is None or (left and right) or constant.dtype != "FLOAT" or len(constant.shape) != 2:
         return False
     alpha, beta = (node.attributes.get_float(key, 1.0) for key in ("alpha", "beta"))

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from lrf_dse.errors import ModelError
 from lrf_dse.models.canonical.emit import inline_branch
 from lrf_dse.models.canonical.tensors import BIG_BYTES
-from lrf_dse.models.constants import static_shape
+from lrf_dse.models.constants import is_looked_up, static_shape
 from lrf_dse.models.evaluate import run_session, session_of
 from lrf_dse.models.surgery import drop_if_unused
 
@@ -149,7 +149,9 @@ def _foldable(graph: ir.Graph, never: frozenset[str]) -> list[ir.Node]:
         operands = [value for value in node.inputs if value is not None]
         known = all(is_constant(value) or value.producer() in found for value in operands)
         given = any(output.is_graph_output() for output in node.outputs)
-        if known and not given and node.op_type not in never and not _has_body(node) and _is_worth_it(node):
+        # An output head that shares the matrix of an embedding would get a copy of its own.
+        tied = node.op_type == "Transpose" and is_looked_up(node.inputs[0])
+        if known and not given and not tied and node.op_type not in never and _is_worth_it(node):
             found[node] = None
     return list(found)
 
@@ -162,10 +164,10 @@ def _has_body(node: ir.Node) -> bool:
 
 
 def _is_worth_it(node: ir.Node) -> bool:
-    """Whether the results are tensors that are not much larger than what they are made of."""
+    """Whether no body runs, and the results are tensors that are not much larger than what they are made of."""
     import onnx_ir as ir
 
-    if not node.inputs and node.op_type != "Constant":
+    if (not node.inputs and node.op_type != "Constant") or _has_body(node):
         return False
     if any(output.type is not None and not isinstance(output.type, ir.TensorType) for output in node.outputs):
         return False

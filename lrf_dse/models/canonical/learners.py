@@ -53,9 +53,9 @@ def _linear_regressor(emit: Emitter, node: ir.Node) -> list[Any] | None:
 
 
 def _linear_classifier(emit: Emitter, node: ir.Node) -> list[Any] | None:
-    """The scores; the label only where nothing uses it."""
-    label = node.outputs[0]
-    if label.uses() or label.is_graph_output():
+    """The scores, where no output needs the label; what was made of it (a Cast) goes with it."""
+    made = _made_of(node.outputs[0])
+    if made is None:
         return None
     classes = [name for name in ("classlabels_ints", "classlabels_strings") if name in node.attributes]
     count = len(node.attributes[classes[0]].value) if classes else 0
@@ -63,12 +63,32 @@ def _linear_classifier(emit: Emitter, node: ir.Node) -> list[Any] | None:
     transform = node.attributes.get_string("post_transform", "NONE")
     if count < 2 or len(intercepts) != count or coefficients.size % count:
         return None  # one row of coefficients for two classes has rules of its own
+    if transform not in ("SOFTMAX", "LOGISTIC", "NONE"):
+        return None
+    emit.graph.remove(made, safe=True)
     scores = _linear(emit, node, count)
     if transform == "SOFTMAX":
         return [None, emit.op("Softmax", scores, axis=-1)]
     if transform == "LOGISTIC":
         return [None, emit.op("Sigmoid", scores)]
-    return [None, scores] if transform == "NONE" else None
+    return [None, scores]
+
+
+def _made_of(value: ir.Value) -> list[ir.Node] | None:
+    """The nodes that depend on `value`; None if an output of the model is one."""
+    if value.is_graph_output():
+        return None
+    found: dict[ir.Node, None] = {}
+    waiting = list(value.consumers())
+    while waiting:
+        node = waiting.pop()
+        if node in found:
+            continue
+        found[node] = None
+        if any(output.is_graph_output() for output in node.outputs):
+            return None
+        waiting += [user for output in node.outputs for user in output.consumers()]
+    return list(found)
 
 
 def _linear(emit: Emitter, node: ir.Node, rows: int) -> ir.Value:
