@@ -1,6 +1,6 @@
 """How often a drop budget is kept on samples that chose nothing, over many splits of the examples' data.
 
-    .venv/bin/python benchmarks/confirmation.py [--examples lenet300 ...] [--seeds 20] [--first-seed 20] [--work DIR] [--out DIR]
+    .venv/bin/python benchmarks/confirmation.py [--examples lenet300 ...] [--seeds 20] [--first-seed 20]
 
 Every seed is another split of validation.npz into parts; the stages of an exploration then run as they are (narrow,
 judge, search, freeze, confirm, choose), but for two things. Programs are not built (`lrf_dse.bench.predicted`). And a
@@ -82,6 +82,9 @@ class SplitJudge(Judge):
     def scores(self, choices: Sequence[Candidate], part: str, *, sequential: bool, reordered: bool) -> Scores:
         found, rows = self.whole.scores(choices, sequential=sequential, reordered=reordered), self.rows[part]
         return Scores(found.gained[rows], found.possible[rows])
+
+    def scores_of_plan(self, plan: Plan, part: str) -> Scores:
+        return self.scores(plan.choices, part, sequential=plan.sequential, reordered=plan.reordered)
 
     def _dense(self, part: str) -> _Reference:
         dense, rows = self.whole.judge._dense("all"), self.rows[part]

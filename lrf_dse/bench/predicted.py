@@ -1,7 +1,8 @@
 """An exploration that builds nothing: the pipeline's own stages, on cycles and sizes that are predicted.
 
 What a benchmark says of selection is then what `explore` does, at the price of the fits and evaluations alone. A layer
-takes the cycles of its kernel's closed form and the bytes of its parameters, a model the sum of its FC layers.
+takes the cycles of its kernel's closed form and the bytes of its parameters as they are stored, a model the sum of its
+FC layers.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from lrf_dse.cost.counts import stored_bytes
 from lrf_dse.cost.prune import PruneResult, prune
 from lrf_dse.jsonform import from_json
 from lrf_dse.pipeline.context import Exploration, silent
@@ -17,6 +19,7 @@ from lrf_dse.pipeline.layers import measure_layers
 from lrf_dse.pipeline.plans import choose_plan, measure_plans, select_finalists
 from lrf_dse.pipeline.quality import Judge
 from lrf_dse.pipeline.settings import ExploreSettings
+from lrf_dse.pipeline.storages import with_bits
 from lrf_dse.pipeline.timing import Bench, Outcome, Task
 from lrf_dse.schema import Candidate, Failure, FcLayer, Measurement, Plan
 from lrf_dse.target import load_target
@@ -52,7 +55,7 @@ class Predicted(Exploration):
         expected = estimate(candidate, self.target)
         if expected.cycles is None:
             return Failure("predict", "there is no closed form of this kernel")
-        found = _measurement(expected.cycles, FLOAT_BYTES * expected.params)
+        found = _measurement(expected.cycles, stored_bytes(candidate))
         self.known[candidate.layer.name, candidate.label_with_kernel] = found
         return found
 
@@ -63,8 +66,8 @@ def _measurement(cycles: float, flash_bytes: int) -> Measurement:
 
 def predicted(settings: ExploreSettings, judge: Judge) -> Predicted:
     """The exploration of `settings`, judged by `judge`. Its kernels are `rvv` alone, and nothing is tuned."""
-    model, data = judge.compressor.model, next(iter(judge.parts.values()))
-    return Predicted(settings, model, Bench(load_target(settings.target)), judge.store, judge, data, {}, silent)
+    model, data, target = judge.compressor.model, next(iter(judge.parts.values())), load_target(settings.target)
+    return Predicted(with_bits(settings, target), model, Bench(target), judge.store, judge, data, {}, silent)
 
 
 def spaces_of(x: Exploration) -> Spaces:

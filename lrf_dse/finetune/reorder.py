@@ -6,8 +6,9 @@ The search is `tt.reorder`'s; where units may move, `models.hidden` says.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from hashlib import sha256
 
 import numpy as np
 
@@ -19,8 +20,11 @@ from lrf_dse.schema import Candidate
 from lrf_dse.tt.moment import Moment
 from lrf_dse.tt.reorder import Side, best_order, can_order
 
-REORDER_VERSION = 1
+REORDER_VERSION = 2
 """To be raised whenever orders change for the same choices, data and seed."""
+
+LEAST_GAIN = 0.05
+"""The share of the squared error that another order has to take off, to be worth judging by whole models."""
 
 
 def can_reorder(model: Model, choices: Sequence[Candidate]) -> bool:
@@ -34,16 +38,37 @@ def reordering(compressor: Compressor, choices: Sequence[Candidate]) -> Compress
 
     Weights count by the size of the inputs that they meet, as far as calibration data tells.
     """
-    model, moments = compressor.model, dict(compressor.moments)
+    model, moments, orders = compressor.model, dict(compressor.moments), dict(compressor.orders)
     chosen = {choice.layer.name: choice for choice in choices}
     for hidden in hidden_units(model):
         order = best_order(_sides(model, hidden, chosen, moments), seed=compressor.seed)
         if order is not None:
             model = reordered(model, hidden, order)
             moments |= {name: moments[name].reordered(order) for name in hidden.readers if name in moments}
+            for name in (hidden.writer, *hidden.readers):
+                side = b"rows" if name == hidden.writer else b"columns"
+                orders[name] = sha256(orders.get(name, b"") + side + order.tobytes()).digest()
     if model is compressor.model:
         return compressor
-    return Compressor(model, seed=compressor.seed, calibration=compressor.calibration, moments=moments)
+    return compressor.reordered(model, moments, orders)
+
+
+def fits_better(compressor: Compressor, other: Compressor, choices: Iterable[Candidate]) -> bool:
+    """Whether the layers that stand in another order in `other` fit clearly better there, in sum.
+
+    The order was found for plain TT-SVD. Fits that see data often gain nothing by it, and whole models need not be
+    judged in it.
+    """
+    moved = [c for c in choices if c.layer.name in other.orders and c.tt_shape is not None]
+    before, after = (sum(_squared(fits, choice) for choice in moved) for fits in (compressor, other))
+    return after < (1.0 - LEAST_GAIN) * before
+
+
+def _squared(compressor: Compressor, choice: Candidate) -> float:
+    """The relative squared error of a layer's outputs on rows held out; without data that of its weights."""
+    trial = compressor.trial(replace(choice, storage="fp32"))
+    error = trial.relative_error if trial.output_error is None else trial.output_error.value
+    return error**2
 
 
 def _sides(model: Model, hidden: Hidden, chosen: Mapping[str, Candidate], moments: Mapping[str, Moment]) -> list[Side]:

@@ -6,22 +6,24 @@ stays dense costs nothing to correct either: it takes the corrected weight itsel
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import replace
+from math import inf
 
 import numpy as np
 
 from lrf_dse.models.calibrate import joint_moment
-from lrf_dse.models.compress import Compressor, get_method, replaced
-from lrf_dse.models.rewrite import Replacement
-from lrf_dse.schema import Candidate, TTShape
+from lrf_dse.models.compress import Compressor
+from lrf_dse.models.layer_fit import get_method
+from lrf_dse.models.rewrite import KEPT, Replacement
+from lrf_dse.schema import Candidate
 from lrf_dse.tt.contraction import Cores, to_matrix
 from lrf_dse.tt.drift import MOST_INPUTS, Target, target_of
 from lrf_dse.tt.moment import Moment
 from lrf_dse.tt.stored_fit import factors_of, seen
 from lrf_dse.tt.svd import DATA_AWARE, get_decomposer
 
-SEQUENTIAL_VERSION = 2
+SEQUENTIAL_VERSION = 3
 """To be raised whenever corrected weights change for the same choices, data and seed."""
 
 
@@ -34,34 +36,56 @@ def corrected(compressor: Compressor, choices: Sequence[Candidate]) -> dict[str,
     """What takes the place of every layer; `choices` are in the model's order.
 
     Layers up to the first compressed one, and those whose inputs do not depend on a compressed layer, are as
-    `Compressor.replacements` has them. Raises ValueError without calibration data.
+    `Compressor.replacements` has them. What was made for the same first choices is known. Raises ValueError without
+    calibration data.
     """
     if compressor.calibration is None:
         raise ValueError("a sequential correction needs calibration data")
-    own = compressor.replacements(choices)
     done: dict[str, Replacement] = {}
+    before: tuple[Hashable, ...] = ()
     for choice in choices:
         name = choice.layer.name
-        drifts = done and choice.layer.in_features <= MOST_INPUTS
-        found = _fitted(compressor, choice, done) if drifts else own.get(name)
+        if done and choice.layer.in_features <= MOST_INPUTS:
+            found = _corrected(compressor, choice, done, before)
+        else:
+            found = compressor.replacements([choice]).get(name)
         if found is not None:
             done[name] = found
+        before = (*before, (compressor.orders.get(name, b""), choice.without_generated))
     return done
 
 
-def _fitted(compressor: Compressor, choice: Candidate, done: dict[str, Replacement]) -> Replacement | None:
-    """`choice` fitted to what it reads with `done` in place; its own fit where it reads what it always did."""
-    model, data, seed = compressor.model, compressor.calibration, compressor.seed
+def _corrected(
+    compressor: Compressor, choice: Candidate, done: dict[str, Replacement], before: tuple[Hashable, ...]
+) -> Replacement | None:
+    """`choice` fitted to what it reads with `done` in place, which `before` stands for."""
+    name = choice.layer.name
+    order = compressor.orders.get(name, b"")
+
+    def make() -> Replacement:
+        joint = compressor.joints.get((before, name, order), lambda: _joint(compressor, name, done))
+        return _fitted(compressor, choice, joint) or KEPT
+
+    found = compressor.corrections.get((before, order, choice.without_generated), make)
+    return None if found is KEPT else found
+
+
+def _joint(compressor: Compressor, name: str, done: dict[str, Replacement]) -> Moment:
+    """The moment of what the layer reads with `done` in place, and of what it read before."""
+    data = compressor.calibration
     assert data is not None
-    name, shape = choice.layer.name, choice.tt_shape
-    joint = joint_moment(model, replaced(model, done), data.x, layer=name, seed=seed, units=data.units)
-    n = choice.layer.in_features
+    return joint_moment(compressor.fed, done, data.x, layer=name, seed=compressor.seed, units=data.units)
+
+
+def _fitted(compressor: Compressor, choice: Candidate, joint: Moment) -> Replacement | None:
+    """`choice` fitted to what it reads; its own fit where that is what it always read."""
+    name, shape, n = choice.layer.name, choice.tt_shape, choice.layer.in_features
     if np.allclose(joint.mean[:n], joint.mean[n:], rtol=1e-9, atol=0):
         return compressor.replacements([choice]).get(name)
     centred = choice.layer.has_bias and (shape is None or get_method(choice.decomposer).needs_data)
-    target = target_of(model.weights(name)[0], joint, centred=centred)
+    target = target_of(compressor.model.weights(name)[0], joint, centred=centred)
     moment = target.moment.centred() if centred else target.moment
-    cores = None if shape is None else _cores(choice.decomposer, shape, target, moment, seed=seed)
+    cores = None if shape is None else _cores(compressor, choice, target, moment)
     stored = None
     if choice.storage != "fp32":
         factors = factors_of(target.weight, cores, choice.storage, seen(moment.with_held_out()))
@@ -73,11 +97,12 @@ def _fitted(compressor: Compressor, choice: Candidate, done: dict[str, Replaceme
     return Replacement(cores, choice.order, bias_shift=shift, stored=stored)
 
 
-def _cores(decomposer: str, shape: TTShape, target: Target, moment: Moment, *, seed: int) -> Cores:
-    """The cores fitted to the target by a decomposer, on all rows."""
-    method = get_method(decomposer).decomposer
-    if method not in DATA_AWARE:
-        return get_decomposer(method, seed=seed).decompose(target.weight, shape)
-    fitter = DATA_AWARE[method](seed)
-    trial = fitter.trial(target.tried, shape, moment)
-    return fitter.refit(target.weight, shape, moment, replace(trial, final=False))
+def _cores(compressor: Compressor, choice: Candidate, target: Target, moment: Moment) -> Cores:
+    """The cores fitted to the target on all rows, from the layer's own fit: the target is near, and so is its ridge."""
+    method, shape, seed = get_method(choice.decomposer).decomposer, choice.tt_shape, compressor.seed
+    assert shape is not None
+    own = compressor.trial(replace(choice, storage="fp32")).trial
+    if method not in DATA_AWARE or own.ridge == inf:
+        name = method if method not in DATA_AWARE else "tt_svd"
+        return get_decomposer(name, seed=seed).decompose(target.weight, shape)
+    return DATA_AWARE[method](seed).refit(target.weight, shape, moment, replace(own, final=False))

@@ -6,23 +6,20 @@ a time, and a block of rows per layer. It reads no file and fits nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from functools import partial
+from collections.abc import Collection, Mapping, Sequence
 from math import ceil
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lrf_dse.errors import DataError
-from lrf_dse.models.evaluate import run_slice, session_of
-from lrf_dse.models.model import Model, to_onnx
+from lrf_dse.models.fed import FedModel
+from lrf_dse.models.model import Model
 from lrf_dse.models.parts import Units, units_of
+from lrf_dse.models.rewrite import Replacement
 from lrf_dse.models.site import FcSite, FcUse
 from lrf_dse.tt.moment import Moment, MomentSum
-
-if TYPE_CHECKING:
-    import onnx
 
 HELD_OUT = 0.2
 """Share of the inferences that moments do not count in, kept to judge fits and to choose how far to trust moments."""
@@ -48,87 +45,81 @@ def layer_moments(
     seed: int,
     layers: Collection[str] | None = None,
     units: Units | None = None,
+    fed: FedModel | None = None,
 ) -> dict[str, Moment]:
     """The moment of the input of every FC layer, or of those in `layers`, by layer name.
 
     `inputs` holds one array per model input, samples along axis 0 (`Dataset.x`). Every vector that the layer is
     applied to is a row, in all its uses. Of the units of samples (`parts`; None: runs of neighbours) about a
     fifth, drawn with `seed`, is held out whole: their rows resemble each other. Where the samples do not fill the
-    model's last batch, it is filled from the first ones, which then count twice. Raises DataError for activations that
-    are NaN or Inf, ModelError if onnxruntime refuses the model, UsageError for an unknown layer.
+    model's last batch, it is filled from the first ones, which then count twice. `fed` is the model as it runs, where
+    that is known. Raises DataError for activations that are NaN or Inf, ModelError if onnxruntime refuses the model,
+    UsageError for an unknown layer.
     """
     sites = [model.site(name) for name in (model.sites if layers is None else layers)]
     sums = {_sources(site): MomentSum(site.layer.in_features, seed=seed) for site in sites}
     if not sums:
         return {}
-    reader = _Reader(to_onnx(model), sites, inputs)
-    for feed, start, counting in _inferences(model, inputs, seed, units):
-        rows = reader.rows(feed, start)
+    uses = {_source(use): use for site in sites for use in site.uses}
+    dealt = _Dealt(model, inputs, seed, units)
+    for first, found in (fed or FedModel(model, inputs)).layer_inputs({}, inputs, [name for name, *_ in uses]):
+        rows = {source: _rows(use, found[source[0]]) for source, use in uses.items()}
         for sources, total in sums.items():
-            counting(total, _together(rows, sources))
+            dealt.count(total, [rows[source] for source in sources], [uses[source].rows for source in sources], first)
     moments = {sources: total.moment() for sources, total in sums.items()}
     return {site.layer.name: moments[_sources(site)] for site in sites}
 
 
 def joint_moment(
-    model: Model,
-    changed: onnx.ModelProto,
+    fed: FedModel,
+    replacements: Mapping[str, Replacement],
     inputs: Mapping[str, NDArray[Any]],
     *,
     layer: str,
     seed: int,
     units: Units | None = None,
 ) -> Moment:
-    """The moment of rows [x_a, x_d]: what `layer` reads in `changed`, a rewritten `model`, and what it read before.
+    """The moment of rows [x_a, x_d]: what `layer` reads with `replacements` in place, and what it read before.
 
-    `changed` still holds the value that the layer reads, by its name. See `layer_moments` for the rest.
+    See `layer_moments` for the rest.
     """
-    site = model.site(layer)
+    site = fed.model.site(layer)
     total = MomentSum(2 * site.layer.in_features, seed=seed)
-    actual, wanted = (_Reader(proto, [site], inputs) for proto in (changed, to_onnx(model)))
-    for feed, start, counting in _inferences(model, inputs, seed, units):
-        rows = [_together(reader.rows(feed, start), _sources(site)) for reader in (actual, wanted)]
-        counting(total, np.concatenate(rows, axis=1))
+    names = [str(use.x.name) for use in site.uses]
+    dealt = _Dealt(fed.model, inputs, seed, units)
+    runs = (fed.layer_inputs(made, inputs, names) for made in (replacements, {}))
+    for (first, actual), (_, wanted) in zip(*runs, strict=True):
+        rows = [
+            np.concatenate([_rows(use, values[str(use.x.name)]) for values in (actual, wanted)], axis=1)
+            for use in site.uses
+        ]
+        dealt.count(total, rows, [use.rows for use in site.uses], first)
     return total.moment()
 
 
-class _Reader:
-    """Runs a model as far as the values that some layers read."""
+class _Dealt:
+    """Which inferences count in moments, and which are held out: by the unit of their first sample."""
 
-    def __init__(self, proto: onnx.ModelProto, sites: Collection[FcSite], inputs: Mapping[str, NDArray[Any]]) -> None:
-        self._uses = {_source(use): use for site in sites for use in site.uses}
-        self._values = list(dict.fromkeys(name for name, *_ in self._uses if name not in inputs))
-        self._session = session_of(_exposing(proto, self._uses.values(), self._values)) if self._values else None
+    def __init__(self, model: Model, inputs: Mapping[str, NDArray[Any]], seed: int, units: Units | None) -> None:
+        self._random = np.random.default_rng(seed)
+        samples, step = len(next(iter(inputs.values()))), model.batch or 1
+        inferences = ceil(samples / step)
+        self._unit = (units_of(samples) if units is None else units)[np.arange(inferences) * step]
+        self._apart = _held_out(self._unit, self._random)
 
-    def rows(self, feed: dict[str, NDArray[Any]], start: int) -> dict[Source, NDArray[Any]]:
-        """The rows that each source holds in one inference, that of sample `start`."""
-        found: dict[str, NDArray[Any]] = {}
-        if self._session is not None:
-            found = dict(zip(self._values, run_slice(self._session, feed, start), strict=True))
-        return {
-            source: _rows(use, found[source[0]] if source[0] in found else feed[source[0]])
-            for source, use in self._uses.items()
-        }
-
-
-Counting = Callable[[MomentSum, NDArray[Any]], None]
-"""Adds the rows of one inference to a sum, or holds them out."""
-
-
-def _inferences(
-    model: Model, inputs: Mapping[str, NDArray[Any]], seed: int, units: Units | None
-) -> Iterator[tuple[dict[str, NDArray[Any]], int, Counting]]:
-    """The feed of every inference, its first sample, and how its rows are counted."""
-    random = np.random.default_rng(seed)
-    samples, step = len(next(iter(inputs.values()))), model.batch or 1
-    inferences = ceil(samples / step)
-    # Samples of one inference go the same way; where units are mixed in it, the first sample's counts.
-    unit = (units_of(samples) if units is None else units)[np.arange(inferences) * step]
-    apart = _held_out(unit, random)
-    for k in range(inferences):
-        feed = {name: _slice(array, k * step, model.batch) for name, array in inputs.items()}
-        held = None if apart is None else int(unit[k]) in apart
-        yield feed, k * step, partial(_count, held_out=held, unit=int(unit[k]), random=random)
+    def count(self, total: MomentSum, rows: Sequence[NDArray[Any]], per_inference: Sequence[int], first: int) -> None:
+        """Count in, or hold out, the rows of every use of a layer of the inferences from `first` on."""
+        for mine, size in zip(rows, per_inference, strict=True):
+            units = np.repeat(self._unit[first : first + len(mine) // size], size)
+            if self._apart is None:
+                for start in range(0, len(mine), size):
+                    _count_runs(total, mine[start : start + size], int(units[start]), self._random)
+                continue
+            held = np.isin(units, list(self._apart))
+            if held.any():
+                total.hold_out(mine[held], units[held])
+            if not held.all():
+                total.add(mine[~held])
 
 
 def _held_out(unit: Units, random: np.random.Generator) -> set[int] | None:
@@ -157,31 +148,6 @@ def _sources(site: FcSite) -> tuple[Source, ...]:
     return tuple(map(_source, site.uses))
 
 
-def _together(rows: Mapping[Source, NDArray[Any]], sources: tuple[Source, ...]) -> NDArray[Any]:
-    """The rows of all uses of a layer, one after the other."""
-    return rows[sources[0]] if len(sources) == 1 else np.concatenate([rows[source] for source in sources])
-
-
-def _exposing(proto: onnx.ModelProto, uses: Iterable[FcUse], values: Collection[str]) -> onnx.ModelProto:
-    """`proto` with these inputs of layers as its only outputs: what comes after the last is not computed."""
-    from onnx import TensorProto, helper
-
-    ranks = {use.x.name: len(use.x.shape or ()) for use in uses}
-    del proto.graph.output[:]
-    proto.graph.output.extend(
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, [None] * ranks[name]) for name in values
-    )
-    return proto
-
-
-def _slice(array: NDArray[Any], start: int, batch: int | None) -> NDArray[Any]:
-    """The samples of one inference; after the last sample comes the first again."""
-    if batch is None:
-        sample: NDArray[Any] = array[start]
-        return sample
-    return array[np.arange(start, start + batch) % len(array)]
-
-
 def _rows(use: FcUse, value: NDArray[Any]) -> NDArray[Any]:
     """A layer's input as rows [rows, in]."""
     rows = use.rows_of(value)
@@ -191,17 +157,10 @@ def _rows(use: FcUse, value: NDArray[Any]) -> NDArray[Any]:
     return rows
 
 
-def _count(
-    total: MomentSum, rows: NDArray[Any], *, held_out: bool | None, unit: int, random: np.random.Generator
-) -> None:
-    """Add rows to the moment or to what is held out; None: hold out some runs of them, but never all."""
-    if held_out is None:
-        run = np.arange(len(rows)) // max(1, len(rows) // RUNS)
-        chosen = random.permutation(run[-1] + 1)[: int(HELD_OUT * (run[-1] + 1))] if len(rows) else run
-        apart = np.isin(run, chosen)
-        total.hold_out(rows[apart], unit * RUNS * 2 + run[apart])
-        total.add(rows[~apart])
-    elif held_out:
-        total.hold_out(rows, np.full(len(rows), unit))
-    else:
-        total.add(rows)
+def _count_runs(total: MomentSum, rows: NDArray[Any], unit: int, random: np.random.Generator) -> None:
+    """Of an inference that stands for too few units: hold out some runs of its rows, but never all."""
+    run = np.arange(len(rows)) // max(1, len(rows) // RUNS)
+    chosen = random.permutation(run[-1] + 1)[: int(HELD_OUT * (run[-1] + 1))] if len(rows) else run
+    apart = np.isin(run, chosen)
+    total.hold_out(rows[apart], unit * RUNS * 2 + run[apart])
+    total.add(rows[~apart])

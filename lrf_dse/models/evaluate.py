@@ -76,10 +76,15 @@ def run_session(session: onnxruntime.InferenceSession, feed: Mapping[str, NDArra
         raise ModelError(f"onnxruntime cannot run the model: {' '.join(str(error).split())}") from error
 
 
-def run_slice(session: onnxruntime.InferenceSession, feed: dict[str, NDArray[Any]], start: int) -> list[NDArray[Any]]:
-    """All outputs of one inference. Raises DataError, naming sample `start`, if the model cannot run on it."""
+def run_slice(
+    session: onnxruntime.InferenceSession,
+    feed: dict[str, NDArray[Any]],
+    start: int,
+    names: Sequence[str] | None = None,
+) -> list[NDArray[Any]]:
+    """The outputs `names`, by default all, of one run. Raises DataError, naming sample `start`, if it fails."""
     try:
-        return [np.asarray(value) for value in session.run(None, feed)]
+        return [np.asarray(value) for value in session.run(names, feed)]
     except _refusals() as error:
         raise DataError(f"the model cannot run on sample {start}: {_one_line(error)}") from error
 
@@ -93,8 +98,13 @@ def _slice(values: NDArray[Any], start: int, batch: int | None) -> NDArray[Any]:
     return np.concatenate([part, np.repeat(part[-1:], missing, axis=0)]) if missing else part
 
 
-def session_of(model: onnx.ModelProto, *, optimise: bool = True) -> onnxruntime.InferenceSession:
-    """`model` ready to run, silent; a small one on one thread. Raises ModelError if onnxruntime refuses it."""
+def session_of(
+    model: onnx.ModelProto, *, optimise: bool = True, weights_bytes: int = 0
+) -> onnxruntime.InferenceSession:
+    """`model` ready to run, silent; a small one on one thread. Raises ModelError if onnxruntime refuses it.
+
+    `weights_bytes` is what it will be fed that is not in it.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -102,7 +112,7 @@ def session_of(model: onnx.ModelProto, *, optimise: bool = True) -> onnxruntime.
     if not optimise:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     serialised = model.SerializeToString()
-    if len(serialised) < SMALL_BYTES:
+    if len(serialised) + weights_bytes < SMALL_BYTES:
         options.intra_op_num_threads = 1
     try:
         return onnxruntime.InferenceSession(serialised, options, providers=["CPUExecutionProvider"])

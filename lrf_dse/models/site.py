@@ -89,9 +89,9 @@ class FcUse:
         return np.ascontiguousarray(matrix.reshape(self.weight.shape), np.float32)
 
     def rows_of(self, x: NDArray[Any]) -> NDArray[Any]:
-        """What the layer reads as rows [rows, in]."""
+        """What the layer reads, of one inference or of several, as rows [rows, in]."""
         in_features = self.matrix().shape[1]
-        return x.reshape(self.outer, in_features, self.columns).swapaxes(1, 2).reshape(-1, in_features)
+        return x.reshape(-1, in_features, self.columns).swapaxes(1, 2).reshape(-1, in_features)
 
 
 @dataclass(frozen=True)

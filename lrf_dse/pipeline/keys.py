@@ -16,8 +16,8 @@ from lrf_dse.finetune.sequential import SEQUENTIAL_VERSION
 from lrf_dse.finetune.train import FINETUNE_VERSION, Recipe
 from lrf_dse.jsonform import content_key, to_json
 from lrf_dse.models.bounds import BOUNDS_VERSION
-from lrf_dse.models.compress import METHODS_VERSION, get_method
 from lrf_dse.models.data import Dataset
+from lrf_dse.models.layer_fit import METHODS_VERSION, get_method
 from lrf_dse.models.model import Model
 from lrf_dse.models.parts import SPLIT_VERSION
 from lrf_dse.models.rewrite import REWRITE_VERSION, layer_form
@@ -75,10 +75,15 @@ def accuracy_key(
     seed: int,
     sequential: bool = False,
     reordered: bool = False,
+    shipped: bool = False,
 ) -> str:
-    """Key of an accuracy on one part of the data; `calibration` counts where a choice is fitted to it."""
+    """Key of an accuracy on one part of the data; `calibration` counts where a choice is fitted to it.
+
+    `shipped`: measured in the form of the graph that ships, not by the matrices that it stands for.
+    """
     return content_key(
         "accuracy",
+        form="graph" if shipped else "matrices",
         model=model.key,
         batch=model.batch,
         data=_part(data),

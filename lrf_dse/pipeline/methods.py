@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from lrf_dse.models.compress import methods_for
+from lrf_dse.models.layer_fit import methods_for
 from lrf_dse.pipeline.quality import Judge
 from lrf_dse.schema import Candidate
 

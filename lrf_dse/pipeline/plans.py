@@ -284,10 +284,7 @@ def _plan(x: Exploration, choices: Sequence[Candidate], measured: Measurement) -
 
 
 def _judged(x: Exploration, plan: Plan) -> Plan:
-    validation, test = (
-        x.judge.accuracy(plan.choices, part, sequential=plan.sequential, reordered=plan.reordered)
-        for part in ("validation", "test")
-    )
+    validation, test = (x.judge.accuracy_of_plan(plan, part) for part in ("validation", "test"))
     return replace(plan, **judged_fields(validation, test))
 
 

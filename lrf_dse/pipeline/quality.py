@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from math import sqrt
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict, cast
@@ -12,14 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrf_dse.errors import DataError, StoreError
-from lrf_dse.finetune.reorder import as_read, can_reorder, reordering
+from lrf_dse.finetune.reorder import as_read, can_reorder, fits_better, reordering
 from lrf_dse.finetune.sequential import can_correct, corrected
 from lrf_dse.jsonform import to_json
 from lrf_dse.judged import Accuracy
 from lrf_dse.models.bounds import Bounds, drop_bounds
-from lrf_dse.models.compress import Compressor, replaced
+from lrf_dse.models.compress import MEMO_BYTES, Compressor, replaced
 from lrf_dse.models.data import Dataset
 from lrf_dse.models.evaluate import first_output
+from lrf_dse.models.fed import FedModel
+from lrf_dse.models.memo import Memo
 from lrf_dse.models.metrics import Scores, dense_scale, drop_between
 from lrf_dse.models.rewrite import Replacement
 from lrf_dse.models.stored import PlanWeights, find_weights, save_weights
@@ -82,7 +85,9 @@ class Judge:
     parts: Mapping[str, Dataset]
     folder: Path
     _references: dict[str, _Reference] = field(default_factory=dict)
-    _reordered: dict[tuple[tuple[str, TTShape | None], ...], Compressor] = field(default_factory=dict)
+    _reordered: Memo[tuple[tuple[str, TTShape | None], ...], Compressor] = field(
+        default_factory=lambda: Memo(MEMO_BYTES, lambda made: made.nbytes)
+    )
 
     @property
     def knows_accuracy(self) -> bool:
@@ -97,28 +102,50 @@ class Judge:
         `sequential`: later layers are fitted to what they really get (`finetune.sequential`). `reordered`: hidden units
         stand in the order that fits best (`finetune.reorder`).
         """
-        data, ways = self.parts[part], _Ways(sequential=sequential, reordered=reordered)
-        key = accuracy_key(self.compressor.model, data, choices, **self._fitted_to, **ways)
+        ways = _Ways(sequential=sequential, reordered=reordered)
+        return self._known(choices, part, ways, lambda: self.scores(choices, part, **ways), shipped=False)
+
+    def accuracy_of_plan(self, plan: Plan, part: str) -> Accuracy:
+        """The same of a plan's graph as it ships."""
+        ways = _Ways(sequential=plan.sequential, reordered=plan.reordered)
+        return self._known(plan.choices, part, ways, lambda: self.scores_of_plan(plan, part), shipped=True)
+
+    def _known(
+        self, choices: Sequence[Candidate], part: str, ways: _Ways, make: Callable[[], Scores], *, shipped: bool
+    ) -> Accuracy:
+        """An accuracy from the records, or a new one."""
+        key = accuracy_key(self.compressor.model, self.parts[part], choices, **self._fitted_to, **ways, shipped=shipped)
         known = recorded(self.store, key, Accuracy)
         if known is not None:
             return known
-        accuracy = self._accuracy(self.scores(choices, part, **ways), part)
+        accuracy = self._accuracy(make(), part)
         context = {"choices": {c.layer.name: c.label for c in choices}}
         self.store.put(key, "accuracy", to_json(accuracy), context=context)
         return accuracy
 
     def scores(self, choices: Sequence[Candidate], part: str, *, sequential: bool, reordered: bool) -> Scores:
-        """The shares of the metric of the model with `choices`, one a sample of a part, unrecorded."""
+        """The shares of the metric of the model with `choices`, one a sample of a part, unrecorded.
+
+        The choices' matrices are fed to the model as it was read.
+        """
         if all(choice.is_dense for choice in choices):
             return self._dense(part).scores
         made = self.replacements(choices, sequential=sequential, reordered=reordered)
-        return self.scores_of(replaced(self.compressor.model, made), part)
+        return self._shares(self._fed.first_output(made, self.parts[part].x), part)
+
+    @cached_property
+    def _fed(self) -> FedModel:
+        if self.compressor.calibration is not None:
+            return self.compressor.fed
+        return FedModel(self.compressor.model, next(iter(self.parts.values())).x)
 
     def scores_of_plan(self, plan: Plan, part: str) -> Scores:
-        """The same of a plan, trained or not. Raises StoreError where its trained weights are gone."""
+        """The same of a plan's graph as it ships, trained or not. Raises StoreError where trained weights are gone."""
         ways = _Ways(sequential=plan.sequential, reordered=plan.reordered)
-        if plan.is_dense or plan.weights == self.weights_key(plan.choices, **ways):
-            return self.scores(plan.choices, part, **ways)
+        if plan.is_dense:
+            return self._dense(part).scores
+        if plan.weights == self.weights_key(plan.choices, **ways):
+            return self.scores_of(replaced(self.compressor.model, self.replacements(plan.choices, **ways)), part)
         path = weights_path(self.folder, plan.weights)
         trained = find_weights(path, plan.weights)
         if trained is None:
@@ -126,12 +153,15 @@ class Judge:
         return self.scores_of(replaced(self.compressor.model, trained.replacements, trained.values), part)
 
     def scores_of(self, proto: onnx.ModelProto, part: str) -> Scores:
-        """The shares of the metric of a model, one a sample of a part, unrecorded.
+        """The shares of the metric of a model, one a sample of a part, unrecorded."""
+        return self._shares(first_output(proto, self.parts[part]), part)
+
+    def _shares(self, output: NDArray[Any], part: str) -> Scores:
+        """The same of a model's output.
 
         A value that is not finite, which a compressed model may give, counts as far off and has no say in a metric.
         """
         data = self.parts[part]
-        output = first_output(proto, data)
         if output.dtype.kind == "f" and not np.isfinite(output).all():
             output = np.nan_to_num(output, nan=-_FAR_OFF, posinf=_FAR_OFF, neginf=-_FAR_OFF)
         return data.metric.shares(output, data.y, self._dense(part).output)
@@ -194,6 +224,8 @@ class Judge:
         """Whether reordered hidden units leave a smaller drop on the validation part; they are reordered only then."""
         if not self.knows_accuracy or not can_reorder(self.compressor.model, choices):
             return False
+        if not fits_better(self.compressor, self._reordered_for(choices), choices):
+            return False
         own, reordered = (
             self.accuracy(choices, "validation", sequential=sequential, reordered=r).drop for r in (False, True)
         )
@@ -223,26 +255,20 @@ class Judge:
     def replacements(
         self, choices: Sequence[Candidate], *, sequential: bool = False, reordered: bool = False
     ) -> dict[str, Replacement]:
-        """What takes the place of the model's weights. What depends on whole models is kept at once: it is slow."""
+        """What takes the place of the model's weights; a plan's are in its folder."""
         if not sequential and not reordered:
             return self.compressor.replacements(choices)
         key = self.weights_key(choices, sequential=sequential, reordered=reordered)
-        path = weights_path(self.folder, key)
-        if (known := find_weights(path, key)) is not None:
+        if (known := find_weights(weights_path(self.folder, key), key)) is not None:
             return dict(known.replacements)
         compressor = self._reordered_for(choices) if reordered else self.compressor
         made = corrected(compressor, choices) if sequential else compressor.replacements(choices)
-        made = as_read(self.compressor.model, compressor.model, made)
-        save_weights(path, PlanWeights(made), key)
-        return made
+        return as_read(self.compressor.model, compressor.model, made)
 
     def _reordered_for(self, choices: Sequence[Candidate]) -> Compressor:
-        """The compressor of the reordered model. Methods of one shape share it, so the last one is kept."""
+        """The compressor of the reordered model, which methods of one shape share."""
         shapes = tuple((choice.layer.name, choice.tt_shape) for choice in choices)
-        if shapes not in self._reordered:
-            self._reordered.clear()
-            self._reordered[shapes] = reordering(self.compressor, choices)
-        return self._reordered[shapes]
+        return self._reordered.get(shapes, lambda: reordering(self.compressor, choices))
 
     def keep_weights(self, plan: Plan) -> None:
         """Write what `plan` puts in the place of the model's weights, where it is not whole: exports need no data."""

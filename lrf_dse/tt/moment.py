@@ -62,6 +62,12 @@ class Moment:
         """The number of inputs."""
         return self.mean.size
 
+    @property
+    def nbytes(self) -> int:
+        """What it holds in memory."""
+        held = (self.mean, self.second, self.rows, self.held_out)
+        return sum(array.nbytes for array in held if array is not None)
+
     @cached_property
     def mean_square(self) -> float:
         """The mean of C's diagonal: the mean of x_j^2 over rows and inputs."""

@@ -39,6 +39,12 @@ class Seen:
     metric: Metric
     inputs: Inputs | None
 
+    @property
+    def nbytes(self) -> int:
+        """About what it holds in memory, what is made when it is first used included: C, and H in three forms."""
+        held = self.metric.rows if self.metric.second is None else self.metric.second
+        return (0 if held is None else held.nbytes) * (1 if self.inputs is None else 4)
+
 
 def seen(moment: Moment) -> Seen:
     """What rounding sees of the rows of `moment`. The ridge is one for all fits, so that they share what is made."""

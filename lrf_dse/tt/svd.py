@@ -53,8 +53,8 @@ def get_decomposer(name: str, *, seed: int = 0) -> Decomposer:
     return DECOMPOSERS[name](seed)
 
 
-DATA_AWARE: dict[str, Callable[[int], DataAware]] = {"whitened": WhitenedSvd, "als": TtAls}
-"""The decomposers that need calibration data, by name."""
+DATA_AWARE: dict[str, type[WhitenedSvd] | type[TtAls]] = {"whitened": WhitenedSvd, "als": TtAls}
+"""The decomposers that need calibration data, by name; made from a seed, and a ridge where it is known."""
 
 DECOMPOSERS: dict[str, Callable[[int], Decomposer]] = {"tt_svd": NumpyTtSvd, "t3f": T3fTtSvd, **DATA_AWARE}
 """Name to decomposer, made from a seed."""

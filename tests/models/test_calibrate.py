@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from lrf_dse.errors import DataError, UsageError
 from lrf_dse.models.calibrate import layer_moments
-from lrf_dse.models.compress import METHODS, Compressor, get_method, methods_for
+from lrf_dse.models.compress import Compressor
 from lrf_dse.models.data import Dataset
+from lrf_dse.models.layer_fit import METHODS, get_method, methods_for
 from lrf_dse.models.model import Model
 from lrf_dse.models.reader import read_model
 from lrf_dse.schema import Candidate, FcLayer, TTShape

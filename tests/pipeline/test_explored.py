@@ -14,8 +14,8 @@ from lrf_dse.codegen.choice import has_half
 from lrf_dse.cost.counts import stored_bytes
 from lrf_dse.errors import LrfDseError, StoreError, UsageError
 from lrf_dse.jsonform import from_json
-from lrf_dse.models.compress import methods_for
 from lrf_dse.models.data import SHARES
+from lrf_dse.models.layer_fit import methods_for
 from lrf_dse.pipeline.kernels import schedules_from_json
 from lrf_dse.pipeline.run import Run
 from lrf_dse.plan.choice import PICKS, SAME_LATENCY, latency_of

@@ -232,7 +232,7 @@ def kinds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Kind]:
         "accuracy": Kind(
             accuracy,
             {"model": model, "data": data("validation"), "candidate": FITTED, "calibration": data("calibration"),
-             "seed": 0, **ways},
+             "seed": 0, "shipped": False, **ways},
             OF_A_MODEL | NO_CHOICE | OF_DATA | UNJUDGED,
             (keys.accuracy_key,),
         ),

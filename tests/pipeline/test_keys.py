@@ -13,8 +13,8 @@ import pytest
 from explored import command, copy_of, explore_arguments, figures, open_run, tiny_data, tiny_model, tiny_run
 
 from lrf_dse.builders.program import BUILDERS
-from lrf_dse.models.compress import METHODS
 from lrf_dse.models.data import Dataset, load_data, split
+from lrf_dse.models.layer_fit import METHODS
 from lrf_dse.models.model import Model
 from lrf_dse.models.reader import read_model
 from lrf_dse.pipeline.kernels import default_schedules, kernel_sources

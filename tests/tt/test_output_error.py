@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from lrf_dse.models.compress import METHODS, fit_layer, try_layer
+from lrf_dse.models.layer_fit import METHODS, fit_layer, try_layer
 from lrf_dse.schema import TTShape
 from lrf_dse.tt.contraction import to_matrix
 from lrf_dse.tt.moment import moment_of

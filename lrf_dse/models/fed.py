@@ -1,0 +1,248 @@
+"""A model whose FC layers take their weights as inputs: one onnxruntime session judges every choice.
+
+Owns that graph, and how many inferences it runs at once. Rewriting a model and loading it again takes longer than
+running it, and most files hold a batch of one: so the weights are fed, and inferences run side by side where that is
+shown to change nothing. A tensor train is fed as the matrix that it stands for. That is the same function up to the
+rounding of sums; what ships is judged in its own form (`pipeline.quality`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import ceil
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lrf_dse.errors import LrfDseError
+from lrf_dse.models.constants import resolve, static_shape
+from lrf_dse.models.evaluate import run_slice, session_of
+from lrf_dse.models.model import Model
+from lrf_dse.models.rewrite import KEPT, Replacement
+from lrf_dse.models.site import Array, FcUse, bias_input
+from lrf_dse.models.surgery import drop_if_unused, fresh, names_in
+from lrf_dse.tt.contraction import to_matrix
+
+if TYPE_CHECKING:
+    import onnx
+    import onnx_ir as ir
+    import onnxruntime
+
+WIDTH = 128
+"""Inferences that run at once where the model allows it."""
+
+AGREES = 1e-4
+"""Inferences side by side agree with those one by one, relative to the largest value: other sums round otherwise."""
+
+Values = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class _Fed:
+    """The inputs of the graph that one use of a layer reads its matrix and its bias from, and their own values."""
+
+    layer: str
+    use: FcUse
+    weight: str
+    bias: str | None
+    own_bias: NDArray[Any] | None
+    bias_is_column: bool
+
+    def feed(self, model: Model, replacement: Replacement) -> dict[str, Array]:
+        """Both for a replacement of the layer."""
+        fed = {self.weight: self.use.stored(_matrix(model, self.layer, replacement))}
+        if self.bias is not None and self.own_bias is not None:
+            shift = 0.0 if replacement.bias_shift is None else replacement.bias_shift
+            shift = np.reshape(shift, (-1, 1)) if self.bias_is_column else shift
+            fed[self.bias] = np.asarray(self.own_bias + shift, np.float32)
+        return fed
+
+
+class FedModel:
+    """`model` with fed weights, by the samples `inputs` (axis 0 is the sample) that it is run on.
+
+    Raises ModelError where onnxruntime refuses the model.
+    """
+
+    def __init__(self, model: Model, inputs: Values) -> None:
+        self.model = model
+        proto, self._fed = _with_fed_weights(model)
+        self._sources = [str(fed.use.x.name) for fed in self._fed if fed.use.x.name not in inputs]
+        self._outputs = [output.name for output in proto.graph.output]
+        self._proto = _exposing(proto, self._sources)
+        self._samples = {name: array[: WIDTH * (model.batch or 1)] for name, array in inputs.items()}
+
+    @cached_property
+    def _ready(self) -> tuple[onnxruntime.InferenceSession, int]:
+        """The session, and the inferences that it runs at once."""
+        one = self._session(self._proto)
+        if self.model.batch is None:
+            return one, 1
+        try:
+            many = self._session(_widened(self._proto, self.model, WIDTH))
+            wanted, got = self._everything(one, 1), self._everything(many, WIDTH)
+        except LrfDseError:  # the graph holds a size that depends on the batch
+            return one, 1
+        return (many, WIDTH) if all(_agree(wanted[name], got[name]) for name in wanted) else (one, 1)
+
+    def _session(self, proto: onnx.ModelProto) -> onnxruntime.InferenceSession:
+        weights = sum(self.model.weights(name)[0].nbytes for name in self.model.sites)
+        return session_of(proto, weights_bytes=weights)
+
+    def _everything(self, session: onnxruntime.InferenceSession, width: int) -> dict[str, NDArray[Any]]:
+        """What the first samples give, and what layers read of them, inference by inference."""
+        names = [*self._outputs, *dict.fromkeys(self._sources)]
+        inferences = ceil(len(next(iter(self._samples.values()))) / (self.model.batch or 1))
+        parts = [values for _, values in self._runs(session, width, {}, self._samples, names)]
+        joined = (np.concatenate([part[name].reshape(part[name].shape[0], -1) for part in parts]) for name in names)
+        return {name: flat.reshape(inferences, -1) for name, flat in zip(names, joined, strict=True)}
+
+    def first_output(self, replacements: Mapping[str, Replacement], inputs: Values) -> NDArray[Any]:
+        """The first output for every sample of `inputs` [samples, ...]; layers not named keep their weights."""
+        session, width = self._ready
+        (name, *_), samples = self._outputs, len(next(iter(inputs.values())))
+        parts = [values[name] for _, values in self._runs(session, width, replacements, inputs, [name])]
+        return np.concatenate(parts)[:samples] if self.model.batch else np.stack(parts)
+
+    def layer_inputs(
+        self, replacements: Mapping[str, Replacement], inputs: Values, names: Sequence[str]
+    ) -> Iterator[tuple[int, dict[str, NDArray[Any]]]]:
+        """The values `names`, which layers read, of the inferences from the one given on: [inferences x outer, ...].
+
+        After the last sample comes the first again, so that the last inference is whole.
+        """
+        session, width = self._ready
+        made = [name for name in dict.fromkeys(names) if name not in inputs]
+        yield from self._runs(session, width, replacements, inputs, made, keep=names)
+
+    def _runs(
+        self,
+        session: onnxruntime.InferenceSession,
+        width: int,
+        replacements: Mapping[str, Replacement],
+        inputs: Values,
+        names: Sequence[str],
+        *,
+        keep: Sequence[str] = (),
+    ) -> Iterator[tuple[int, dict[str, NDArray[Any]]]]:
+        """The first inference of every run, and the values `names`, and inputs to `keep`, of the whole run."""
+        weights: dict[str, Array] = {}
+        for fed in self._fed:
+            weights |= fed.feed(self.model, replacements.get(fed.layer, KEPT))
+        samples, batch = len(next(iter(inputs.values()))), self.model.batch
+        inferences = ceil(samples / (batch or 1))
+        for first in range(0, inferences, width):
+            count = min(width, inferences - first)
+            feed = {name: _slice(array, first, width, batch) for name, array in inputs.items()}
+            got = run_slice(session, feed | weights, first * (batch or 1), names) if names else []
+            values = dict(zip(names, got, strict=True))
+            values |= {name: feed[name] for name in keep if name in feed}
+            yield (
+                first,
+                {name: value if width == 1 else _first_of(value, count, width) for name, value in values.items()},
+            )
+
+
+def _first_of(value: NDArray[Any], count: int, width: int) -> NDArray[Any]:
+    """Of a value of `width` inferences, those of the first `count`."""
+    return value[: len(value) // width * count]
+
+
+def _slice(array: NDArray[Any], first: int, width: int, batch: int | None) -> NDArray[Any]:
+    """The samples of `width` inferences; after the last sample comes the first again."""
+    if batch is None:
+        sample: NDArray[Any] = array[first]
+        return sample
+    return array[np.arange(first * batch, (first + width) * batch) % len(array)]
+
+
+def _matrix(model: Model, layer: str, replacement: Replacement) -> Array:
+    """W [out, in] of a layer with a replacement."""
+    if replacement.cores is not None:
+        return to_matrix(replacement.cores)
+    return model.weights(layer)[0] if replacement.weight is None else np.asarray(replacement.weight, np.float32)
+
+
+def _with_fed_weights(model: Model) -> tuple[onnx.ModelProto, list[_Fed]]:
+    """The model whose FC layers read their weights from new inputs."""
+    import onnx_ir as ir
+
+    copy = model.ir.clone()
+    nodes, taken = {node.name: node for node in copy.graph}, names_in(copy.graph)
+    found = []
+    for name, site in model.sites.items():
+        for use in site.uses:
+            node, bias, own, column = nodes[use.node.name], None, None, False
+            if use.bias is not None:
+                adder, at = bias_input(node)
+                # Where x has an axis of columns, the matrix on the left of it, a bias is a column too.
+                column = use.form == "columns" and len(static_shape(node.outputs[0]) or ()) > 1
+                own = _own_bias(adder, at, site.layer.out_features, column=column)
+                bias = _feed(copy.graph, adder, at, own.shape, fresh(f"{name}.fed_bias", taken))
+            weight = fresh(f"{name}.fed_weight", taken)
+            _feed(copy.graph, node, use.weight_at, use.weight.shape, weight)
+            found.append(_Fed(name, use, weight, bias, own, column))
+    return ir.to_proto(copy), found
+
+
+def _own_bias(adder: ir.Node, at: int, out_features: int, *, column: bool) -> NDArray[Any]:
+    stored = resolve(adder.inputs[at])
+    assert stored is not None, "discover() takes only a constant for a bias"
+    zeros = np.zeros((out_features, 1) if column else out_features, np.float32)
+    return np.asarray(stored.array() + zeros, np.float32)
+
+
+def _feed(graph: ir.Graph, node: ir.Node, at: int, shape: Sequence[int], name: str) -> str:
+    """Let operand `at` of `node` be a new input of the graph."""
+    import onnx_ir as ir
+
+    old, value = node.inputs[at], ir.val(name, ir.DataType.FLOAT, tuple(shape))
+    graph.inputs.append(value)
+    node.replace_input_with(at, value)
+    drop_if_unused(graph, old)
+    return name
+
+
+def _exposing(proto: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
+    """`proto` with these values as further outputs."""
+    from onnx import TensorProto, helper
+
+    known = {output.name for output in proto.graph.output}
+    more = [name for name in dict.fromkeys(names) if name not in known]
+    proto.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in more)
+    return proto
+
+
+def _widened(proto: onnx.ModelProto, model: Model, width: int) -> onnx.ModelProto:
+    """`proto` for `width` inferences at once, as far as sizes stand in its inputs and at the front of its Reshapes."""
+    from onnx import ModelProto, numpy_helper
+
+    wide = ModelProto()
+    wide.CopyFrom(proto)
+    del wide.graph.value_info[:]
+    for output in wide.graph.output:
+        output.type.tensor_type.ClearField("shape")
+    own = {spec.name for spec in model.inputs}
+    for value in wide.graph.input:
+        if value.name in own:
+            value.type.tensor_type.shape.dim[0].dim_value *= width
+    shapes = {node.input[1] for node in wide.graph.node if node.op_type == "Reshape"}
+    for tensor in wide.graph.initializer:
+        if tensor.name in shapes:
+            sizes = numpy_helper.to_array(tensor).copy()
+            if sizes.size and sizes[0] > 0:
+                sizes[0] *= width
+            tensor.CopyFrom(numpy_helper.from_array(sizes, tensor.name))
+    return wide
+
+
+def _agree(wanted: NDArray[Any], got: NDArray[Any]) -> bool:
+    if wanted.shape != got.shape:
+        return False
+    if wanted.dtype.kind != "f":
+        return bool(np.array_equal(wanted, got))
+    largest = float(np.max(np.abs(wanted), initial=0.0, where=np.isfinite(wanted)))
+    return bool(np.allclose(wanted, got, rtol=0, atol=AGREES * largest, equal_nan=True))

@@ -1,0 +1,33 @@
+"""What was made lately, kept for the next time it is asked for, in bounded memory."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from typing import Generic, TypeVar
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+
+class Memo(Generic[K, V]):
+    """Values by key, up to `most_bytes` by `size_of`; the one that was unused for longest goes first.
+
+    The newest value stays even where it alone is larger.
+    """
+
+    def __init__(self, most_bytes: int, size_of: Callable[[V], int]) -> None:
+        self._most_bytes, self._size_of = most_bytes, size_of
+        self._values: OrderedDict[K, V] = OrderedDict()
+        self._bytes = 0
+
+    def get(self, key: K, make: Callable[[], V]) -> V:
+        """The value of `key`: the one that is known, or a new one by `make`."""
+        if key in self._values:
+            self._values.move_to_end(key)
+            return self._values[key]
+        value = self._values[key] = make()
+        self._bytes += self._size_of(value)
+        while self._bytes > self._most_bytes and len(self._values) > 1:
+            self._bytes -= self._size_of(self._values.popitem(last=False)[1])
+        return value
