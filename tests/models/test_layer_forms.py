@@ -14,7 +14,8 @@ from onnx import TensorProto, helper
 
 from lrf_dse.errors import ModelError
 from lrf_dse.models.calibrate import layer_moments
-from lrf_dse.models.evaluate import run_session, session_of
+from lrf_dse.models.evaluate import outputs, run_session, session_of
+from lrf_dse.models.fed import FedModel
 from lrf_dse.models.kernel_call import KernelChoice
 from lrf_dse.models.model import Model, to_onnx
 from lrf_dse.models.reader import read_model
@@ -245,6 +246,20 @@ def test_another_matrix_and_a_shifted_bias(name: str, tmp_path: Path) -> None:
     np.testing.assert_allclose(result(again, x), result(proto, x), rtol=1e-4, atol=1e-4)
     by_kernel = rewrite(read, {"fc": Replacement(weight=2 * weight, bias_shift=shift, kernel=KernelChoice())})
     np.testing.assert_allclose(result(by_kernel, x), result(doubled, x), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_fed_weights_compute_what_a_rewritten_graph_does(name: str, tmp_path: Path) -> None:
+    read, _, _ = read_form(name, tmp_path)
+    shape = read.inputs[0].shape
+    x = {"x": values(5, *shape, seed=3) if read.batch is None else values(5 * shape[0], *shape[1:], seed=3)}
+    weight, bias = read.weights("fc")
+    cores = get_decomposer("tt_svd", seed=0).decompose(weight, TTShape((4, 2), (3, 4), (1, 3, 1)), None)
+    shift = None if bias is None else values(8, seed=5)
+    fed = FedModel(read, x)
+    for made in (Replacement(), Replacement(weight=2 * weight, bias_shift=shift), Replacement(cores, bias_shift=shift)):
+        want = next(iter(outputs(rewrite(read, {"fc": made}), x).values()))
+        np.testing.assert_allclose(fed.first_output({"fc": made}, x), want, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("name", FORMS)
