@@ -74,7 +74,7 @@ def _joint(compressor: Compressor, name: str, done: dict[str, Replacement]) -> M
     """The moment of what the layer reads with `done` in place, and of what it read before."""
     data = compressor.calibration
     assert data is not None
-    return joint_moment(compressor.fed, done, data.x, layer=name, seed=compressor.seed, units=data.units)
+    return joint_moment(compressor.fed, done, layer=name, seed=compressor.seed, units=data.units)
 
 
 def _fitted(compressor: Compressor, choice: Candidate, joint: Moment) -> Replacement | None:

@@ -31,6 +31,10 @@ FEWEST_HELD_OUT = 4
 """At least so many units are held out, or a third of them all: of fewer no interval says anything (Student's t with 1
 degree of freedom is 12.7 deviations wide, with 3 it is 3.2)."""
 
+FEWEST_ROWS, ROWS_PER_INPUT = 4096, 16
+"""A joint moment is of about so many rows, or so many for each input of its layer: more hardly change a least-squares
+fit, and each of a whole model's layers has a moment of its own, for every plan."""
+
 RUNS = 20
 """Runs of neighbouring rows that one inference is cut into where inferences are too few."""
 
@@ -73,7 +77,6 @@ def layer_moments(
 def joint_moment(
     fed: FedModel,
     replacements: Mapping[str, Replacement],
-    inputs: Mapping[str, NDArray[Any]],
     *,
     layer: str,
     seed: int,
@@ -81,14 +84,18 @@ def joint_moment(
 ) -> Moment:
     """The moment of rows [x_a, x_d]: what `layer` reads with `replacements` in place, and what it read before.
 
+    The samples are those of `fed`; every so many-th of them where they make many more rows than the layer has inputs.
     See `layer_moments` for the rest.
     """
     site = fed.model.site(layer)
     total = MomentSum(2 * site.layer.in_features, seed=seed)
     names = [str(use.x.name) for use in site.uses]
-    dealt = _Dealt(fed.model, inputs, seed, units)
-    runs = (fed.layer_inputs(made, inputs, names) for made in (replacements, {}))
-    for (first, actual), (_, wanted) in zip(*runs, strict=True):
+    enough = max(FEWEST_ROWS, ROWS_PER_INPUT * site.layer.in_features)
+    fed = fed.thinned(max(1, site.rows * len(fed.chosen) // (fed.model.batch or 1) // enough))
+    known = None if units is None else units[fed.chosen]
+    dealt = _Dealt(fed.model, fed.inputs, seed, known)
+    runs = fed.layer_inputs(replacements, fed.inputs, names)
+    for (first, actual), (_, wanted) in zip(runs, fed.inputs_before(names), strict=True):
         rows = [
             np.concatenate([_rows(use, values[str(use.x.name)]) for values in (actual, wanted)], axis=1)
             for use in site.uses

@@ -9,6 +9,7 @@ rounding of sums; what ships is judged in its own form (`pipeline.quality`).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from math import ceil
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from lrf_dse.errors import LrfDseError
 from lrf_dse.models.constants import resolve, static_shape
 from lrf_dse.models.evaluate import run_slice, session_of
+from lrf_dse.models.memo import Memo
 from lrf_dse.models.model import Model
 from lrf_dse.models.rewrite import KEPT, Replacement
 from lrf_dse.models.site import Array, FcUse, bias_input
@@ -33,6 +35,9 @@ if TYPE_CHECKING:
 
 WIDTH = 128
 """Inferences that run at once where the model allows it."""
+
+MEMO_BYTES = 512 << 20
+"""What layers read of a model as it was read is kept up to this size: every correction compares with it."""
 
 AGREES = 1e-4
 """Inferences side by side agree with those one by one, relative to the largest value: other sums round otherwise."""
@@ -62,13 +67,16 @@ class _Fed:
 
 
 class FedModel:
-    """`model` with fed weights, by the samples `inputs` (axis 0 is the sample) that it is run on.
+    """`model` with fed weights, and samples `inputs` (axis 0 is the sample) that show how it may be run.
 
     Raises ModelError where onnxruntime refuses the model.
     """
 
     def __init__(self, model: Model, inputs: Values) -> None:
-        self.model = model
+        self.model, self.inputs = model, inputs
+        self.chosen = np.arange(len(next(iter(inputs.values()))))
+        self._thinned: dict[int, FedModel] = {1: self}
+        self._before: Memo[tuple[str, ...], list[tuple[int, dict[str, NDArray[Any]]]]] = Memo(MEMO_BYTES, _bytes_of)
         proto, self._fed = _with_fed_weights(model)
         self._sources = [str(fed.use.x.name) for fed in self._fed if fed.use.x.name not in inputs]
         self._outputs = [output.name for output in proto.graph.output]
@@ -118,6 +126,22 @@ class FedModel:
         made = [name for name in dict.fromkeys(names) if name not in inputs]
         yield from self._runs(session, width, replacements, inputs, made, keep=names)
 
+    def thinned(self, step: int) -> FedModel:
+        """The same with every `step`-th inference of its `inputs`."""
+        if step not in self._thinned:
+            batch, samples = self.model.batch or 1, len(next(iter(self.inputs.values())))
+            starts = np.arange(0, samples, step * batch)
+            chosen = (starts[:, None] + np.arange(batch)).ravel() % samples
+            other = copy(self)
+            other.inputs, other.chosen = {name: array[chosen] for name, array in self.inputs.items()}, chosen
+            other._before = Memo(MEMO_BYTES, _bytes_of)
+            self._thinned[step] = other
+        return self._thinned[step]
+
+    def inputs_before(self, names: Sequence[str]) -> list[tuple[int, dict[str, NDArray[Any]]]]:
+        """The same of `inputs`, with the weights as they were read: kept, as far as memory allows."""
+        return self._before.get(tuple(names), lambda: list(self.layer_inputs({}, self.inputs, names)))
+
     def _runs(
         self,
         session: onnxruntime.InferenceSession,
@@ -144,6 +168,10 @@ class FedModel:
                 first,
                 {name: value if width == 1 else _first_of(value, count, width) for name, value in values.items()},
             )
+
+
+def _bytes_of(runs: list[tuple[int, dict[str, NDArray[Any]]]]) -> int:
+    return sum(value.nbytes for _, values in runs for value in values.values())
 
 
 def _first_of(value: NDArray[Any], count: int, width: int) -> NDArray[Any]:

@@ -37,6 +37,13 @@ def moments(model: Model) -> dict[str, Moment]:
     return found
 
 
+def compressor_of(model: Model, moments: dict[str, Moment]) -> Compressor:
+    """A compressor that knows the inputs of layers by their moments alone."""
+    compressor = Compressor(model, seed=0)
+    compressor.moments = moments
+    return compressor
+
+
 def candidates(model: Model, storage: Storage) -> tuple[Candidate, Candidate]:
     """The first layer as one matrix, and of low rank."""
     layer = model.fc_layers[0]
@@ -50,7 +57,7 @@ def candidates(model: Model, storage: Storage) -> tuple[Candidate, Candidate]:
 @pytest.mark.parametrize("with_data", [True, False])
 @pytest.mark.parametrize("storage", STORAGES)
 def test_a_fit_is_what_its_numbers_stand_for(model: Model, storage: Storage, with_data: bool) -> None:
-    compressor = Compressor(model, seed=0, moments=moments(model) if with_data else {})
+    compressor = compressor_of(model, moments(model) if with_data else {})
     dense, low_rank = candidates(model, storage)
     for candidate in (dense, low_rank if with_data else replace(low_rank, decomposer="tt_svd")):
         fit = compressor.fit(candidate)
@@ -62,7 +69,7 @@ def test_a_fit_is_what_its_numbers_stand_for(model: Model, storage: Storage, wit
 
 
 def test_fewer_bits_err_more_and_int8_hardly(model: Model) -> None:
-    compressor = Compressor(model, seed=0, moments=moments(model))
+    compressor = compressor_of(model, moments(model))
     found = {}
     for storage in STORAGES:
         error = compressor.trial(candidates(model, storage)[0]).output_error
@@ -79,7 +86,7 @@ def test_a_layer_that_is_kept_has_no_fit(model: Model) -> None:
 
 @pytest.mark.parametrize("storage", STORAGES)
 def test_a_plans_file_keeps_codes_and_scales(model: Model, storage: Storage, tmp_path: Path) -> None:
-    compressor = Compressor(model, seed=0, moments=moments(model))
+    compressor = compressor_of(model, moments(model))
     for candidate in candidates(model, storage):
         made = compressor.replacements([candidate])
         save_weights(tmp_path / "w.npz", PlanWeights(made), "key")
@@ -95,7 +102,7 @@ def test_a_plans_file_keeps_codes_and_scales(model: Model, storage: Storage, tmp
 
 @pytest.mark.parametrize("storage", STORAGES)
 def test_the_rewritten_model_and_its_file_in_few_bits_agree(model: Model, storage: Storage) -> None:
-    compressor = Compressor(model, seed=0, moments=moments(model))
+    compressor = compressor_of(model, moments(model))
     x = [np.random.default_rng(1).standard_normal(spec.shape).astype(spec.dtype) for spec in model.inputs]
     for candidate in candidates(model, storage):
         made = compressor.replacements([candidate])
