@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import cache
+from functools import cache, lru_cache
 from itertools import product
 from math import gcd, inf
 from typing import Any
@@ -43,8 +43,11 @@ def has_half(target: Target) -> bool:
     return "zvfh" in target.cc.mcpu.split("+")
 
 
+@lru_cache(maxsize=1 << 14)
 def default_schedule(spec: KernelSpec, target: Target, *, cut: bool = True) -> KernelSchedule:
     """The schedule that the closed form likes best; without `cut` of those that cut nothing into slices.
+
+    It is remembered: layers of one size share their kernels, and one is asked for in several stages.
 
     These take a third of the time to find, and few kernels are faster in slices: enough to rank a whole space.
     """

@@ -103,6 +103,10 @@ class Target(Section):
                 raise ValueError(f"timing.costs has no cost of {', '.join(missing)}")
         return self
 
+    def __hash__(self) -> int:
+        """What is equal has the same name; costs are tables, which have no hash."""
+        return hash(self.name)
+
     @property
     def has_timing(self) -> bool:
         """Whether cycles can be estimated for this target."""
