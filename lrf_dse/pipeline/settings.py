@@ -125,12 +125,12 @@ class ExploreSettings:
 
     @property
     def layer_evaluations(self) -> int:
-        """Choices judged with one layer replaced: half of the evaluations, with a better order of units and without."""
+        """Choices judged with one layer replaced: a quarter of the evaluations. Whole models decide."""
         return max(1, self.evaluations // 4)
 
     @property
     def plan_evaluations(self) -> int:
-        """Whole models that are judged before finalists stand: the other half, each in up to three ways."""
+        """Whole models that are judged before finalists stand, each in up to three ways."""
         return max(1, self.evaluations // 6)
 
     @property

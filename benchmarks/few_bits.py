@@ -1,0 +1,208 @@
+"""Accuracy against bytes: what few bits, few ranks, and both together keep.
+
+    .venv/bin/python benchmarks/few_bits.py [--examples lenet300 ...] [--work DIR] [--out docs]
+
+At every ratio stands what `explore --objective accuracy --max-bytes` chooses: the pipeline's own stages run, but
+programs are not built (`lrf_dse.bench.predicted`), and bytes are those of the fully connected layers with scales and
+biases. It chooses once among all storages and once in fp32 alone. Beside them stand the models that are only quantised.
+Nothing is trained. Fits see calibration.npz; the search sees the validation part of validation.npz. Drops are given on
+the test part, which chose nothing, and on all 2,000 samples, of which the search saw 600. The table of few-bits.md in
+--out is written anew, with few-bits.json and few-bits.png beside it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from lrf_dse.bench.page import markdown_table, with_section
+from lrf_dse.bench.predicted import chosen_of, plans_of, predicted, spaces_of
+from lrf_dse.cost.counts import dense_parameters, stored_bytes
+from lrf_dse.models.compress import Compressor
+from lrf_dse.models.data import JUDGING_SHARES, load_data, split
+from lrf_dse.models.metrics import get_metric
+from lrf_dse.models.reader import read_model
+from lrf_dse.pipeline.blas import few_blas_threads
+from lrf_dse.pipeline.quality import Judge
+from lrf_dse.pipeline.settings import ExploreSettings
+from lrf_dse.pipeline.storages import STORAGES
+from lrf_dse.plan.budgets import Budgets
+from lrf_dse.schema import Candidate, dense_candidate
+from lrf_dse.store import Store
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+METRICS = {"lenet300": "top1", "patches": "top1", "inpaint": "mse"}
+UNITS = {"lenet300": "points", "patches": "points", "inpaint": "% of the dense error"}
+RATIOS = {"lenet300": (4, 8, 16, 32, 48, 64), "patches": (4, 8, 12, 16), "inpaint": (4, 8, 12, 20)}
+GOALS = {
+    ("lenet300", 32): 0.3,
+    ("lenet300", 48): 0.8,
+    ("patches", 8): 0.5,
+    ("patches", 12): 1.3,
+    ("inpaint", 8): 4.5,
+    ("inpaint", 20): 27.0,
+}
+"""The largest mean drop on all samples that is aimed at, by example and ratio of bytes."""
+
+SEED, TARGET, FLOAT_BYTES = 0, "spacemit-k1", 4
+EVERY, PLAIN, QUANTISED = "every storage", "fp32", "only quantised"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A model: its bytes in FC layers, and its drops with 95 % intervals, in the unit of the example."""
+
+    example: str
+    kind: str
+    asked: int | None
+    ratio: float
+    size: int
+    validation: float
+    test: tuple[float, float, float]
+    everything: tuple[float, float, float]
+    choices: tuple[str, ...]
+
+
+class Example:
+    """One example, its records in `work`."""
+
+    def __init__(self, name: str, work: Path) -> None:
+        model, metric = read_model(EXAMPLES / name / "model.onnx"), get_metric(METRICS[name])
+        calibration = load_data(EXAMPLES / name / "calibration.npz", model, metric)
+        held_out = load_data(EXAMPLES / name / "validation.npz", model, metric)
+        (work / name).mkdir(parents=True, exist_ok=True)
+        parts = split(held_out, SEED, JUDGING_SHARES) | {"all": replace(held_out, part="everything held out")}
+        self.name, self.layers = name, model.fc_layers
+        self.judge = Judge(
+            Compressor(model, seed=SEED, calibration=calibration), Store(work / name), parts, work / name
+        )
+        self.dense_bytes = FLOAT_BYTES * sum(dense_parameters(layer) for layer in model.fc_layers)
+
+    def row(self, kind: str, asked: int | None, choices: Sequence[Candidate]) -> Row:
+        """The model with these choices, in the ways that win."""
+        judge, size = self.judge, sum(map(stored_bytes, choices))
+        sequential = judge.sequential_wins(choices)
+        reordered = judge.reordering_wins(choices, sequential=sequential)
+        ways = {"sequential": sequential, "reordered": reordered}
+        known = {part: judge.accuracy(choices, part, **ways) for part in ("validation", "test", "all")}
+        test, everything = ((known[p].drop, known[p].drop_low, known[p].drop_high) for p in ("test", "all"))
+        return Row(
+            self.name,
+            kind,
+            asked,
+            self.dense_bytes / size,
+            size,
+            known["validation"].drop,
+            test,
+            everything,
+            tuple(choice.label for choice in choices),
+        )
+
+    def rows(self, ratios: Sequence[int], evaluations: int, top: int) -> Iterator[Row]:
+        """The references, then what is chosen at every ratio."""
+        for storage in STORAGES[1:]:
+            yield self.row(
+                QUANTISED, None, [replace(dense_candidate(layer, "rvv"), storage=storage) for layer in self.layers]
+            )
+        for kind, bits in ((EVERY, None), (PLAIN, ("fp32",))):
+            settings = self._settings(bits, evaluations, top)
+            spaces = spaces_of(predicted(settings, self.judge))
+            for asked in ratios:
+                limited = replace(settings, budgets=Budgets(max_flash_bytes=self.dense_bytes // asked))
+                x = predicted(limited, self.judge)
+                plan, _ = chosen_of(x, plans_of(x, spaces))
+                if plan is not None and not plan.is_dense:
+                    yield self.row(kind, asked, plan.choices)
+
+    def _settings(self, bits: Any, evaluations: int, top: int) -> ExploreSettings:
+        folder = EXAMPLES / self.name
+        return ExploreSettings(
+            folder / "model.onnx",
+            TARGET,
+            folder / "validation.npz",
+            self.judge.folder,
+            calibration=folder / "calibration.npz",
+            seed=SEED,
+            kernels=("rvv",),
+            tune=1,
+            objective="accuracy",
+            bits=bits,
+            evaluations=evaluations,
+            top=top,
+        )
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Every model, by example and bytes, with its goal where it has one."""
+
+    def interval(found: Sequence[float]) -> str:
+        return f"{found[0]:.2f} [{found[1]:.2f}, {found[2]:.2f}]"
+
+    lines = []
+    for row in sorted(rows, key=lambda row: (list(METRICS).index(row["example"]), -row["size"])):
+        goal = GOALS.get((row["example"], row["asked"])) if row["kind"] == EVERY else None
+        verdict = "" if goal is None else f"{goal:g}: {'met' if row['everything'][0] <= goal else 'MISSED'}"
+        size, ratio = f"{row['size']:,}", f"x{row['ratio']:.1f}"
+        drops = (interval(row["everything"]), interval(row["test"]))
+        choices = ", ".join(row["choices"]) if len(row["choices"]) <= 4 else f"{len(row['choices'])} layers"
+        lines.append((row["example"], row["kind"], size, ratio, *drops, verdict, choices))
+    header = ("example", "weights", "bytes", "ratio", "drop, all samples", "drop, test part", "goal", "layers")
+    return markdown_table(header, lines)
+
+
+def plot(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """A panel an example: the drop on all samples against bytes."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    names = list(dict.fromkeys(row["example"] for row in rows))
+    drawing, panels = plt.subplots(1, len(names), figsize=(5.2 * len(names), 4.2), layout="constrained", squeeze=False)
+    for axes, name in zip(panels[0], names, strict=True):
+        for kind, style in ((EVERY, "o-"), (PLAIN, "s--"), (QUANTISED, "k^:")):
+            mine = sorted(
+                (r["size"] / 1e3, r["everything"][0]) for r in rows if (r["example"], r["kind"]) == (name, kind)
+            )
+            if mine:
+                axes.plot(*zip(*mine, strict=True), style, label=kind, markersize=5)
+        axes.set(title=name, xscale="log", xlabel="kB of FC layers", ylabel=f"drop, {UNITS[name]}")
+        axes.set_yscale("symlog", linthresh=1.0)
+        axes.grid(alpha=0.3)
+    panels[0][0].legend(fontsize="small")
+    drawing.savefig(path, dpi=110, metadata={"Software": None})
+    plt.close(drawing)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--examples", nargs="+", choices=METRICS, default=list(METRICS))
+    parser.add_argument("--evaluations", type=int, default=400)
+    parser.add_argument("--top", type=int, default=8)
+    parser.add_argument("--work", type=Path, default=Path("reports/few-bits"))
+    parser.add_argument("--out", type=Path, default=Path("reports/few-bits"))
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    kept = arguments.out / "few-bits.json"
+    known = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else []
+    rows: list[dict[str, Any]] = [row for row in known if row["example"] not in arguments.examples]
+    for name in arguments.examples:
+        example = Example(name, arguments.work)
+        with few_blas_threads(example.layers):
+            for row in example.rows(RATIOS[name], arguments.evaluations, arguments.top):
+                rows.append(json.loads(json.dumps(vars(row))))
+                print(row, flush=True)
+        kept.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+        plot(rows, arguments.out / "few-bits.png")
+    print(table(rows))
+    page = arguments.out / "few-bits.md"
+    if page.exists():
+        page.write_text(with_section(page.read_text(encoding="utf-8"), "bytes", table(rows)), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
