@@ -1,10 +1,12 @@
 """Our kernels in fp32, fp16, int8 and int4: cycles, share of their own roofline, bytes and errors.
 
-    python benchmarks/storages.py [--target NAME] [--rows TEXT] [--kind KIND ...] [--plain] [--modules] [--docs]
+    python benchmarks/storages.py [--target NAME] [--rows TEXT] [--kind KIND ...] [--plain] [--docs]
+    python benchmarks/storages.py --modules | --chips [--docs]
 
 `--rows` keeps the rows whose name contains TEXT, `--plain` adds plain C loops (compilers' best of literal and hand
-written ones) to tiny rows, `--modules` prints the sizes of IREE modules and programs of two rows instead, `--docs`
-writes both into docs/kernels-in-iree.md. Every kernel is verified before it is timed. All is kept in the user's cache,
+written ones) to tiny rows. `--modules` compiles two rows as whole models instead, with our kernels and with IREE's,
+`--chips` runs every storage of one row on chips with other vectors and without. `--docs` writes what is printed into
+docs/kernels-in-iree.md. Every kernel is verified before it is timed. All is kept in the user's cache,
 so a stopped run goes on. Exit code 1 if a kernel is wrong or a goal is missed:
 
 * where weights are used once: 85 % of the roofline, and neither int8 nor fp16 slower than fp32;
@@ -22,13 +24,13 @@ from pathlib import Path
 from typing import get_args
 
 from lrf_dse.bench.page import markdown_table, with_section
+from lrf_dse.bench.storage_modules import ModuleFigures, module_figures
 from lrf_dse.bench.storages import (
     STORAGES,
     Kind,
     StorageFigures,
     StorageRow,
     measure_storage,
-    module_bytes,
     plain_c_cycles,
     storage_rows,
 )
@@ -38,6 +40,9 @@ from lrf_dse.tune import RecordedMeasure, RunnerMeasure, user_records
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "kernels-in-iree.md"
 SHARE_GOAL, SLOWER_GOAL = 0.85, 1.05
+CHIPS, CHIPS_ROW = ("canaan-k230", "sifive-x280", "starfive-jh7110"), "784x300 low rank 32"
+"""Vectors half and twice as long as those of spacemit-k1, and none."""
+HEADER = ["layer", "weights", "bytes", "cycles", "roofline", "bound by", "share", "error", "schedule", "fp32 others"]
 
 
 def main() -> int:
@@ -48,11 +53,15 @@ def main() -> int:
     parser.add_argument("--kind", nargs="+", default=list(get_args(Kind)), choices=get_args(Kind))
     parser.add_argument("--plain", action="store_true")
     parser.add_argument("--modules", action="store_true")
+    parser.add_argument("--chips", action="store_true")
     parser.add_argument("--docs", action="store_true")
     chosen = parser.parse_args()
     target = load_target(chosen.target)
     if chosen.modules:
-        write(chosen.docs, "module-bytes", modules(target))
+        write(chosen.docs, "modules", modules(target))
+        return 0
+    if chosen.chips:
+        write(chosen.docs, "chips", chips())
         return 0
     measure = RecordedMeasure(RunnerMeasure(target), user_records())
     lines, missed = [], []
@@ -79,31 +88,46 @@ def write(docs: bool, section: str, text: str) -> None:
 
 
 def modules(target: Target) -> str:
-    """Sizes of files, in Markdown."""
+    """Two rows as whole models, in Markdown."""
+    names = ["layer", "computed by", "model.onnx", ".vmfb", "program", "flash", "RAM", "cycles", "error"]
     rows = [row for row in storage_rows() if row.name in ("784x300 low rank 32", "784x300 dense")]
-    lines = [
-        [row.name, storage, *(f"{size:,}" for size in module_bytes(row, storage, target))]
-        for row in dict.fromkeys(rows)
-        for storage in STORAGES
-    ]
-    return markdown_table(["layer", "weights", ".vmfb bytes", "program bytes"], lines)
+    lines = [module_cells(figures) for row in dict.fromkeys(rows) for figures in module_figures(row, target)]
+    return markdown_table(names, lines)
+
+
+def module_cells(figures: ModuleFigures) -> list[str]:
+    """One line of the table of modules; without a figure the reason stands in its place."""
+    sizes = [f"{size:,}" for size in (figures.onnx_bytes, figures.vmfb_bytes, figures.program_bytes) if size]
+    cells = [figures.row.name, figures.way, *(sizes or [""] * 3)]
+    error = f"{figures.error:.1e}" if figures.error is not None else ""
+    found = figures.measured
+    if found is None:
+        reason = figures.reason.split(" {", maxsplit=1)[0].replace("|", "/")[:120]
+        return [*cells, "", "", reason, error]
+    return [*cells, f"{found.flash_bytes:,}", f"{found.ram_bytes:,}", f"{found.cycles or 0:,.0f}", error]
+
+
+def chips() -> str:
+    """One row in every storage on chips of other kinds, in Markdown."""
+    (row,) = (row for row in storage_rows() if row.name == CHIPS_ROW)
+    lines = []
+    for name in CHIPS:
+        target = load_target(name)
+        measure = RecordedMeasure(RunnerMeasure(target), user_records())
+        for storage in STORAGES:
+            figures = measure_storage(row, storage, target, measure)
+            lines.append([f"{name}, {vectors(target)}", *cells(figures, {})[1:-1]])
+    return markdown_table(["chip", *HEADER[1:-1]], lines)
+
+
+def vectors(target: Target) -> str:
+    """What vectors a chip has, in words."""
+    return f"VLEN {target.isa.vlen_bits}" if target.isa.vlen_bits else "no vectors"
 
 
 def table(lines: Sequence[Sequence[str]]) -> str:
     """The table in Markdown."""
-    header = [
-        "layer",
-        "weights",
-        "bytes",
-        "cycles",
-        "roofline",
-        "bound by",
-        "share",
-        "error",
-        "schedule",
-        "fp32 others",
-    ]
-    return markdown_table(header, lines)
+    return markdown_table(HEADER, lines)
 
 
 def cells(figures: StorageFigures, others: dict[str, float | None]) -> list[str]:

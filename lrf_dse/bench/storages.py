@@ -15,19 +15,14 @@ from typing import Literal, get_args
 from lrf_dse.bench.c_columns import hand_groups, literal_groups
 from lrf_dse.bench.kernel_set import KernelCase
 from lrf_dse.bench.variants import LayerData
-from lrf_dse.builders.program import BUILDERS
 from lrf_dse.codegen import KernelSchedule, KernelSpec, default_schedule, kernel_rooflines, packed_weights
 from lrf_dse.errors import BuildError
-from lrf_dse.models.kernel_call import KernelChoice
-from lrf_dse.models.rewrite import Replacement, single_layer_model
 from lrf_dse.runners.job import Job
 from lrf_dse.runners.qemu import QemuRunner
-from lrf_dse.schema import Failure, FcLayer, Measurement, Storage, TTShape
+from lrf_dse.schema import Failure, Measurement, Storage, TTShape
 from lrf_dse.target import Target
-from lrf_dse.tt.grid import Stored, nearest
 from lrf_dse.tt.shapes import low_rank_dims
 from lrf_dse.tune import RecordedMeasure
-from lrf_dse.tune.measuring import on_grid, random_operands
 
 STORAGES: tuple[Storage, ...] = get_args(Storage)
 Kind = Literal["used once", "computes", "tiny"]
@@ -131,23 +126,6 @@ def measure_storage(row: StorageRow, storage: Storage, target: Target, measure: 
     return StorageFigures(
         row, storage, schedule, size, roofline, "instructions" if 2 * issued > roofline else "bytes", outcome
     )
-
-
-def module_bytes(row: StorageRow, storage: Storage, target: Target) -> tuple[int, int]:
-    """Bytes of the .vmfb, and of the program, of a model of nothing but the row. Raises BuildError."""
-    spec = row.spec(storage)
-    cores, _, _ = random_operands(spec, seed=0)
-    given, rounded = on_grid(cores, spec, default_schedule(spec, target))
-    if row.shape is None:
-        stored = [nearest(rounded[0][0, :, :, 0], storage)]
-        replacement = Replacement(weight=stored[0].values, kernel=KernelChoice(), stored=stored)
-    else:
-        matrices = [each if isinstance(each, Stored) else Stored("fp32", each) for each in given]
-        replacement = Replacement(rounded, kernel=KernelChoice(), stored=matrices)
-    layer = FcLayer("layer", row.in_features, row.out_features, row.batch, has_bias=False)
-    with tempfile.TemporaryDirectory(prefix="lrf-dse-") as folder:
-        built = BUILDERS["iree"](single_layer_model(layer, replacement), target, Path(folder))
-        return Path(built.vmfb.path).stat().st_size, Path(built.program.path).stat().st_size
 
 
 def plain_c_cycles(row: StorageRow, target: Target) -> float | None:
