@@ -50,10 +50,11 @@ def stage_bounds(spec: KernelSpec, schedule: KernelSchedule, target: Target) -> 
 
 
 def kernel_rooflines(spec: KernelSpec, schedule: KernelSchedule, target: Target) -> tuple[StageBound, ...]:
-    """Of every stage its instructions and its packed weights: what the kernel of `schedule` cannot beat.
+    """Of every stage its instructions and what it reads: what the kernel of `schedule` cannot beat.
 
-    Instructions of a stream are counted by pipes and issue slots, other stages by multiply-adds at the peak. Weights
-    come at the rate of the nearest level that holds all of the kernel's. Raises ValueError without known costs.
+    Instructions of a stream are counted by pipes and issue slots, other stages by multiply-adds at the peak. Packed
+    weights and x come at the rate of the nearest level that holds all of the kernel's. Raises ValueError without known
+    costs.
     """
     plan = kernel_plan(spec, schedule)
     if target.core.fma_per_cycle is None:
@@ -66,7 +67,8 @@ def kernel_rooflines(spec: KernelSpec, schedule: KernelSchedule, target: Target)
         issued = count.flops / 2 / peak
         if stage.is_stream:
             issued = stream_issue_cycles(stage, schedule.lanes, target)
-        bounds.append(StageBound(issued, FP32_BYTES * stage.packed.floats / rate))
+        read = stage.packed.floats + (stage.in_floats if stage.number == 1 else 0)
+        bounds.append(StageBound(issued, FP32_BYTES * read / rate))
     return tuple(bounds)
 
 

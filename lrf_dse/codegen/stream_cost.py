@@ -17,59 +17,88 @@ from lrf_dse.target.timing import Timing
 HIDDEN_BADLY = 0.05
 """Share of what takes less time, instructions or bytes, that is not hidden behind the other."""
 
+LINE_BYTES = 64
+
 AROUND_WIDENING = 60
 """Cycles before a panel's first widened vector is stored and after its last, until tiles can read them."""
 
+_PAIRED = 2.0
 AROUND_PASS = 100
 """Cycles around the pass that rounds the state of a stream: its largest element, its sum."""
 AROUND_FEW, FEW_EACH = 30, 3
 """Cycles to round a state of few elements: around them, and for each."""
 
 
+PLAIN: dict[Storage, float] = {"fp16": 7.5, "int8": 4.1, "int4": 4.0}
+"""Cycles for an element of a stream in plain C on JH7110: half precision is made single in integer instructions."""
+
+
 def stream_cycles(plan: StagePlan, touched: int, lanes: int, target: Target) -> float:
     """One call of a stream, with `touched` bytes between two of them. Raises ValueError if its registers do not fit."""
     if target.isa.vlen_bits is None:
-        return max(3.0 * plan.k * plan.rows, _bytes_cycles(plan, touched, target))
+        return PLAIN.get(plan.storage, 3.0) * plan.k * plan.rows
     streams = [Stream(plan, run, lanes) for run in panel_runs(plan.panels)]
-    arithmetic = sum(stream.run.count * _panel_cycles(stream, target) for stream in streams)
-    both = arithmetic / min(plan.groups, target.core.count), _bytes_cycles(plan, touched, target)
+    level = next(number for number, level in enumerate(target.memory) if touched <= (level.size_bytes or touched))
+    filled = _fill_cycles(target) if level else 0.0
+    arithmetic = sum(stream.run.count * _panel_cycles(stream, target, filled) for stream in streams)
+    both = arithmetic / min(plan.groups, target.core.count), _bytes_cycles(plan, level, target)
     cycles = max(both) + HIDDEN_BADLY * min(both)
-    return cycles + (_preparing_cycles(plan, lanes, target.timing) if streams[0].half and target.timing else 0.0)
+    if not streams[0].half or not target.timing:
+        return cycles
+    read = FP32_BYTES * plan.in_floats / level_rate(target, level)
+    return cycles + max(_preparing_cycles(plan, lanes, target.timing), read + AROUND_PASS)
 
 
-def _bytes_cycles(plan: StagePlan, touched: int, target: Target) -> float:
-    """The weights at the rate of the level that holds what is touched between two calls."""
-    levels = [number for number, level in enumerate(target.memory) if touched <= (level.size_bytes or touched)]
-    return FP32_BYTES * plan.packed.words(plan.panels) / level_rate(target, levels[0])
+def _fill_cycles(target: Target) -> float:
+    """Cycles of the memory pipe for a byte that comes from beyond the first cache."""
+    cycles = target.timing.line_fill_cycles if target.timing else None
+    return cycles.value / LINE_BYTES if cycles else 0.0
+
+
+def _bytes_cycles(plan: StagePlan, level: int, target: Target) -> float:
+    """The weights at the rate of the level of memory that holds what is touched between two calls."""
+    return FP32_BYTES * plan.packed.words(plan.panels) / level_rate(target, level)
 
 
 @dataclass(frozen=True)
 class _Issue:
-    """What a panel takes of the pipe for floats, of that for integers, of that for memory, and of issue slots."""
+    """What instructions take of the pipe for floats, of that for integers, of that for memory, and of issue slots."""
 
     floats: float
     integers: float
     memory: float
     slots: float
 
+    def __add__(self, other: _Issue) -> _Issue:
+        return _Issue(
+            self.floats + other.floats,
+            self.integers + other.integers,
+            self.memory + other.memory,
+            self.slots + other.slots,
+        )
+
+    def times(self, count: int) -> _Issue:
+        """The same `count` times."""
+        return _Issue(*(count * part for part in (self.floats, self.integers, self.memory, self.slots)))
+
     def cycles(self, width: float) -> float:
         """What it takes at least, `width` instructions a cycle."""
         return max(self.floats, self.integers, self.memory, self.slots / width)
 
 
-def _panel_cycles(stream: Stream, target: Target) -> float:
-    """One panel: its units, and what lies around them."""
+def _panel_cycles(stream: Stream, target: Target, filled: float) -> float:
+    """One panel: its units, and what lies around them. Each byte keeps the memory pipe `filled` cycles longer."""
     lmul = stream.lmul
     if target.timing is None:
         return float(stream.plan.k * lmul * (2 + stream.widens))
     costs = target.timing.costs.cost
     width = target.core.issue_width.value if target.core.issue_width else 1.0
-    issued = _issue(stream, target.timing)
+    size = stream.plan.packed.panel_bytes(stream.run.first.width)
+    issued = _issue(stream, target.timing) + _Issue(0.0, 0.0, filled * size, 0.0)
     product = costs["v_float_widen" if stream.half else "v_float_fma"]
     waiting = stream.plan.k * product.latency[_index(lmul)] / stream.chains
     cycles = max(issued.cycles(width), waiting) + LATE * issued.slots
-    around = (3 + stream.chains) * costs["v_float_fma"].latency[_index(lmul)]
-    around += costs["v_store"].busy[_index(lmul)]
+    around = 3 * costs["v_float_fma"].latency[_index(lmul)] + costs["v_store"].busy[_index(lmul)]
     if not stream.crosses:
         around += AROUND_LOOP
     return cycles + around + CALL_SLOTS / width / 4
@@ -86,33 +115,46 @@ _WIDENING: dict[tuple[Storage, bool], tuple[int, int, int]] = {
 
 
 def _issue(stream: Stream, timing: Timing) -> _Issue:
-    """The instructions of a panel: products, what widens codes, loads, and the ends of groups of int4."""
+    """The instructions of a panel: loads, what widens codes, products, ends of groups of int4, scales, the store."""
     costs, lmul, storage, plan = timing.costs.cost, stream.lmul, stream.plan.storage, stream.plan
     wide, lanes = _index(lmul), _index(lmul / 2 if stream.half else lmul)
     floats, integers, shifts = _WIDENING.get((storage, stream.half), (0, 0, 0))
     product = costs["v_float_widen" if stream.half else "v_float_fma"].busy[wide]
-    ends = stream.groups * (stream.chains + (2 if stream.half else 1)) if storage == "int4" else 0
+    ends = stream.groups * (stream.chains + (2 if stream.half else 1)) if storage == "int4" else stream.chains - 1
+    ends += stream.half * {"int8": 3, "fp16": 1, "int4": 1}.get(storage, 0) or int(storage == "int8")
     scalars = 0 if stream.resident else 1
     each = costs["v_int_alu"].busy[lanes] * integers + costs["v_int_shift"].busy[lanes] * shifts
     load = costs["v_load"].busy[_index(lmul * stream.code_bits / 32)]
+    whole = plan.k * product + (stream.units * floats + ends) * costs["v_float_fma"].busy[wide]
+    if costs["v_int_alu"].pipes == costs["v_float_fma"].pipes:  # one pipe for both
+        whole += stream.units * each
+    memory = stream.units * load + costs["v_store"].busy[wide]
+    memory += {"int8": costs["v_load"].busy[wide], "int4": stream.groups * costs["v_load"].busy[lanes]}.get(
+        storage, 0.0
+    )
     return _Issue(
-        floats=plan.k * product + (stream.units * floats + ends) * costs["v_float_fma"].busy[wide],
+        floats=whole,
         integers=stream.units * each,
-        memory=stream.units * load,
+        memory=memory,
         slots=stream.units * (2 + floats + integers + shifts) + plan.k * (1 + scalars) + 2 * ends,
     )
 
 
 def _preparing_cycles(plan: StagePlan, lanes: int, timing: Timing) -> float:
     """What it takes to round the state, and to sum it up where there are codes."""
-    costs = timing.costs.cost
     if plan.k <= FEW_ELEMENTS:
         return AROUND_FEW + FEW_EACH * plan.k
+    return _rounding(plan, lanes, timing).cycles(_PAIRED) + -(-plan.k // (4 * lanes)) + AROUND_PASS
+
+
+def _rounding(plan: StagePlan, lanes: int, timing: Timing) -> _Issue:
+    """The instructions that round a state of many elements, keep its largest, and sum it up where there are codes."""
+    costs = timing.costs.cost
     vectors = -(-plan.k // (4 * lanes))
-    summed = {"int8": costs["v_float_widen"].busy[2], "int4": costs["v_reduce_float"].busy[1] + 3}
+    summed = {"int8": costs["v_float_widen"].busy[2], "int4": costs["v_reduce_float"].at(16)[0][1]}
     floats = costs["v_float_convert"].busy[2] + summed.get(plan.storage, 0.0)
     memory = costs["v_load"].busy[2] + costs["v_store"].busy[1]
-    return vectors * (max(floats, memory) + 1) + AROUND_PASS
+    return _Issue(floats, 2 * costs["v_int_alu"].busy[1], memory, 6 + len(summed)).times(vectors)
 
 
 def widening_cycles(plan: StagePlan, lanes: int, target: Target) -> float:
@@ -133,10 +175,13 @@ def _index(lmul: float) -> int:
 
 
 def stream_issue_cycles(plan: StagePlan, lanes: int, target: Target) -> float:
-    """What the instructions of a stream cannot beat: of every unit its busiest pipe, or its issue slots."""
+    """What the instructions of a stream cannot beat: all that one of the pipes has to do, or the issue slots."""
     if target.timing is None or target.isa.vlen_bits is None:
         return float(plan.k * plan.rows)
     width = target.core.issue_width.value if target.core.issue_width else 1.0
-    streams = (Stream(plan, run, lanes) for run in panel_runs(plan.panels))
-    cycles = sum(stream.run.count * _issue(stream, target.timing).cycles(width) for stream in streams)
-    return cycles / min(plan.groups, target.core.count)
+    total = _Issue(0.0, 0.0, 0.0, 0.0)
+    for stream in (Stream(plan, run, lanes) for run in panel_runs(plan.panels)):
+        total += _issue(stream, target.timing).times(stream.run.count)
+        if stream.half and plan.k > FEW_ELEMENTS and stream.run.first is plan.panels[0]:
+            total += _rounding(plan, lanes, target.timing)
+    return total.cycles(width) / min(plan.groups, target.core.count)

@@ -48,9 +48,9 @@ HALF_TO_FLOAT = """\
 /* What half precision bits stand for: their exponent counts from 2^-112 times as far down. */
 static inline __attribute__((unused)) float half_to_float(unsigned short half)
 {
-  const union { unsigned bits; float value; } moved = {(unsigned)(half & 0x7fff) << 13}, scale = {0x77800000u};
-  const float value = moved.value * scale.value;
-  return half & 0x8000 ? -value : value;
+  const unsigned bits = (unsigned)(half & 0x7fff) << 13 | (unsigned)(half & 0x8000) << 16;
+  const union { unsigned bits; float value; } moved = {bits}, scale = {0x77800000u};
+  return moved.value * scale.value;
 }
 """
 _TOGETHER = 4
@@ -171,7 +171,11 @@ def _piece(plan: StagePlan, rows: range, size: int, lmul: int, width: int, *, wh
             scale = f"((const float *)(from + {code_bytes(storage, plan.k, width)}))[{row}]"
         elif storage == "int4":
             scales = f"((const unsigned short *)(from + {width * each}))"
-            scale = f"half_to_float({scales}[{row * len(groups_of(plan.k))} + g])"
+            place = f"{scales}[{row * len(groups_of(plan.k))} + g]"
+            scale = f"half_to_float({place})"
+            if plan.half:
+                lines += [f"float scale{row};", f"LOAD_HALF(scale{row}, &{place});", f"SINGLE(scale{row}, scale{row});"]
+                scale = f"scale{row}"
         own = wide[per_row * number : per_row * (number + 1)]
         for part, register in enumerate(own):
             lines += [f"SCALE({register}, {scale});"] if storage != "fp16" else []
