@@ -82,9 +82,9 @@ class Stream:
 
     @property
     def turn(self) -> int:
-        """Units in one turn of the loop, of int4 a group: more where a unit is short in time and bytes."""
+        """Units in one turn of the loop, of int4 one group or two: more where a unit is short in time and bytes."""
         if self.plan.storage == "int4":
-            return self.group_units
+            return self.group_units * self.sum_sets
         return 8 if self.lmul > 2 or self.per_unit > 1 or self.plan.storage == "fp32" else 16
 
     @property
@@ -102,6 +102,16 @@ class Stream:
         """Sums that take turns; of int4 at least one for low and one for high nibbles."""
         least = 2 if self.plan.storage == "int4" else 1
         return min(max(self.plan.how.block, least), self.plan.k)
+
+    @property
+    def sum_sets(self) -> int:
+        """Sets of sums: with two, those of a group of int4 are added up beside the products of the next one."""
+        return 2 if self.half and self.plan.storage == "int4" and self.lmul <= _SHORT and self.groups > 1 else 1
+
+    def sums_of(self, k: int) -> tuple[str, ...]:
+        """The sums to which product k belongs."""
+        first = k // self.group_terms % self.sum_sets * self.chains
+        return self.registers.sums[first : first + self.chains]
 
     @property
     def widens(self) -> bool:
@@ -201,7 +211,7 @@ class _Taken:
 
     def registers(self, stream: Stream, ring: int, sets: int) -> Registers:
         lmul, storage = stream.lmul, stream.plan.storage
-        sums = tuple(self.take(lmul) for _ in range(stream.chains))
+        sums = tuple(self.take(lmul) for _ in range(stream.chains * stream.sum_sets))
         total = self.take(lmul) if storage == "int4" else ""
         scale = self.take(lmul) if storage in ("int8", "int4") else ""
         bias = self.take(lmul) if stream.plan.has_bias and storage != "int4" else ""

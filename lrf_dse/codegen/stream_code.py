@@ -107,7 +107,9 @@ class _Writer:
         """All units of a panel: some before the loop, its turns, and what is left."""
         stream, ring = self.stream, self.registers.ring
         self.x_base = 0
-        first = 0 if self.plan.storage == "int4" else -(-stream.chains // stream.per_unit)
+        first = -(-stream.chains // stream.per_unit)
+        if self.plan.storage == "int4":
+            first = stream.group_units if stream.sum_sets > 1 else 0
         turn = stream.turn
         room = min(stream.units - 1 - ring - self.registers.sets, (stream.plan.k - stream.lead) // stream.per_unit)
         turns = 0 if stream.units <= UNROLLED else max(0, (room - first) // turn)
@@ -196,7 +198,7 @@ class _Writer:
         place = k % stream.group_terms
         name = ("HALF_" if stream.half else "") + ("MULTIPLY" if place < stream.chains else "MULTIPLY_ADD")
         scalar = f"f{k if stream.resident else k % NAMES}"
-        return f"{name}({self.registers.sums[place % stream.chains]}, {scalar}, {vector});"
+        return f"{name}({stream.sums_of(k)[place % stream.chains]}, {scalar}, {vector});"
 
     def _later_x(self, k: int) -> Iterator[str]:
         if not self.stream.resident and k + self.stream.lead < self.plan.k:

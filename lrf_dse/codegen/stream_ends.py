@@ -7,8 +7,9 @@ from lrf_dse.codegen.plan import WORK_HEAD
 from lrf_dse.codegen.storage import code_bytes, groups_of
 from lrf_dse.codegen.stream import Stream
 
-_SCALES_AT = 2
-"""Scales of a group are loaded with its first unit and widened after this one: a product would wait for the load."""
+_SCALES_AT = {1: (0, 2), 2: (3, 5)}
+"""With which unit of a group its scales are loaded, and after which they are widened, by the number of sets of sums:
+a product would wait for the load, and with two sets the scales of the group before are needed a little longer."""
 
 
 def narrow(stream: Stream) -> list[str]:
@@ -41,10 +42,13 @@ def beside(stream: Stream, unit: int) -> list[str]:
     lines = []
     if plan.storage == "int4":
         group, place = divmod(unit, stream.group_units)
-        if place == 0:
+        last = stream.units - 1 - group * stream.group_units
+        load, widen = (min(at, last) for at in _SCALES_AT[stream.sum_sets])
+        lines += _of_group_before(stream, group, place, ends=place == last)
+        if place == load:
             after = code_bytes("int4", groups_of(plan.k)[group], stream.run.first.width)
             lines += [f"LOAD_HALVES({registers.narrow_scale}, codes + {after});"]
-        if place == min(_SCALES_AT, stream.units - 1 - group * stream.group_units):
+        if place == widen:
             lines += _half_scale(stream)
     elif unit == max(0, stream.units - 3):
         if plan.storage == "int8":
@@ -67,23 +71,42 @@ def at_group_end(stream: Stream, unit: int) -> list[str]:
     ends = unit % stream.group_units == stream.group_units - 1 or unit == stream.units - 1
     if stream.plan.storage != "int4" or not ends:
         return []
+    if stream.sum_sets > 1 and unit != stream.units - 1:
+        return [f"codes += {stream.group_bytes};"]  # the rest follows beside the next group
+    group, alone = unit // stream.group_units, stream.groups == 1
+    steps = _added_up(stream, group)
+    lines = [*_wide(stream), *(line for step in steps for line in step), *narrow(stream)]
+    if alone:
+        return lines
+    return [*lines, *(["sums += 1;"] * stream.half), f"codes += {stream.group_bytes};"]
+
+
+def _added_up(stream: Stream, group: int) -> list[list[str]]:
+    """The sums of a group, times its scales, to the total: three steps, each of which waits for the one before."""
     registers, alone = stream.registers, stream.groups == 1
-    live = registers.sums[: stream.plan.k - unit // stream.group_units * stream.group_terms]
-    lines = _wide(stream)
+    live = stream.sums_of(group * stream.group_terms)[: stream.plan.k - group * stream.group_terms]
     starts = alone and not stream.plan.has_bias
+    first = []
     if stream.half:
         taken = f"TAKE_OFF({registers.total}, *sums, {registers.scale});"
         if alone:
             name = "TIMES" if starts else "MULTIPLY_ADD"
             taken = f"{name}({registers.total}, less, {registers.scale});"
-        lines += [taken]
-    lines += [f"ADD({one}, {other});" for one, other in zip(live, live[2:], strict=False)]
-    lines += [f"MULTIPLY_ADD({live[0]}, 0x1p-4f, {live[1]});"] if len(live) > 1 else []
+        first = [taken]
+    first += [f"ADD({one}, {other});" for one, other in zip(live, live[2:], strict=False)]
+    second = [f"MULTIPLY_ADD({live[0]}, 0x1p-4f, {live[1]});"] if len(live) > 1 else []
     name = "TIMES_EACH" if starts and not stream.half else "MULTIPLY_ADD_EACH"
-    lines += [f"{name}({registers.total}, {registers.scale}, {live[0]});", *narrow(stream)]
-    if alone:
-        return lines
-    return [*lines, *(["sums += 1;"] * stream.half), f"codes += {stream.group_bytes};"]
+    return [first, second, [f"{name}({registers.total}, {registers.scale}, {live[0]});"]]
+
+
+def _of_group_before(stream: Stream, group: int, place: int, *, ends: bool) -> list[str]:
+    """With two sets of sums: a step of adding up the group before, or all that are left where this one ends."""
+    if stream.sum_sets == 1 or group == 0:
+        return []
+    steps = _added_up(stream, group - 1)
+    now = steps[place:] if ends else steps[place : place + 1]
+    lines = [line for step in now for line in (*_wide(stream), *step, *narrow(stream))]
+    return [*lines, *(["sums += 1;"] if now and now[-1] is steps[-1] else [])]
 
 
 def finished(stream: Stream) -> list[str]:
