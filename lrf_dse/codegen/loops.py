@@ -120,8 +120,11 @@ def _rows(plan: StagePlan, lanes: int, tiles: _Tiles) -> list[str]:
             called = grid.called(tile.repeats) if one_by_one else grid
             calls = [_rows_call(plan, tiles, tile, (run, panels), called)]
             inner += _over(called, loop("i", panels, calls, groups=1 if one_by_one else plan.groups))
-        widened = widening_calls(plan, run)
-        body += loop("p", run.count, over_k(plan, [*widened, *inner]), groups=plan.groups if one_by_one else 1)
+        groups = plan.groups if one_by_one else 1
+        if plan.storage == "fp32":
+            body += loop("p", run.count, over_k(plan, inner), groups=groups)
+        else:  # a slice of the state stays in the first cache while all widened panels pass by it
+            body += over_k(plan, loop("p", run.count, [*widening_calls(plan, run), *inner], groups=groups))
     return body
 
 

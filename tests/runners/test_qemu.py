@@ -75,7 +75,7 @@ def test_tolerance_is_the_callers(run_case: Run) -> None:
         ("cut_stats", "run", "the program wrote no complete stats.json"),
         ("bad_stats", "run", "stats.json: 'stack_bytes' must be a number of bytes, got 'many'"),
         ("no_region", "run", "the inference region (LRF_REGION_BEGIN) was never entered"),
-        ("two_regions", "run", "the inference region (LRF_REGION_BEGIN) was entered 4 times, expected 3"),
+        ("two_regions", "run", "the inference region (LRF_REGION_BEGIN) was entered 6 times, expected 3"),
         ("open_region", "run", "the program ended inside its inference region: LRF_REGION_END was not reached"),
         ("crash", "run", "killed by SIGSEGV"),
         ("aborts", "run", "killed by SIGABRT"),
