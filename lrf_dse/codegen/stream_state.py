@@ -31,11 +31,8 @@ MACROS = """\
 #define MAXIMUM(f, g) __asm__ volatile("fmax.s %0, %0, %1" : "+f"(f) : "f"(g))
 #define MINIMUM(f, g) __asm__ volatile("fmin.s %0, %0, %1" : "+f"(f) : "f"(g))
 #define SINGLE(f, h) __asm__ volatile("fcvt.s.h %0, %1" : "=f"(f) : "f"(h))
-#define STORE_AS_HALF(f, p) \
-  do { \
-    __asm__ volatile("fcvt.h.s %0, %0" : "+f"(f)); \
-    __asm__ volatile("fsh %0, (%1)" ::"f"(f), "r"(p) : "memory"); \
-  } while (0)
+#define ROUND_TO_HALF(f) __asm__ volatile("fcvt.h.s %0, %0" : "+f"(f))
+#define STORE_HALF(f, p) __asm__ volatile("fsh %0, %1" ::"f"(f), "m"(*(p)) : "memory")
 #define SET_HALF(vl, lmul) __asm__ volatile("vsetvli x0, %0, e16, " #lmul ", ta, ma" ::"r"((size_t)(vl)))
 """
 
@@ -51,7 +48,11 @@ def prepared_at(plan: StagePlan) -> str:
 def preparing(plan: StagePlan, lanes: int) -> list[str]:
     """The C function prepare_N(s, work): few elements with a scale, many of them without where that will do."""
     if plan.k <= FEW_ELEMENTS:
-        return _function(plan, "prepare", [*_largest_of_few(plan.k), *factors(plan), *_few_rounded(plan)])
+        scaled = [*_largest_of_few(plan.k), *factors(plan), *_few_rounded(plan, " * scale.value")]
+        return [
+            *_function(plan, "slowly", scaled, prefix="__attribute__((noinline, cold)) "),
+            *_function(plan, "prepare", [*_few_rounded(plan, ""), *_largest_of_few(plan.k), *_unless_far(plan)]),
+        ]
     slowly = [*largest(plan.k, lanes), *factors(plan), *_rounded(plan, lanes)]
     half, zeros = prepared_at(plan).replace("const ", ""), _zeros(padded(plan.k) - plan.k, padded(plan.k), lanes)
     return [
@@ -61,7 +62,7 @@ def preparing(plan: StagePlan, lanes: int) -> list[str]:
 
 
 def _function(plan: StagePlan, name: str, lines: list[str], *, prefix: str = "") -> list[str]:
-    scaled = ", scaled so that its largest element is near 1" * (name == "slowly" or plan.k <= FEW_ELEMENTS)
+    scaled = ", scaled so that its largest element is near 1" * (name == "slowly")
     return [
         f"/* The state in half precision{scaled}. */",
         f"static {prefix}void {name}_{plan.number}(const float *s, float *work)",
@@ -94,17 +95,29 @@ def _tree(terms: list[str]) -> str:
     return terms[0]
 
 
-def _few_rounded(plan: StagePlan) -> list[str]:
+def _few_rounded(plan: StagePlan, scale: str) -> list[str]:
     """A few elements in half precision, and the sum of what they were rounded to; nothing reads beyond them."""
+    each = range(plan.k)
     lines = [f"unsigned short *half = {prepared_at(plan).replace('const ', '')};"]
-    lines += [f"float r{i} = s[{i}] * scale.value;" for i in range(plan.k)]
-    lines += [f"STORE_AS_HALF(r{i}, half + {i});" for i in range(plan.k)]
+    lines += [f"float r{i} = s[{i}]{scale};" for i in each]
+    # All conversions first: each takes four cycles, none waits for another.
+    lines += [f"ROUND_TO_HALF(r{i});" for i in each] + [f"STORE_HALF(r{i}, half + {i});" for i in each]
     if plan.storage != "fp16":
-        lines += [f"SINGLE(r{i}, r{i});" for i in range(plan.k)]
-        total = _tree([f"r{i}" for i in range(plan.k)])
+        lines += [f"SINGLE(r{i}, r{i});" for i in each]
+        total = _tree([f"r{i}" for i in each])
         place = 1 if plan.storage == "int8" else WORK_HEAD
         lines += [f"work[{place}] = {total} * {offset_text(plan)};"]
     return lines
+
+
+def _unless_far(plan: StagePlan) -> list[str]:
+    """Without a scale, where the largest magnitude m0 is not far from 1; NaN is."""
+    back = 0 if plan.storage == "fp16" else CODE_BITS
+    return [
+        f"work[0] = 0x1p{back}f;",
+        *([f"work[2] = 0x1p-{back}f;"] if plan.storage == "int4" else []),
+        f"if (!(m0 >= 0x1p-10f && m0 < 0x1p13f)) slowly_{plan.number}(s, work);",
+    ]
 
 
 def largest(k: int, lanes: int) -> list[str]:
