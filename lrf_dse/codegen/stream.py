@@ -16,8 +16,10 @@ from lrf_dse.codegen.tile import VECTOR_REGISTERS
 from lrf_dse.codegen.tiling import PanelRun
 from lrf_dse.tt.grid import GROUP
 
-_LEAD, NAMES = 6, 8
+_LEAD, _NAMES = 6, 8
 """Scalars are loaded so many multiply-adds ahead, into so many registers."""
+_LONG = 4
+"""Vectors of at least so many registers keep the pipe for floats busy with few instructions: their loops are short."""
 UNROLLED = 24
 """Panels of at most so many units are written without a loop."""
 _RINGS = (8, 4, 2, 1)
@@ -85,7 +87,14 @@ class Stream:
         """Units in one turn of the loop, of int4 one group or two: more where a unit is short in time and bytes."""
         if self.plan.storage == "int4":
             return self.group_units * self.sum_sets
-        return 8 if self.lmul > 2 or self.per_unit > 1 or self.plan.storage == "fp32" else 16
+        if self.lmul >= _LONG:
+            return _LONG // self.per_unit
+        return 8 if self.per_unit > 1 or self.plan.storage == "fp32" else 16
+
+    @property
+    def names(self) -> int:
+        """Scalar registers that elements of the state are loaded into, in turn."""
+        return self.turn * self.per_unit if self.lmul >= _LONG and self.plan.storage != "int4" else _NAMES
 
     @property
     def code_bits(self) -> int:
@@ -147,7 +156,7 @@ class Stream:
     @property
     def lead(self) -> int:
         """Terms between the load of a scalar and its use."""
-        return min(_LEAD, self.plan.k)
+        return min(_LEAD, self.names - 1, self.plan.k)
 
 
 @dataclass(frozen=True)
@@ -179,7 +188,8 @@ class Registers:
     @staticmethod
     def of(stream: Stream) -> Registers:
         """The largest ring that fits, short vectors widened two units ahead. Raises ValueError if nothing does."""
-        sizes = [(sets, ring) for sets in _sets_tried(stream) for ring in _RINGS if ring <= stream.units]
+        most = stream.units if stream.units <= UNROLLED else stream.turn
+        sizes = [(sets, ring) for sets in _sets_tried(stream) for ring in _RINGS if ring <= most]
         if stream.units <= UNROLLED:  # short panels: rather a ring that runs on into the next one
             sizes.sort(key=lambda size: not stream.may_cross(size[1], size[0]))
         for sets, ring in sizes:

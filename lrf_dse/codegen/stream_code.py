@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import zip_longest
 
 from lrf_dse.codegen.plan import WORK_HEAD
-from lrf_dse.codegen.stream import DEEP, NAMES, UNROLLED, Stream
+from lrf_dse.codegen.stream import DEEP, UNROLLED, Stream
 from lrf_dse.codegen.stream_ends import at_group_end, beside, finished, narrow, started
 from lrf_dse.codegen.stream_widening import CONSTANTS, second_half, widening, widening_steps
 from lrf_dse.codegen.text import at, indented
@@ -53,7 +53,7 @@ class _Writer:
         parameters = [f"const {kind} *x0", "const unsigned char *panel", "float *out"]
         parameters += ["const float *bias"] if plan.has_bias else []
         parameters += ["const float *work"] if stream.half else []
-        names = plan.k if stream.resident else NAMES
+        names = plan.k if stream.resident else stream.names
         head = [
             f"float {', '.join(f'f{number}' for number in range(names))};",
             f"const {kind} *x = x0;",
@@ -197,7 +197,7 @@ class _Writer:
         stream = self.stream
         place = k % stream.group_terms
         name = ("HALF_" if stream.half else "") + ("MULTIPLY" if place < stream.chains else "MULTIPLY_ADD")
-        scalar = f"f{k if stream.resident else k % NAMES}"
+        scalar = f"f{k if stream.resident else k % stream.names}"
         return f"{name}({stream.sums_of(k)[place % stream.chains]}, {scalar}, {vector});"
 
     def _later_x(self, k: int) -> Iterator[str]:
@@ -205,5 +205,5 @@ class _Writer:
             yield self._load_x(k + self.stream.lead)
 
     def _load_x(self, k: int) -> str:
-        name = f"f{k if self.stream.resident else k % NAMES}"
+        name = f"f{k if self.stream.resident else k % self.stream.names}"
         return f"LOAD_{'HALF' if self.stream.half else 'SCALAR'}({name}, {at('x', ('', k - self.x_base, 1))});"
