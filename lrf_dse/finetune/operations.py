@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from lrf_dse.finetune.convolution import conv
+
 Tensor = Any
 """A TensorFlow tensor; TensorFlow carries no types."""
 
@@ -168,6 +170,7 @@ OPERATIONS: dict[str, Operation] = {
     "BatchNormalization": _batch_norm,
     "Clip": _clip,
     "Concat": _concat,
+    "Conv": conv,
     "Div": _of("divide"),
     "Dropout": _first,
     "Elu": _of("nn.elu"),

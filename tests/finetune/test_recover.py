@@ -72,3 +72,29 @@ def test_large_weights_are_counted_exactly(tmp_path: Path) -> None:
     found, _ = recover(model, replacements, replaced(model, replacements))
     for got, wanted in zip(found[layer.name].cores or (), cores, strict=True):
         np.testing.assert_array_equal(got, wanted)
+
+
+def test_convolutions_of_one_point_are_recovered(tmp_path: Path) -> None:
+    """One has cores, the other stays dense; both are trained."""
+    shapes = {"k": (6, 4, 1, 1), "l": (5, 6, 1, 1)}
+    stored = [numpy_helper.from_array(core(*shape), name) for name, shape in shapes.items()]
+    nodes = [
+        helper.make_node("Conv", ["x", "k"], ["h"], name="first"),
+        helper.make_node("Relu", ["h"], ["r"]),
+        helper.make_node("Conv", ["r", "l"], ["y"], name="second"),
+    ]
+    ports = [("x", 4), ("y", 5)]
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, size, 3, 3]) for name, size in ports)
+    graph = helper.make_graph(nodes, "network", [x], [y], stored)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "m.onnx")
+    model = read_model(tmp_path / "m.onnx")
+    replacements = {"first": Replacement([core(1, 3, 2, 2), core(2, 2, 2, 1)])}
+    rewritten = replaced(model, replacements)
+    trainable = {name: value for name, value in constants(rewritten).items() if value.dtype == np.float32}
+    trained = with_values(rewritten, {name: value + core(*value.shape) for name, value in trainable.items()})
+    found, rest = recover(model, replacements, trained)
+    again = with_values(replaced(model, found), rest)
+    assert {name: value.tobytes() for name, value in constants(again).items()} == {
+        name: value.tobytes() for name, value in constants(trained).items()
+    }
+    assert found["second"].weight is not None and found["second"].weight.shape == (5, 6)

@@ -13,6 +13,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from explored import command
 from models.graphs import values
 
 from lrf_dse.errors import ModelError
@@ -114,6 +115,16 @@ def test_a_file_computes_what_its_framework_computes(
     assert any(note.startswith("converted from") for note in read.notes)
     answers = json.loads(next(path for path in exported.glob("*.json") if key in path.read_text()).read_text())
     np.testing.assert_allclose(answer(read).reshape(np.shape(answers[key])), answers[key], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("file", ["net.keras", "net.pt2"])
+def test_a_file_of_a_framework_becomes_a_verified_bundle(exported: Path, tmp_path: Path, file: str) -> None:
+    tiny = ("--target", "spacemit-k1", "--top", 1, "--evaluations", 1, "--tune", 1, "--bits", "fp32")
+    done = command("explore", exported / file, "--batch", 2, *tiny, "-o", tmp_path / "run")
+    assert done.code == 0, done.err
+    done = command("export", tmp_path / "run", "--pick", "smallest", "-o", tmp_path / "bundle")
+    assert done.code == 0, done.err
+    assert "verified under QEMU against onnxruntime" in done.out
 
 
 def test_code_in_a_file_is_not_run(exported: Path, tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ Owns what is refused of a constant. It decides nothing about layers.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,7 @@ import numpy as np
 
 from lrf_dse.errors import ModelError
 from lrf_dse.models.canonical.words import one_line
+from lrf_dse.models.protos import graphs_of, tensors_of
 
 if TYPE_CHECKING:
     import onnx
@@ -105,8 +105,8 @@ def in_float32(proto: onnx.ModelProto, notes: list[str]) -> None:
         TensorProto.DOUBLE: "float64",
     }
     seen = set()
-    for graph in _graphs(proto):
-        for tensor in _tensors(graph):
+    for graph in graphs_of(proto):
+        for tensor in tensors_of(graph):
             if tensor.data_type in others:
                 seen.add(tensor.data_type)
                 _to_float32(tensor)
@@ -134,24 +134,3 @@ def _to_float32(tensor: onnx.TensorProto) -> None:
         narrowed = np.where(np.isfinite(values), values.clip(-largest, largest), values).astype(np.float32)
     name = tensor.name
     tensor.CopyFrom(numpy_helper.from_array(narrowed, name))
-
-
-def _graphs(proto: onnx.ModelProto) -> Iterator[onnx.GraphProto | onnx.FunctionProto]:
-    """The graph, its functions, and the bodies nested in them."""
-    waiting: list[onnx.GraphProto | onnx.FunctionProto] = [proto.graph, *proto.functions]
-    while waiting:
-        graph = waiting.pop()
-        yield graph
-        for node in graph.node:
-            for attribute in node.attribute:
-                waiting += [attribute.g] if attribute.HasField("g") else []
-                waiting += attribute.graphs
-
-
-def _tensors(graph: onnx.GraphProto | onnx.FunctionProto) -> Iterator[onnx.TensorProto]:
-    yield from getattr(graph, "initializer", ())
-    for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.HasField("t"):
-                yield attribute.t
-            yield from attribute.tensors

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lrf_dse.errors import ModelError
+from lrf_dse.models.protos import graphs_of, tensors_of
 
 if TYPE_CHECKING:
     import onnx
@@ -87,22 +88,7 @@ def _inside_folder(tensor: onnx.TensorProto, path: Path) -> Path:
 def _external_tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
     import onnx
 
-    for tensor in _tensors(proto.graph):
-        if tensor.data_location == onnx.TensorProto.EXTERNAL:
-            yield tensor
-    for function in proto.functions:
-        for tensor in _tensors(function):
+    for graph in graphs_of(proto):
+        for tensor in tensors_of(graph):
             if tensor.data_location == onnx.TensorProto.EXTERNAL:
                 yield tensor
-
-
-def _tensors(graph: onnx.GraphProto | onnx.FunctionProto) -> Iterator[onnx.TensorProto]:
-    """Every tensor of a graph or function: initializers, attributes, and those of nested graphs."""
-    yield from getattr(graph, "initializer", ())
-    for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.HasField("t"):
-                yield attribute.t
-            yield from attribute.tensors
-            for body in (attribute.g, *attribute.graphs) if attribute.HasField("g") else attribute.graphs:
-                yield from _tensors(body)
