@@ -25,6 +25,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lrf_dse.bench.page import markdown_table, with_section
+
 if TYPE_CHECKING:
     from lrf_dse.models.model import Model
 
@@ -46,6 +48,10 @@ PACKAGES = (
 )
 """Packages of speech, text recognition and image classification whose wheels hold their models."""
 
+VERDICTS = ("read", "no layer", "refused", "wrong", "crashed")
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "models.md"
+
 TIMEOUT_S = 300
 MOST_BYTES = 1 << 30
 TOLERANCE = 1e-3
@@ -57,6 +63,7 @@ def main() -> None:
     parser.add_argument("packages", nargs="*")
     parser.add_argument("--folder", type=Path, action="append", default=[])
     parser.add_argument("--onnx-tests", action="store_true")
+    parser.add_argument("--docs", action="store_true", help="write the table into docs/models.md")
     parser.add_argument("--one", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
@@ -68,8 +75,18 @@ def main() -> None:
         sources = [(folder.name, path) for folder in folders for path in model_files(folder, Path(scratch))]
         if arguments.onnx_tests:
             sources += [("onnx", path) for path in onnx_tests()]
-        counts = Counter(shown(package, path, *judged(path)) for package, path in sources)
-    print(f"{len(sources)} files: " + ", ".join(f"{count} {verdict}" for verdict, count in counts.most_common()))
+        found = Counter((package, shown(package, path, *judged(path))) for package, path in sources)
+    table = markdown_table(("package", *VERDICTS), [[name, *counts] for name, counts in by_package(found)])
+    print(table)
+    if arguments.docs:
+        PAGE.write_text(with_section(PAGE.read_text(), "packages", table))
+
+
+def by_package(found: Mapping[tuple[str, str], int]) -> Iterator[tuple[str, list[int]]]:
+    """The numbers of files of each verdict, for each package and at last for all."""
+    for name in dict.fromkeys(package for package, _ in found):
+        yield name, [found.get((name, verdict), 0) for verdict in VERDICTS]
+    yield "all", [sum(count for (_, said), count in found.items() if said == verdict) for verdict in VERDICTS]
 
 
 def download(package: str, scratch: Path) -> Path:
