@@ -455,3 +455,13 @@ def test_a_wrong_shape_names_the_transpose_and_never_a_reshape(
     with pytest.raises(DataError, match=words) as caught:
         load_data(path, read_model(saved(proto, tmp_path)))
     assert "reshape the array" not in str(caught.value)
+
+
+def test_rows_of_samples_that_mix_are_no_samples(tmp_path: Path) -> None:
+    """Axis 0 is a sequence: a softmax over it mixes its rows."""
+    nodes = [node("MatMul", ["x", "w"], ["h"], "fc"), node("Softmax", ["h"], ["y"], axis=0)]
+    proto = model(nodes, inputs={"x": (7, 1, 6)}, outputs={"y": (7, 1, 4)}, constants={"w": values(6, 4)})
+    path = tmp_path / "data.npz"
+    np.savez(path, x=values(147, 1, 6))
+    with pytest.raises(DataError, match="one sample is a whole inference, which takes 7 such rows"):
+        load_data(path, read_model(saved(proto, tmp_path)))

@@ -41,6 +41,18 @@ if sys.argv[3] == "tensorflow":
     model.export(folder + "/saved", verbose=False)
     convert = tf.lite.TFLiteConverter.from_saved_model(folder + "/saved")
     open(folder + "/net.tflite", "wb").write(convert.convert())
+    class Streaming(tf.Module):
+        def __init__(self):
+            super().__init__()
+            self.state = tf.Variable(tf.zeros((1, 8)))
+        @tf.function(input_signature=[tf.TensorSpec((1, 8), tf.float32)])
+        def __call__(self, x):
+            return self.state.assign_add(x) @ tf.ones((8, 3))
+    streaming = Streaming()
+    convert = tf.lite.TFLiteConverter.from_concrete_functions([streaming.__call__.get_concrete_function()], streaming)
+    convert.experimental_enable_resource_variables = True
+    convert.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS, tf.lite.OpsSet.SELECT_TF_OPS]
+    open(folder + "/streaming.tflite", "wb").write(convert.convert())
     unsafe = keras.Sequential([layers.Input((8,)), layers.Lambda(lambda v: v * 2), layers.Dense(2)])
     unsafe.save(folder + "/unsafe.keras")
 else:
@@ -131,6 +143,11 @@ def test_code_in_a_file_is_not_run(exported: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="cannot be read as a Keras model") as caught:
         read_model(exported / "unsafe.keras", batch=2)
     assert "\n" not in str(caught.value)
+
+
+def test_a_file_with_a_state_of_its_own_says_so(exported: Path) -> None:
+    with pytest.raises(ModelError, match="keeps a state from one inference to the next; export the model without"):
+        read_model(exported / "streaming.tflite")
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".pth", ".safetensors", ".gguf", ".pkl", ".joblib", ".pb", ".ort"])

@@ -55,7 +55,12 @@ def convert_saved_model(path: Path, out: Path) -> None:
 
 
 def convert_tflite(path: Path, out: Path) -> None:
-    """A TensorFlow Lite file, float or quantised."""
+    """A TensorFlow Lite file, float or quantised; refused if it keeps variables from one inference to the next."""
+    from tensorflow.lite.python import schema_py_generated as schema
+
+    codes = schema.ModelT.InitFromPackedBuf(path.read_bytes()).operatorCodes or []
+    if any(code.builtinCode == schema.BuiltinOperator.VAR_HANDLE for code in codes):
+        raise ValueError("it keeps a state from one inference to the next; export the model without streaming")
     _tf2onnx("--tflite", path, out)
 
 
