@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from hashlib import sha256
 
 import numpy as np
@@ -41,11 +42,14 @@ def reordering(compressor: Compressor, choices: Sequence[Candidate]) -> Compress
     model, moments, orders = compressor.model, dict(compressor.moments), dict(compressor.orders)
     chosen = {choice.layer.name: choice for choice in choices}
     for hidden in hidden_units(model):
-        order = best_order(_sides(model, hidden, chosen, moments), seed=compressor.seed)
+        sides = _sides(model, hidden, chosen, moments)
+        names = (hidden.writer, *hidden.readers)
+        key = tuple((name, orders.get(name, b""), chosen[name].tt_shape if name in chosen else None) for name in names)
+        order = compressor.found_orders.get(key, partial(best_order, sides, seed=compressor.seed))
         if order is not None:
             model = reordered(model, hidden, order)
             moments |= {name: moments[name].reordered(order) for name in hidden.readers if name in moments}
-            for name in (hidden.writer, *hidden.readers):
+            for name in names:
                 side = b"rows" if name == hidden.writer else b"columns"
                 orders[name] = sha256(orders.get(name, b"") + side + order.tobytes()).digest()
     if model is compressor.model:

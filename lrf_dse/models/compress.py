@@ -33,6 +33,7 @@ from lrf_dse.schema import Candidate, Storage, TTShape
 from lrf_dse.tt.contraction import Cores
 from lrf_dse.tt.data_aware import Trial
 from lrf_dse.tt.moment import Moment
+from lrf_dse.tt.reorder import Order
 from lrf_dse.tt.stored_fit import Factor, Seen, factors_of, seen
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ class _Made:
     )
     joints: Memo[Hashable, Moment] = field(default_factory=lambda: Memo(MEMO_BYTES, lambda made: made.nbytes))
     corrections: Memo[Hashable, Replacement] = field(default_factory=lambda: Memo(MEMO_BYTES, bytes_of))
+    orders: Memo[Hashable, Order | None] = field(default_factory=lambda: Memo(MEMO_BYTES, _size_of_order))
 
 
 class Compressor:
@@ -88,6 +90,11 @@ class Compressor:
     def joints(self) -> Memo[Hashable, Moment]:
         """The moments of what layers read behind compressed ones: `finetune.sequential` keeps them here."""
         return self._made.joints
+
+    @property
+    def found_orders(self) -> Memo[Hashable, Order | None]:
+        """The orders of hidden units that `finetune.reorder` found."""
+        return self._made.orders
 
     @property
     def corrections(self) -> Memo[Hashable, Replacement]:
@@ -212,6 +219,10 @@ def bytes_of(replacement: Replacement) -> int:
     """About what a replacement holds in memory."""
     weights = replacement.cores or (() if replacement.weight is None else (replacement.weight,))
     return 2 * _bytes_of(weights)  # codes and scales are smaller than the values that they stand for
+
+
+def _size_of_order(order: Order | None) -> int:
+    return 0 if order is None else order.nbytes
 
 
 def _bytes_of(arrays: Iterable[Array]) -> int:
