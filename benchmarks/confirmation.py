@@ -6,7 +6,7 @@ Every seed is another split of validation.npz into parts; the stages of an explo
 judge, search, freeze, confirm, choose), but for two things. Programs are not built (`lrf_dse.bench.predicted`). And a
 model is evaluated once on all samples, of which a seed takes its rows: twenty seeds cost little more than one. Fits
 do not depend on the seed. Beside it stands what the same search would have chosen without confirmation: the fastest
-plan whose drop on the search's samples is within the budget.
+plan whose drop on the search's samples is within the budget. With `--out docs` the table of docs/budgets.md is written.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lrf_dse.bench.page import with_section
 from lrf_dse.bench.predicted import Predicted, Spaces, chosen_of, plans_of, predicted, spaces_of
 from lrf_dse.models.compress import Compressor
 from lrf_dse.models.data import JUDGING_SHARES, load_data, part_of, split_rows
@@ -215,7 +216,10 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("reports/confirmation"))
     parser.add_argument("--out", type=Path, default=Path("reports/confirmation"))
     arguments = parser.parse_args()
-    results: list[Result] = []
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    kept = arguments.out / "confirmation.json"
+    known = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else []
+    results = [Result(**figures) for figures in known if figures["example"] not in arguments.examples]
     for name in arguments.examples:
         whole = whole_of(name, arguments.work)
         with few_blas_threads(whole.judge.compressor.model.fc_layers):
@@ -228,9 +232,13 @@ def main() -> None:
                     print(f"    test {found.test[0]:.2f} [{found.test[1]:.2f}, {found.test[2]:.2f}]", flush=True)
                 whole.keep()
         print(table(results), flush=True)
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    figures: list[dict[str, Any]] = [vars(result) for result in results]
-    (arguments.out / "confirmation.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+        figures: list[dict[str, Any]] = [vars(result) for result in results]
+        kept.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    page = arguments.out / "budgets.md"
+    if page.exists():
+        page.write_text(
+            with_section(page.read_text(encoding="utf-8"), "confirmation", table(results)), encoding="utf-8"
+        )
 
 
 if __name__ == "__main__":
