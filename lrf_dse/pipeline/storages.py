@@ -7,7 +7,7 @@ seen to add. What is dominated, or beyond the number that spreads along the fron
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import hypot
 from typing import get_args
@@ -31,6 +31,13 @@ STORAGES: tuple[Storage, ...] = get_args(Storage)
 GRID_ERROR: dict[Storage, float] = {"fp32": 0.0, "fp16": 3e-4, "int8": 2e-3, "int4": 4e-2}
 """What rounding adds to a layer's relative output error, as the root of the squares: the layers of LeNet-300-100,
 factors of low rank 8 to 48 fitted to the grid."""
+
+
+LADDER = 1.25
+"""Ranks that are tried between others grow by about this factor."""
+
+LEAST_ERROR = 1e-6
+"""Below this relative error nothing is gained any more."""
 
 
 def with_bits(settings: ExploreSettings, target: Target) -> ExploreSettings:
@@ -58,19 +65,50 @@ def stored_dense(x: Exploration, layer: FcLayer) -> tuple[Candidate, ...]:
 
 
 def stored_survivors(x: Exploration, space: PruneResult) -> tuple[Candidate, ...]:
-    """The survivors of a layer's space in few bits that are worth measuring: about `top` of them."""
-    shapes = [ranked.candidate for ranked in space.survivors]
-    errors = [_error(x, ranked.candidate, ranked.error_bound) for ranked in space.survivors]
-    candidates = [replace(shape, kernel="rvv", storage=s) for s in ("fp32", *few_bits(x)) for shape in shapes]
-    if len(candidates) == len(shapes):
+    """The shapes of a layer in few bits that are worth measuring: about `top` of low rank, and half as many others.
+
+    Beside the survivors of the space stand the low ranks between them: in few bits one more rank is a few hundred
+    bytes, and low rank is what most plans take.
+    """
+    bits = few_bits(x)
+    if not bits:
         return ()
+    survivors = {ranked.candidate: _error(x, ranked.candidate, ranked.error_bound) for ranked in space.survivors}
+    errors = survivors | _between(survivors, x.target.fp32_lanes)
+    pool: list[tuple[Candidate, Storage]] = [(shape, "fp32") for shape in survivors]
+    pool += [(shape, storage) for storage in bits for shape in errors]
+    candidates = [replace(shape, kernel="rvv", storage=storage) for shape, storage in pool]
     sizes = np.array([stored_bytes(candidate) for candidate in candidates], np.int64)
-    predicted = np.array([hypot(errors[i % len(shapes)], GRID_ERROR[c.storage]) for i, c in enumerate(candidates)])
+    predicted = np.array([hypot(errors[shape], GRID_ERROR[storage]) for shape, storage in pool])
     cycles = np.array([_cycles(candidate, x.target) for candidate in candidates])
-    front = non_dominated(cycles, sizes, predicted)
-    front = front[front >= len(shapes)]  # in fp32 all survivors are measured
-    chosen = front[spread(sizes[front], [predicted[front], cycles[front]], x.settings.top)] if front.size else front
-    return tuple(candidates[i] for i in chosen.tolist())
+    low = np.array([shape.tt_shape is not None and shape.tt_shape.is_low_rank for shape, _ in pool])
+    few = np.arange(len(pool)) >= len(survivors)  # in fp32 all survivors are measured
+    chosen: list[int] = []
+    for kind, most in ((low, x.settings.top), (~low, (x.settings.top + 1) // 2)):
+        mine = np.flatnonzero(kind)
+        front = mine[non_dominated(cycles[mine], sizes[mine], predicted[mine])]
+        front = front[few[front]]
+        if front.size:
+            chosen += front[spread(sizes[front], [predicted[front], cycles[front]], most)].tolist()
+    return tuple(candidates[i] for i in chosen)
+
+
+def _between(survivors: Mapping[Candidate, float], lanes: int) -> dict[Candidate, float]:
+    """Low ranks between those of the survivors, with errors read off between theirs, on logarithmic scales."""
+    low = {c.tt_shape.ranks[1]: c for c in survivors if c.tt_shape is not None and c.tt_shape.is_low_rank}
+    if len(low) < 2:
+        return {}
+    ranks = sorted(low)
+    known = np.log([max(survivors[low[rank]], LEAST_ERROR) for rank in ranks])
+    found, rank = {}, ranks[0]
+    while rank < ranks[-1]:
+        if rank not in low:
+            shape = low[ranks[0]].tt_shape
+            assert shape is not None
+            between = replace(low[ranks[0]], tt_shape=replace(shape, ranks=(1, rank, 1)))
+            found[between] = float(np.exp(np.interp(np.log(rank), np.log(ranks), known)))
+        rank = max(rank + lanes, int(LADDER * rank) // lanes * lanes)
+    return found
 
 
 def _error(x: Exploration, candidate: Candidate, bound: float) -> float:
