@@ -71,7 +71,7 @@ def stored_survivors(x: Exploration, space: PruneResult) -> tuple[Candidate, ...
     bytes, and low rank is what most plans take.
     """
     bits = few_bits(x)
-    if not bits:
+    if not bits or not space.survivors:
         return ()
     survivors = {ranked.candidate: _error(x, ranked.candidate, ranked.error_bound) for ranked in space.survivors}
     errors = survivors | _between(survivors, x.target.fp32_lanes)

@@ -58,5 +58,6 @@ def test_there_are_at_most_top_low_ranks_and_half_as_many_others(top: int) -> No
     assert len(low) == top and len(found) - len(low) == (top + 1) // 2
 
 
-def test_in_fp32_alone_there_are_none() -> None:
+def test_in_fp32_alone_or_without_survivors_there_are_none() -> None:
     assert stored_survivors(exploration("fp32"), space()) == ()
+    assert stored_survivors(exploration("fp32", "int8"), PruneResult((), space().dense, ())) == ()
