@@ -73,7 +73,9 @@ def module_figures(row: StorageRow, target: Target) -> Iterator[ModuleFigures]:
         if storage == "int8":
             kept: list[Builder] = [partial(build_with_iree, flags=(_KEPT_PACKED,))]
             yield layer.figures(f"IREE, {storage}, {_KEPT_PACKED}", model, kept)
-    yield single.figures("IREE, quantize_dynamic", _dynamic(single.model()), list(BUILDERS.values()))
+    yield single.figures(
+        "IREE, quantize_dynamic", in_plain_operators(quantised(single.model())), list(BUILDERS.values())
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,12 +140,8 @@ class _Layer:
         return float(np.max(np.abs(y - self.y)) / np.max(np.abs(self.y)))
 
 
-def _dynamic(model: onnx.ModelProto) -> onnx.ModelProto:
-    """What onnxruntime's quantize_dynamic makes of a model, in operators that IREE compiles.
-
-    DynamicQuantizeLinear is written out by its definition, and what the zero point adds to MatMulInteger is taken off
-    after it: the same integers.
-    """
+def quantised(model: onnx.ModelProto) -> onnx.ModelProto:
+    """What onnxruntime's quantize_dynamic makes of a model."""
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
@@ -151,7 +149,19 @@ def _dynamic(model: onnx.ModelProto) -> onnx.ModelProto:
         before, after = Path(folder) / "before.onnx", Path(folder) / "after.onnx"
         onnx.save(model, before)
         quantize_dynamic(before, after, weight_type=QuantType.QInt8, per_channel=True)
-        made = onnx.load(after)
+        return onnx.load(after)
+
+
+def in_plain_operators(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A dynamically quantised model in operators that IREE compiles: the same integers.
+
+    DynamicQuantizeLinear is written out by its definition, and what the zero point adds to MatMulInteger is taken off
+    after it.
+    """
+    import onnx
+
+    made = onnx.ModelProto()
+    made.CopyFrom(model)
     constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in made.graph.initializer}
     nodes = [plain for node in made.graph.node for plain in _written_out(node, constants)]
     del made.graph.node[:], made.graph.initializer[:]

@@ -60,10 +60,12 @@ def test_streams_of_every_length_and_width(storage, tmp_path) -> None:
         (64, 65, 1, 2),
         (90, 250, 4, 2),
     ]
+    cases += [(130, 90, 8, 1)] if storage != "int4" else []  # whose registers are too few for that
     for rows, k, lmul, chains in [*cases, (5, 700, 2, 4)]:
         spec = KernelSpec(None, rows, k, has_bias=rows % 2 == 1, storages=(storage,))
         how = StageSchedule("stream", lmul, chains)
-        kernels += [(spec, KernelSchedule((0,), (1,), target.fp32_lanes, (how,), half=half)) for half in (True, False)]
+        ways = (True, False) if lmul < 8 else (True,)
+        kernels += [(spec, KernelSchedule((0,), (1,), target.fp32_lanes, (how,), half=half)) for half in ways]
     result = QemuRunner().run(job_of(kernels, target, tmp_path, guarded=True))
     assert isinstance(result, Measurement), result
 
