@@ -63,7 +63,7 @@ class Outcome:
 def main() -> int:
     """Write the files, take each through, print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", default="", help="only files whose framework, format or name has this text")
+    parser.add_argument("--rows", default="", help="a framework, or a text that is in a file's format or name")
     parser.add_argument("--target", default="spacemit-k1")
     parser.add_argument("--only-read", action="store_true")
     parser.add_argument("--quick", action="store_true", help="explore one network of each framework, format and opset")
@@ -72,7 +72,9 @@ def main() -> int:
     outcomes = []
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        for row in written(folder):
+        # onnxruntime's tools work on what torch wrote.
+        names = {"onnxruntime": ("torch", "onnxruntime")}.get(chosen.rows, (chosen.rows,))
+        for row in written(folder, names if chosen.rows in FRAMEWORKS else FRAMEWORKS):
             if chosen.rows in " ".join(map(str, row.values())):
                 seen = any(kind_of(past.row) == kind_of(row) for past in outcomes)
                 only_read = chosen.only_read or (chosen.quick and seen)
@@ -119,10 +121,10 @@ def cells(group: Sequence[Outcome]) -> list[str]:
     ]
 
 
-def written(folder: Path) -> list[dict[str, Any]]:
-    """What every framework wrote into `folder`. A framework that is not installed ends this with its error."""
+def written(folder: Path, frameworks: Sequence[str]) -> list[dict[str, Any]]:
+    """What each of `frameworks` wrote into `folder`. One that is not installed ends this with its error."""
     rows = []
-    for framework in FRAMEWORKS:
+    for framework in frameworks:
         command = [sys.executable, str(EXPORTS), framework, str(folder)]
         subprocess.run(command, check=True, capture_output=True, timeout=TIMEOUT_S)
         rows += json.loads((folder / f"{framework}.json").read_text())

@@ -186,6 +186,7 @@ def _claim_folder(store: Store, settings: ExploreSettings, model: Model, target:
     board = None if settings.board is None else settings.board.host
     identity = {
         "model_sha256": model.sha256,
+        "read with": shlex.join(words_of(settings.reading)) or "no options",
         "model_key": model.key,
         "batch": model.batch,
         "target": target.name,
@@ -212,6 +213,8 @@ def _differences(known: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
         return "none" if value is None else str(value)[:40]
 
     differing = [key for key in asked if known.get(key) != asked[key]]
+    if len(differing) > 1:  # it follows from what the user can see
+        differing = [key for key in differing if key != "model_key"]
     return ", ".join(f"{key}: {shown(known.get(key))} there, {shown(asked[key])} here" for key in differing)
 
 

@@ -74,3 +74,9 @@ def test_the_bundle_of_odd_forms_is_verified(explored: Path, tmp_path: Path) -> 
     done = command("export", explored, "--pick", "smallest", "-o", tmp_path / "bundle")
     assert done.code == 0, done.err
     assert "verified under QEMU against onnxruntime" in done.out
+
+
+def test_a_run_names_the_option_of_reading_that_differs(explored: Path) -> None:
+    done = command("explore", explored.parent / "model.onnx", *TINY, "--input", "sr=8000", "-o", explored)
+    assert done.code == 2
+    assert "(read with: --input sr=16000 there, --input sr=8000 here)" in done.err
