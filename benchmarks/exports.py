@@ -146,7 +146,8 @@ def scikit_learn(exports: Exports) -> None:
     rng, x, folder = np.random.default_rng(0), exports.samples(64), exports.folder
     target = x @ rng.standard_normal((64, 4))
     settings = {"hidden_layer_sizes": (48,), "max_iter": 30, "random_state": 0}
-    regressor = MLPRegressor(**settings).fit(x, target)
+    # Of several targets skl2onnx makes one column, which is no sample each.
+    regressor = MLPRegressor(**settings).fit(x, target[:, 0])
     classifier = make_pipeline(StandardScaler(), MLPClassifier(**settings)).fit(x, target.argmax(1))
     linear = LogisticRegression(max_iter=30).fit(x, target.argmax(1))
     for name, model, there in (("regressor", regressor, 2), ("classifier", classifier, 2), ("linear", linear, 1)):

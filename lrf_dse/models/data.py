@@ -215,6 +215,8 @@ def _way_out(given: tuple[int, ...], wanted: tuple[int, ...]) -> str:
         return f"its axes are in another order: use numpy.transpose(array, ({order})), no reshape"
     if given == wanted:
         return "it holds one sample: array[numpy.newaxis]"
+    if len(wanted) > 1 and wanted[0] == 1 and given[1:] == wanted[1:]:
+        return "each sample has an axis of one in front: array[:, numpy.newaxis]"
     if len(wanted) > 1 and given[1:] == wanted[1:]:
         return f"one sample is a whole inference, which takes {wanted[0]} such rows that belong together"
     return "is it data of another model?"
