@@ -236,6 +236,43 @@ def test_a_vector_unit_behind_a_window_waits_for_scalar_work(tmp_path: Path) -> 
     assert waits.cycles >= (4 + 4 + 6) * N > free.cycles
 
 
+def following(target: Target, streams: int) -> Target:
+    """The target with a prefetcher of so many streams."""
+    assert target.timing is not None
+    prefetch = target.timing.prefetch.model_copy(update={"streams": streams})
+    return target.model_copy(update={"timing": target.timing.model_copy(update={"prefetch": prefetch})})
+
+
+def arrays_in_turn(number: int, gap: str = "", end: str = "", more: str = "") -> Micro:
+    """A line of each of some arrays of 128 KiB, `gap` between their loads, `end` and `more` behind them."""
+    loads = [f"ld t1, 0(a2)\nadd a2, a2, a3\n{gap}"] * number
+    back = f"li t1, {number * (STREAM_BYTES + 64) - 64}\nsub a2, a2, t1"
+    setup = f"li a3, {STREAM_BYTES + 64}"
+    body = "\n".join([*loads, end, more, back])
+    return Micro("arrays", body, 1, setup=setup, start="mv a2, a0", iterations=1024)
+
+
+def test_streams_are_told_apart_wherever_their_loads_stand(tmp_path: Path) -> None:
+    """Loads a power of two apart, and the same loads beside each other: the prefetcher follows both."""
+    apart = 256 // 4 - 2
+    spread, together = passes_of(
+        [arrays_in_turn(3, gap=repeat("nop", apart)), arrays_in_turn(3, end=repeat("nop", 3 * apart))], tmp_path
+    )
+    assert spread[0].cycles == pytest.approx(together[0].cycles, rel=0.03)
+    assert spread[0].stalls["dram"] < 0.1 * spread[0].cycles
+
+
+def test_a_prefetcher_follows_as_many_streams_as_it_has_and_the_latest(tmp_path: Path) -> None:
+    """Four entries and four arrays; with a fifth, each takes the entry of the one that comes next. What stays in the
+    first cache takes none."""
+    near = "\n".join(f"ld t2, {64 * i}(a4)" for i in range(8))
+    loops = [arrays_in_turn(4), arrays_in_turn(5), arrays_in_turn(4, more=near)]
+    loops = [replace(loop, setup=f"{loop.setup}\nli a4, {48 << 20}\nadd a4, a4, a0") for loop in loops]
+    four, five, beside = (passes[0] for passes in passes_of(loops, tmp_path, target=following(K1, 4)))
+    assert five.cycles > 3 * four.cycles
+    assert beside.cycles < 1.2 * four.cycles
+
+
 def test_only_so_many_misses_are_under_way(tmp_path: Path) -> None:
     """16 independent loads from memory, 8 at a time: two latencies of 385 cycles for 16 lines."""
     loads = "\n".join(f"fld f{i}, {64 * i}(a2)" for i in range(16))

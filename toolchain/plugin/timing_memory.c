@@ -193,10 +193,12 @@ uint64_t lrf_access(struct lrf_memory *m, uint64_t now, uint64_t address, enum l
         entry = fetch(m, 0, *done > now ? *done : now, line, level);
         *done = entry->ready;
         entry->fresh = 0; /* the latencies of caches are those of a load that had to wait */
+        m->seen = true;
     }
     if (entry->fresh) {
         entry->fresh = 0;
         m->port += m->model->fill_cycles;
+        m->seen = true;
     }
     entry->dirty |= kind != LRF_LOAD;
     return entry->ready > now ? entry->ready : now;
@@ -223,36 +225,50 @@ static int32_t steps_of(uint32_t lines, uint32_t count)
     return lines && lines < count ? 1 : (int32_t)(lines / count);
 }
 
+/* The entry that follows the instruction at `pc`, else the one that was not used for longest. */
+static struct lrf_stream *stream_of(struct lrf_memory *m, uint64_t pc)
+{
+    struct lrf_stream *oldest = &m->stream[0];
+    for (uint32_t i = 0; i < m->model->prefetch_streams; i++) {
+        if (m->stream[i].pc == pc)
+            return &m->stream[i];
+        if (m->stream[i].used < oldest->used)
+            oldest = &m->stream[i];
+    }
+    return oldest;
+}
+
 void lrf_prefetch(struct lrf_memory *m, uint64_t now, uint64_t pc, struct lrf_touched touched)
 {
     const struct lrf_model *model = m->model;
-    if (!model->prefetch_streams || !touched.count || model->perfect_memory)
+    const bool seen = m->seen;
+    m->seen = false;
+    if (!seen || !model->prefetch_streams)
         return;
-    struct lrf_stream *stream = &m->stream[(pc >> 1) % model->prefetch_streams];
+    struct lrf_stream *stream = stream_of(m, pc);
     const uint64_t address = touched.address[0];
     const int64_t stride = (int64_t)(address - stream->last), line = model->line_bytes;
-    const uint64_t lines_on = (address >> m->line_shift) - (stream->last >> m->line_shift);
+    const int64_t lines = (int64_t)((address >> m->line_shift) - (stream->last >> m->line_shift));
+    stream->used = ++m->clock;
     if (stream->pc != pc) {
-        *stream = (struct lrf_stream){.pc = pc, .last = address};
+        *stream = (struct lrf_stream){.pc = pc, .last = address, .used = stream->used};
         return;
     }
+    /* Steps within a line are not seen one by one: from line to line they count as one line. */
+    const int64_t step = lines == 1 ? line : lines == -1 ? -line : stride;
+    const bool again = step && (step == stream->step || stride == stream->stride);
     stream->last = address;
-    if (stride != stream->stride) {
-        stream->stride = stride;
+    stream->stride = stride;
+    if (!again) {
+        stream->step = step;
         stream->confident = false;
         stream->near = stream->far = 0;
         return;
     }
-    /* Within a line the next line is what lies ahead; there are so many steps less to go as were gone. */
-    const bool small = stride < line && stride > -line;
-    const int32_t gone = small ? lines_on != 0 : 1;
-    if (!stride || (stream->confident && !gone))
-        return;
-    stream->near -= stream->confident ? gone : 0;
-    stream->far -= stream->confident ? gone : 0;
+    stream->near -= stream->confident;
+    stream->far -= stream->confident;
     stream->confident = true;
-    const int64_t step = !small ? stride : stride > 0 ? line : -line;
     if (model->caches > 1)
-        run_ahead(m, 1, now, touched, step, steps_of(model->prefetch_far_lines, touched.count), &stream->far);
-    run_ahead(m, 0, now, touched, step, steps_of(model->prefetch_near_lines, touched.count), &stream->near);
+        run_ahead(m, 1, now, touched, stream->step, steps_of(model->prefetch_far_lines, touched.count), &stream->far);
+    run_ahead(m, 0, now, touched, stream->step, steps_of(model->prefetch_near_lines, touched.count), &stream->near);
 }

@@ -4,9 +4,12 @@
  * so that a second access to a line under way waits for the rest only. Between caches stand two channels of limited bytes
  * a cycle: fills and prefetches share the one, write-backs have the other; memory has one for both, and a rate for each.
  * A run of stores to adjacent addresses claims the lines that it reaches without reading them. The first use of a line
- * that was prefetched into the first cache, and pushing a dirty one out of it, take cycles of the access that does it. The prefetcher follows the stride of each
- * load and store instruction, lines ahead into the first cache and further into the second. Not modelled: address
- * translation, instruction fetch, other cores' traffic (a shared level is given its share of sets), bank conflicts.
+ * that was prefetched into the first cache, and pushing a dirty one out of it, take cycles of the access that does it.
+ * The prefetcher follows the stride of each load and store instruction, lines ahead into the first cache and further into
+ * the second. It sees misses, and first uses of lines that it fetched: what stays in the first cache takes none of its
+ * entries. Any entry may follow any instruction, the oldest is given to a new one, and strides cross pages. One
+ * instruction that serves several arrays in turn is not followed. Not modelled: address translation, instruction fetch,
+ * other cores' traffic (a shared level is given its share of sets), bank conflicts.
  */
 #ifndef LRF_TIMING_MEMORY_H
 #define LRF_TIMING_MEMORY_H
@@ -48,10 +51,12 @@ struct lrf_write_run {
     uint64_t used;
 };
 
-/* One entry of the prefetcher: what the load or store at one address of the program does. */
+/* One entry of the prefetcher: what the load or store at one address of the program did when it was last seen. */
 struct lrf_stream {
     uint64_t pc, last;  /* the instruction, and the first byte it accessed */
-    int64_t stride;     /* bytes */
+    int64_t stride;     /* bytes, from the access before */
+    int64_t step;       /* bytes, what it is believed to go on by */
+    uint64_t used;      /* stamp of the last access */
     int32_t near, far;  /* steps ahead of `last` that were asked for */
     bool confident;     /* the stride was the same twice */
 };
@@ -70,6 +75,7 @@ struct lrf_memory {
     struct lrf_write_run run[LRF_WRITE_RUNS];
     uint32_t port; /* what moving lines into and out of the first cache has cost since it was asked for; 1/LRF_FRACTION */
     struct lrf_stream stream[LRF_MAX_STREAMS];
+    bool seen; /* an access since the last look of the prefetcher missed, or was the first use of a line it fetched */
     uint64_t miss_done[LRF_MAX_MISSES];
     uint64_t clock;
     uint32_t line_shift;
