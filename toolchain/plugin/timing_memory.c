@@ -198,7 +198,7 @@ uint64_t lrf_access(struct lrf_memory *m, uint64_t now, uint64_t address, enum l
     if (entry->fresh) {
         entry->fresh = 0;
         m->port += m->model->fill_cycles;
-        m->seen = true;
+        m->seen |= kind != LRF_STORE_IN_A_RUN; /* which the prefetcher is not shown */
     }
     entry->dirty |= kind != LRF_LOAD;
     return entry->ready > now ? entry->ready : now;
@@ -243,7 +243,7 @@ void lrf_prefetch(struct lrf_memory *m, uint64_t now, uint64_t pc, struct lrf_to
     const struct lrf_model *model = m->model;
     const bool seen = m->seen;
     m->seen = false;
-    if (!seen || !model->prefetch_streams)
+    if (!seen || !touched.count || !model->prefetch_streams)
         return;
     struct lrf_stream *stream = stream_of(m, pc);
     const uint64_t address = touched.address[0];
