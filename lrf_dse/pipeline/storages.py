@@ -70,27 +70,40 @@ def stored_survivors(x: Exploration, space: PruneResult) -> tuple[Candidate, ...
     Beside the survivors of the space stand the low ranks between them: in few bits one more rank is a few hundred
     bytes, and low rank is what most plans take.
     """
-    bits = few_bits(x)
-    if not bits or not space.survivors:
+    if not few_bits(x):
         return ()
     survivors = {ranked.candidate: _error(x, ranked.candidate, ranked.error_bound) for ranked in space.survivors}
     errors = survivors | _between(survivors, x.target.fp32_lanes)
-    pool: list[tuple[Candidate, Storage]] = [(shape, "fp32") for shape in survivors]
-    pool += [(shape, storage) for storage in bits for shape in errors]
-    candidates = [replace(shape, kernel="rvv", storage=storage) for shape, storage in pool]
-    sizes = np.array([stored_bytes(candidate) for candidate in candidates], np.int64)
-    predicted = np.array([hypot(errors[shape], GRID_ERROR[storage]) for shape, storage in pool])
-    cycles = np.array([_cycles(candidate, x.target) for candidate in candidates])
-    low = np.array([shape.tt_shape is not None and shape.tt_shape.is_low_rank for shape, _ in pool])
-    few = np.arange(len(pool)) >= len(survivors)  # in fp32 all survivors are measured
-    chosen: list[int] = []
-    for kind, most in ((low, x.settings.top), (~low, (x.settings.top + 1) // 2)):
-        mine = np.flatnonzero(kind)
-        front = mine[non_dominated(cycles[mine], sizes[mine], predicted[mine])]
-        front = front[few[front]]
-        if front.size:
-            chosen += front[spread(sizes[front], [predicted[front], cycles[front]], most)].tolist()
-    return tuple(candidates[i] for i in chosen)
+    low = {shape: error for shape, error in errors.items() if shape.tt_shape is not None and shape.tt_shape.is_low_rank}
+    other = {shape: error for shape, error in survivors.items() if shape not in low}
+    # Low rank takes cycles as it takes bytes: what is smaller at the same error is faster too.
+    chosen = _spread_in(_Pool(x, low, dense=space.dense.candidate), by_cycles=False, most=x.settings.top)
+    return *chosen, *_spread_in(_Pool(x, other), by_cycles=True, most=(x.settings.top + 1) // 2)
+
+
+class _Pool:
+    """Shapes in every storage, with bytes, predicted errors and predicted cycles; what is not fp32 may be chosen."""
+
+    def __init__(self, x: Exploration, errors: Mapping[Candidate, float], *, dense: Candidate | None = None) -> None:
+        storages: tuple[Storage, ...] = ("fp32", *few_bits(x))
+        known = errors if dense is None else {**errors, dense: 0.0}
+        pairs = [(shape, storage) for storage in storages for shape in known]
+        self.candidates = [replace(shape, kernel="rvv", storage=storage) for shape, storage in pairs]
+        self.sizes = np.array([stored_bytes(candidate) for candidate in self.candidates], np.int64)
+        self.errors = np.array([hypot(known[shape], GRID_ERROR[storage]) for shape, storage in pairs])
+        self.cycles = np.array([_cycles(candidate, x.target) for candidate in self.candidates])
+        self.few = np.array([storage != "fp32" and shape.tt_shape is not None for shape, storage in pairs], np.bool_)
+
+
+def _spread_in(pool: _Pool, *, by_cycles: bool, most: int) -> list[Candidate]:
+    """At most `most` candidates in few bits that spread over the sizes of the front; fp32 and dense are only rivals."""
+    third = pool.cycles if by_cycles else np.zeros_like(pool.errors)
+    front = non_dominated(third, pool.sizes, pool.errors)
+    front = front[pool.few[front]]
+    if not front.size:
+        return []
+    losses = [pool.errors[front], *([pool.cycles[front]] if by_cycles else [])]
+    return [pool.candidates[i] for i in front[spread(pool.sizes[front], losses, most)].tolist()]
 
 
 def _between(survivors: Mapping[Candidate, float], lanes: int) -> dict[Candidate, float]:
