@@ -31,9 +31,9 @@ FEWEST_HELD_OUT = 4
 """At least so many units are held out, or a third of them all: of fewer no interval says anything (Student's t with 1
 degree of freedom is 12.7 deviations wide, with 3 it is 3.2)."""
 
-FEWEST_ROWS, ROWS_PER_INPUT = 4096, 16
-"""A joint moment is of about so many rows, or so many for each input of its layer: more hardly change a least-squares
-fit, and each of a whole model's layers has a moment of its own, for every plan."""
+FEWEST_ROWS, ROWS_PER_INPUT, MOST_ROWS = 4096, 16, 16384
+"""A joint moment is of about so many rows, or so many for each input of its layer, but of no more than the last: more
+hardly change a least-squares fit, and each of a whole model's layers has a moment of its own, for every plan."""
 
 RUNS = 20
 """Runs of neighbouring rows that one inference is cut into where inferences are too few."""
@@ -90,7 +90,7 @@ def joint_moment(
     site = fed.model.site(layer)
     total = MomentSum(2 * site.layer.in_features, seed=seed)
     names = [str(use.x.name) for use in site.uses]
-    enough = max(FEWEST_ROWS, ROWS_PER_INPUT * site.layer.in_features)
+    enough = min(max(FEWEST_ROWS, ROWS_PER_INPUT * site.layer.in_features), MOST_ROWS)
     fed = fed.thinned(max(1, site.rows * len(fed.chosen) // (fed.model.batch or 1) // enough))
     known = None if units is None else units[fed.chosen]
     dealt = _Dealt(fed.model, fed.inputs, seed, known)

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
-from math import ceil
+from math import ceil, prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,13 +34,19 @@ if TYPE_CHECKING:
     import onnxruntime
 
 WIDTH = 128
-"""Inferences that run at once where the model allows it."""
+"""Inferences that run at once where the model allows it, at most."""
+
+WIDE_BYTES = 64 << 20
+"""The largest value of those inferences: an image of 224 x 224 and 64 channels takes 13 MB, so that five run at once.
+More than one value is in memory at a time, and beyond the caches more inferences gain nothing."""
 
 MEMO_BYTES = 512 << 20
 """What layers read of a model as it was read is kept up to this size: every correction compares with it."""
 
 AGREES = 1e-4
 """Inferences side by side agree with those one by one, relative to the largest value: other sums round otherwise."""
+
+FLOAT_BYTES = 4
 
 Values = Mapping[str, NDArray[Any]]
 
@@ -81,20 +87,22 @@ class FedModel:
         self._sources = [str(fed.use.x.name) for fed in self._fed if fed.use.x.name not in inputs]
         self._outputs = [output.name for output in proto.graph.output]
         self._proto = _exposing(proto, self._sources)
-        self._samples = {name: array[: WIDTH * (model.batch or 1)] for name, array in inputs.items()}
+        self._most = _width_of(model)
+        self._samples = {name: array[: self._most * (model.batch or 1)] for name, array in inputs.items()}
 
     @cached_property
     def _ready(self) -> tuple[onnxruntime.InferenceSession, int]:
         """The session, and the inferences that it runs at once."""
         one = self._session(self._proto)
-        if self.model.batch is None:
+        width = self._most
+        if self.model.batch is None or width == 1:
             return one, 1
         try:
-            many = self._session(_widened(self._proto, self.model, WIDTH))
-            wanted, got = self._everything(one, 1), self._everything(many, WIDTH)
+            many = self._session(_widened(self._proto, self.model, width))
+            wanted, got = self._everything(one, 1), self._everything(many, width)
         except LrfDseError:  # the graph holds a size that depends on the batch
             return one, 1
-        return (many, WIDTH) if all(_agree(wanted[name], got[name]) for name in wanted) else (one, 1)
+        return (many, width) if all(_agree(wanted[name], got[name]) for name in wanted) else (one, 1)
 
     def _session(self, proto: onnx.ModelProto) -> onnxruntime.InferenceSession:
         weights = sum(self.model.weights(name)[0].nbytes for name in self.model.sites)
@@ -168,6 +176,14 @@ class FedModel:
                 first,
                 {name: value if width == 1 else _first_of(value, count, width) for name, value in values.items()},
             )
+
+
+def _width_of(model: Model) -> int:
+    """How many inferences may run at once for the memory that their largest value takes."""
+    shapes = [spec.shape for spec in model.inputs]
+    shapes += [shape for node in model.ir.graph for value in node.outputs if (shape := static_shape(value)) is not None]
+    largest = max((prod(shape) for shape in shapes), default=1)
+    return min(WIDTH, max(1, WIDE_BYTES // (FLOAT_BYTES * max(1, largest))))
 
 
 def _bytes_of(runs: list[tuple[int, dict[str, NDArray[Any]]]]) -> int:

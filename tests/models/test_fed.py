@@ -79,6 +79,17 @@ def test_inferences_run_side_by_side_only_where_that_changes_nothing(name: str, 
     np.testing.assert_allclose(got, outputs(to_onnx(read), x)["y"], rtol=1e-4, atol=1e-5)
 
 
+def test_large_values_are_not_multiplied(tmp_path: Path) -> None:
+    read = read_between(BETWEEN["elementwise"][0], tmp_path, {})
+    x = {"x": values(7, 4, 6, seed=2)}
+    with mock.patch.object(module, "WIDE_BYTES", 3 * 4 * 24 + 1):  # three times the largest value, x itself
+        fed = FedModel(read, x)
+    with mock.patch.object(module, "run_slice", side_effect=module.run_slice) as runs:
+        got = fed.first_output({}, x)
+        assert [len(call.args[1]["x"]) for call in runs.call_args_list][-3:] == [3, 3, 3]
+    np.testing.assert_allclose(got, outputs(to_onnx(read), x)["y"], rtol=1e-4, atol=1e-5)
+
+
 def test_what_layers_read_comes_inference_by_inference(tmp_path: Path) -> None:
     read = read_between(*BETWEEN["elementwise"][:1], tmp_path, {})
     x = {"x": values(WIDTH + 2, 4, 6, seed=2)}
