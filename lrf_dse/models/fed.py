@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lrf_dse.errors import LrfDseError
+from lrf_dse.errors import LrfDseError, ModelError
 from lrf_dse.models.constants import resolve, static_shape
 from lrf_dse.models.evaluate import run_slice, session_of
 from lrf_dse.models.memo import Memo
@@ -109,12 +109,15 @@ class FedModel:
         return session_of(proto, weights_bytes=weights)
 
     def _everything(self, session: onnxruntime.InferenceSession, width: int) -> dict[str, NDArray[Any]]:
-        """What the first samples give, and what layers read of them, inference by inference."""
+        """What the first samples give, and what layers read of them, a row an inference."""
         names = [*self._outputs, *dict.fromkeys(self._sources)]
         inferences = ceil(len(next(iter(self._samples.values()))) / (self.model.batch or 1))
-        parts = [values for _, values in self._runs(session, width, {}, self._samples, names)]
-        joined = (np.concatenate([part[name].reshape(part[name].shape[0], -1) for part in parts]) for name in names)
-        return {name: flat.reshape(inferences, -1) for name, flat in zip(names, joined, strict=True)}
+        found: dict[str, list[NDArray[Any]]] = {name: [] for name in names}
+        for first, values in self._runs(session, width, {}, self._samples, names):
+            count = min(width, inferences - first)
+            for name, value in values.items():
+                found[name].append(value.reshape(count, value.size // count))
+        return {name: np.concatenate(parts) for name, parts in found.items()}
 
     def first_output(self, replacements: Mapping[str, Replacement], inputs: Values) -> NDArray[Any]:
         """The first output for every sample of `inputs` [samples, ...]; layers not named keep their weights."""
@@ -191,7 +194,9 @@ def _bytes_of(runs: list[tuple[int, dict[str, NDArray[Any]]]]) -> int:
 
 
 def _first_of(value: NDArray[Any], count: int, width: int) -> NDArray[Any]:
-    """Of a value of `width` inferences, those of the first `count`."""
+    """Of a value of `width` inferences, those of the first `count`. Raises ModelError where it has no such parts."""
+    if not value.ndim or len(value) % width:
+        raise ModelError(f"a value of the shape {list(value.shape)} is not of {width} inferences")
     return value[: len(value) // width * count]
 
 

@@ -11,6 +11,7 @@ import onnx
 import pytest
 from models.graphs import model, node, saved, values
 
+from lrf_dse.errors import ModelError
 from lrf_dse.models import fed as module
 from lrf_dse.models.evaluate import outputs
 from lrf_dse.models.fed import WIDTH, FedModel
@@ -55,6 +56,11 @@ BETWEEN: dict[str, tuple[list[onnx.NodeProto], dict[str, Any], int]] = {
         {"start": np.array([0]), "end": np.array([1]), "axis": np.array([0])},
         1,
     ),
+    "a layer that reads the mean of all samples": (
+        [node("ReduceMean", ["h"], ["m"], axes=[0, 1, 2], keepdims=1), node("Add", ["h", "m"], ["a"])],
+        {},
+        1,
+    ),
     "a size that is no Reshape's": (
         [node("Split", ["h", "sizes"], ["a"], axis=0)],
         {"sizes": np.array([1])},
@@ -77,6 +83,20 @@ def test_inferences_run_side_by_side_only_where_that_changes_nothing(name: str, 
         fed.first_output({}, x)
         assert runs.call_count == -(-SAMPLES // width)
     np.testing.assert_allclose(got, outputs(to_onnx(read), x)["y"], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (WIDTH + 1, 2)])
+def test_a_value_that_is_not_of_so_many_inferences_is_told(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ModelError, match=f"is not of {WIDTH} inferences"):
+        module._first_of(np.zeros(shape), 1, WIDTH)
+
+
+def test_values_of_no_elements_are_compared_too(tmp_path: Path) -> None:
+    """Mutated files have them, whatever shape they declare."""
+    fed = FedModel(read_between(BETWEEN["elementwise"][0], tmp_path, {}), {"x": values(3, 4, 6)})
+    nothing = [(first, {"y": np.zeros((0, 4, 3)), "a": np.zeros((0, 5))}) for first in range(3)]
+    with mock.patch.object(fed, "_runs", return_value=iter(nothing)):
+        assert fed._everything(mock.Mock(), 1)["y"].shape == (3, 0)
 
 
 def test_large_values_are_not_multiplied(tmp_path: Path) -> None:
