@@ -26,13 +26,11 @@ MOST_INPUTS = MATRIX_SIDE // 2
 class Target:
     """What a layer is fitted to: `weight` [out, in] in the place of W, in the metric of `moment`.
 
-    `tried` [out, in] is the same without the rows held out: what a fit is chosen by has not seen them. With T in the
-    place of W the bias is shifted by `offset` [out], the mean output that is wanted, minus T E[x_a]; `mean` is E[x_a]
-    over all rows, those held out included.
+    With T in the place of W the bias is shifted by `offset` [out], the mean output that is wanted, minus T E[x_a];
+    `mean` is E[x_a] over all rows, those held out included.
     """
 
     weight: NDArray[np.float32]
-    tried: NDArray[np.float32]
     moment: Moment
     offset: FloatArray
     mean: FloatArray
@@ -53,8 +51,8 @@ def target_of(weight: NDArray[np.float32], joint: Moment, *, centred: bool) -> T
         errors = {r: _held_out_error(wide, joint, r, centred) for r in (inf, *RIDGES)}
         ridge = min(errors, key=errors.__getitem__)
     everything, n = joint.with_held_out(), weight.shape[1]
-    corrected, tried = (_solved(wide, part, ridge, centred).astype(np.float32) for part in (everything, joint))
-    return Target(corrected, tried, actual_moment(joint), wide @ everything.mean[n:], everything.mean[:n])
+    corrected = _solved(wide, everything, ridge, centred).astype(np.float32)
+    return Target(corrected, actual_moment(joint), wide @ everything.mean[n:], everything.mean[:n])
 
 
 def actual_moment(joint: Moment) -> Moment:

@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from lrf_dse.finetune.recover import recover
 from lrf_dse.models.compress import replaced
+from lrf_dse.models.model import Model
 from lrf_dse.models.reader import read_model
 from lrf_dse.models.rewrite import Replacement
 from lrf_dse.models.values import constants, with_values
@@ -40,6 +41,19 @@ def network(*sizes: int) -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
+def recovered(model: Model, replacements: dict[str, Replacement]) -> dict[str, Replacement]:
+    """What `recover` finds of the rewritten model with other values everywhere: put back, it is that model again."""
+    rewritten = replaced(model, replacements)
+    trainable = {name: value for name, value in constants(rewritten).items() if value.dtype == np.float32}
+    trained = with_values(rewritten, {name: value + core(*value.shape) for name, value in trainable.items()})
+    found, rest = recover(model, replacements, trained)
+    again = with_values(replaced(model, found), rest)
+    assert {name: value.tobytes() for name, value in constants(again).items()} == {
+        name: value.tobytes() for name, value in constants(trained).items()
+    }
+    return found
+
+
 @pytest.mark.parametrize("order", ["first_first", "last_first"])
 def test_recovered_weights_make_the_trained_model(tmp_path: Path, order: Order) -> None:
     onnx.save(network(12, 8, 6), tmp_path / "m.onnx")
@@ -47,16 +61,7 @@ def test_recovered_weights_make_the_trained_model(tmp_path: Path, order: Order) 
     first, second = model.fc_layers
     cores = [core(1, 2, 3, 2), core(2, 2, 2, 3), core(3, 2, 2, 1)]
     replacements = {first.name: Replacement(cores, order, bias_shift=core(8))}
-    rewritten = replaced(model, replacements)
-    trainable = {name: value for name, value in constants(rewritten).items() if value.dtype == np.float32}
-    trained = with_values(rewritten, {name: value + core(*value.shape) for name, value in trainable.items()})
-
-    found, rest = recover(model, replacements, trained)
-
-    again = with_values(replaced(model, found), rest)
-    assert {name: value.tobytes() for name, value in constants(again).items()} == {
-        name: value.tobytes() for name, value in constants(trained).items()
-    }
+    found = recovered(model, replacements)
     assert [c.shape for c in found[first.name].cores or ()] == [c.shape for c in cores]
     assert not np.array_equal((found[first.name].cores or cores)[0], cores[0])
     weight = found[second.name].weight
@@ -89,12 +94,5 @@ def test_convolutions_of_one_point_are_recovered(tmp_path: Path) -> None:
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "m.onnx")
     model = read_model(tmp_path / "m.onnx")
     replacements = {"first": Replacement([core(1, 3, 2, 2), core(2, 2, 2, 1)])}
-    rewritten = replaced(model, replacements)
-    trainable = {name: value for name, value in constants(rewritten).items() if value.dtype == np.float32}
-    trained = with_values(rewritten, {name: value + core(*value.shape) for name, value in trainable.items()})
-    found, rest = recover(model, replacements, trained)
-    again = with_values(replaced(model, found), rest)
-    assert {name: value.tobytes() for name, value in constants(again).items()} == {
-        name: value.tobytes() for name, value in constants(trained).items()
-    }
+    found = recovered(model, replacements)
     assert found["second"].weight is not None and found["second"].weight.shape == (5, 6)
