@@ -13,7 +13,7 @@ from pathlib import Path
 
 from lrf_dse.builders.cache import cache_dir
 from lrf_dse.builders.compiling import run_compiler
-from lrf_dse.builders.zig_libraries import remember, require_sound
+from lrf_dse.builders.zig_libraries import building, remember, require_sound
 from lrf_dse.errors import BuildError, ToolError
 
 _MOST_CPU_S = 600.0
@@ -52,4 +52,5 @@ def _run(args: Sequence[str], cwd: Path, libraries: Path) -> None:
         "ZIG_LOCAL_CACHE_DIR": str(cwd / ".zig-cache"),
     }
     command = [sys.executable, "-m", "ziglang", "cc", *args]
-    run_compiler(command, name="zig cc", cwd=cwd, cpu_s=_MOST_CPU_S, env=environment)
+    with building(libraries):
+        run_compiler(command, name="zig cc", cwd=cwd, cpu_s=_MOST_CPU_S, env=environment)

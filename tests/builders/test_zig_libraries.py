@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from lrf_dse.builders.zig_libraries import remember, require_sound
+from lrf_dse.builders.zig_libraries import building, remember, require_sound
 
 FILES = {"o/1a/libc.a": b"an archive", "o/1a/crt1.o": b"start", "o/2b/memcpy.o": b"of libc.a", "o/3c/libm.so.6": b"m"}
 
@@ -41,7 +41,7 @@ def test_a_damaged_library_is_dropped_with_all_that_is_linked_to_it(zig: Path, d
     library = zig / "o/1a/libc.a"
     library.unlink() if damaged is None else library.write_bytes(damaged)
     assert require_sound(zig)
-    assert list(zig.iterdir()) == [] and list(zig.parent.iterdir()) == [zig]
+    assert list(zig.iterdir()) == [] and sorted(zig.parent.iterdir()) == [zig.parent / ".zig.lock", zig]
     assert not require_sound(zig), "once in a process"
     assert not require_sound(zig, again=True)
 
@@ -61,6 +61,36 @@ def test_what_another_zig_has_taken_away_holds_nothing(zig: Path) -> None:
     remember(zig)
     content = (zig.parent / "zig-libraries.json").read_bytes().splitlines()[0]
     assert json.loads(content)[1].keys() == FILES.keys() - {"o/2b/memcpy.o"}
+
+
+def test_half_a_library_of_another_zig_is_not_remembered(zig: Path) -> None:
+    with building(zig):
+        (zig / "o/1a/libc.a").write_bytes(b"half")
+        remember(zig)
+    (zig / "o/1a/libc.a").write_bytes(b"the whole archive")
+    assert not require_sound(zig), "what was written in place is sound"
+    remember(zig)
+    assert not require_sound(zig, again=True)
+    (zig / "o/1a/libc.a").write_bytes(b"half")
+    assert require_sound(zig, again=True), "and remembered once it was whole"
+
+
+def test_a_cache_in_use_is_removed_only_afterwards(zig: Path) -> None:
+    remember(zig)
+    (zig / "o/1a/libc.a").write_bytes(b"damaged")
+    code = (
+        "import sys; from pathlib import Path; from lrf_dse.builders.zig_libraries import require_sound\n"
+        "print('looks', flush=True); require_sound(Path(sys.argv[1]))"
+    )
+    with building(zig):
+        other = subprocess.Popen([sys.executable, "-c", code, str(zig)], stdout=subprocess.PIPE)
+        assert other.stdout and other.stdout.readline() == b"looks\n"
+        with pytest.raises(subprocess.TimeoutExpired):
+            other.communicate(timeout=1)
+        assert (zig / "o/3c/libm.so.6").exists(), "somebody links to it"
+    other.communicate(timeout=60)
+    assert other.returncode == 0
+    assert list(zig.iterdir()) == []
 
 
 @pytest.mark.soak
