@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lrf_dse.finetune.graph import Weights
 from lrf_dse.sealed import read_sealed, write_sealed
 
 Array = NDArray[Any]
@@ -23,7 +24,7 @@ class Checkpoint:
 
     digest: str
     training: dict[str, Array]
-    best: Mapping[str, Array]
+    best: Weights
     epochs: tuple[tuple[int, float, float], ...]
 
 
@@ -31,7 +32,8 @@ def save_checkpoint(path: Path, state: Checkpoint) -> None:
     """Write `state` so that a reader sees it whole or not at all. Raises StoreError."""
     facts = json.dumps({"epochs": state.epochs})
     arrays: dict[str, Any] = {f"training/{name}": value for name, value in state.training.items()}
-    arrays |= {f"best/{name}": value for name, value in state.best.items()}
+    arrays |= {f"best/{name}": value for name, value in state.best.values.items()}
+    arrays |= {f"scales/{name}": value for name, value in state.best.scales.items()}
     buffer = io.BytesIO()
     np.savez(buffer, facts=np.array(facts), **arrays)
     write_sealed(path, buffer.getvalue(), state.digest)
@@ -47,7 +49,11 @@ def load_checkpoint(path: Path, digest: str) -> Checkpoint | None:
     facts = json.loads(str(arrays.pop("facts")))
     return Checkpoint(
         digest,
-        {key.removeprefix("training/"): value for key, value in arrays.items() if key.startswith("training/")},
-        {key.removeprefix("best/"): value for key, value in arrays.items() if key.startswith("best/")},
+        _of("training/", arrays),
+        Weights(_of("best/", arrays), _of("scales/", arrays)),
         tuple((int(number), float(loss), float(score)) for number, loss, score in facts["epochs"]),
     )
+
+
+def _of(prefix: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
+    return {key.removeprefix(prefix): value for key, value in arrays.items() if key.startswith(prefix)}

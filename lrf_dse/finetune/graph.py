@@ -7,12 +7,16 @@ compares the graph with onnxruntime before it trains.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lrf_dse.errors import UsageError
+from lrf_dse.finetune.grids import Grid, TrainableGrid
 from lrf_dse.finetune.operations import OPERATIONS, Tensor
 from lrf_dse.tt.t3f_svd import silent_start
 
@@ -25,14 +29,23 @@ _STATISTICS = {"BatchNormalization": (3, 4)}
 """Inputs that are no weights: running means and variances stay what training made them."""
 
 
+@dataclass(frozen=True, eq=False)
+class Weights:
+    """The constants of a model by name, and of those on a grid with scales the scale of each element."""
+
+    values: Mapping[str, Array]
+    scales: Mapping[str, Array]
+
+
 class TrainableGraph:
     """The graph of `model`; `variables` are its trainable constants by name, float32.
 
     Every float constant of at least one dimension is trainable, the cores of a compressed layer like the weights of
-    one that is kept. Raises UsageError naming an operation that is not known.
+    one that is kept. Constants that lie on `grids` are rounded to them whenever they are used, and their
+    scales are trained too. Raises UsageError naming an operation that is not known.
     """
 
-    def __init__(self, model: onnx.ModelProto) -> None:
+    def __init__(self, model: onnx.ModelProto, grids: Mapping[str, Grid] = MappingProxyType({})) -> None:
         from onnx import numpy_helper
 
         with silent_start():
@@ -52,14 +65,15 @@ class TrainableGraph:
             for k, (name, value) in enumerate(constants.items())
             if value.dtype == np.float32 and value.ndim and name in used - frozen
         }
+        self._grids = {name: TrainableGrid(grid) for name, grid in grids.items() if name in self.variables}
         self._constants = {name: value for name, value in constants.items() if name not in self.variables}
         self._attributes = [_attributes(node) for node in graph.node]
 
-    def __call__(self, inputs: Sequence[Tensor]) -> Tensor:
+    def _one(self, weights: Mapping[str, Tensor], inputs: Sequence[Tensor]) -> Tensor:
         """The first output of one inference on whole input tensors, in the model's order."""
         graph = self.model.graph
         names = [value.name for value in graph.input if value.name not in self.variables]
-        values: dict[str, Tensor] = {"": None, **self._constants, **self.variables}
+        values: dict[str, Tensor] = {"": None, **self._constants, **weights}
         values |= dict(zip(names, inputs, strict=True))
         for node, attributes in zip(graph.node, self._attributes, strict=True):
             if node.op_type == "Constant":
@@ -72,16 +86,21 @@ class TrainableGraph:
         """The first output of many inferences at a time, stacked along a new axis 0, as the inputs are."""
         import tensorflow as tf
 
-        return tf.vectorized_map(self, tuple(inputs), fallback_to_while_loop=False)
+        weights = self.variables | {name: grid.rounded(self.variables[name]) for name, grid in self._grids.items()}
+        return tf.vectorized_map(partial(self._one, weights), tuple(inputs), fallback_to_while_loop=False)
 
-    def values(self) -> dict[str, Array]:
-        """What the variables hold."""
-        return {name: variable.numpy() for name, variable in self.variables.items()}
+    @property
+    def trained(self) -> list[Tensor]:
+        """All variables that training changes: those of constants, then those of scales."""
+        growths = [grid.growth for grid in self._grids.values() if grid.growth is not None]
+        return [*self.variables.values(), *growths]
 
-    def assign(self, values: Mapping[str, Array]) -> None:
-        """Set the variables."""
-        for name, value in values.items():
-            self.variables[name].assign(value)
+    def weights(self) -> Weights:
+        """What the constants are now; those on a grid are exactly on it."""
+        grids = {name: grid.now() for name, grid in self._grids.items()}
+        latent = {name: variable.numpy() for name, variable in self.variables.items()}
+        values = {name: grids[name].snapped(value) if name in grids else value for name, value in latent.items()}
+        return Weights(values, {name: grid.elementwise for name, grid in grids.items() if grid.scales is not None})
 
 
 def require_known(model: onnx.ModelProto) -> None:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from lrf_dse.errors import RunError
 from lrf_dse.finetune.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from lrf_dse.finetune.graph import TrainableGraph
+from lrf_dse.finetune.grids import Grid
 from lrf_dse.finetune.objective import Kind, Loss, objective
 from lrf_dse.models.data import Dataset
 from lrf_dse.models.evaluate import outputs
@@ -65,9 +67,13 @@ class Epoch:
 
 @dataclass(frozen=True, eq=False)
 class Tuned:
-    """The best epoch's model, all epochs, and why training ended: "finished", "no better score" or "diverged"."""
+    """The best epoch's model, all epochs, and why training ended: "finished", "no better score" or "diverged".
+
+    `scales` are those of the constants on grids, by element, for `recover`.
+    """
 
     model: onnx.ModelProto
+    scales: Mapping[str, Array]
     best: Epoch
     epochs: tuple[Epoch, ...]
     ended: str
@@ -82,44 +88,47 @@ def finetune(
     kind: Kind,
     batch: int | None,
     score: Score,
+    grids: Mapping[str, Grid] = MappingProxyType({}),
     checkpoint: Path | None = None,
     progress: Callable[[Epoch], None] = lambda _: None,
 ) -> Tuned:
     """Train all weights of `model` on `data` (x, and labels if it has any).
 
-    `batch` is the model's own, of one inference. Raises UsageError for an operation that cannot be trained through, and
-    RunError if TensorFlow's graph is not the function that onnxruntime computes.
+    `batch` is the model's own, of one inference. Constants on `grids` are trained through the rounding, and every score
+    is that of a model whose constants are on them. Raises UsageError for an operation that cannot be trained through,
+    and RunError if TensorFlow's graph is not the function that onnxruntime computes.
     """
     lessons = _lessons(model, data, teacher, batch)
-    trainer = _Trainer(model, lessons, recipe, objective(kind, model))
+    trainer = _Trainer(model, grids, lessons, recipe, objective(kind, model))
     trainer.check(model, data)
-    digest = _digest(model, data, recipe, kind)
+    digest = _digest(model, grids, data, recipe, kind)
     state = load_checkpoint(checkpoint, digest) if checkpoint is not None else None
     if state is None:
         before = Epoch(0, math.nan, score(model))
-        state = Checkpoint(digest, trainer.state(), trainer.graph.values(), ((0, before.loss, before.score),))
+        state = Checkpoint(digest, trainer.state(), trainer.graph.weights(), ((0, before.loss, before.score),))
         progress(before)
     else:
         trainer.restore(state.training)
     history = [Epoch(*row) for row in state.epochs]
-    best_values = state.best
+    best_weights = state.best
     ended = _ended(history, recipe)
     while ended is None:
         loss = trainer.epoch(len(history))
         if not math.isfinite(loss):
             ended = "diverged"
             break
-        epoch = Epoch(len(history), loss, score(with_values(model, trainer.graph.values())))
+        weights = trainer.graph.weights()
+        epoch = Epoch(len(history), loss, score(with_values(model, weights.values)))
         if epoch.score < min(past.score for past in history):
-            best_values = trainer.graph.values()
+            best_weights = weights
         history.append(epoch)
         progress(epoch)
         if checkpoint is not None:
             rows = tuple((e.number, e.loss, e.score) for e in history)
-            save_checkpoint(checkpoint, Checkpoint(digest, trainer.state(), best_values, rows))
+            save_checkpoint(checkpoint, Checkpoint(digest, trainer.state(), best_weights, rows))
         ended = _ended(history, recipe)
     best = min(history, key=lambda epoch: epoch.score)
-    return Tuned(with_values(model, best_values), best, tuple(history), ended)
+    return Tuned(with_values(model, best_weights.values), best_weights.scales, best, tuple(history), ended)
 
 
 def _ended(history: Sequence[Epoch], recipe: Recipe) -> str | None:
@@ -166,8 +175,10 @@ def _lessons(model: onnx.ModelProto, data: Dataset, teacher: onnx.ModelProto, ba
 class _Trainer:
     """The graph, its optimiser and the compiled step: what has a state between epochs."""
 
-    def __init__(self, model: onnx.ModelProto, lessons: _Lessons, recipe: Recipe, loss: Loss) -> None:
-        self.graph = TrainableGraph(model)  # it also starts TensorFlow
+    def __init__(
+        self, model: onnx.ModelProto, grids: Mapping[str, Grid], lessons: _Lessons, recipe: Recipe, loss: Loss
+    ) -> None:
+        self.graph = TrainableGraph(model, grids)  # it also starts TensorFlow
         import tensorflow as tf
 
         self.lessons, self.recipe, self.loss = lessons, recipe, loss
@@ -175,7 +186,7 @@ class _Trainer:
         steps = recipe.epochs * (lessons.count // self.per_step)
         rate = tf.keras.optimizers.schedules.CosineDecay(recipe.learning_rate, max(1, steps))
         self.optimizer = tf.keras.optimizers.AdamW(rate, weight_decay=recipe.weight_decay, global_clipnorm=1.0)
-        self.variables = list(self.graph.variables.values())
+        self.variables = self.graph.trained
         self.optimizer.build(self.variables)
         self._step = tf.function(self._one_step)
 
@@ -219,15 +230,19 @@ class _Trainer:
     def state(self) -> dict[str, Array]:
         """Everything that the next epoch depends on."""
         slots = {f"optimizer/{k}": np.asarray(value) for k, value in enumerate(self.optimizer.variables)}
-        return slots | {f"variable/{name}": value for name, value in self.graph.values().items()}
+        return slots | {f"variable/{k}": variable.numpy() for k, variable in enumerate(self.variables)}
 
     def restore(self, state: dict[str, Array]) -> None:
         """Set what `state` gave."""
         for k, variable in enumerate(self.optimizer.variables):
             variable.assign(state[f"optimizer/{k}"])
-        self.graph.assign({name: state[f"variable/{name}"] for name in self.graph.variables})
+        for k, variable in enumerate(self.variables):
+            variable.assign(state[f"variable/{k}"])
 
 
-def _digest(model: onnx.ModelProto, data: Dataset, recipe: Recipe, kind: Kind) -> str:
+def _digest(model: onnx.ModelProto, grids: Mapping[str, Grid], data: Dataset, recipe: Recipe, kind: Kind) -> str:
     facts = f"{asdict(recipe)} {kind} {data.sha256} {data.part}"
-    return hashlib.sha256(model.SerializeToString(deterministic=True) + facts.encode()).hexdigest()
+    digest = hashlib.sha256(model.SerializeToString(deterministic=True) + facts.encode())
+    for name, grid in grids.items():
+        digest.update(f"{name} {grid.storage}".encode() + (b"" if grid.scales is None else grid.scales.tobytes()))
+    return digest.hexdigest()

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from lrf_dse.errors import UsageError
 from lrf_dse.finetune.graph import require_known
+from lrf_dse.finetune.grids import grids_of
 from lrf_dse.finetune.objective import Kind
 from lrf_dse.finetune.recover import recover
 from lrf_dse.finetune.sequential import can_correct, corrected
@@ -29,7 +30,6 @@ from lrf_dse.pipeline.keys import finetuning_key
 from lrf_dse.pipeline.quality import judged_fields
 from lrf_dse.pipeline.recorded import recorded
 from lrf_dse.pipeline.run import weights_path
-from lrf_dse.pipeline.storages import is_plain
 from lrf_dse.report.facts import FineTuningFacts
 from lrf_dse.schema import Candidate, Plan
 
@@ -54,8 +54,7 @@ def finetune_plans(x: Exploration, plans: Sequence[Plan]) -> tuple[tuple[Plan, .
     lessons = x.lessons
     if lessons is None:
         return tuple(plans), None
-    # Training moves weights off their grids: plans in few bits stay as they were fitted.
-    unique = {plan.weights: plan for plan in plans if not plan.is_dense and is_plain(plan.choices)}
+    unique = {plan.weights: plan for plan in plans if not plan.is_dense}
     outcomes = {
         weights: _outcome(x, lessons, plan, f"fine-tune plan {number} of {len(unique)}")
         for number, (weights, plan) in enumerate(unique.items(), start=1)
@@ -118,10 +117,11 @@ def _trained(
         kind=_kind(lessons),
         batch=x.model.batch,
         score=lambda model: x.judge.judged(model, "validation").drop,
+        grids=grids_of(x.model, before),
         checkpoint=checkpoint,
         progress=lambda epoch: x.progress(stage, epoch.number, recipe.epochs),
     )
-    replacements, values = recover(x.model, before, tuned.model)
+    replacements, values = recover(x.model, before, tuned.model, tuned.scales)
     return PlanWeights(replacements, values), _history(tuned)
 
 

@@ -7,7 +7,7 @@ seen to add. What is dominated, or beyond the number that spreads along the fron
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from math import hypot
 from typing import get_args
@@ -133,8 +133,3 @@ def _error(x: Exploration, candidate: Candidate, bound: float) -> float:
 def _cycles(candidate: Candidate, target: Target) -> float:
     found = estimate(candidate, target)
     return float(found.flops if found.cycles is None else found.cycles)
-
-
-def is_plain(choices: Sequence[Candidate]) -> bool:
-    """Whether every choice is stored in fp32."""
-    return all(choice.storage == "fp32" for choice in choices)

@@ -13,6 +13,7 @@ Scales are chosen here, by a search over clipping; which code an element gets ma
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,11 +21,12 @@ from numpy.typing import NDArray
 from lrf_dse.schema import Storage
 
 FloatArray = NDArray[np.float64]
+Real = TypeVar("Real", bound=np.floating)
 
 GROUP = 32
 """Elements along K that share an int4 scale: ONNX's and llama.cpp's usual block."""
 
-_LARGEST_HALF = float(np.finfo(np.float16).max)
+LARGEST_HALF = float(np.finfo(np.float16).max)
 
 CODES: dict[Storage, tuple[int, int]] = {"int8": (-127, 127), "int4": (-8, 7)}
 """The least and the largest code of the integer storages."""
@@ -53,11 +55,12 @@ class Stored:
         """The matrix [rows, K] that the stored numbers stand for: code times scale, in single precision."""
         if self.scales is None:
             return np.asarray(self.codes, np.float32)
-        return np.asarray(self.codes, np.float32) * spread(self.scales.astype(np.float32), self.codes.shape[1])
+        scales: NDArray[np.float32] = spread(self.scales.astype(np.float32), self.codes.shape[1])
+        return np.asarray(self.codes, np.float32) * scales
 
 
-def spread(scales: NDArray[np.float32], columns: int) -> NDArray[np.float32]:
-    """Scales [rows, groups] as one for each of `columns` elements of a row."""
+def spread(scales: NDArray[Real], columns: int) -> NDArray[Real]:
+    """Scales [rows, groups] (or what else belongs to groups) as one for each of `columns` elements of a row."""
     if scales.shape[1] == 1:
         return np.broadcast_to(scales, (len(scales), columns))
     return np.repeat(scales, GROUP, axis=1)[:, :columns]
@@ -78,7 +81,7 @@ def nearest(matrix: NDArray[np.floating], storage: Storage, importance: NDArray[
 
 def to_half(matrix: NDArray[np.floating]) -> NDArray[np.floating]:
     """A in half precision. What is beyond its range is cut off there, an error like that of any rounding."""
-    return np.asarray(np.clip(matrix, -_LARGEST_HALF, _LARGEST_HALF), np.float16)
+    return np.asarray(np.clip(matrix, -LARGEST_HALF, LARGEST_HALF), np.float16)
 
 
 def codes_of(matrix: NDArray[np.floating], scales: NDArray[np.floating], storage: Storage) -> NDArray[np.int8]:

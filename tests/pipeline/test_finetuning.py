@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from unittest import mock
 
+import numpy as np
 import onnx
 import pytest
 from explored import command, explore_arguments, open_run, result
@@ -15,7 +16,6 @@ from lrf_dse.models.data import load_data, split
 from lrf_dse.models.evaluate import first_output
 from lrf_dse.models.reader import read_model
 from lrf_dse.pipeline import finetuning
-from lrf_dse.pipeline.storages import is_plain
 from lrf_dse.schema import Plan
 
 
@@ -25,14 +25,21 @@ def tuned(folder: Path, *options: object) -> tuple[Plan, ...]:
     return open_run(folder / "run").info.plans
 
 
-def trainable(plan: Plan) -> bool:
-    """Training moves weights off their grids: plans in few bits stay as they were fitted."""
-    return not plan.is_dense and is_plain(plan.choices)
-
-
 def model_of(folder: Path, plan: Plan) -> onnx.ModelProto:
     weights = open_run(folder / "run").weights(plan)
     return replaced(read_model(folder / "run" / "model.onnx"), weights.replacements, weights.values)
+
+
+def assert_on_grids(folder: Path, plan: Plan) -> None:
+    """The layers of `plan` in few bits hold exactly what their codes and scales stand for."""
+    replacements = open_run(folder / "run").weights(plan).replacements
+    for choice in plan.choices:
+        if choice.storage != "fp32":
+            made = replacements[choice.layer.name]
+            held = [np.asarray(made.weight)] if made.cores is None else made.cores
+            for core, stored in zip(held, made.stored or (), strict=True):
+                assert stored.storage == choice.storage
+                assert core.reshape(stored.codes.shape).tobytes() == stored.values.tobytes()
 
 
 def test_plans_are_trained_and_kept(mine: Path) -> None:
@@ -42,9 +49,9 @@ def test_plans_are_trained_and_kept(mine: Path) -> None:
     assert info.finetuning is not None and info.finetuning.control.how == "end to end"
     data = load_data(mine / "tiny.npz", read_model(mine / "run" / "model.onnx"))
     validation = split(data, 0)["validation"]
-    assert any(trainable(plan) for plan in plans) and any(not is_plain(plan.choices) for plan in plans)
+    assert {choice.storage == "fp32" for plan in plans for choice in plan.choices} == {False, True}
     for plan in plans:
-        if not trainable(plan):
+        if plan.is_dense:
             assert plan.finetuning is None
             continue
         history = plan.finetuning
@@ -53,6 +60,7 @@ def test_plans_are_trained_and_kept(mine: Path) -> None:
         scores = first_output(model_of(mine, plan), validation)
         assert validation.y is not None
         assert 100 * float((scores.argmax(axis=-1).reshape(-1) == validation.y).mean()) == plan.accuracy
+        assert_on_grids(mine, plan)
     assert info.tunings[0][0] == "dense control"
     assert result(mine / "run")["finetuning"]["epochs"] == 2
     assert "Fine-tuning" in (mine / "run" / "report.html").read_text(encoding="utf-8")
@@ -70,9 +78,9 @@ def test_a_model_that_cannot_be_trained_through_is_fitted_layer_by_layer(mine: P
         "node n: cannot train through Foo; plans are fitted to the training data layer by layer instead"
         in info.warnings
     )
-    assert any(trainable(plan) for plan in plans)
+    assert any(not plan.is_dense for plan in plans)
     for plan in plans:
-        assert (plan.finetuning is not None) == trainable(plan)
+        assert (plan.finetuning is None) == plan.is_dense
         assert plan.finetuning is None or plan.finetuning.how == "layer by layer"
 
 
