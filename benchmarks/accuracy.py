@@ -10,17 +10,15 @@ accuracy` writes them to docs/.
 from __future__ import annotations
 
 import argparse
-import hashlib
-import importlib.util
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
+from training_data import EXAMPLES, training_data
 
 from lrf_dse.bench.accuracy import FAMILIES, MIXED, REFERENCES, best_within, layer_options
 from lrf_dse.bench.accuracy_page import page, plot
@@ -41,7 +39,6 @@ from lrf_dse.plan.options import Combination, LayerOption
 from lrf_dse.schema import Candidate, dense_candidate
 from lrf_dse.store import Store
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
 METRICS = {"lenet300": "top1", "patches": "top1", "inpaint": "mse"}
 RATIOS = {
     "lenet300": (2, 4, 8, 10, 16, 20, 32),
@@ -127,34 +124,6 @@ class Bench:
     def dense(self) -> tuple[Candidate, ...]:
         """Every layer kept."""
         return tuple(dense_candidate(layer) for layer in self.judge.compressor.model.fc_layers)
-
-
-@cache
-def script(name: str) -> ModuleType:
-    """The module that trained an example: it knows how training data is made."""
-    spec = importlib.util.spec_from_file_location(f"{name}_train", EXAMPLES / name / "train.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def training_data(name: str, like: Dataset) -> Dataset:
-    """The 8,000 digits that the network was trained on, as its own script makes them."""
-    module = script(name)
-    if name == "inpaint":
-        images = module.load_digits(module.DIGITS)[: module.TRAIN]
-        x, y = module.damaged(images, np.random.default_rng(SEED)), images.reshape(len(images), -1)
-    else:
-        path = EXAMPLES / "lenet300" / "mnist10k.npz"
-        images, labels = module.load_digits(path)
-        x = module.patches(images) if name == "patches" else images.reshape(len(images), -1)
-        x, y = x[: module.TRAIN], labels[: module.TRAIN]
-    (key,) = like.x
-    digest = hashlib.sha256()
-    for array in (x, y):
-        digest.update(f"{array.dtype}{array.shape}".encode() + np.ascontiguousarray(array).tobytes())
-    return Dataset(EXAMPLES / name / "train.py", {key: x}, y, digest.hexdigest(), metric=like.metric)
 
 
 def bench_of(name: str, work: Path) -> Bench:

@@ -1,13 +1,14 @@
 """Accuracy against bytes: what few bits, few ranks, and both together keep.
 
-    .venv/bin/python benchmarks/few_bits.py [--examples lenet300 ...] [--work DIR] [--out docs]
+    .venv/bin/python benchmarks/few_bits.py [--examples lenet300 ...] [--epochs 5] [--work DIR] [--out docs]
 
 At every ratio stands what `explore --objective accuracy --max-bytes` chooses: the pipeline's own stages run, but
 programs are not built (`lrf_dse.bench.predicted`), and bytes are those of the fully connected layers with scales and
 biases. It chooses once among all storages and once in fp32 alone. Beside them stand the models that are only quantised.
-Nothing is trained. Fits see calibration.npz; the search sees the validation part of validation.npz. Drops are given on
-the test part, which chose nothing, and on all 2,000 samples, of which the search saw 600. The table of few-bits.md in
---out is written anew, with few-bits.json and few-bits.png beside it.
+Fits see calibration.npz; the search sees the validation part of validation.npz. Drops are given on the test part, which
+chose nothing, and on all 2,000 samples, of which the search saw 600. With --epochs the plans within the bytes of some
+ratios are trained on the 8,000 samples of the example's own training, of which none is held out, and chosen again. The
+table of few-bits.md in --out is written anew, with few-bits.json and few-bits.png beside it.
 """
 
 from __future__ import annotations
@@ -19,22 +20,27 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from training_data import EXAMPLES, training_data
+
 from lrf_dse.bench.page import markdown_table, with_section
-from lrf_dse.bench.predicted import chosen_of, plans_of, predicted, spaces_of
+from lrf_dse.bench.predicted import Predicted, chosen_of, plans_of, predicted, spaces_of
 from lrf_dse.cost.counts import dense_parameters, stored_bytes
-from lrf_dse.models.compress import Compressor
+from lrf_dse.models.compress import Compressor, replaced
 from lrf_dse.models.data import JUDGING_SHARES, load_data, split
 from lrf_dse.models.metrics import get_metric
+from lrf_dse.models.overlap import refuse_shared
 from lrf_dse.models.reader import read_model
+from lrf_dse.models.stored import find_weights
 from lrf_dse.pipeline.blas import few_blas_threads
+from lrf_dse.pipeline.finetuning import finetune_plans
 from lrf_dse.pipeline.quality import Judge
+from lrf_dse.pipeline.run import weights_path
 from lrf_dse.pipeline.settings import ExploreSettings
 from lrf_dse.pipeline.storages import STORAGES
 from lrf_dse.plan.budgets import Budgets
-from lrf_dse.schema import Candidate, dense_candidate
+from lrf_dse.schema import Candidate, Plan, dense_candidate
 from lrf_dse.store import Store
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
 METRICS = {"lenet300": "top1", "patches": "top1", "inpaint": "mse"}
 UNITS = {"lenet300": "points", "patches": "points", "inpaint": "% of the dense error"}
 RATIOS = {"lenet300": (4, 8, 16, 32, 48, 64), "patches": (4, 8, 12, 16), "inpaint": (4, 8, 12, 20)}
@@ -48,13 +54,26 @@ GOALS = {
 }
 """The largest mean drop on all samples that is aimed at, by example and ratio of bytes."""
 
+TRAINED = {"lenet300": (48, 64), "patches": (12, 16), "inpaint": (20,)}
+"""The ratios at which plans are trained."""
+
+TRAINED_GOALS = {("lenet300", 64): 1.0, ("patches", 16): 1.0}
+"""The same after training."""
+
 SEED, TARGET, FLOAT_BYTES = 0, "spacemit-k1", 4
 EVERY, PLAIN, QUANTISED = "every storage", "fp32", "only quantised"
 
 
+Drop = tuple[float, float, float]
+"""A mean drop and its 95 % interval."""
+
+
 @dataclass(frozen=True)
 class Row:
-    """A model: its bytes in FC layers, and its drops with 95 % intervals, in the unit of the example."""
+    """A model: its bytes in FC layers, and its drops with 95 % intervals, in the unit of the example.
+
+    `trained` are its drops after training on all samples and on the test part, and `epoch` which one is kept.
+    """
 
     example: str
     kind: str
@@ -62,9 +81,11 @@ class Row:
     ratio: float
     size: int
     validation: float
-    test: tuple[float, float, float]
-    everything: tuple[float, float, float]
+    test: Drop
+    everything: Drop
     choices: tuple[str, ...]
+    trained: tuple[Drop, Drop] | None = None
+    epoch: int | None = None
 
 
 class Example:
@@ -80,6 +101,8 @@ class Example:
         self.judge = Judge(
             Compressor(model, seed=SEED, calibration=calibration), Store(work / name), parts, work / name
         )
+        self.lessons = training_data(name, held_out)
+        refuse_shared(self.lessons, held_out, option="training data")
         self.dense_bytes = FLOAT_BYTES * sum(dense_parameters(layer) for layer in model.fc_layers)
 
     def row(self, kind: str, asked: int | None, choices: Sequence[Candidate]) -> Row:
@@ -102,21 +125,43 @@ class Example:
             tuple(choice.label for choice in choices),
         )
 
-    def rows(self, ratios: Sequence[int], evaluations: int, top: int) -> Iterator[Row]:
-        """The references, then what is chosen at every ratio."""
+    def rows(self, ratios: Sequence[int], evaluations: int, top: int, epochs: int) -> Iterator[Row]:
+        """The references, then what is chosen at every ratio, and where plans are trained also what is chosen then."""
         for storage in STORAGES[1:]:
             yield self.row(
                 QUANTISED, None, [replace(dense_candidate(layer, "rvv"), storage=storage) for layer in self.layers]
             )
         for kind, bits in ((EVERY, None), (PLAIN, ("fp32",))):
-            settings = self._settings(bits, evaluations, top)
+            settings = replace(self._settings(bits, evaluations, top), finetune=epochs)
             spaces = spaces_of(predicted(settings, self.judge))
             for asked in ratios:
                 limited = replace(settings, budgets=Budgets(max_flash_bytes=self.dense_bytes // asked))
                 x = predicted(limited, self.judge)
-                plan, _ = chosen_of(x, plans_of(x, spaces))
-                if plan is not None and not plan.is_dense:
+                plans = plans_of(x, spaces)
+                plan, _ = chosen_of(x, plans)
+                if plan is None or plan.is_dense:
+                    continue
+                if not (epochs and kind == EVERY and asked in TRAINED[self.name]):
                     yield self.row(kind, asked, plan.choices)
+                    continue
+                tuned = self.trained_row(x, asked, plans)
+                if tuned.choices != tuple(choice.label for choice in plan.choices):
+                    yield self.row(kind, asked, plan.choices)
+                yield tuned
+
+    def trained_row(self, x: Predicted, asked: int, plans: Sequence[Plan]) -> Row:
+        """The plan that is chosen when those within the bytes have been trained."""
+        within = [plan for plan in plans if plan.is_reference or x.settings.budgets.admits(plan)]
+        known = replace(x, lessons=self.lessons)
+        plan, _ = chosen_of(known, finetune_plans(known, within)[0])
+        assert plan is not None and plan.finetuning is not None, "a plan was chosen before it was trained"
+        weights = find_weights(weights_path(self.judge.folder, plan.weights), plan.weights)
+        assert weights is not None, "the weights of a plan are kept"
+        proto = replaced(self.judge.compressor.model, weights.replacements, weights.values)
+        everything, test = (self.judge.judged(proto, part) for part in ("all", "test"))
+        drops = tuple((found.drop, found.drop_low, found.drop_high) for found in (everything, test))
+        row = self.row(EVERY, asked, plan.choices)
+        return replace(row, trained=drops, epoch=plan.finetuning.best_epoch)
 
     def _settings(self, bits: Any, evaluations: int, top: int) -> ExploreSettings:
         folder = EXAMPLES / self.name
@@ -142,15 +187,22 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     def interval(found: Sequence[float]) -> str:
         return f"{found[0]:.2f} [{found[1]:.2f}, {found[2]:.2f}]"
 
+    def verdict(goal: float | None, found: Sequence[float], before: str = "") -> str:
+        return "" if goal is None else f"{before}{goal:g}: {'met' if found[0] <= goal else 'MISSED'}"
+
     lines = []
     for row in sorted(rows, key=lambda row: (list(METRICS).index(row["example"]), -row["size"])):
-        goal = GOALS.get((row["example"], row["asked"])) if row["kind"] == EVERY else None
-        verdict = "" if goal is None else f"{goal:g}: {'met' if row['everything'][0] <= goal else 'MISSED'}"
+        trained = row.get("trained")
+        asked, every = (row["example"], row["asked"]), row["kind"] == EVERY
+        goal = verdict(GOALS.get(asked) if every else None, row["everything"])
+        after = "" if trained is None else " / ".join(map(interval, trained))
+        after += verdict(TRAINED_GOALS.get(asked), trained[0], "; goal ") if trained else ""
         size, ratio = f"{row['size']:,}", f"x{row['ratio']:.1f}"
         drops = (interval(row["everything"]), interval(row["test"]))
         choices = ", ".join(row["choices"]) if len(row["choices"]) <= 4 else f"{len(row['choices'])} layers"
-        lines.append((row["example"], row["kind"], size, ratio, *drops, verdict, choices))
-    header = ("example", "weights", "bytes", "ratio", "drop, all samples", "drop, test part", "goal", "layers")
+        lines.append((row["example"], row["kind"], size, ratio, *drops, goal, after, choices))
+    drops = ("drop, all samples", "drop, test part", "goal", "trained: all / test part")
+    header = ("example", "weights", "bytes", "ratio", *drops, "layers")
     return markdown_table(header, lines)
 
 
@@ -183,6 +235,7 @@ def main() -> None:
     parser.add_argument("--examples", nargs="+", choices=METRICS, default=list(METRICS))
     parser.add_argument("--evaluations", type=int, default=400)
     parser.add_argument("--top", type=int, default=8)
+    parser.add_argument("--epochs", type=int, default=0, help="train the plans of some ratios; 0 trains none")
     parser.add_argument("--work", type=Path, default=Path("reports/few-bits"))
     parser.add_argument("--out", type=Path, default=Path("reports/few-bits"))
     arguments = parser.parse_args()
@@ -193,7 +246,7 @@ def main() -> None:
     for name in arguments.examples:
         example = Example(name, arguments.work)
         with few_blas_threads(example.layers):
-            for row in example.rows(RATIOS[name], arguments.evaluations, arguments.top):
+            for row in example.rows(RATIOS[name], arguments.evaluations, arguments.top, arguments.epochs):
                 rows.append(json.loads(json.dumps(vars(row))))
                 print(row, flush=True)
         kept.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
