@@ -37,7 +37,7 @@ soak: setup-test ## all tests with long Hypothesis profiles, and the ones marked
 	HYPOTHESIS_PROFILE=soak $(PYTEST) $(XDIST) -m "soak or not soak"
 
 bench: setup-test ## the benchmarks of benchmarks/, one after the other
-	@shopt -s nullglob; files=(benchmarks/*.py); \
+	@shopt -s nullglob; files=(benchmarks/[!_]*.py); \
 	[[ $${#files[@]} -gt 0 ]] || { echo "bench: benchmarks/ holds no script yet"; exit 0; }; \
 	for file in "$${files[@]}"; do echo "== $$file"; $(BIN)/python "$$file"; done
 

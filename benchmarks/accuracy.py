@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from training_data import EXAMPLES, training_data
 
-from lrf_dse.bench.accuracy import FAMILIES, MIXED, REFERENCES, best_within, layer_options
-from lrf_dse.bench.accuracy_page import page, plot
-from lrf_dse.bench.predicted import FLOAT_BYTES, chosen_of, plans_of, predicted, spaces_of
+from benchmarks.kit.accuracy import FAMILIES, MIXED, REFERENCES, best_within, layer_options
+from benchmarks.kit.accuracy_page import page, plot
+from benchmarks.kit.predicted import FLOAT_BYTES, chosen_of, plans_of, predicted, spaces_of
+from benchmarks.kit.training_data import EXAMPLES, training_data
 from lrf_dse.cost.counts import dense_parameters
 from lrf_dse.finetune.train import Recipe, finetune
 from lrf_dse.models.compress import Compressor, replaced

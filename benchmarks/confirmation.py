@@ -3,7 +3,7 @@
     .venv/bin/python benchmarks/confirmation.py [--examples lenet300 ...] [--seeds 20] [--first-seed 20]
 
 Every seed is another split of validation.npz into parts; the stages of an exploration then run as they are (narrow,
-judge, search, freeze, confirm, choose), but for two things. Programs are not built (`lrf_dse.bench.predicted`). And a
+judge, search, freeze, confirm, choose), but for two things. Programs are not built (`benchmarks.kit.predicted`). And a
 model is evaluated once on all samples, of which a seed takes its rows: twenty seeds cost little more than one. Fits
 do not depend on the seed. Beside it stands what the same search would have chosen without confirmation: the fastest
 plan whose drop on the search's samples is within the budget. With `--out docs` the table of docs/budgets.md is written.
@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lrf_dse.bench.page import with_section
-from lrf_dse.bench.predicted import Predicted, Spaces, chosen_of, plans_of, predicted, spaces_of
+from benchmarks.kit.page import with_section
+from benchmarks.kit.predicted import Predicted, Spaces, chosen_of, plans_of, predicted, spaces_of
 from lrf_dse.models.compress import Compressor
 from lrf_dse.models.data import JUDGING_SHARES, load_data, part_of, split_rows
 from lrf_dse.models.metrics import Scores, get_metric

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from lrf_dse.bench.estimates import Agreement, Compared, agreement, compare_iree, compare_ours, draw_kernels
-from lrf_dse.bench.page import markdown_table, with_section
+from benchmarks.kit.page import markdown_table, with_section
+from benchmarks.simulators.estimates import Agreement, Compared, agreement, compare_iree, compare_ours, draw_kernels
 from lrf_dse.schema import Failure
 from lrf_dse.target import Target, load_target, target_names
 from lrf_dse.tune import RecordedMeasure, RunnerMeasure, user_records

@@ -3,7 +3,7 @@
     .venv/bin/python benchmarks/few_bits.py [--examples lenet300 ...] [--epochs 5] [--work DIR] [--out docs]
 
 At every ratio stands what `explore --objective accuracy --max-bytes` chooses: the pipeline's own stages run, but
-programs are not built (`lrf_dse.bench.predicted`), and bytes are those of the fully connected layers with scales and
+programs are not built (`benchmarks.kit.predicted`), and bytes are those of the fully connected layers with scales and
 biases. It chooses once among all storages and once in fp32 alone. Beside them stand the models that are only quantised.
 Fits see calibration.npz; the search sees the validation part of validation.npz. Drops are given on the test part, which
 chose nothing, and on all 2,000 samples, of which the search saw 600. With --epochs the plans within the bytes of some
@@ -20,10 +20,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from training_data import EXAMPLES, training_data
-
-from lrf_dse.bench.page import markdown_table, with_section
-from lrf_dse.bench.predicted import Predicted, chosen_of, plans_of, predicted, spaces_of
+from benchmarks.kit.page import markdown_table, with_section
+from benchmarks.kit.predicted import Predicted, chosen_of, plans_of, predicted, spaces_of
+from benchmarks.kit.training_data import EXAMPLES, training_data
 from lrf_dse.cost.counts import dense_parameters, stored_bytes
 from lrf_dse.models.compress import Compressor, replaced
 from lrf_dse.models.data import JUDGING_SHARES, load_data, split

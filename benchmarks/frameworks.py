@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lrf_dse.bench.page import markdown_table, with_section
+from benchmarks.kit.page import markdown_table, with_section
 from lrf_dse.errors import LrfDseError
 
 if TYPE_CHECKING:

@@ -1,6 +1,7 @@
 """TT kernels against every compiler on the same compressed layers: goals, and the tables of docs/kernels.md.
 
-    .venv/bin/python benchmarks/kernels.py [--set quick|paper|FILE] [--work FOLDER] [--ours-only] [--docs]
+    .venv/bin/python benchmarks/kernels.py [--set quick|paper|FILE] [--target NAME] [--board USER@HOST] [--work FOLDER]
+                                           [--ours-only] [--json FILE] [--out FOLDER] [--docs]
 
 The set "paper" takes hours on two cores; a second run goes on where the first one ended, and with --ours-only measures
 our kernels alone. --docs writes the tables, the plot and the JSON of docs/kernels.md.
@@ -17,11 +18,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from lrf_dse.bench.benchmark import run_benchmark
-from lrf_dse.bench.kernel_page import write_pages
-from lrf_dse.bench.kernel_report import COLUMN_ORDER, KernelReport
-from lrf_dse.bench.kernel_set import kernel_set
-from lrf_dse.bench.kernel_table import (
+from benchmarks.against.benchmark import run_benchmark
+from benchmarks.against.kernel_page import write_pages
+from benchmarks.against.kernel_report import COLUMN_ORDER, KernelReport
+from benchmarks.against.kernel_set import kernel_set
+from benchmarks.against.kernel_table import (
     Row,
     dense_table,
     failures,
@@ -31,15 +32,16 @@ from lrf_dse.bench.kernel_table import (
     summary_table,
     title,
 )
-from lrf_dse.bench.llvm import disassemble
-from lrf_dse.bench.loops import Loop, distinct, find_loops
-from lrf_dse.bench.mca import LoopEntry, compare_with_mca
-from lrf_dse.bench.our_columns import OurKernel, spec_of
-from lrf_dse.bench.page import markdown_table, with_section
-from lrf_dse.bench.variants import LayerData
+from benchmarks.against.our_columns import OurKernel, spec_of
+from benchmarks.against.variants import LayerData
+from benchmarks.kit.page import markdown_table, with_section
+from benchmarks.simulators.llvm import disassemble
+from benchmarks.simulators.loops import Loop, distinct, find_loops
+from benchmarks.simulators.mca import LoopEntry, compare_with_mca
 from lrf_dse.builders.kernel_object import compile_generated
 from lrf_dse.builders.zig import cache_dir
 from lrf_dse.codegen import default_schedule
+from lrf_dse.runners.board import board_for
 from lrf_dse.target import Target, load_target
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
@@ -174,14 +176,23 @@ def _markdown(head: Row, rows: list[Row]) -> str:
 def main() -> int:
     """Measure, print the goals, write what was asked for; 1 if a goal is missed on the set "paper"."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--set", default="quick")
+    parser.add_argument("--set", default="quick", help="quick, paper, or a TOML file of [[kernel]] tables")
+    parser.add_argument("--target", default="spacemit-k1")
+    parser.add_argument("--board", help="measure on this host by OpenSSH")
+    parser.add_argument("--json", type=Path, help="write everything to this file")
+    parser.add_argument("--out", type=Path, help="folder for kernels.html and roofline.png")
     parser.add_argument("--work", type=Path, default=cache_dir() / "bench-kernels")
     parser.add_argument("--ours-only", action="store_true")
     parser.add_argument("--docs", action="store_true")
     chosen = parser.parse_args()
-    cases, target = kernel_set(chosen.set), load_target("spacemit-k1")
-    report = run_benchmark(cases, target, chosen.work, ours_only=chosen.ours_only, jobs=2)
+    cases, target = kernel_set(chosen.set), load_target(chosen.target)
+    board = None if chosen.board is None else board_for(chosen.board, target)
+    report = run_benchmark(cases, target, chosen.work, board=board, ours_only=chosen.ours_only, jobs=2)
     facts = report.to_json()
+    if chosen.json:
+        chosen.json.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    if chosen.out:
+        write_pages(facts, target, chosen.out)
     if chosen.docs:
         write_docs(report, facts)
     goals = list(goal_rows(facts))

@@ -15,11 +15,11 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from lrf_dse.bench.llvm import disassemble
-from lrf_dse.bench.loops import Loop, distinct, find_loops
-from lrf_dse.bench.mca import EXPLAINED, GOAL, LoopEntry, McaReport, compare_with_mca
-from lrf_dse.bench.page import markdown_table, with_section
-from lrf_dse.bench.sample import sample_candidates
+from benchmarks.kit.page import markdown_table, with_section
+from benchmarks.simulators.llvm import disassemble
+from benchmarks.simulators.loops import Loop, distinct, find_loops
+from benchmarks.simulators.mca import EXPLAINED, GOAL, LoopEntry, McaReport, compare_with_mca
+from benchmarks.simulators.sample import sample_candidates
 from lrf_dse.builders.kernel_object import compile_kernel
 from lrf_dse.builders.program import BUILDERS
 from lrf_dse.codegen.choice import default_schedule

@@ -25,7 +25,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lrf_dse.bench.page import markdown_table, with_section
+from benchmarks.kit.page import markdown_table, with_section
 
 if TYPE_CHECKING:
     from lrf_dse.models.model import Model

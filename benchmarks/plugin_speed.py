@@ -17,8 +17,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from lrf_dse.bench.micro import Micro, lines_of, program_text, vector_setup
 from lrf_dse.builders.zig import zig_cc
+from lrf_dse.calibrate.micro import Micro, lines_of, program_text, vector_setup
 from lrf_dse.resources import data_dir
 from lrf_dse.runners.emulator import QEMU
 from lrf_dse.runners.plugin import plugin_path

@@ -3,9 +3,9 @@
     python benchmarks/rvsim.py [--docs]
 
 Modelled cycles of a warm inference, spacemit-k1, by every builder of models. --docs writes the section of
-docs/timing-model.md. rvsim's model is fitted to the same microbenchmarks as the plugin's (lrf_dse.runners.rvsim_model):
-agreement says that two programs that share their published costs, and no code, draw the same conclusions from them.
-Exit code 1 below a rank correlation of 0.9.
+docs/timing-model.md. rvsim's model (benchmarks.simulators.rvsim_model) is fitted to the same microbenchmarks as the
+plugin's: agreement says that two programs that share their published costs, and no code, draw the same conclusions from
+them. Exit code 1 below a rank correlation of 0.9.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from lrf_dse.bench.page import markdown_table, with_section
-from lrf_dse.bench.sample import sample_candidates
-from lrf_dse.bench.second_opinion import SecondOpinion, second_opinion, spearman
+from benchmarks.kit.page import markdown_table, with_section
+from benchmarks.simulators.rvsim import RvsimRunner
+from benchmarks.simulators.sample import sample_candidates
+from benchmarks.simulators.second_opinion import SecondOpinion, second_opinion, spearman
 from lrf_dse.builders.program import BUILDERS
 from lrf_dse.pipeline.timing import layer_program
 from lrf_dse.runners.qemu import QemuRunner
-from lrf_dse.runners.rvsim import RvsimRunner
 from lrf_dse.target import load_target
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "timing-model.md"

@@ -23,9 +23,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
-from lrf_dse.bench.page import markdown_table, with_section
-from lrf_dse.bench.storage_modules import ModuleFigures, module_figures
-from lrf_dse.bench.storages import (
+from benchmarks.against.storage_modules import ModuleFigures, module_figures
+from benchmarks.against.storages import (
     STORAGES,
     Kind,
     StorageFigures,
@@ -34,6 +33,7 @@ from lrf_dse.bench.storages import (
     plain_c_cycles,
     storage_rows,
 )
+from benchmarks.kit.page import markdown_table, with_section
 from lrf_dse.schema import Failure, Measurement
 from lrf_dse.target import Target, load_target
 from lrf_dse.tune import RecordedMeasure, RunnerMeasure, user_records

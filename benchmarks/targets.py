@@ -15,9 +15,9 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from lrf_dse.bench.calibrate import Loops, costs_of, figures_of, loops_of
-from lrf_dse.bench.micro import program_text, regions_of
 from lrf_dse.builders.zig import zig_cc
+from lrf_dse.calibrate.measuring import Loops, costs_of, figures_of, loops_of
+from lrf_dse.calibrate.micro import program_text, regions_of
 from lrf_dse.pipeline.timing import Bench, build_and_run, layer_program
 from lrf_dse.resources import data_dir
 from lrf_dse.runners.qemu import run_timed

@@ -16,9 +16,9 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from lrf_dse.bench.page import with_section
-from lrf_dse.bench.silicon import LEFT_OUT, Level
-from lrf_dse.bench.timing import TimingEntry, TimingReport, run_switches, run_timing
+from benchmarks.kit.page import with_section
+from lrf_dse.calibrate.entries import TimingEntry, TimingReport, run_switches, run_timing
+from lrf_dse.calibrate.silicon import LEFT_OUT, Level
 from lrf_dse.runners.timing import sweep_of
 from lrf_dse.target import Target, load_target
 from lrf_dse.target.timing import Timing

@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import threading
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -65,6 +66,15 @@ def flush_folder(folder: Path) -> None:
 def digest_of(content: bytes) -> str:
     """The SHA-256 of `content`, in hexadecimal digits."""
     return hashlib.sha256(content).hexdigest()
+
+
+def sources_digest(paths: Iterable[Path], *facts: str) -> str:
+    """16 hex digits that change with the name or content of any of these files, with their order, and with `facts`."""
+    digest = hashlib.sha256("\n".join(facts).encode())
+    for path in paths:
+        content = path.read_bytes()
+        digest.update(f"\n{path.name} {len(content)}\n".encode() + content)
+    return digest.hexdigest()[:16]
 
 
 def seal(content: bytes, key: str) -> bytes:

@@ -6,7 +6,6 @@ its y, every layer runs once per inference. Any C function of the phases' ABI (t
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from lrf_dse.builders.zig import zig_version
 from lrf_dse.codegen import Phase
 from lrf_dse.errors import BuildError
 from lrf_dse.resources import data_dir
+from lrf_dse.sealed import sources_digest
 from lrf_dse.target import Target
 
 _FIXED_SOURCES = ("main.c", "board.c", "bundle.c", "check.c", "sha256.c", "fail.c", "pool.c", "direct.c")
@@ -51,10 +51,7 @@ def direct_versions() -> dict[str, str]:
     host = data_dir("toolchain") / "host"
     paths = [host / name for name in (*_FIXED_SOURCES, *_HEADERS)]
     paths += [Path(__file__).with_name(name) for name in _BUILDERS]
-    digest = hashlib.sha256()
-    for path in paths:
-        digest.update(path.name.encode() + b"\0" + path.read_bytes())
-    return {"zig": zig_version(), "direct": digest.hexdigest()[:16]}
+    return {"zig": zig_version(), "direct": sources_digest(paths)}
 
 
 def link_direct(

@@ -5,7 +5,6 @@ A program differs from the next one in its generated part only; compiling the re
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 from lrf_dse.builders.cache import cache_dir, cached
 from lrf_dse.builders.zig import zig_cc, zig_version
 from lrf_dse.resources import data_dir
+from lrf_dse.sealed import sources_digest
 
 
 def host_dir() -> Path:
@@ -37,7 +37,4 @@ def host_objects(sources: Sequence[str], flags: Sequence[str]) -> list[Path]:
 
 def _key(flags: Sequence[str]) -> str:
     """A hash of the compiler, its flags, and every file that an object is made of."""
-    digest = hashlib.sha256("\n".join((zig_version(), *flags)).encode())
-    for path in sorted(host_dir().glob("*.[ch]")):
-        digest.update(f"\n{path.name}\n".encode() + path.read_bytes())
-    return digest.hexdigest()[:16]
+    return sources_digest(sorted(host_dir().glob("*.[ch]")), zig_version(), *flags)

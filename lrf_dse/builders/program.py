@@ -24,6 +24,7 @@ from lrf_dse.builders.zig import zig_version
 from lrf_dse.errors import BuildError, ScheduleError
 from lrf_dse.resources import data_dir
 from lrf_dse.schema import Artifact
+from lrf_dse.sealed import sources_digest
 from lrf_dse.target import Target
 
 if TYPE_CHECKING:
@@ -106,10 +107,7 @@ def _host_digest() -> str:
     root = data_dir("toolchain")
     paths = [path for pattern in _TOOLCHAIN_GLOBS for path in root.glob(pattern)]
     paths += Path(__file__).parent.glob("*.py")
-    digest = hashlib.sha256()
-    for path in sorted(paths):
-        digest.update(path.name.encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()[:16]
+    return sources_digest(sorted(paths))
 
 
 def _artifact(path: Path, versions: dict[str, str]) -> Artifact:

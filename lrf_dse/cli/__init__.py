@@ -12,7 +12,7 @@ from typing import Any, NoReturn, cast
 
 import typer
 
-from lrf_dse.cli import bench, calibrate, deploy, doctor, explore, export, layers, profile, report, targets, timing
+from lrf_dse.cli import calibrate, deploy, doctor, explore, export, layers, profile, report, targets, timing
 from lrf_dse.cli.ending import INTERRUPTED, Stopped, signals_caught, stop, stop_for, stop_interrupted
 from lrf_dse.errors import LrfDseError
 
@@ -28,7 +28,6 @@ app = typer.Typer(
 )
 for module in (layers, explore, report, export, deploy, profile, calibrate, targets, timing, doctor):
     app.command(module.__name__.rpartition(".")[2])(module.command)
-app.add_typer(bench.app, name="bench")
 
 
 def main() -> None:

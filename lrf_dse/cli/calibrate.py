@@ -12,7 +12,7 @@ from lrf_dse.cli.boards import Directory, Host, SshConfig, SshOption, SshPort, b
 from lrf_dse.cli.show import print_json, print_line, print_table, progress_bar, warn
 
 if TYPE_CHECKING:
-    from lrf_dse.deploy.calibrated import Calibration
+    from lrf_dse.calibrate.calibration import Calibration
     from lrf_dse.target import Target
 
 
@@ -34,8 +34,8 @@ def command(
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress on standard error.")] = False,
 ) -> None:
     """Measure what instructions, caches and barriers cost on a board, and write a target file with these costs."""
-    from lrf_dse.bench.calibrate import calibrate
-    from lrf_dse.deploy.calibrated import write_calibration
+    from lrf_dse.calibrate.calibration import write_calibration
+    from lrf_dse.calibrate.measuring import calibrate
     from lrf_dse.jsonform import to_json
     from lrf_dse.target import load_target
 
@@ -59,7 +59,7 @@ def command(
 
 
 def _show(found: Calibration, chip: Target) -> None:
-    from lrf_dse.deploy.calibrated import figure_at
+    from lrf_dse.calibrate.calibration import figure_at
 
     by = f", programs run by {found.emulator}: no chip's figures" if found.emulator else ""
     title = f"{chip.title} on {found.host}, cycles ({found.how}{by})"

@@ -24,9 +24,7 @@ def command(
     target: Annotated[str, typer.Option(help="A chip: see `lrf-dse targets`.")],
     *,
     reading: ReadOptions,
-    runner: Annotated[str | None, typer.Option(help="qemu, rvsim, ssh or replay; default qemu.")] = None,
     model_sweep: Annotated[bool, typer.Option("--model-sweep", help="Cycles under every switch of the model.")] = False,
-    run: Annotated[Path | None, typer.Option(help="Run folder whose records `replay` answers from.")] = None,
     timeout: Timeout = None,
     board: OptionalHost = None,
     ssh_config: SshConfig = None,
@@ -37,25 +35,20 @@ def command(
     """Compile (if it is a model), verify and measure one thing."""
     from lrf_dse.jsonform import to_json
     from lrf_dse.pipeline.profile import profile_program, profile_rows
-    from lrf_dse.runners.runner import Means
-    from lrf_dse.store import Store
     from lrf_dse.target import load_target
 
     chip = load_target(target)
     if model_sweep:
-        if runner not in (None, "qemu") or board is not None:
-            raise UsageError("--model-sweep is of the timing model: it goes with the runner qemu")
+        if board is not None:
+            raise UsageError("--model-sweep is of the timing model: it says nothing of a board; leave --board out")
         _show_sweep(subject, chip, reading=reading, timeout_s=timeout, as_json=as_json)
         return
     where = board_of(board, target, config=ssh_config, port=ssh_port, options=ssh_option)
-    store = None if run is None else Store(run, read_only=True)
-    name = runner or ("qemu" if where is None else "ssh")
-    means = Means(board=where, store=store)
-    found = profile_program(subject, chip, runner=name, means=means, reading=reading, timeout_s=timeout)
+    found = profile_program(subject, chip, board=where, reading=reading, timeout_s=timeout)
     if as_json:
         print_json(to_json(found))
     else:
-        print_table(f"{subject} on {chip.title}, {name}", ("", ">"), profile_rows(found))
+        print_table(f"{subject} on {chip.title}, {found.runner}", ("", ">"), profile_rows(found))
 
 
 def _show_sweep(subject: Path, target: Target, *, reading: ReadOptions, timeout_s: float | None, as_json: bool) -> None:

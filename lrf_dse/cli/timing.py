@@ -13,7 +13,7 @@ from lrf_dse.cli.show import print_json, print_line, print_table, write_json
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from lrf_dse.bench.timing import TimingEntry, TimingReport
+    from lrf_dse.calibrate.entries import TimingEntry, TimingReport
 
 _MEASURED = ["spacemit-k1", "canaan-k230", "spacemit-k3"]
 _MEANING = {
@@ -33,7 +33,7 @@ def command(
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the entries to FILE (- prints them).")] = None,
 ) -> None:
     """Run microbenchmarks under the timing model and compare them with what boards and others say of the chip."""
-    from lrf_dse.bench.timing import run_switches
+    from lrf_dse.calibrate.entries import run_switches
     from lrf_dse.runners.timing import DEFAULT_SWITCHES, sweep_of
     from lrf_dse.target import load_target
 
@@ -91,7 +91,7 @@ def _print_levels(found: Mapping[str, Mapping[str, TimingReport]]) -> None:
 
 
 def _cell(entries: tuple[TimingEntry, ...]) -> str:
-    from lrf_dse.bench.timing import geomean_error
+    from lrf_dse.calibrate.entries import geomean_error
 
     if not entries:
         return "-"

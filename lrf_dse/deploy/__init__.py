@@ -2,5 +2,4 @@
 
 bundle     model.onnx, model.vmfb, the static program, golden data, manifest and instructions
 board      puts a bundle on a board, measures it there, and keeps what the board said
-calibrate  times small programs on a board; measured costs in a copy of a target's files
 """

@@ -23,7 +23,7 @@ from lrf_dse.errors import RunError, StoreError, UsageError
 from lrf_dse.models.evaluate import run_once
 from lrf_dse.models.work import operations
 from lrf_dse.runners.job import DEFAULT_TOLERANCE, Array, Job, write_raw
-from lrf_dse.runners.runner import get_runner
+from lrf_dse.runners.runner import runner_for
 from lrf_dse.runners.stock import run_on_stock_runtime
 from lrf_dse.runners.verify import compare
 from lrf_dse.schema import Failure, Measurement, Plan
@@ -134,7 +134,7 @@ def _verify(
             operations=operations(request.model),
             tolerance=built.schedule.tolerance,
         )
-        outcome = get_runner("qemu").run(job)
+        outcome = runner_for(None).run(job)
         if isinstance(outcome, Failure):
             raise RunError(
                 f"plan {request.plan.id} is not shipped: on golden input {number} it fails at stage {outcome.stage}: "

@@ -1,4 +1,4 @@
-"""One thing measured: a model as it is, or a bundle, on one target with one runner. Keeps no records."""
+"""One thing measured: a model as it is, or a bundle, on one target, emulated or on a board. Keeps no records."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ from lrf_dse.models.evaluate import run_once
 from lrf_dse.models.reader import read_with
 from lrf_dse.models.work import operations
 from lrf_dse.pipeline.golden import golden_cases
+from lrf_dse.runners.board import Board
 from lrf_dse.runners.job import Job
-from lrf_dse.runners.runner import Means, get_runner
+from lrf_dse.runners.repeats import RepeatPolicy
+from lrf_dse.runners.runner import runner_for
 from lrf_dse.schema import BoardFigures, Failure, Measurement
 from lrf_dse.target import Target
 
@@ -39,24 +41,24 @@ def profile_program(
     subject: Path,
     target: Target,
     *,
-    runner: str = "qemu",
-    means: Means | None = None,
+    board: Board | None = None,
+    policy: RepeatPolicy | None = None,
     reading: ReadOptions | None = None,
     seed: int = 0,
     timeout_s: float | None = None,
 ) -> Profile:
-    """Measure a model file (compiled as it is), a bundle's folder, or the program in one.
+    """Measure a model file (compiled as it is), a bundle's folder, or the program in one: under QEMU, or on `board`.
 
     Outputs are verified before anything counts: a model's against onnxruntime on a seeded random input, a bundle's
     against its golden output. Raises RunError where that fails, and the errors of reading, building and running.
     """
-    measure = get_runner(runner, means)
+    measure = runner_for(board, policy)
     with tempfile.TemporaryDirectory(prefix="lrf-dse-") as scratch:
         work = Path(scratch)
         outcome = measure.run(make_job(subject, target, work, reading=reading, seed=seed, timeout_s=timeout_s))
     if isinstance(outcome, Failure):
         raise RunError(f"{subject}: fails at stage {outcome.stage}: {outcome.reason}")
-    return Profile(str(subject), target.name, runner, outcome)
+    return Profile(str(subject), target.name, "qemu" if board is None else "ssh", outcome)
 
 
 def make_job(

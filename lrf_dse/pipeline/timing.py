@@ -28,7 +28,7 @@ from lrf_dse.runners.board import Board
 from lrf_dse.runners.job import Array, Job
 from lrf_dse.runners.qemu import model_sweep
 from lrf_dse.runners.qemu import tool_versions as qemu_versions
-from lrf_dse.runners.runner import Means, get_runner
+from lrf_dse.runners.runner import runner_for
 from lrf_dse.runners.ssh import tool_versions as board_versions
 from lrf_dse.schema import Candidate, Failure, Measurement
 from lrf_dse.store import Store
@@ -83,7 +83,7 @@ class Bench:
     def run(self, job: Job) -> Outcome:
         """The outcome of one program."""
         job = replace(job, timeout_s=self.timeout_s)
-        return get_runner("qemu" if self.board is None else "ssh", Means(board=self.board)).run(job)
+        return runner_for(self.board).run(job)
 
     def sweep(self, job: Job) -> dict[str, float]:
         """Cycles under every switch of the timing model, by name; empty on a board and without a model."""

@@ -6,7 +6,6 @@ Owns the build and the table of instruction classes (toolchain/plugin/classes.de
 from __future__ import annotations
 
 import functools
-import hashlib
 import platform
 import re
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ from pathlib import Path
 from lrf_dse.builders.cache import cache_dir, cached
 from lrf_dse.builders.zig import zig_cc, zig_version
 from lrf_dse.resources import data_dir
+from lrf_dse.sealed import sources_digest
 
 UNKNOWN_CLASS = "unknown"
 
@@ -43,10 +43,7 @@ def instruction_classes() -> Mapping[str, str]:
 
 def plugin_key(name: str = "count", *, toolchain: Path | None = None) -> str:
     """Content key of the plugin `name`: its sources, the compiler, its flags and the host."""
-    digest = hashlib.sha256("\n".join((zig_version(), _host(), *_FLAGS)).encode())
-    for path in _sources(name, toolchain or data_dir("toolchain")):
-        digest.update(f"\n{path.name}\n".encode() + path.read_bytes())
-    return digest.hexdigest()[:16]
+    return sources_digest(_sources(name, toolchain or data_dir("toolchain")), zig_version(), _host(), *_FLAGS)
 
 
 def plugin_path(name: str = "count", *, toolchain: Path | None = None) -> Path:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrf_dse.bench.micro import Micro, program_text
 from lrf_dse.builders.zig import zig_cc
+from lrf_dse.calibrate.micro import Micro, program_text
 from lrf_dse.codegen import KernelSpec, default_schedule, predicted_cycles
 from lrf_dse.codegen.plan import kernel_plan
 from lrf_dse.codegen.scalar_cost import scalar_tiles

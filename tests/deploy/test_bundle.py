@@ -31,7 +31,7 @@ from lrf_dse.models.data import Dataset, load_data, split
 from lrf_dse.models.evaluate import first_output, outputs, run_once
 from lrf_dse.models.reader import read_model
 from lrf_dse.runners.job import Job
-from lrf_dse.runners.runner import get_runner
+from lrf_dse.runners.runner import runner_for
 from lrf_dse.schema import Failure, Measurement, Plan
 from lrf_dse.store import Store
 from lrf_dse.target import load_target
@@ -372,12 +372,12 @@ def test_a_plan_that_fails_on_any_golden_input_leaves_the_old_bundle_alone(
     class Broken:
         def run(self, job: Job) -> Measurement | Failure:
             runs.append(job)
-            return get_runner("qemu").run(job) if len(runs) < wrong else Failure("verify", "output 0 differs")
+            return runner_for(None).run(job) if len(runs) < wrong else Failure("verify", "output 0 differs")
 
     mine = tmp_path / "bundle"
     shutil.copytree(bundle.folder, mine)
     before = {path: path.read_bytes() for path in mine.rglob("*") if path.is_file()}
-    monkeypatch.setattr("lrf_dse.deploy.bundle.get_runner", lambda _: Broken())
+    monkeypatch.setattr("lrf_dse.deploy.bundle.runner_for", lambda _: Broken())
     done = command("export", finished / "run", "--pick", "p1", "-o", mine)
     assert (done.code, done.out) == (2, "")
     said = f"on golden input {wrong} it fails at stage verify: output 0 differs"

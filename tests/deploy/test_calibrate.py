@@ -11,7 +11,7 @@ from runners.boards import PROGRAMS
 from runners.loopback import Sshd
 
 from lrf_dse.builders.linking import link_static
-from lrf_dse.deploy.calibrate import BoardCase, cycles_of, time_cases
+from lrf_dse.calibrate.board_cases import BoardCase, cycles_of, time_cases
 from lrf_dse.errors import RunError, UsageError
 from lrf_dse.runners.repeats import RepeatPolicy
 from lrf_dse.runners.ssh import SshRunner

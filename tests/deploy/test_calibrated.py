@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lrf_dse.deploy.calibrated import (
+from lrf_dse.calibrate.calibration import (
     Calibration,
     MeasuredCost,
     figure_at,

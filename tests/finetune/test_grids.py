@@ -24,7 +24,7 @@ from lrf_dse.models.reader import read_model
 from lrf_dse.models.rewrite import Replacement
 from lrf_dse.models.stored import PlanWeights, find_weights, save_weights
 from lrf_dse.models.values import constants
-from lrf_dse.schema import Candidate, Storage, TTShape, dense_candidate
+from lrf_dse.schema import Candidate, Storage, TTShape
 from lrf_dse.tt.contraction import stage_matrix
 from lrf_dse.tt.grid import nearest
 

@@ -8,7 +8,7 @@ import pytest
 from explored import tiny_data, tiny_proto
 from models.graphs import saved
 
-from lrf_dse.bench.predicted import Predicted, chosen_of, plans_of, predicted, spaces_of
+from benchmarks.kit.predicted import Predicted, chosen_of, plans_of, predicted, spaces_of
 from lrf_dse.models.compress import Compressor
 from lrf_dse.models.data import load_data, split
 from lrf_dse.models.reader import read_model

@@ -12,8 +12,6 @@ from runners.loopback import Sshd
 from lrf_dse.errors import ModelError, RunError, UsageError
 from lrf_dse.pipeline.profile import profile_program, profile_rows
 from lrf_dse.runners.repeats import RepeatPolicy
-from lrf_dse.runners.runner import Means
-from lrf_dse.store import Store
 from lrf_dse.target import load_target
 
 __all__ = ["board_job", "bundle_of", "own_sshd", "session_sshd", "sshd", "tiny_model"]
@@ -32,9 +30,8 @@ def test_a_model_is_compiled_as_it_is(tmp_path: Path) -> None:
 
 def test_a_bundle_on_a_board(sshd: Sshd, bundle_of: BundleOf) -> None:
     folder = bundle_of("slow")
-    means = Means(board=sshd.board(), policy=QUICK)
     for subject in (folder, folder / "model-riscv64"):
-        profile = profile_program(subject, K1, runner="ssh", means=means)
+        profile = profile_program(subject, K1, board=sshd.board(), policy=QUICK)
         rows = dict(profile_rows(profile))
         assert float(rows["seconds (median)"]) >= 0.002
         assert rows["source"] == "board seconds, board (programs run by qemu-riscv64)"
@@ -45,14 +42,10 @@ def test_a_bundle_on_a_board(sshd: Sshd, bundle_of: BundleOf) -> None:
 def test_what_goes_wrong_is_one_line(sshd: Sshd, bundle_of: BundleOf, tmp_path: Path) -> None:
     wrong = bundle_of("wrong")
     with pytest.raises(RunError, match="fails at stage verify: output 0: element 2 is 8.5, expected 8"):
-        profile_program(wrong, K1, runner="ssh", means=Means(board=sshd.board(), policy=QUICK))
-    with pytest.raises(UsageError, match="runner 'ssh' needs a board"):
-        profile_program(wrong, K1, runner="ssh")
+        profile_program(wrong, K1, board=sshd.board(), policy=QUICK)
     with pytest.raises(ModelError, match="no such file"):
         profile_program(tmp_path / "none.onnx", K1)
     alone = tmp_path / "alone"
     alone.write_bytes((wrong / "model-riscv64").read_bytes())
     with pytest.raises(UsageError, match="a program without a bundle has no golden output"):
         profile_program(alone, K1)
-    with Store(tmp_path / "run") as store, pytest.raises(RunError, match="stage replay: no record"):
-        profile_program(wrong, K1, runner="replay", means=Means(store=store))

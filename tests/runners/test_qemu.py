@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from lrf_dse.builders.elf import read_elf
-from lrf_dse.errors import ToolError, UsageError
+from lrf_dse.errors import ToolError
 from lrf_dse.jsonform import from_json, to_json
 from lrf_dse.runners import qemu
 from lrf_dse.runners.job import Job
-from lrf_dse.runners.runner import RUNNERS, get_runner
+from lrf_dse.runners.runner import runner_for
 from lrf_dse.schema import Failure, Measurement
 
 Run = Callable[..., Measurement | Failure]
@@ -189,7 +189,5 @@ def test_tool_versions_name_qemu_and_the_plugin() -> None:
     assert versions["count plugin"] != versions["timing plugin"]
 
 
-def test_registry_lists_the_valid_names() -> None:
-    assert isinstance(get_runner("qemu"), qemu.QemuRunner)
-    with pytest.raises(UsageError, match=f"unknown runner 'board': use one of {', '.join(RUNNERS)}"):
-        get_runner("board")
+def test_without_a_board_qemu_is_the_runner() -> None:
+    assert isinstance(runner_for(None), qemu.QemuRunner)

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from runners.loopback import Sshd
 
-from lrf_dse.errors import ToolError, UsageError
+from lrf_dse.errors import ToolError
 from lrf_dse.jsonform import from_json, to_json
 from lrf_dse.runners.job import Job
 from lrf_dse.runners.repeats import RepeatPolicy
-from lrf_dse.runners.runner import Means, get_runner
+from lrf_dse.runners.runner import runner_for
 from lrf_dse.runners.ssh import SshRunner
 from lrf_dse.schema import Failure, Measurement
 
@@ -80,10 +80,8 @@ def test_threads_have_a_core_each(sshd: Sshd, board_job: JobOf) -> None:
     assert f"it lets programs run on {len(allowed)} cores, this one wants {len(allowed) + 1} threads" in result.reason
 
 
-def test_the_registry_makes_a_runner_of_a_board(sshd: Sshd, board_job: JobOf) -> None:
-    assert isinstance(get_runner("ssh", Means(board=sshd.board(), policy=QUICK)).run(board_job()), Measurement)
-    with pytest.raises(UsageError, match="needs a board: give --board"):
-        get_runner("ssh")
+def test_a_board_has_a_runner(sshd: Sshd, board_job: JobOf) -> None:
+    assert isinstance(runner_for(sshd.board(), QUICK).run(board_job()), Measurement)
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from lrf_dse.bench.micro import Micro, program_text, vector_setup
 from lrf_dse.builders.zig import zig_cc
+from lrf_dse.calibrate.micro import Micro, program_text, vector_setup
 from lrf_dse.resources import data_dir
 from lrf_dse.runners.emulator import QEMU
 from lrf_dse.runners.plugin import plugin_path

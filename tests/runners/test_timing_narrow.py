@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from runners.test_timing import passes_of
 
-from lrf_dse.bench.micro import Micro
+from lrf_dse.calibrate.micro import Micro
 from lrf_dse.runners.timing import PassFigures
 from lrf_dse.target import load_target, target_names
 

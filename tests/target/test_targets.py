@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from lrf_dse.bench.micro import Micro, program_text
 from lrf_dse.builders.zig import zig_cc
+from lrf_dse.calibrate.micro import Micro, program_text
 from lrf_dse.errors import TargetError
 from lrf_dse.resources import data_dir
 from lrf_dse.runners.qemu import run_timed

@@ -1,0 +1,36 @@
+"""One run of the kernel benchmark from end to end: records opened, every row measured, the report made."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+from benchmarks.against.kernel_report import KernelReport
+from benchmarks.against.kernel_runs import KernelRuns
+from benchmarks.against.kernel_set import KernelCase
+from benchmarks.against.kernels import OUR_COLUMNS, Progress, run_kernels
+from lrf_dse.runners.board import Board
+from lrf_dse.store import Store
+from lrf_dse.target import Target
+
+
+def run_benchmark(
+    cases: Iterable[KernelCase],
+    target: Target,
+    records: Path,
+    *,
+    board: Board | None = None,
+    ours_only: bool = False,
+    jobs: int = 1,
+    progress: Progress = lambda _stage, _done, _total: None,
+) -> KernelReport:
+    """The report of all `cases` in their order; what is in the folder `records` already is not measured again.
+
+    `ours_only`: of the other columns the report has what is recorded. Raises ToolError where a tool is missing,
+    StoreError where the records are in use.
+    """
+    with Store(records) as store, tempfile.TemporaryDirectory(prefix="lrf-dse-") as scratch:
+        runs = KernelRuns(target, store, board=board, columns=OUR_COLUMNS if ours_only else None)
+        rows = run_kernels(cases, runs, Path(scratch), jobs=jobs, progress=progress)
+    return KernelReport(target, rows, on_board=board is not None)

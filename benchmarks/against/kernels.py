@@ -1,0 +1,146 @@
+"""TT kernels against every compiler on the same compressed layer: `benchmarks/kernels.py`.
+
+Owns the columns and the run over the rows of a set. How a column is measured is in kernel_runs.py, what is made of the
+figures in kernel_report.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from operator import attrgetter
+from pathlib import Path
+
+from benchmarks.against.c_columns import hand_groups, literal_groups, polyhedral_groups
+from benchmarks.against.contractions import contractions
+from benchmarks.against.iree_columns import dense_groups, t3f_groups, transpose_free_groups
+from benchmarks.against.kernel_runs import KernelRuns
+from benchmarks.against.kernel_set import KernelCase
+from benchmarks.against.our_columns import fastest_kernel, our_groups, packed_dense_groups
+from benchmarks.against.stage_cycles import StageFigures
+from benchmarks.against.trials import ColumnResult, ranked_variants
+from benchmarks.against.variants import Groups, LayerData
+from lrf_dse.cost.counts import dense_flops
+from lrf_dse.target import Target
+
+GroupMaker = Callable[[LayerData, Target], Groups]
+
+COLUMNS: Mapping[str, GroupMaker] = {
+    "ours": our_groups,
+    "c_literal": literal_groups,
+    "c_hand": hand_groups,
+    "iree_transpose_free": transpose_free_groups,
+    "iree_t3f": t3f_groups,
+    "polyhedral": polyhedral_groups,
+}
+"""The columns that compute the TT layer, in the order in which they are measured."""
+
+DENSE_COLUMNS: Mapping[str, GroupMaker] = {"dense_packed": packed_dense_groups, "dense_iree": dense_groups}
+"""The dense layer: the same for all rows of one layer and batch."""
+
+OUR_COLUMNS = ("ours", "dense_packed")
+"""Their variants are schedules, other ones on every row."""
+
+Progress = Callable[[str, int, int], None]
+
+
+FULL_FLOPS = 1_000_000
+"""Up to here every variant is tried; beyond, in each contraction, those that did best on smaller rows of the kind."""
+
+
+@dataclass(frozen=True)
+class KernelRow:
+    """One row: the kernel, every column's result by name, and the stages of our fastest schedule."""
+
+    case: KernelCase
+    columns: Mapping[str, ColumnResult]
+    stages: tuple[StageFigures, ...] = ()
+    schedule: str = ""
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What is measured at a time: the TT columns of a row, or the dense columns of its layer."""
+
+    case: KernelCase
+    dense: bool = False
+
+    @property
+    def flops(self) -> int:
+        return dense_flops(self.case.layer) if self.dense else fewest_flops(self.case)
+
+    @property
+    def kind(self) -> str:
+        return f"dense batch {self.case.batch}" if self.dense else self.case.kind
+
+    @property
+    def columns(self) -> Mapping[str, GroupMaker]:
+        return DENSE_COLUMNS if self.dense else COLUMNS
+
+
+def run_kernels(
+    cases: Iterable[KernelCase], runs: KernelRuns, work: Path, *, jobs: int, progress: Progress
+) -> tuple[KernelRow, ...]:
+    """Measure every column of every row, `jobs` at a time, what has fewest FLOPs first; rows as in `cases`.
+
+    The first error that is no Failure stops the rest and is raised; what was measured is recorded by then.
+    """
+    cases = tuple(dict.fromkeys(cases))
+    layers = {_layer_of(case): _Task(case, dense=True) for case in cases}
+    tasks = sorted([*map(_Task, cases), *layers.values()], key=attrgetter("flops"))
+    smallest = {task.kind: task for task in reversed(tasks)}
+    first = [task for task in tasks if task.flops <= FULL_FLOPS or task is smallest[task.kind]]
+    rows: dict[_Task, KernelRow] = {}
+
+    def measure(task: _Task, likely: Mapping[str, Sequence[str]]) -> None:
+        rows[task] = _measure(task, runs, work / f"{task.case.name} {task.kind}".replace(" ", "-"), likely)
+
+    with ThreadPoolExecutor(jobs) as pool:
+        try:
+            for batch in (first, [task for task in tasks if task not in first]):
+                likely = _likely_variants(rows)
+                futures = [pool.submit(measure, task, likely.get(task.kind, {})) for task in batch]
+                for future in as_completed(futures):
+                    future.result()
+                    progress("measure rows", len(rows), len(tasks))
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+    dense = {layer: rows[task].columns for layer, task in layers.items()}
+    return tuple(
+        replace(row, columns={**row.columns, **dense[_layer_of(row.case)]}) for row in (rows[_Task(c)] for c in cases)
+    )
+
+
+def _measure(task: _Task, runs: KernelRuns, folder: Path, likely: Mapping[str, Sequence[str]]) -> KernelRow:
+    data = LayerData(task.case, dense=task.dense)
+    results = {
+        name: runs.column(name, make(data, runs.target), data, folder, likely=likely.get(name, ()))
+        for name, make in task.columns.items()
+    }
+    kernel = None if task.dense else fastest_kernel(data, runs.target, results["ours"])
+    if kernel is None:
+        return KernelRow(task.case, results)
+    return KernelRow(task.case, results, runs.stages(kernel, folder), str(kernel.schedule))
+
+
+def _likely_variants(rows: Mapping[_Task, KernelRow]) -> dict[str, dict[str, tuple[str, ...]]]:
+    """For each kind and column the variants to try first, by the rows measured so far."""
+    return {
+        kind: {
+            name: ranked_variants([row.columns[name] for task, row in rows.items() if task.kind == kind])
+            for name in (DENSE_COLUMNS if kind.startswith("dense") else COLUMNS)
+            if name not in OUR_COLUMNS
+        }
+        for kind in {task.kind for task in rows}
+    }
+
+
+def fewest_flops(case: KernelCase) -> int:
+    """FLOPs of the cheapest contraction of a row: what every TT column's work is counted as."""
+    return contractions(case.shape, case.batch)[0].flops
+
+
+def _layer_of(case: KernelCase) -> tuple[int, int, int]:
+    return (case.shape.in_features, case.shape.out_features, case.batch)
