@@ -141,9 +141,15 @@ def bench_of(name: str, work: Path) -> Bench:
 def dense_facts(bench: Bench) -> dict[str, Any]:
     """What the dense model reaches on the test half; a regression's inputs, too, if they were the outputs."""
     found, data = bench.judge.judged(None, "test"), bench.judge.parts["test"]
-    facts = {"example": bench.name, "metric": found.metric, "value": found.value, "samples": found.samples}
+    facts: dict[str, Any] = {
+        "example": bench.name,
+        "metric": found.metric,
+        "value": found.value,
+        "samples": found.samples,
+    }
     if found.metric == "mse":
         (inputs,) = data.x.values()
+        assert data.y is not None, "the examples have targets"
         facts["untouched"] = float(np.mean(np.square(inputs.astype(np.float64) - data.y)))
     return facts
 
@@ -271,7 +277,12 @@ def trained(
         score=lambda proto: judge.judged(proto, "validation").drop,
     )
     test = judge.judged(tuned.model, "test")
-    facts = {"validation": tuned.best.score, "test": test.drop, "test_low": test.drop_low, "test_high": test.drop_high}
+    facts: dict[str, Any] = {
+        "validation": tuned.best.score,
+        "test": test.drop,
+        "test_low": test.drop_low,
+        "test_high": test.drop_high,
+    }
     facts |= {"best_epoch": tuned.best.number, "ended": tuned.ended}
     judge.store.put(key, "finetuning", facts, context={"choices": {c.layer.name: c.label for c in choices}})
     return facts

@@ -70,7 +70,9 @@ class Whole:
 
     def keep(self) -> None:
         """Write what is known."""
-        np.savez(self._file, **{name: np.stack([s.gained, s.possible]) for name, s in self._known.items()})
+        np.savez(
+            self._file, allow_pickle=False, **{n: np.stack([s.gained, s.possible]) for n, s in self._known.items()}
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -25,7 +25,8 @@ import numpy as np
 
 from lrf_dse.schema import TTShape
 from lrf_dse.tt.contraction import to_matrix
-from lrf_dse.tt.moment import held_out_error, moment_of
+from lrf_dse.tt.moment import moment_of
+from lrf_dse.tt.output_error import held_out_error
 from lrf_dse.tt.svd import DECOMPOSERS, get_decomposer
 
 SHAPES = {
@@ -114,7 +115,8 @@ def main() -> None:
     parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
-        print(json.dumps(measure(*arguments.one, arguments.limit)))
+        layer, shape, method = arguments.one
+        print(json.dumps(measure(layer, shape, method, arguments.limit)))
         return
     rows = []
     for layer in arguments.layers:

@@ -96,7 +96,7 @@ def torch(exports: Exports) -> None:
     """A perceptron with a 1x1 convolution, and a transformer's encoder layer, by each of torch's exporters."""
     import torch
 
-    class Perceptron(torch.nn.Module):
+    class Perceptron(torch.nn.Module):  # type: ignore[misc] # torch is not typed here
         def __init__(self) -> None:
             super().__init__()
             self.first, self.norm = torch.nn.Linear(64, 96), torch.nn.LayerNorm(96)
@@ -106,7 +106,7 @@ def torch(exports: Exports) -> None:
             h = self.norm(torch.nn.functional.gelu(self.first(x)))
             return self.last(torch.relu(self.conv(h.reshape(-1, 6, 4, 4))).flatten(1))
 
-    class Encoder(torch.nn.Module):
+    class Encoder(torch.nn.Module):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
             self.layer = torch.nn.TransformerEncoderLayer(32, 4, 64, batch_first=True)

@@ -158,7 +158,10 @@ class Example:
         assert weights is not None, "the weights of a plan are kept"
         proto = replaced(self.judge.compressor.model, weights.replacements, weights.values)
         everything, test = (self.judge.judged(proto, part) for part in ("all", "test"))
-        drops = tuple((found.drop, found.drop_low, found.drop_high) for found in (everything, test))
+        drops = (
+            (everything.drop, everything.drop_low, everything.drop_high),
+            (test.drop, test.drop_low, test.drop_high),
+        )
         row = self.row(EVERY, asked, plan.choices)
         return replace(row, trained=drops, epoch=plan.finetuning.best_epoch)
 
@@ -200,8 +203,8 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
         drops = (interval(row["everything"]), interval(row["test"]))
         choices = ", ".join(row["choices"]) if len(row["choices"]) <= 4 else f"{len(row['choices'])} layers"
         lines.append((row["example"], row["kind"], size, ratio, *drops, goal, after, choices))
-    drops = ("drop, all samples", "drop, test part", "goal", "trained: all / test part")
-    header = ("example", "weights", "bytes", "ratio", *drops, "layers")
+    columns = ("drop, all samples", "drop, test part", "goal", "trained: all / test part")
+    header = ("example", "weights", "bytes", "ratio", *columns, "layers")
     return markdown_table(header, lines)
 
 

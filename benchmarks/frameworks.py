@@ -69,7 +69,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="explore one network of each framework, format and opset")
     parser.add_argument("--docs", action="store_true")
     chosen = parser.parse_args()
-    outcomes = []
+    outcomes: list[Outcome] = []
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         # onnxruntime's tools work on what torch wrote.

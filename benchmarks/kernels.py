@@ -38,8 +38,8 @@ from benchmarks.kit.page import markdown_table, with_section
 from benchmarks.simulators.llvm import disassemble
 from benchmarks.simulators.loops import Loop, distinct, find_loops
 from benchmarks.simulators.mca import LoopEntry, compare_with_mca
+from lrf_dse.builders.cache import cache_dir
 from lrf_dse.builders.kernel_object import compile_generated
-from lrf_dse.builders.zig import cache_dir
 from lrf_dse.codegen import default_schedule
 from lrf_dse.runners.board import board_for
 from lrf_dse.target import Target, load_target

@@ -159,13 +159,13 @@ def examine(path: Path, options: list[str]) -> dict[str, str]:
     except LrfDseError as error:
         message = str(error).replace(f"{path}: ", "")
         return {"verdict": "no layer" if message.startswith("no FC layer") else "refused", "said": message}
-    error = None if "--dequantize" in options else largest_error(path, model, inputs)
+    furthest = None if "--dequantize" in options else largest_error(path, model, inputs)
     layers = (
         f"{len(model.fc_layers)} layers, {100 * sum(s.params for s in model.sites.values()) / model.total_params:.0f} %"
     )
-    if error is not None and error > TOLERANCE:
-        return {"verdict": "wrong", "said": f"{layers}; results differ by {error:.1e} of max |y|"}
-    checked = "" if error is None else f"; error {error:.0e}"
+    if furthest is not None and furthest > TOLERANCE:
+        return {"verdict": "wrong", "said": f"{layers}; results differ by {furthest:.1e} of max |y|"}
+    checked = "" if furthest is None else f"; error {furthest:.0e}"
     return {"verdict": "read", "said": f"{layers} of the weights{checked}"}
 
 

@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from lrf_dse.builders.zig import zig_cc
 from lrf_dse.calibrate.micro import Micro, lines_of, program_text, vector_setup
@@ -78,7 +79,7 @@ def main() -> int:
     return 0 if all(row["ok"] for row in rows) else 1
 
 
-def measure(name: str, micro: Micro, target: Target) -> dict[str, object]:
+def measure(name: str, micro: Micro, target: Target) -> dict[str, Any]:
     """One loop, plain and under the plugin."""
     with tempfile.TemporaryDirectory() as scratch:
         work = Path(scratch)

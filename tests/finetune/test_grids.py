@@ -1,4 +1,4 @@
-"""Training through the rounding: what comes out is on the grid, byte for byte what ships, and worth more than before."""
+"""Training through the rounding: what comes out is on the grid, byte for byte as it ships, and loses less."""
 
 from __future__ import annotations
 
