@@ -207,8 +207,8 @@ def selected(bench: Bench, ratios: Sequence[int]) -> Iterator[dict[str, Any]]:
     settings = ExploreSettings(
         folder / "model.onnx",
         TARGET,
-        folder / "validation.npz",
         bench.judge.folder,
+        data=folder / "validation.npz",
         calibration=folder / "calibration.npz",
         seed=SEED,
         kernels=("rvv",),

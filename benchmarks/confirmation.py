@@ -129,8 +129,8 @@ def exploration_of(whole: Whole, name: str, *, evaluations: int, top: int) -> Pr
     settings = ExploreSettings(
         EXAMPLES / name / "model.onnx",
         TARGET,
-        EXAMPLES / name / "validation.npz",
         whole.judge.folder,
+        data=EXAMPLES / name / "validation.npz",
         calibration=EXAMPLES / name / "calibration.npz",
         kernels=("rvv",),
         tune=1,

@@ -170,8 +170,8 @@ class Example:
         return ExploreSettings(
             folder / "model.onnx",
             TARGET,
-            folder / "validation.npz",
             self.judge.folder,
+            data=folder / "validation.npz",
             calibration=folder / "calibration.npz",
             seed=SEED,
             kernels=("rvv",),

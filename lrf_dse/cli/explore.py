@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 import lrf_dse
-from lrf_dse.cli.boards import OptionalHost, SshConfig, SshOption, SshPort, Timeout, board_of
-from lrf_dse.cli.limits import MaxBytes, MaxLatency, MaxRam, ObjectiveName
-from lrf_dse.cli.quality import Bits, Calibration, Data, Evaluations, Finetune, MaxDrop, MetricName, Top, Train
-from lrf_dse.cli.reading import MODEL_HELP, with_layers, with_reading
+from lrf_dse.cli.boards import OptionalHost, SshConfig, SshOption, SshPort, board_of
+from lrf_dse.cli.reading import MODEL_HELP, with_layers, with_reading, with_settings
 from lrf_dse.cli.show import (
     ProgressCallback,
     interval,
@@ -25,7 +23,7 @@ from lrf_dse.cli.show import (
     progress_bar,
     warn,
 )
-from lrf_dse.errors import BudgetError, UsageError
+from lrf_dse.errors import BudgetError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,41 +32,23 @@ if TYPE_CHECKING:
     from lrf_dse.models.canonical.options import ReadOptions
     from lrf_dse.models.selection import LayerChoice
     from lrf_dse.pipeline.run import Run
-    from lrf_dse.plan.choice import Objective
     from lrf_dse.report.info import PlanRow, ReportInfo
-    from lrf_dse.schema import Candidate, Kernel
+    from lrf_dse.schema import Candidate
 
 MOST_LAYERS = 4
 """Layers that have a column each in the table of plans; the report shows all of them."""
 
 
+@with_settings
 @with_layers
 @with_reading
 def command(
     model: Annotated[Path, typer.Argument(help=MODEL_HELP)],
     target: Annotated[str, typer.Option(help="A chip: see `lrf-dse targets`.")],
     *,
+    options: dict[str, Any],
     reading: ReadOptions,
     layers: LayerChoice,
-    data: Data = None,
-    calibration: Calibration = None,
-    metric: MetricName = None,
-    max_drop: MaxDrop = None,
-    max_bytes: MaxBytes = None,
-    max_ram: MaxRam = None,
-    max_latency: MaxLatency = None,
-    objective: ObjectiveName = None,
-    top: Top = None,
-    evaluations: Evaluations = None,
-    finetune: Finetune = 0,
-    train: Train = None,
-    seed: Annotated[int, typer.Option(help="Seed of the data split and of every random choice.")] = 0,
-    jobs: Annotated[int, typer.Option(help="Programs built and run at a time.")] = 2,
-    threads: Annotated[str, typer.Option(help="Numbers of threads to measure whole models on, such as 1,2,4.")] = "1",
-    kernels: Annotated[str, typer.Option(help="Kernels of factorised layers: iree, rvv or both.")] = "iree,rvv",
-    bits: Bits = None,
-    tune: Annotated[int | None, typer.Option(help="Schedules measured of a finalist's rvv kernel; 1 is none.")] = None,
-    timeout: Timeout = None,
     board: OptionalHost = None,
     ssh_config: SshConfig = None,
     ssh_port: SshPort = None,
@@ -78,30 +58,11 @@ def command(
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress on standard error.")] = False,
 ) -> None:
     """Explore factorisations of MODEL's layers for one chip; an interrupted run goes on."""
-    effort: dict[str, Any] = {"top": top, "evaluations": evaluations, "tune": tune, "jobs": jobs, "timeout_s": timeout}
-    effort |= {"bits": None if bits is None else tuple(bits.split(",")), "seed": seed, "finetune": finetune}
+    where = board_of(board, target, config=ssh_config, port=ssh_port, options=ssh_option)
+    given = options | {"reading": reading, "layers": layers, "board": where}
     with progress_bar(quiet=quiet) as bars:
-        run = lrf_dse.explore(
-            model,
-            target=target,
-            data=data,
-            calibration=calibration,
-            metric=metric,
-            out=out,
-            reading=reading,
-            layers=layers,
-            max_drop=max_drop,
-            max_flash_bytes=max_bytes,
-            max_ram_bytes=max_ram,
-            max_latency=max_latency,
-            objective=cast("Objective | None", objective),  # settings check it
-            train=train,
-            board=board_of(board, target, config=ssh_config, port=ssh_port, options=ssh_option),
-            threads=_numbers(threads),
-            kernels=cast("tuple[Kernel, ...]", tuple(kernels.split(","))),  # settings check them
-            **effort,
-            progress=bars if data is not None else _unknown_accuracy_first(bars),
-        )
+        tell = bars if options["data"] is not None else _unknown_accuracy_first(bars)
+        run = lrf_dse.explore(model, target=target, out=out, progress=tell, **given)
     _show_run(run, as_json=as_json)
 
 
@@ -136,13 +97,6 @@ def _show_run(run: Run, *, as_json: bool) -> None:
         warn(warning)
     if info.chosen is None:
         raise BudgetError(info.chosen_reason)
-
-
-def _numbers(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError as error:
-        raise UsageError(f"--threads must be numbers such as 1,2,4, got {text!r}") from error
 
 
 def show_result(info: ReportInfo) -> None:

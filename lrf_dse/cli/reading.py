@@ -1,7 +1,8 @@
-"""The options of a command that say how a model file is read, and which of its layers count.
+"""Groups of options that a command takes as one value.
 
 A command that is decorated with `with_reading` has --batch, --dim, --input, --output and --dequantize, and gets them
-as one value `reading`; with `with_layers` it has --include, --exclude and --min-params, and gets `layers`.
+as one value `reading`; with `with_layers` it has --include, --exclude and --min-params, and gets `layers`; with
+`with_settings` it has the options of an exploration, and gets those that were given as `options`.
 """
 
 from __future__ import annotations
@@ -9,9 +10,12 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from functools import wraps
-from typing import Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
+
+if TYPE_CHECKING:
+    from lrf_dse.options import Option
 
 MODEL_HELP = "A model file: .onnx, .keras, .h5, .tflite, .pt2, .skops, or the folder of a SavedModel."
 
@@ -79,6 +83,30 @@ def with_layers(command: Command) -> Command:
         return LayerChoice(tuple(given["include"] or ()), tuple(given["exclude"] or ()), given["min_params"])
 
     return _with_options(command, "layers", _LAYERS, make)
+
+
+def with_settings(command: Command) -> Command:
+    """`command` with the options that are fields of ExploreSettings; it gets a dictionary `options`, None: not given.
+
+    Options that are made of several others (the board's, reading, layers) have decorators or types of their own.
+    """
+    from lrf_dse.options import options_of
+    from lrf_dse.pipeline.settings import ExploreSettings
+
+    single = {one.name: one for one in options_of(ExploreSettings) if one.typed is not None}
+    kinds = {
+        name: (Annotated[one.typed | None, typer.Option(one.flag, help=_help(one))], None)
+        for name, one in single.items()
+    }
+    return _with_options(command, "options", kinds, dict)
+
+
+def _help(one: Option) -> str:
+    """What the option means, and its default where the meaning does not say it."""
+    if one.default is None or "default" in one.help.lower():
+        return one.help
+    value = ",".join(map(str, one.default)) if isinstance(one.default, tuple) else one.default
+    return f"{one.help} Default: {value}."
 
 
 def _with_options(

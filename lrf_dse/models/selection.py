@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
 
 from lrf_dse.errors import UsageError
-from lrf_dse.models.model import Model
-from lrf_dse.models.site import FcSite, Skipped
+
+if TYPE_CHECKING:
+    from lrf_dse.models.model import Model
+    from lrf_dse.models.site import FcSite
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,8 @@ def chosen(model: Model, choice: LayerChoice) -> Model:
     sites = {name: site for name, site in model.sites.items() if reasons[name] is None}
     if model.sites and not sites:
         raise UsageError(f"{model.path}: --include, --exclude and --min-params leave no layer of {len(model.sites)}")
+    from lrf_dse.models.site import Skipped  # numpy: the command line reads this module for its options
+
     left_out = tuple(
         Skipped(name, reason, model.sites[name].params, model.sites[name].macs)
         for name, reason in reasons.items()

@@ -43,7 +43,7 @@ from lrf_dse.pipeline.plans import choose_plan, measure_dense, measure_plans, se
 from lrf_dse.pipeline.quality import Judge
 from lrf_dse.pipeline.rivals import with_rivals
 from lrf_dse.pipeline.run import MODEL_FILE, RESULT_KEY, RUN_KEY, Run, is_file_of, model_bytes
-from lrf_dse.pipeline.settings import DEFAULT_TUNE, ExploreSettings
+from lrf_dse.pipeline.settings import ExploreSettings, command_of
 from lrf_dse.pipeline.storages import with_bits
 from lrf_dse.pipeline.timing import Bench
 from lrf_dse.report.info import ReportInfo
@@ -85,7 +85,7 @@ def explore_with(settings: ExploreSettings, *, progress: Progress = silent) -> R
         if parts:
             x.warnings.extend(too_few_samples(parts["confirmation"], settings.budgets.max_drop))
         info = _explore(x)
-        store.put(RESULT_KEY, "result", to_json(info), context={"settings": to_json(settings)})
+        store.put(RESULT_KEY, "result", to_json(info))
     run = Run(settings.out, store.notes)
     write_report(run.info, settings.out)  # as the records have it, so that `report` writes the same files again
     return run
@@ -144,7 +144,7 @@ def _explore(x: Exploration) -> ReportInfo:
     return ReportInfo(
         title=f"{x.model.path.name} on {x.target.title}",
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        command=_command(x.settings),
+        command=command_of(x.settings),
         seed=x.settings.seed,
         model=model_facts(x.model),
         target=x.target,
@@ -202,8 +202,8 @@ def _claim_folder(store: Store, settings: ExploreSettings, model: Model, target:
     if not is_file_of(settings.out / MODEL_FILE, digest := digest_of(content)):
         write_atomic(settings.out / MODEL_FILE, content)
     whence = {"model": model.path.name, "model_path": str(model.path.absolute()), "copy_sha256": digest}
-    whence["command"] = _command(settings)
-    store.put(RUN_KEY, "run", identity | whence, context={"settings": to_json(settings)})
+    whence["command"] = command_of(settings)
+    store.put(RUN_KEY, "run", identity | whence)
 
 
 def _differences(known: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
@@ -216,55 +216,3 @@ def _differences(known: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
     if len(differing) > 1:  # it follows from what the user can see
         differing = [key for key in differing if key != "model_key"]
     return ", ".join(f"{key}: {shown(known.get(key))} there, {shown(asked[key])} here" for key in differing)
-
-
-def _command(settings: ExploreSettings) -> str:
-    """The command line that would do this again."""
-    words: list[object] = ["lrf-dse", "explore", _no_option(settings.model), "--target", settings.target]
-    budgets, board = settings.budgets, settings.board
-    options: dict[str, object] = {
-        "--data": settings.data,
-        "--calibration": settings.calibration,
-        "--metric": settings.metric,
-        "--batch": settings.reading.batch,
-        "--board": board and board.host,
-        "--ssh-config": board and board.config,
-        "--ssh-port": board and board.port,
-        "--timeout": settings.timeout_s,
-        "--max-drop": budgets.max_drop,
-        "--max-bytes": budgets.max_flash_bytes,
-        "--max-ram": budgets.max_ram_bytes,
-        "--max-latency": settings.max_latency,
-        "--objective": settings.objective,
-        "--top": settings.top,
-        "--evaluations": settings.evaluations,
-        "--finetune": settings.finetune or None,
-        "--train": settings.train,
-        "--seed": settings.seed,
-        "--threads": None if settings.threads == (1,) else ",".join(map(str, settings.threads)),
-        "--kernels": None if settings.kernels == ("iree", "rvv") else ",".join(settings.kernels),
-        "--bits": None if settings.bits is None else ",".join(settings.bits),
-        "--tune": None if settings.tune == DEFAULT_TUNE else settings.tune,
-        "-o": settings.out,
-    }
-    for option in board.options if board is not None else ():
-        words += ["--ssh-option", option]
-    words += [word for name, value in options.items() if value is not None for word in (name, value)]
-    return shlex.join(map(str, [*words, *_model_words(settings)]))
-
-
-def _no_option(path: Path) -> str:
-    """`path` as a word that no command takes for an option."""
-    return f"./{path}" if str(path).startswith("-") else str(path)
-
-
-def _model_words(settings: ExploreSettings) -> list[str]:
-    """The options about the model file that may be given several times."""
-    reading, layers = settings.reading, settings.layers
-    options = {
-        "--include": layers.include,
-        "--exclude": layers.exclude,
-        "--min-params": [layers.min_params] if layers.min_params else [],
-    }
-    words = [str(word) for option, values in options.items() for value in values for word in (option, value)]
-    return [*words_of(reading), *words]

@@ -1,74 +1,138 @@
-"""What the user asked of an exploration: one frozen value, checked before any work."""
+"""What the user asked of an exploration: one frozen value, checked before any work, and the one list of options."""
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from lrf_dse.errors import UsageError
 from lrf_dse.models.canonical.options import ReadOptions
+from lrf_dse.models.canonical.options import words_of as words_of_reading
 from lrf_dse.models.selection import LayerChoice
+from lrf_dse.options import option, settings_of, words_of
 from lrf_dse.plan.budgets import Budgets
-from lrf_dse.plan.choice import OBJECTIVES, Objective, default_pick
-from lrf_dse.runners.board import Board
 from lrf_dse.schema import Kernel, Storage
-from lrf_dse.units import Latency, parse_bytes, parse_latency
+from lrf_dse.units import Latency, parse_latency
 
-DEFAULT_TOP = 8
-DEFAULT_TUNE = 6
+if TYPE_CHECKING:  # numpy and pydantic take longer to import than `lrf-dse --help` may take
+    from lrf_dse.plan.choice import Objective
+    from lrf_dse.runners.board import Board
 
-DEFAULT_EVALUATIONS = 400
-"""Evaluations of the model on the validation part: seconds on a small model, an hour or two on a large one."""
+
+def _names(value: str | Iterable[str], _flag: str) -> tuple[str, ...]:
+    return tuple(value.split(",") if isinstance(value, str) else value)
+
+
+def _numbers(value: str | Iterable[int], flag: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(one) for one in (value.split(",") if isinstance(value, str) else value))
+    except ValueError as error:
+        raise UsageError(f"{flag} must be numbers such as 1,2,4, got {value!r}") from error
+
+
+def _path(value: str | Path, _flag: str) -> Path:
+    return Path(value)
+
+
+def _latency(value: str | float | Latency, flag: str) -> Latency:
+    return parse_latency(value, option=flag)
+
+
+def _listed(flag: str, values: Sequence[object]) -> Sequence[str]:
+    return flag, ",".join(map(str, values))
+
+
+def _board_words(_flag: str, board: Board) -> Sequence[str]:
+    given = {"--board": board.host, "--ssh-config": board.config, "--ssh-port": board.port}
+    words = [str(word) for pair in given.items() if pair[1] is not None for word in pair]
+    return words + [word for one in board.options for word in ("--ssh-option", one)]
+
+
+def _reading_words(_flag: str, reading: ReadOptions) -> Sequence[str]:
+    batch = [] if reading.batch is None else ["--batch", str(reading.batch)]
+    return [*batch, *words_of_reading(reading)]
+
+
+def _layer_words(_flag: str, layers: LayerChoice) -> Sequence[str]:
+    named = (("--include", layers.include), ("--exclude", layers.exclude))
+    words = [word for flag, patterns in named for pattern in patterns for word in (flag, pattern)]
+    return words + (["--min-params", str(layers.min_params)] if layers.min_params else [])
 
 
 @dataclass(frozen=True)
 class ExploreSettings:
-    """`model` is explored for `target` with `data` (None: accuracy stays unknown) into the run folder `out`.
+    """`model` is explored for `target` into the run folder `out`; every other field is an option with its help.
 
-    Fits see samples of `calibration`, or without it a part of `data` of their own. `metric` is a name of
-    `models.metrics`, or module:function; without one the targets in `data` decide.
-
-    The model file is read as `reading` says, and only the FC layers of the choice `layers` are worked on.
-
-    `top` TT candidates a layer are compiled and measured, with data half as many of plain low rank beside them;
-    `finalists` whole models are. `seed` decides the split of the data and every random choice. `jobs` programs are
-    built and run at a time, each for at most `timeout_s`, or as long as its work may take. With a `board`, programs are
-    measured there; else under QEMU. Whole models are measured on each number of `threads`. The validation part is
-    evaluated at most about `evaluations` times before finalists stand. Then they are trained for at most `finetune`
-    epochs, on `train`, or without it on what fits see.
-
-    Layers are computed by `kernels`: with both, by ours, and those of finalists and dense ones by IREE's as well, and
-    the faster one stays. `tune` schedules of a finalist's generated kernel are measured, 1 being the closed form's
-    choice. Factors are stored in `bits`, by default what the target computes well (`pipeline.storages`).
-
-    Plans keep the `budgets` and `max_latency`; the one that is best in the `objective` is chosen.
+    `timeout_s` is as long as a program's work may take where it is None, `bits` what the target computes well
+    (`pipeline.storages`). Without `data` the accuracy stays unknown.
     """
 
     model: Path
     target: str
-    data: Path | None
     out: Path
-    calibration: Path | None = None
-    metric: str | None = None
-    reading: ReadOptions = field(default_factory=ReadOptions)
-    layers: LayerChoice = field(default_factory=LayerChoice)
-    top: int = DEFAULT_TOP
-    seed: int = 0
-    jobs: int = 2
-    board: Board | None = None
-    timeout_s: float | None = None
-    threads: tuple[int, ...] = (1,)
-    evaluations: int = DEFAULT_EVALUATIONS
-    finetune: int = 0
-    train: Path | None = None
-    kernels: tuple[Kernel, ...] = ("iree", "rvv")
-    bits: tuple[Storage, ...] | None = None
-    tune: int = DEFAULT_TUNE
+    data: Path | None = option(
+        "Samples x, targets y, and groups of samples that belong together: an .npz, a folder of .npy, or "
+        "module:function. Without it accuracy is unknown.",
+        read=_path,
+    )
+    calibration: Path | None = option(
+        "Samples that decomposers see, such as training data; default a part of --data.", read=_path
+    )
+    metric: str | None = option(
+        "top1, top5, balanced, agreement (with the dense model), mse, cosine, or module:function. "
+        "Default: top1 with labels, mse with values, agreement without y."
+    )
+    reading: ReadOptions = option(
+        "How the model file is read.", default_factory=ReadOptions, typed=None, words=_reading_words
+    )
+    layers: LayerChoice = option(
+        "Which layers are worked on.", default_factory=LayerChoice, typed=None, words=_layer_words
+    )
     budgets: Budgets = field(default_factory=Budgets)
-    max_latency: Latency | None = None
-    objective: Objective | None = None
+    max_latency: Latency | None = option("Budget of one inference: a time such as 5ms, or cycles.", read=_latency)
+    objective: Objective | None = option(
+        "What to choose by within the budgets: latency, bytes, ram or accuracy. Default: latency; without budgets the "
+        "knee of the front."
+    )
+    top: int = option(
+        "TT shapes measured for each layer; with data half as many of low rank beside them, and twice as many whole "
+        "models.",
+        default=8,
+        typed=int,
+    )
+    evaluations: int = option("Times the model may be evaluated to choose plans.", default=400, typed=int)
+    finetune: int = option("Epochs that every plan is trained for, toward the dense model.", default=0, typed=int)
+    train: Path | None = option(
+        "Samples to train on, as --data; default what decomposers see. Never the test data.", read=_path
+    )
+    seed: int = option("Seed of the data split and of every random choice.", default=0, typed=int)
+    jobs: int = option("Programs built and run at a time.", default=2, typed=int)
+    threads: tuple[int, ...] = option(
+        "Numbers of threads to measure whole models on, such as 1,2,4.", default=(1,), read=_numbers, words=_listed
+    )
+    kernels: tuple[Kernel, ...] = option(
+        "Kernels of layers: iree, rvv or both. With both, IREE's for dense layers and finalists; the faster one stays.",
+        default=("iree", "rvv"),
+        read=_names,
+        words=_listed,
+    )
+    bits: tuple[Storage, ...] | None = option(
+        "How weights may be stored: of fp32,fp16,int8,int4, fp32 among them. Default: what the chip computes well.",
+        read=_names,
+        words=_listed,
+    )
+    tune: int = option("Schedules measured of a finalist's rvv kernel; 1 is none.", default=6, typed=int)
+    timeout_s: float | None = option(
+        "Seconds that one program may run, on a board or of processor time under an emulator; default as long as its "
+        "work may take.",
+        typed=float,
+        flag="--timeout",
+    )
+    board: Board | None = option("Measure on this board.", typed=None, words=_board_words)
 
     def __post_init__(self) -> None:
         self._check_limits()
@@ -91,6 +155,8 @@ class ExploreSettings:
             raise UsageError("--calibration needs --data: fits are chosen by the accuracy that they leave")
 
     def _check_limits(self) -> None:
+        from lrf_dse.plan.choice import OBJECTIVES
+
         limits = (self.budgets.max_drop, self.budgets.max_flash_bytes, self.budgets.max_ram_bytes)
         for name, limit in zip(("--max-drop", "--max-bytes", "--max-ram"), limits, strict=True):
             if limit is not None and not 0 <= limit < inf:  # NaN is neither
@@ -116,6 +182,8 @@ class ExploreSettings:
     @property
     def pick(self) -> str:
         """What is chosen of the plans within the budgets."""
+        from lrf_dse.plan.choice import default_pick
+
         return default_pick(self.objective, self.budgets)
 
     @property
@@ -140,33 +208,22 @@ class ExploreSettings:
 
 
 def settings_from(
-    *,
-    model: str | Path,
-    target: str,
-    out: str | Path | None,
-    max_drop: float | None,
-    max_flash_bytes: int | str | None,
-    max_ram_bytes: int | str | None,
-    max_latency: float | str | None,
-    **others: Any,
+    *, model: str | Path, target: str, out: str | Path | None, batch: int | None = None, **given: Any
 ) -> ExploreSettings:
-    """The settings of `lrf_dse.explore`'s arguments, whose limits may be text; None among `others` is the default."""
-    given: dict[str, Any] = {"data": None} | {name: value for name, value in others.items() if value is not None}
-    batch = given.pop("batch", None)
-    given.setdefault("reading", ReadOptions(batch))
-    given |= {name: Path(given[name]) for name in ("data", "calibration", "train") if given.get(name)}
-    return ExploreSettings(
-        model=Path(model),
-        target=target,
-        out=default_out(Path(model), target) if out is None else Path(out),
-        budgets=Budgets(
-            max_drop,
-            None if max_flash_bytes is None else parse_bytes(max_flash_bytes, option="--max-bytes"),
-            None if max_ram_bytes is None else parse_bytes(max_ram_bytes, option="--max-ram"),
-        ),
-        max_latency=None if max_latency is None else parse_latency(max_latency, option="--max-latency"),
-        **given,
-    )
+    """The settings of `lrf_dse.explore`'s arguments: text is read, None is the default. Raises UsageError."""
+    if batch is not None:
+        given.setdefault("reading", ReadOptions(batch))
+    folder = default_out(Path(model), target) if out is None else Path(out)
+    settings: ExploreSettings = settings_of(ExploreSettings, given, model=Path(model), target=target, out=folder)
+    return settings
+
+
+def command_of(settings: ExploreSettings) -> str:
+    """The command line that would do this again, as a shell takes it."""
+    # A path that begins with a dash is no option where its folder stands before it.
+    model = f"./{settings.model}" if str(settings.model).startswith("-") else str(settings.model)
+    words = ["lrf-dse", "explore", model, "--target", settings.target, *words_of(settings), "-o", str(settings.out)]
+    return shlex.join(words)
 
 
 def default_out(model: Path, target: str) -> Path:

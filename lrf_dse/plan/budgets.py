@@ -8,8 +8,13 @@ from math import inf
 from typing import Any
 
 from lrf_dse.judged import Confirmation
+from lrf_dse.options import option
 from lrf_dse.schema import Plan
-from lrf_dse.units import show_bytes, show_latency
+from lrf_dse.units import parse_bytes, show_bytes, show_latency
+
+
+def _bytes(value: str | float, flag: str) -> int:
+    return parse_bytes(value, option=flag)
 
 
 @dataclass(frozen=True)
@@ -19,9 +24,15 @@ class Budgets:
     Where plans were confirmed, only those that were keep `max_drop`, however little they lost in the search.
     """
 
-    max_drop: float | None = None
-    max_flash_bytes: int | None = None
-    max_ram_bytes: int | None = None
+    max_drop: float | None = option(
+        "What may be lost: points of top1, top5, balanced and agreement; percent of what the dense model has in mse "
+        "and cosine; of a metric of your own its own unit.",
+        typed=float,
+    )
+    max_flash_bytes: int | None = option(
+        "Flash budget: weights and code, such as 200KiB.", flag="--max-bytes", read=_bytes
+    )
+    max_ram_bytes: int | None = option("RAM budget: buffers and stack, such as 64KiB.", flag="--max-ram", read=_bytes)
     max_cycles: float | None = None
     max_seconds: float | None = None
     drop_unit: str = "points"

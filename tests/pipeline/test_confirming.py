@@ -31,7 +31,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> tuple[Predicted, tuple[Pl
     compressor = Compressor(model, seed=0, calibration=parts.pop("calibration"))
     judge = Judge(compressor, Store(folder / "run"), parts, folder / "run")
     settings = ExploreSettings(
-        model.path, "spacemit-k1", data.path, folder / "run",
+        model.path, "spacemit-k1", folder / "run", data=data.path,
         top=2, evaluations=24, kernels=("rvv",), tune=1, budgets=Budgets(max_drop=20.0),
     )  # fmt: skip
     x = predicted(settings, judge)

@@ -66,7 +66,7 @@ def x(tmp_path: Path) -> Exploration:
     """An exploration of the tiny model without data."""
     model = read_model(explored.tiny_model(tmp_path))
     run = tmp_path / "run"
-    settings = ExploreSettings(model.path, TARGET.name, None, run, tune=1)
+    settings = ExploreSettings(model.path, TARGET.name, run, tune=1)
     store = Store(run)
     judge = Judge(Compressor(model, seed=0), store, {}, run)
     return OnlyIree(settings, model, Bench(TARGET), store, judge, None, {}, silent)

@@ -47,7 +47,7 @@ class Explored:
 
     @property
     def settings(self) -> ExploreSettings:
-        return ExploreSettings(Path("m.onnx"), TARGET.name, None, Path("out"), kernels=self.kernels)
+        return ExploreSettings(Path("m.onnx"), TARGET.name, Path("out"), kernels=self.kernels)
 
     def measure(self, _stage: str, tasks: list[Task]) -> dict[str, Outcome]:
         self.asked += [task.key for task in tasks]
