@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -64,7 +65,7 @@ class Tile:
     def pointers(self) -> dict[str, int]:
         """Pointers to scalars, by name with their offsets from `a`; beyond the last one the compiler adds."""
         pointers = {"a": 0}
-        for offset in sorted(self.scalars):
+        for offset in sorted(self.scalars) if max(self.scalars) > POINTER_REACH else ():
             if len(pointers) < MOST_POINTERS and offset - max(pointers.values()) > POINTER_REACH:
                 pointers[f"a{len(pointers)}"] = offset
         return pointers
@@ -73,8 +74,8 @@ class Tile:
     def far_scalars(self) -> int:
         """Scalars that no pointer reaches in the last step of a turn: the compiler adds for each load of them."""
         last = (self.buffers - 1) * self.scalar_step
-        bases = (self.pointers[self.pointer_of(row)] for row in range(self.rows))
-        return sum(offset - base + last > LOAD_REACH for offset, base in zip(self.scalars, bases, strict=True))
+        bases = sorted(self.pointers.values())
+        return sum(offset - bases[bisect_right(bases, offset) - 1] + last > LOAD_REACH for offset in self.scalars)
 
     def pointer_of(self, row: int) -> str:
         """The pointer that scalar `row` is loaded from."""

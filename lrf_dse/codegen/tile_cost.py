@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 from lrf_dse.codegen.tile import Tile
 from lrf_dse.target import Target
@@ -18,6 +19,7 @@ LATE = 0.04
 """Cycles that an instruction of a step is late on average in program order, where nothing is said to be in its way."""
 
 
+@lru_cache(maxsize=1 << 12)
 def step_cycles(tile: Tile, target: Target) -> float:
     """One step of k: its multiply-adds, its vector load, its issue slots or its dependence on the step before."""
     if target.timing is None or target.isa.vlen_bits is None:
@@ -52,6 +54,7 @@ def hides_steps(lmul: int, target: Target) -> bool:
     return fma.latency[index] <= fma.busy[index] + costs["int_alu"].latency[0]
 
 
+@lru_cache(maxsize=1 << 12)
 def tile_cycles(tile: Tile, target: Target) -> float:
     """A whole tile, with its operands in the first cache."""
     if target.timing is None:

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from hashlib import blake2b
 from math import ceil, prod
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ from lrf_dse.models.evaluate import run_slice, session_of
 from lrf_dse.models.memo import Memo
 from lrf_dse.models.model import Model
 from lrf_dse.models.rewrite import KEPT, Replacement
+from lrf_dse.models.segments import KnownStates, Segments, segments_of
 from lrf_dse.models.site import Array, FcUse, bias_input
 from lrf_dse.models.surgery import drop_if_unused, fresh, names_in
 from lrf_dse.tt.contraction import to_matrix
@@ -62,6 +64,11 @@ class _Fed:
     own_bias: NDArray[Any] | None
     bias_is_column: bool
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The inputs of the graph."""
+        return (self.weight,) if self.bias is None else (self.weight, self.bias)
+
     def feed(self, model: Model, replacement: Replacement) -> dict[str, Array]:
         """Both for a replacement of the layer."""
         fed = {self.weight: self.use.stored(_matrix(model, self.layer, replacement))}
@@ -70,6 +77,15 @@ class _Fed:
             shift = np.reshape(shift, (-1, 1)) if self.bias_is_column else shift
             fed[self.bias] = np.asarray(self.own_bias + shift, np.float32)
         return fed
+
+
+@dataclass(frozen=True, eq=False)
+class _Way:
+    """How the model is run: its session, the inferences at once, and the same in parts, where it can be cut."""
+
+    session: onnxruntime.InferenceSession
+    width: int
+    segments: Segments | None = None
 
 
 class FedModel:
@@ -82,6 +98,7 @@ class FedModel:
         self.model, self.inputs = model, inputs
         self.chosen = np.arange(len(next(iter(inputs.values()))))
         self._thinned: dict[int, FedModel] = {1: self}
+        self._known = KnownStates()
         self._before: Memo[tuple[str, ...], list[tuple[int, dict[str, NDArray[Any]]]]] = Memo(MEMO_BYTES, _bytes_of)
         proto, self._fed = _with_fed_weights(model)
         self._sources = [str(fed.use.x.name) for fed in self._fed if fed.use.x.name not in inputs]
@@ -91,39 +108,40 @@ class FedModel:
         self._samples = {name: array[: self._most * (model.batch or 1)] for name, array in inputs.items()}
 
     @cached_property
-    def _ready(self) -> tuple[onnxruntime.InferenceSession, int]:
-        """The session, and the inferences that it runs at once."""
-        one = self._session(self._proto)
+    def _ready(self) -> _Way:
+        """How the model is run."""
+        one = _Way(self._session(self._proto), 1)
         width = self._most
         if self.model.batch is None or width == 1:
-            return one, 1
+            return one
         try:
-            many = self._session(_widened(self._proto, self.model, width))
-            wanted, got = self._everything(one, 1), self._everything(many, width)
+            proto = _widened(self._proto, self.model, width)
+            many = _Way(self._session(proto), width, segments_of(proto, self._sources, self._session))
+            wanted = self._everything(one)
+            both = [self._everything(many), self._everything(replace(many, segments=None))]
         except LrfDseError:  # the graph holds a size that depends on the batch
-            return one, 1
-        return (many, width) if all(_agree(wanted[name], got[name]) for name in wanted) else (one, 1)
+            return one
+        return many if all(_agree(wanted[name], got[name]) for got in both for name in wanted) else one
 
     def _session(self, proto: onnx.ModelProto) -> onnxruntime.InferenceSession:
         weights = sum(self.model.weights(name)[0].nbytes for name in self.model.sites)
         return session_of(proto, weights_bytes=weights)
 
-    def _everything(self, session: onnxruntime.InferenceSession, width: int) -> dict[str, NDArray[Any]]:
+    def _everything(self, way: _Way) -> dict[str, NDArray[Any]]:
         """What the first samples give, and what layers read of them, a row an inference."""
         names = [*self._outputs, *dict.fromkeys(self._sources)]
         inferences = ceil(len(next(iter(self._samples.values()))) / (self.model.batch or 1))
         found: dict[str, list[NDArray[Any]]] = {name: [] for name in names}
-        for first, values in self._runs(session, width, {}, self._samples, names):
-            count = min(width, inferences - first)
+        for first, values in self._runs(way, {}, self._samples, names):
+            count = min(way.width, inferences - first)
             for name, value in values.items():
                 found[name].append(value.reshape(count, value.size // count))
         return {name: np.concatenate(parts) for name, parts in found.items()}
 
     def first_output(self, replacements: Mapping[str, Replacement], inputs: Values) -> NDArray[Any]:
         """The first output for every sample of `inputs` [samples, ...]; layers not named keep their weights."""
-        session, width = self._ready
         (name, *_), samples = self._outputs, len(next(iter(inputs.values())))
-        parts = [values[name] for _, values in self._runs(session, width, replacements, inputs, [name])]
+        parts = [values[name] for _, values in self._runs(self._ready, replacements, inputs, [name])]
         return np.concatenate(parts)[:samples] if self.model.batch else np.stack(parts)
 
     def layer_inputs(
@@ -133,9 +151,8 @@ class FedModel:
 
         After the last sample comes the first again, so that the last inference is whole.
         """
-        session, width = self._ready
         made = [name for name in dict.fromkeys(names) if name not in inputs]
-        yield from self._runs(session, width, replacements, inputs, made, keep=names)
+        yield from self._runs(self._ready, replacements, inputs, made, keep=names, in_turn=True)
 
     def thinned(self, step: int) -> FedModel:
         """The same with every `step`-th inference of its `inputs`."""
@@ -155,30 +172,45 @@ class FedModel:
 
     def _runs(
         self,
-        session: onnxruntime.InferenceSession,
-        width: int,
+        way: _Way,
         replacements: Mapping[str, Replacement],
         inputs: Values,
         names: Sequence[str],
         *,
         keep: Sequence[str] = (),
+        in_turn: bool = False,
     ) -> Iterator[tuple[int, dict[str, NDArray[Any]]]]:
-        """The first inference of every run, and the values `names`, and inputs to `keep`, of the whole run."""
+        """The first inference of every run, and the values `names`, and inputs to `keep`, of the whole run.
+
+        `in_turn`: what one layer reads is asked for after another.
+        """
         weights: dict[str, Array] = {}
         for fed in self._fed:
             weights |= fed.feed(self.model, replacements.get(fed.layer, KEPT))
-        samples, batch = len(next(iter(inputs.values()))), self.model.batch
+        samples, batch, width = len(next(iter(inputs.values()))), self.model.batch, way.width
         inferences = ceil(samples / (batch or 1))
+        kept = None
+        if way.segments is not None:
+            marks, runs = self._marks(replacements, weights), ceil(inferences / width)
+            kept = self._known.of(way.segments, marks, tuple(inputs.values()), runs=runs, in_turn=in_turn)
         for first in range(0, inferences, width):
-            count = min(width, inferences - first)
+            count, start = min(width, inferences - first), first * (batch or 1)
             feed = {name: _slice(array, first, width, batch) for name, array in inputs.items()}
-            got = run_slice(session, feed | weights, first * (batch or 1), names) if names else []
+            if way.segments is None or kept is None:
+                got = run_slice(way.session, feed | weights, start, names) if names else []
+            else:
+                got = way.segments.run(feed | weights, names, kept.at(first), start)
             values = dict(zip(names, got, strict=True))
             values |= {name: feed[name] for name in keep if name in feed}
             yield (
                 first,
                 {name: value if width == 1 else _first_of(value, count, width) for name, value in values.items()},
             )
+
+    def _marks(self, replacements: Mapping[str, Replacement], weights: Mapping[str, Array]) -> dict[str, bytes]:
+        """What tells fed weights apart, by name; those of the model as it was read are all alike."""
+        kept = {name for fed in self._fed if fed.layer not in replacements for name in fed.names}
+        return {name: b"" if name in kept else blake2b(array.data).digest() for name, array in weights.items()}
 
 
 def _width_of(model: Model) -> int:

@@ -23,6 +23,14 @@ class Memo(Generic[K, V]):
         self._bytes = 0
         self._lock = Lock()
 
+    def find(self, key: K) -> V | None:
+        """The value of `key`, None where it is not known."""
+        with self._lock:
+            if key not in self._values:
+                return None
+            self._values.move_to_end(key)
+            return self._values[key]
+
     def get(self, key: K, make: Callable[[], V]) -> V:
         """The value of `key`: the one that is known, or a new one by `make`.
 

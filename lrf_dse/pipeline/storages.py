@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cached_property
 from math import hypot
 from typing import get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lrf_dse.codegen.choice import has_half
 from lrf_dse.cost.counts import stored_bytes
@@ -82,17 +84,25 @@ def stored_survivors(x: Exploration, space: PruneResult) -> tuple[Candidate, ...
 
 
 class _Pool:
-    """Shapes in every storage, with bytes, predicted errors and predicted cycles; what is not fp32 may be chosen."""
+    """Shapes in every storage, with bytes, predicted errors and predicted cycles; what is not fp32 may be chosen.
+
+    Cycles are predicted where they are asked for: each is a search of schedules.
+    """
 
     def __init__(self, x: Exploration, errors: Mapping[Candidate, float], *, dense: Candidate | None = None) -> None:
+        self._target = x.target
         storages: tuple[Storage, ...] = ("fp32", *few_bits(x))
         known = errors if dense is None else {**errors, dense: 0.0}
         pairs = [(shape, storage) for storage in storages for shape in known]
         self.candidates = [replace(shape, kernel="rvv", storage=storage) for shape, storage in pairs]
         self.sizes = np.array([stored_bytes(candidate) for candidate in self.candidates], np.int64)
         self.errors = np.array([hypot(known[shape], GRID_ERROR[storage]) for shape, storage in pairs])
-        self.cycles = np.array([_cycles(candidate, x.target) for candidate in self.candidates])
         self.few = np.array([storage != "fp32" and shape.tt_shape is not None for shape, storage in pairs], np.bool_)
+
+    @cached_property
+    def cycles(self) -> NDArray[np.float64]:
+        """Predicted cycles of every candidate."""
+        return np.array([_cycles(candidate, self._target) for candidate in self.candidates])
 
 
 def _spread_in(pool: _Pool, *, by_cycles: bool, most: int) -> list[Candidate]:

@@ -45,13 +45,12 @@ def target_of(weight: NDArray[np.float32], joint: Moment, *, centred: bool) -> T
 
     `centred`: the layer's bias will be shifted, so only what varies has to be fitted. No drift leaves W as it is.
     """
-    wide = weight.astype(np.float64)
+    wide, n = weight.astype(np.float64), weight.shape[1]
     ridge = DEFAULT_RIDGE
     if len(joint.held_out):
-        errors = {r: _held_out_error(wide, joint, r, centred) for r in (inf, *RIDGES)}
-        ridge = min(errors, key=errors.__getitem__)
-    everything, n = joint.with_held_out(), weight.shape[1]
-    corrected = _solved(wide, everything, ridge, centred).astype(np.float32)
+        ridge = _chosen_ridge(wide, joint, centred)
+    everything = joint.with_held_out()
+    corrected = _Normal.of(wide, everything, centred).solved(ridge).astype(np.float32)
     return Target(corrected, actual_moment(joint), wide @ everything.mean[n:], everything.mean[:n])
 
 
@@ -62,22 +61,46 @@ def actual_moment(joint: Moment) -> Moment:
     return Moment(joint.samples, joint.mean[:n], joint.second[:n, :n], None, joint.held_out[:, :n], joint.units)
 
 
-def _solved(weight: FloatArray, joint: Moment, ridge: float, centred: bool) -> FloatArray:
-    if ridge == inf:
-        return weight
-    n = weight.shape[1]
-    assert joint.second is not None
-    second = joint.second - np.outer(joint.mean, joint.mean) if centred else joint.second
-    actual, cross = second[:n, :n], second[n:, :n]
-    lift = ridge * (float(np.trace(actual)) / n or 1.0)
-    shifted = actual + lift * np.eye(n)
-    # W plus what the drift takes: exact where nothing drifted, whatever the ridge.
-    return np.asarray(weight + solved(shifted, (weight @ (cross - actual)).T).T)
+@dataclass(frozen=True, eq=False)
+class _Normal:
+    """The normal equations of W' without a ridge: `actual` is E[x_a x_a^T], `drift` is W (E[x_d x_a^T] - `actual`)."""
+
+    weight: FloatArray
+    actual: FloatArray
+    drift: FloatArray
+
+    @staticmethod
+    def of(weight: FloatArray, joint: Moment, centred: bool) -> _Normal:
+        n = weight.shape[1]
+        assert joint.second is not None
+        actual, cross = joint.second[:n, :n], joint.second[n:, :n]
+        if centred:
+            mean = joint.mean[:n]
+            actual, cross = actual - np.outer(mean, mean), cross - np.outer(joint.mean[n:], mean)
+        return _Normal(weight, actual, weight @ (cross - actual))
+
+    def solved(self, ridge: float) -> FloatArray:
+        """W', which is W where nothing drifted, whatever the ridge."""
+        if ridge == inf:
+            return self.weight
+        shifted = self.actual.copy()
+        shifted.flat[:: len(shifted) + 1] += ridge * (float(np.trace(self.actual)) / len(shifted) or 1.0)
+        return np.asarray(self.weight + solved(shifted, self.drift.T).T)
 
 
-def _held_out_error(weight: FloatArray, joint: Moment, ridge: float, centred: bool) -> float:
-    n = weight.shape[1]
-    corrected = _solved(weight, joint, ridge, centred)
-    shift = weight @ joint.mean[n:] - corrected @ joint.mean[:n] if centred else np.zeros(len(weight))
-    actual, wanted = joint.held_out[:, :n], joint.held_out[:, n:]
-    return float(np.linalg.norm(wanted @ weight.T - actual @ corrected.T - shift))
+def _chosen_ridge(weight: FloatArray, joint: Moment, centred: bool) -> float:
+    """The ridge with the least error on the rows held out."""
+    n, normal = weight.shape[1], _Normal.of(weight, joint, centred)
+    # Single precision is enough to compare by, and twice as fast; scaled, because values may be of any size.
+    scale, size = float(np.abs(weight).max()) or 1.0, float(np.abs(joint.held_out).max()) or 1.0
+    rows = joint.held_out / np.float32(size)
+
+    def outputs(matrix: FloatArray, columns: slice) -> NDArray[np.float32]:
+        scaled = matrix / scale
+        found = rows[:, columns] @ scaled.T.astype(np.float32)
+        return found - (scaled @ joint.mean[columns] / size).astype(np.float32) if centred else found
+
+    wanted, errors = outputs(weight, slice(n, None)), {}
+    for ridge in (inf, *RIDGES):
+        errors[ridge] = float(np.linalg.norm(wanted - outputs(normal.solved(ridge), slice(n))))
+    return min(errors, key=errors.__getitem__)

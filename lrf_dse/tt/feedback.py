@@ -12,6 +12,7 @@ All rows count alike. A chain of factors sees to that by its gauge (`lrf_dse.tt.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import inf
@@ -20,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrf_dse.schema import Storage
-from lrf_dse.tt.grid import CODES, GROUP, Stored, codes_of, nearest, scales_of, spread, to_half
+from lrf_dse.tt.grid import CODES, GROUP, Stored, nearest, scales_of, spread, to_half
 
 FloatArray = NDArray[np.float64]
 
@@ -29,6 +30,9 @@ BLOCK = 128
 
 DAMPING = 1e-4
 """Added to H's diagonal, relative to its mean: an input that never varies leaves H singular."""
+
+INNER = 16
+"""Columns within a block that are brought up to date one by one; it divides GROUP, as GROUP divides BLOCK."""
 
 SWEEPS = 3
 """Sweeps of coordinate descent, at most; most of the gain is in the first."""
@@ -49,8 +53,18 @@ class Inputs:
 
     @cached_property
     def factor(self) -> FloatArray:
-        """U, upper triangular, with H^-1 = U^T U: how a column's loss is best spread over those to come."""
-        return np.asarray(np.linalg.cholesky(np.linalg.inv(self.damped)).T)
+        """U, upper triangular, with H^-1 = U^T U: how a column's loss is best spread over those to come.
+
+        Cholesky of H with its inputs in reverse order gives H = R R^T, R upper triangular, and U = R^-1: a quarter of
+        the operations of inverting H first. Raises LinAlgError where H is singular to rounding.
+        """
+        from scipy.linalg.lapack import dtrtri
+
+        upper = np.linalg.cholesky(self.damped[::-1, ::-1])[::-1, ::-1]
+        inverse, failed = dtrtri(np.asfortranarray(upper))
+        if failed:
+            raise np.linalg.LinAlgError("the second moment of a stage's inputs is singular")
+        return np.ascontiguousarray(inverse)
 
 
 def rounded(matrix: FloatArray, storage: Storage, inputs: Inputs, *, sweeps: int = SWEEPS) -> Stored:
@@ -73,78 +87,129 @@ def squared_error(matrix: FloatArray, stored: Stored, second: FloatArray) -> flo
 
 
 def _fed_back(matrix: FloatArray, storage: Storage, inputs: Inputs) -> Stored:
-    """The first pass."""
-    factor = inputs.factor
-    left = np.array(matrix, np.float64)  # what is still to be rounded
-    rows, columns = left.shape
-    importance = np.diag(inputs.damped)
+    """The first pass. What is left to be rounded lies as [K, rows]: a column is read and written as one piece."""
+    factor, importance = inputs.factor, np.diag(inputs.damped)
+    left = np.array(matrix.T, np.float64, order="C")
+    columns, rows = left.shape
     codes = np.zeros(left.shape, np.float16 if storage == "fp16" else np.int8)
-    scales = None if storage == "fp16" else scales_of(left, storage, importance)
-    for start in range(0, columns, BLOCK):
-        end = min(start + BLOCK, columns)
-        losses = np.zeros((rows, end - start))
-        for k in range(start, end):
-            if storage == "int4" and k % GROUP == 0:
-                group = slice(k, min(k + GROUP, columns))
-                assert scales is not None
-                scales[:, k // GROUP] = scales_of(left[:, group], storage, importance[group])[:, 0]
-            codes[:, k], values = _column(left[:, k], storage, scales, k)
-            losses[:, k - start] = (left[:, k] - values) / factor[k, k]
-            left[:, k + 1 : end] -= np.outer(losses[:, k - start], factor[k, k + 1 : end])
-        left[:, end:] -= losses @ factor[start:end, end:]
-    return Stored(storage, codes, scales)
+    scales = None if storage == "fp16" else scales_of(matrix, storage, importance)
+    steps = None if scales is None else _Steps.of(scales[:, 0])
+    losses = np.empty((BLOCK, rows))
+    with np.errstate(invalid="ignore"):
+        for start, end in _runs(0, columns, BLOCK):
+            for first, last in _runs(start, end, INNER):
+                for k in range(first, last):
+                    if storage == "int4" and k % GROUP == 0:
+                        group = slice(k, min(k + GROUP, columns))
+                        assert scales is not None
+                        scales[:, k // GROUP] = scales_of(left[group].T, storage, importance[group])[:, 0]
+                        steps = _Steps.of(scales[:, k // GROUP])
+                    loss = _round_column(left[k], codes[k], steps, CODES.get(storage), out=losses[k - start])
+                    loss /= factor[k, k]
+                    left[k + 1 : last] -= factor[k, k + 1 : last, None] * loss
+                left[last:end] -= factor[first:last, last:end].T @ losses[first - start : last - start]
+            left[end:] -= factor[start:end, end:].T @ losses[: end - start]
+    return Stored(storage, np.ascontiguousarray(codes.T), scales)
 
 
-def _column(
-    column: FloatArray, storage: Storage, scales: NDArray[np.floating] | None, k: int
-) -> tuple[NDArray[np.generic], FloatArray]:
-    """The codes of column `k`, and the values that they stand for."""
-    if scales is None:
-        half = to_half(column)
-        return half, half.astype(np.float64)
-    own = scales[:, k // GROUP if storage == "int4" else 0].astype(np.float64)
-    codes = codes_of(column, own, storage)
-    return codes, codes * own
+def _runs(start: int, end: int, step: int) -> list[tuple[int, int]]:
+    """start..end in parts of `step`, the last one shorter."""
+    return [(first, min(first + step, end)) for first in range(start, end, step)]
+
+
+@dataclass(frozen=True, eq=False)
+class _Steps:
+    """The scales of a column's elements; `divisor` gives code 0 where a scale is 0."""
+
+    own: FloatArray
+    divisor: FloatArray
+
+    @staticmethod
+    def of(scales: NDArray[np.floating]) -> _Steps:
+        own = scales.astype(np.float64)
+        return _Steps(own, np.where(own == 0, inf, own))
+
+
+def _round_column(
+    column: FloatArray,
+    codes: NDArray[np.generic],
+    steps: _Steps | None,
+    limits: tuple[int, int] | None,
+    *,
+    out: FloatArray,
+) -> FloatArray:
+    """Put the nearest codes of `column` into `codes`, and what the rounding loses into `out`."""
+    if steps is None or limits is None:
+        codes[:] = to_half(column)
+        np.subtract(column, codes, out=out)
+        return out
+    _clip(np.rint(np.divide(column, steps.divisor, out=out), out=out), limits)
+    codes[:] = out
+    out *= steps.own
+    np.subtract(column, out, out=out)
+    return out
+
+
+def _clip(codes: FloatArray, limits: tuple[int, int]) -> FloatArray:
+    """`codes` within `limits`, in place: np.clip takes several times as long on a short array."""
+    np.maximum(codes, limits[0], out=codes)
+    np.minimum(codes, limits[1], out=codes)
+    return codes
 
 
 def _descended(matrix: FloatArray, start: Stored, second: FloatArray, sweeps: int) -> Stored:
-    """The second pass, in codes: scales stand."""
+    """The second pass, in codes: scales stand. Arrays lie as [K, rows], as in the first pass."""
     if start.scales is None:
         return start
-    limits = CODES[start.storage]
-    scales = spread(start.scales.astype(np.float32), matrix.shape[1]).astype(np.float64)
-    codes = start.codes.astype(np.float64)
-    error = matrix - codes * scales
+    size = GROUP if start.storage == "int4" else len(second)
+    steps = [_Steps.of(scales) for scales in start.scales.T]
+    codes = start.codes.T.astype(np.float64, order="C")
+    error = matrix.T - codes * spread(start.scales.astype(np.float32), len(codes)).T.astype(np.float64)
+    gradient = second @ error
     before = inf
     for _ in range(sweeps):
-        objective = float(np.vdot(error, error @ second))
+        objective = float(np.vdot(error, gradient))
         if objective >= before * (1 - 1e-3):
             break
         before = objective
-        for first in range(0, matrix.shape[1], BLOCK):
-            block = slice(first, min(first + BLOCK, matrix.shape[1]))
-            _descend(codes, error, scales, second=second, block=block, limits=limits)
-    return Stored(start.storage, codes.astype(np.int8), start.scales)
+        for first, last in _runs(0, len(codes), BLOCK):
+            block = slice(first, last)
+            changed = error[block].copy()
+            _descend(
+                codes[block],
+                error[block],
+                gradient[block].copy(),
+                [steps[k // size] for k in range(first, last)],
+                second=second[block, block],
+                limits=CODES[start.storage],
+            )
+            changed -= error[block]
+            gradient -= second[:, block] @ changed
+    return Stored(start.storage, np.ascontiguousarray(codes.T.astype(np.int8)), start.scales)
 
 
 def _descend(
     codes: FloatArray,
     error: FloatArray,
-    scales: FloatArray,
+    gradient: FloatArray,
+    steps: Sequence[_Steps],
     *,
     second: FloatArray,
-    block: slice,
     limits: tuple[int, int],
 ) -> None:
-    """One visit of every column in `block`; `codes` and `error` = A - Q change in place."""
-    gradient = error @ second[:, block]
-    for j in range(gradient.shape[1]):
-        k = block.start + j
-        own = scales[:, k]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            wanted = codes[:, k] + np.where(own == 0, 0.0, gradient[:, j] / (second[k, k] * own))
-        new = np.clip(np.rint(wanted), *limits)
-        change = (codes[:, k] - new) * own  # what the error of this column gains
-        codes[:, k] = new
-        error[:, k] += change
-        gradient += np.outer(change, second[k, block])
+    """One visit of every column of a block, all arrays its own; `codes` and `error` = A - Q change in place."""
+    new, changes = np.empty(codes.shape[1]), np.empty((INNER, codes.shape[1]))
+    for first, last in _runs(0, len(codes), INNER):
+        for k in range(first, last):
+            change = changes[k - first]
+            np.divide(gradient[k], second[k, k] * steps[k].divisor, out=new)
+            new += codes[k]
+            _clip(np.rint(new, out=new), limits)
+            np.subtract(codes[k], new, out=change)  # what the error of this column gains, in codes
+            if not change.any():
+                continue
+            change *= steps[k].own
+            codes[k] = new
+            error[k] += change
+            gradient[k + 1 : last] += second[k, k + 1 : last, None] * change
+        gradient[last:] += second[first:last, last:].T @ changes[: last - first]
