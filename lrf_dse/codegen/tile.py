@@ -16,8 +16,6 @@ LOAD_REACH = 511
 """Floats beyond its pointer that a load reaches."""
 LOOP_INSTRUCTIONS = 34
 """Multiply-adds and loads of a loop with the longer ring, at most."""
-ALIASED_BYTES = 128
-"""Loads so far apart may look like one stream to a prefetcher, which tells streams apart by the addresses of loads."""
 
 
 @dataclass(frozen=True)
@@ -101,11 +99,6 @@ class Tile:
         """
         free = VECTOR_REGISTERS // self.lmul - self.rows
         return MOST_BUFFERS if free >= MOST_BUFFERS and self._fits(MOST_BUFFERS) else FEWEST_BUFFERS
-
-    @property
-    def scalars_alias(self) -> bool:
-        """Whether a prefetcher takes some scalars' loads for one stream, as these are ALIASED_BYTES apart."""
-        return not self._fits(self.buffers)
 
     def _fits(self, buffers: int) -> bool:
         return buffers * (2 * self.rows + 1) <= LOOP_INSTRUCTIONS

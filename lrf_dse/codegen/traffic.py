@@ -30,8 +30,6 @@ EXPOSED = 0.03
 """Share of a stream's cycles that is waited for if vectors are loaded at least EARLY cycles before they are used."""
 EXPOSED_LATE = 0.1
 """The same where they are loaded later."""
-EXPOSED_SCALARS = 0.25
-"""The same of weights that are scalars, in a loop where some of their loads look alike to a prefetcher."""
 EARLY = 20
 STEPS_TO_TRUST = 3
 """Loads or stores at the same distance from each other until a prefetcher believes in it."""
@@ -99,8 +97,6 @@ def memory_cycles(
     # Memory is asked for early: what is waited for is the way from the second cache.
     moving = moved.weights + moved.weights_again + moved.states + moved.states_again
     exposed = moving / level_rate(target, near) * _exposed(tile, target)
-    if stage.how.vector == "columns" and tile.scalars_alias and moved.weights > usable[0]:
-        exposed += (moved.weights + moved.weights_again) / level_rate(target, near) * EXPOSED_SCALARS
     if target.timing is not None:
         exposed += moved.streams * _restart_cycles(tile, lanes, target.timing, step_cycles(tile, target))
         exposed += _thrashing_cycles(stage, tiles, target.timing)
