@@ -1,0 +1,311 @@
+/* y [1, 24] from x [1, 64], dense.
+ * order 0; stream m4 x2; half precision products; 8 lanes. */
+#include <stddef.h>
+
+/* One instruction each, in the order written here: what overlaps on an in-order core is decided by this order.
+   c and b are names of vector registers, f and p expressions. */
+#define SET_VL(vl, lmul) __asm__ volatile("vsetvli x0, %0, e32, " #lmul ", ta, ma" ::"r"(vl))
+#define LOAD_SCALAR(f, p) __asm__ volatile("flw %0, %1" : "=f"(f) : "m"(*(p)))
+#define LOAD_VECTOR(b, p) __asm__ volatile("vle32.v " #b ", %0" ::"A"(*(p)) : #b)
+#define LOAD_STRIDED(b, p, s) __asm__ volatile("vlse32.v " #b ", %0, %1" ::"A"(*(p)), "r"(s) : #b)
+#define STEP(p, bytes) __asm__ volatile("add %0, %0, %1" : "+r"(p) : "rI"((long)(bytes)))
+#define MULTIPLY(c, f, b) __asm__ volatile("vfmul.vf " #c ", " #b ", %0" ::"f"(f) : #c)
+#define MULTIPLY_ADD(c, f, b) __asm__ volatile("vfmacc.vf " #c ", %0, " #b ::"f"(f) : #c)
+#define ADD(c, b) __asm__ volatile("vfadd.vv " #c ", " #c ", " #b ::: #c)
+/* Bounds as integers: vfmax and vfmin drop a NaN. Sums are canonical NaNs, the largest of all as signed integers; with
+   that taken off, a NaN is 0, below 0 are positive integers, and all others lie above them as unsigned ones. */
+#define TAKE_OFF_NAN(c) __asm__ volatile("vadd.vx " #c ", " #c ", %0" ::"r"(-0x7fc00000L) : #c)
+#define PUT_ON_NAN(c) __asm__ volatile("vadd.vx " #c ", " #c ", %0" ::"r"(0x7fc00000L) : #c)
+#define AT_LEAST(c, bits) __asm__ volatile("vmax.vx " #c ", " #c ", %0" ::"r"((long)(bits)) : #c)
+#define AT_LEAST_BELOW_0(c, bits) __asm__ volatile("vmin.vx " #c ", " #c ", %0" ::"r"((bits) - 0x7fc00000L) : #c)
+#define AT_MOST(c, bits) __asm__ volatile("vminu.vx " #c ", " #c ", %0" ::"r"((bits) - 0x7fc00000L) : #c)
+#define STORE_VECTOR(c, p) __asm__ volatile("vse32.v " #c ", %0" ::"A"(*(p)) : "memory")
+#define STORE_STRIDED(c, p, s) __asm__ volatile("vsse32.v " #c ", %0, %1" ::"A"(*(p)), "r"(s) : "memory")
+
+/* Widening. Vector lengths are set for single precision; what is narrower has as many elements in fewer registers. */
+#define SET_WIDE(vl, lmul) __asm__ volatile("vsetvli x0, %0, e32, " #lmul ", ta, ma" ::"r"((size_t)(vl)))
+#define AS_WIDE(lmul) __asm__ volatile("vsetvli x0, x0, e32, " #lmul ", ta, ma")
+#define AS_HALF(lmul) __asm__ volatile("vsetvli x0, x0, e16, " #lmul ", ta, ma")
+#define LOAD_BYTES(b, p) __asm__ volatile("vle8.v " #b ", (%0)" ::"r"(p) : "memory", #b)
+#define LOAD_HALVES(b, p) __asm__ volatile("vle16.v " #b ", (%0)" ::"r"(p) : "memory", #b)
+#define LOAD_FLOATS(b, p) __asm__ volatile("vle32.v " #b ", (%0)" ::"r"(p) : "memory", #b)
+#define STORE_FLOATS(b, p) __asm__ volatile("vse32.v " #b ", (%0)" ::"r"(p) : "memory")
+#define EXTEND_2(c, b) __asm__ volatile("vzext.vf2 " #c ", " #b ::: #c)
+#define EXTEND_4(c, b) __asm__ volatile("vzext.vf4 " #c ", " #b ::: #c)
+#define EXTEND_SIGN_2(c, b) __asm__ volatile("vsext.vf2 " #c ", " #b ::: #c)
+#define LOW_NIBBLE(c, b) __asm__ volatile("vand.vi " #c ", " #b ", 15" ::: #c)
+#define HIGH_NIBBLE(c, b) __asm__ volatile("vsrl.vi " #c ", " #b ", 4" ::: #c)
+#define SHIFT_LEFT(c, n) __asm__ volatile("vsll.vi " #c ", " #c ", " #n ::: #c)
+#define MASK(c, bits) __asm__ volatile("vand.vx " #c ", " #c ", %0" ::"r"((long)(int)(bits)) : #c)
+#define SET_BITS(c, bits) __asm__ volatile("vor.vx " #c ", " #c ", %0" ::"r"((long)(int)(bits)) : #c)
+#define SUBTRACT(c, f) __asm__ volatile("vfsub.vf " #c ", " #c ", %0" ::"f"(f) : #c)
+#define SCALE(c, f) __asm__ volatile("vfmul.vf " #c ", " #c ", %0" ::"f"(f) : #c)
+#define SCALE_EACH(c, b) __asm__ volatile("vfmul.vv " #c ", " #c ", " #b ::: #c)
+#define BITS(c, b, mask) __asm__ volatile("vand.vx " #c ", " #b ", %0" ::"r"(mask) : #c)
+#define BITS_FROM(c, b, n) __asm__ volatile("vsrl.vi " #c ", " #b ", " #n ::: #c)
+#define KEEP(constant) __asm__("" : "+r"(constant))
+#define HALF_LESS(c, b, f) __asm__ volatile("vfwsub.vf " #c ", " #b ", %0" ::"f"(f) : #c)
+#define HALF_TIMES(c, b, f) __asm__ volatile("vfwmul.vf " #c ", " #b ", %0" ::"f"(f) : #c)
+
+/* What half precision bits stand for: their exponent counts from 2^-112 times as far down. */
+static inline __attribute__((unused)) float half_to_float(unsigned short half)
+{
+  const unsigned bits = (unsigned)(half & 0x7fff) << 13 | (unsigned)(half & 0x8000) << 16;
+  const union { unsigned bits; float value; } moved = {bits}, scale = {0x77800000u};
+  return moved.value * scale.value;
+}
+
+/* Streams. */
+#define LOAD_HALF(f, p) __asm__ volatile("flh %0, %1" : "=f"(f) : "m"(*(p)))
+#define HALF_MULTIPLY(c, f, b) __asm__ volatile("vfwmul.vf " #c ", " #b ", %0" ::"f"(f) : #c)
+#define HALF_MULTIPLY_ADD(c, f, b) __asm__ volatile("vfwmacc.vf " #c ", %0, " #b ::"f"(f) : #c)
+#define MULTIPLY_ADD_EACH(c, a, b) __asm__ volatile("vfmacc.vv " #c ", " #a ", " #b ::: #c)
+#define TAKE_OFF(c, f, b) __asm__ volatile("vfnmsac.vf " #c ", %0, " #b ::"f"(f) : #c)
+#define TIMES(c, f, b) __asm__ volatile("vfmul.vf " #c ", " #b ", %0" ::"f"(f) : #c)
+#define TIMES_EACH(c, a, b) __asm__ volatile("vfmul.vv " #c ", " #a ", " #b ::: #c)
+#define CLEAR(c) __asm__ volatile("vmv.v.i " #c ", 0" ::: #c)
+
+/* States in half precision, in one pass. */
+#define LARGEST_BITS(c, b) __asm__ volatile("vmax.vv " #c ", " #c ", " #b ::: #c)
+#define LARGEST_BITS_BELOW_0(c, b) __asm__ volatile("vmaxu.vv " #c ", " #c ", " #b ::: #c)
+#define REDUCE_BITS(c, b) __asm__ volatile("vredmax.vs " #c ", " #b ", " #c ::: #c)
+#define REDUCE_BITS_BELOW_0(c, b) __asm__ volatile("vredmaxu.vs " #c ", " #b ", " #c ::: #c)
+#define BITS_TO(x, b) __asm__ volatile("vmv.x.s %0, " #b : "=r"(x))
+#define HALF_SUM(c, b, start) __asm__ volatile("vfwredusum.vs " #c ", " #b ", " #start ::: #c)
+#define ADD_HALVES(c, b) __asm__ volatile("vfwadd.wv " #c ", " #c ", " #b ::: #c)
+#define TO_HALF(c, b) __asm__ volatile("vfncvt.f.f.w " #c ", " #b ::: #c)
+#define STORE_HALVES(b, p) __asm__ volatile("vse16.v " #b ", (%0)" ::"r"(p) : "memory")
+
+/* States in half precision. */
+#define LARGER(c, b) __asm__ volatile("vfmax.vv " #c ", " #c ", " #b ::: #c)
+#define SMALLER(c, b) __asm__ volatile("vfmin.vv " #c ", " #c ", " #b ::: #c)
+#define FIRST_FROM(c, f) __asm__ volatile("vfmv.s.f " #c ", %0" ::"f"(f) : #c)
+#define FIRST_TO(f, b) __asm__ volatile("vfmv.f.s %0, " #b : "=f"(f))
+#define LARGEST(c, b) __asm__ volatile("vfredmax.vs " #c ", " #b ", " #c ::: #c)
+#define LEAST(c, b) __asm__ volatile("vfredmin.vs " #c ", " #b ", " #c ::: #c)
+#define SUM(c, b) __asm__ volatile("vfredusum.vs " #c ", " #b ", " #c ::: #c)
+#define MAXIMUM(f, g) __asm__ volatile("fmax.s %0, %0, %1" : "+f"(f) : "f"(g))
+#define MINIMUM(f, g) __asm__ volatile("fmin.s %0, %0, %1" : "+f"(f) : "f"(g))
+#define SINGLE(f, h) __asm__ volatile("fcvt.s.h %0, %1" : "=f"(f) : "f"(h))
+#define ROUND_TO_HALF(f) __asm__ volatile("fcvt.h.s %0, %0" : "+f"(f))
+#define STORE_HALF(f, p) __asm__ volatile("fsh %0, %1" ::"f"(f), "m"(*(p)) : "memory")
+#define SET_HALF(vl, lmul) __asm__ volatile("vsetvli x0, %0, e16, " #lmul ", ta, ma" ::"r"((size_t)(vl)))
+
+
+/* The state in half precision, scaled so that its largest element is near 1. */
+static __attribute__((noinline, cold)) void slowly_1(const float *s, float *work)
+{
+  SET_WIDE(64, m8);
+  LOAD_FLOATS(v0, s);
+  LOAD_FLOATS(v8, s);
+  SET_WIDE(32, m4);
+  LARGER(v0, v4);
+  SMALLER(v8, v12);
+  SET_WIDE(16, m2);
+  LARGER(v0, v2);
+  SMALLER(v8, v10);
+  SET_WIDE(8, m1);
+  LARGER(v0, v1);
+  SMALLER(v8, v9);
+  float m0, least;
+  FIRST_FROM(v16, 0.0f);
+  FIRST_FROM(v24, 0.0f);
+  LARGEST(v16, v0);
+  LEAST(v24, v8);
+  FIRST_TO(m0, v16);
+  FIRST_TO(least, v24);
+  MAXIMUM(m0, -least);
+  union { float value; unsigned bits; } largest, scale, back;
+  MAXIMUM(m0, 0x1p-100f);
+  MINIMUM(m0, 0x1p100f);
+  largest.value = m0;
+  scale.bits = 0x7f000000 - (largest.bits & 0x7f800000);
+  back.bits = (largest.bits & 0x7f800000) + 201326592;
+  work[0] = back.value;
+  unsigned short *half = (unsigned short *)(work + 32);
+  float sum;
+  SET_WIDE(32, m4);
+  CLEAR(v24);
+  LOAD_FLOATS(v0, s + 0);
+  LOAD_FLOATS(v4, s + 32);
+  SCALE(v0, scale.value);
+  SCALE(v4, scale.value);
+  AS_HALF(m2);
+  TO_HALF(v16, v0);
+  TO_HALF(v18, v4);
+  STORE_HALVES(v16, half + 0);
+  STORE_HALVES(v18, half + 32);
+  ADD_HALVES(v24, v16);
+  ADD_HALVES(v24, v18);
+  SET_HALF(64, m4);
+  CLEAR(v0);
+  STORE_HALVES(v0, half + 64);
+  SET_WIDE(32, m4);
+  FIRST_FROM(v16, 0.0f);
+  SUM(v16, v24);
+  FIRST_TO(sum, v16);
+  work[1] = sum * 0x1.0000000000000p-17f;
+}
+
+/* The state in half precision. */
+static void prepare_1(const float *s, float *work)
+{
+  unsigned short *half = (unsigned short *)(work + 32);
+  SET_HALF(64, m4);
+  CLEAR(v0);
+  STORE_HALVES(v0, half + 64);
+  SET_WIDE(32, m4);
+  CLEAR(v24);
+  AS_HALF(m2);
+  CLEAR(v16);
+  CLEAR(v18);
+  CLEAR(v20);
+  LOAD_FLOATS(v0, s + 0 + 0);
+  LOAD_FLOATS(v4, s + 0 + 32);
+  TO_HALF(v8, v0);
+  TO_HALF(v10, v4);
+  STORE_HALVES(v8, half + 0 + 0);
+  STORE_HALVES(v10, half + 0 + 32);
+  ADD_HALVES(v24, v8);
+  ADD_HALVES(v24, v10);
+  LARGEST_BITS(v16, v8);
+  LARGEST_BITS(v16, v10);
+  LARGEST_BITS_BELOW_0(v18, v8);
+  LARGEST_BITS_BELOW_0(v18, v10);
+  REDUCE_BITS(v16, v16);
+  REDUCE_BITS_BELOW_0(v18, v18);
+  long above, below;
+  BITS_TO(above, v16);
+  BITS_TO(below, v18);
+  AS_WIDE(m4);
+  FIRST_FROM(v8, 0.0f);
+  SUM(v8, v24);
+  float sum;
+  FIRST_TO(sum, v8);
+  work[1] = sum * 0x1.0000000000000p-17f;
+  const unsigned long largest = (below & 0x7fff) > above ? (below & 0x7fff) : above;
+  work[0] = 0x1p24f;
+  if (largest - 0x1400 >= 0x5c00) slowly_1(s, work);
+}
+
+/* Panels of 24 rows, 32 vectors of codes each. */
+static void stream_1a(const unsigned short *x0, const unsigned char *panel, float *out, const float *bias, const float *work, size_t count)
+{
+  float f0, f1, f2, f3;
+  const unsigned short *x = x0;
+  const unsigned char *p = panel;
+  const float factor = work[0];
+  const float taken = work[1];
+  unsigned long low_byte = 0xff;
+  KEEP(low_byte);
+  (void)x;
+  SET_WIDE(24, m4);
+  AS_HALF(m2);
+  LOAD_HALVES(v20, p);
+  STEP(p, 48);
+  LOAD_HALVES(v22, p);
+  STEP(p, 48);
+  BITS(v16, v20, low_byte);
+  BITS_FROM(v18, v20, 8);
+  LOAD_HALVES(v20, p);
+  STEP(p, 48);
+  for (size_t left = count - 1;; left--) {
+    const unsigned char *next = left ? panel + 1632 : panel;
+    x = x0;
+    LOAD_HALF(f0, x);
+    LOAD_HALF(f1, x + 1);
+    LOAD_HALF(f2, x + 2);
+    HALF_MULTIPLY(v0, f0, v16);
+    BITS(v16, v22, low_byte);
+    LOAD_HALF(f3, x + 3);
+    HALF_MULTIPLY(v4, f1, v18);
+    BITS_FROM(v18, v22, 8);
+    LOAD_HALF(f0, x + 4);
+    LOAD_HALVES(v22, p);
+    STEP(p, 48);
+    for (size_t turn = 0; turn < 13; turn++) {
+      HALF_MULTIPLY_ADD(v0, f2, v16);
+      BITS(v16, v20, low_byte);
+      LOAD_HALF(f1, x + 5);
+      HALF_MULTIPLY_ADD(v4, f3, v18);
+      BITS_FROM(v18, v20, 8);
+      LOAD_HALF(f2, x + 6);
+      LOAD_HALVES(v20, p);
+      STEP(p, 48);
+      HALF_MULTIPLY_ADD(v0, f0, v16);
+      BITS(v16, v22, low_byte);
+      LOAD_HALF(f3, x + 7);
+      HALF_MULTIPLY_ADD(v4, f1, v18);
+      BITS_FROM(v18, v22, 8);
+      LOAD_HALF(f0, x + 8);
+      LOAD_HALVES(v22, p);
+      STEP(p, 48);
+      x += 4;
+    }
+    HALF_MULTIPLY_ADD(v0, f2, v16);
+    BITS(v16, v20, low_byte);
+    LOAD_HALF(f1, x + 5);
+    HALF_MULTIPLY_ADD(v4, f3, v18);
+    BITS_FROM(v18, v20, 8);
+    LOAD_HALF(f2, x + 6);
+    LOAD_HALVES(v20, p);
+    STEP(p, 48);
+    HALF_MULTIPLY_ADD(v0, f0, v16);
+    BITS(v16, v22, low_byte);
+    LOAD_HALF(f3, x + 7);
+    HALF_MULTIPLY_ADD(v4, f1, v18);
+    BITS_FROM(v18, v22, 8);
+    LOAD_HALF(f0, x + 8);
+    LOAD_HALVES(v22, p);
+    STEP(p, 48);
+    HALF_MULTIPLY_ADD(v0, f2, v16);
+    BITS(v16, v20, low_byte);
+    LOAD_HALF(f1, x + 9);
+    HALF_MULTIPLY_ADD(v4, f3, v18);
+    BITS_FROM(v18, v20, 8);
+    LOAD_HALF(f2, x + 10);
+    p = next;
+    LOAD_HALVES(v20, p);
+    STEP(p, 48);
+    LOAD_FLOATS(v8, panel + 1536);
+    LOAD_FLOATS(v12, bias);
+    HALF_MULTIPLY_ADD(v0, f0, v16);
+    BITS(v16, v22, low_byte);
+    LOAD_HALF(f3, x + 11);
+    HALF_MULTIPLY_ADD(v4, f1, v18);
+    BITS_FROM(v18, v22, 8);
+    LOAD_HALVES(v22, p);
+    STEP(p, 48);
+    HALF_MULTIPLY_ADD(v0, f2, v16);
+    BITS(v16, v20, low_byte);
+    HALF_MULTIPLY_ADD(v4, f3, v18);
+    BITS_FROM(v18, v20, 8);
+    LOAD_HALVES(v20, p);
+    STEP(p, 48);
+    AS_WIDE(m4);
+    SCALE(v8, factor);
+    TAKE_OFF(v12, taken, v8);
+    MULTIPLY_ADD_EACH(v12, v8, v0);
+    MULTIPLY_ADD_EACH(v12, v8, v4);
+    STORE_FLOATS(v12, out);
+    AS_HALF(m2);
+    if (!left) break;
+    panel = next;
+    out += 24;
+    bias += 24;
+  }
+}
+
+/* Stage 1: S' [24] = A [24, 64] S, int8. */
+static void stage_1(const float *s, const float *w, float *out, const float *bias, float *work)
+{
+  prepare_1(s, work);
+  stream_1a((const unsigned short *)(work + 32), (const unsigned char *)w, out, bias, work, 1);
+}
+
+void kernel(const float *x, const float *weights, float *scratch, float *y, size_t group);
+void kernel(const float *x, const float *weights, float *scratch, float *y, size_t group)
+{
+  (void)x, (void)scratch, (void)y, (void)group;
+  stage_1(x, weights, y, weights + 416, scratch);
+}

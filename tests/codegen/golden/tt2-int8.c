@@ -1,0 +1,449 @@
+/* y [1, 32] from x [1, 32], 8x4 / 4x8, ranks 8.
+ * order 1,0; rows m4 x4 | rows m1 x4; half precision products; 8 lanes. */
+#include <stddef.h>
+
+/* One instruction each, in the order written here: what overlaps on an in-order core is decided by this order.
+   c and b are names of vector registers, f and p expressions. */
+#define SET_VL(vl, lmul) __asm__ volatile("vsetvli x0, %0, e32, " #lmul ", ta, ma" ::"r"(vl))
+#define LOAD_SCALAR(f, p) __asm__ volatile("flw %0, %1" : "=f"(f) : "m"(*(p)))
+#define LOAD_VECTOR(b, p) __asm__ volatile("vle32.v " #b ", %0" ::"A"(*(p)) : #b)
+#define LOAD_STRIDED(b, p, s) __asm__ volatile("vlse32.v " #b ", %0, %1" ::"A"(*(p)), "r"(s) : #b)
+#define STEP(p, bytes) __asm__ volatile("add %0, %0, %1" : "+r"(p) : "rI"((long)(bytes)))
+#define MULTIPLY(c, f, b) __asm__ volatile("vfmul.vf " #c ", " #b ", %0" ::"f"(f) : #c)
+#define MULTIPLY_ADD(c, f, b) __asm__ volatile("vfmacc.vf " #c ", %0, " #b ::"f"(f) : #c)
+#define ADD(c, b) __asm__ volatile("vfadd.vv " #c ", " #c ", " #b ::: #c)
+/* Bounds as integers: vfmax and vfmin drop a NaN. Sums are canonical NaNs, the largest of all as signed integers; with
+   that taken off, a NaN is 0, below 0 are positive integers, and all others lie above them as unsigned ones. */
+#define TAKE_OFF_NAN(c) __asm__ volatile("vadd.vx " #c ", " #c ", %0" ::"r"(-0x7fc00000L) : #c)
+#define PUT_ON_NAN(c) __asm__ volatile("vadd.vx " #c ", " #c ", %0" ::"r"(0x7fc00000L) : #c)
+#define AT_LEAST(c, bits) __asm__ volatile("vmax.vx " #c ", " #c ", %0" ::"r"((long)(bits)) : #c)
+#define AT_LEAST_BELOW_0(c, bits) __asm__ volatile("vmin.vx " #c ", " #c ", %0" ::"r"((bits) - 0x7fc00000L) : #c)
+#define AT_MOST(c, bits) __asm__ volatile("vminu.vx " #c ", " #c ", %0" ::"r"((bits) - 0x7fc00000L) : #c)
+#define STORE_VECTOR(c, p) __asm__ volatile("vse32.v " #c ", %0" ::"A"(*(p)) : "memory")
+#define STORE_STRIDED(c, p, s) __asm__ volatile("vsse32.v " #c ", %0, %1" ::"A"(*(p)), "r"(s) : "memory")
+
+/* Widening. Vector lengths are set for single precision; what is narrower has as many elements in fewer registers. */
+#define SET_WIDE(vl, lmul) __asm__ volatile("vsetvli x0, %0, e32, " #lmul ", ta, ma" ::"r"((size_t)(vl)))
+#define AS_WIDE(lmul) __asm__ volatile("vsetvli x0, x0, e32, " #lmul ", ta, ma")
+#define AS_HALF(lmul) __asm__ volatile("vsetvli x0, x0, e16, " #lmul ", ta, ma")
+#define LOAD_BYTES(b, p) __asm__ volatile("vle8.v " #b ", (%0)" ::"r"(p) : "memory", #b)
+#define LOAD_HALVES(b, p) __asm__ volatile("vle16.v " #b ", (%0)" ::"r"(p) : "memory", #b)
+#define LOAD_FLOATS(b, p) __asm__ volatile("vle32.v " #b ", (%0)" ::"r"(p) : "memory", #b)
+#define STORE_FLOATS(b, p) __asm__ volatile("vse32.v " #b ", (%0)" ::"r"(p) : "memory")
+#define EXTEND_2(c, b) __asm__ volatile("vzext.vf2 " #c ", " #b ::: #c)
+#define EXTEND_4(c, b) __asm__ volatile("vzext.vf4 " #c ", " #b ::: #c)
+#define EXTEND_SIGN_2(c, b) __asm__ volatile("vsext.vf2 " #c ", " #b ::: #c)
+#define LOW_NIBBLE(c, b) __asm__ volatile("vand.vi " #c ", " #b ", 15" ::: #c)
+#define HIGH_NIBBLE(c, b) __asm__ volatile("vsrl.vi " #c ", " #b ", 4" ::: #c)
+#define SHIFT_LEFT(c, n) __asm__ volatile("vsll.vi " #c ", " #c ", " #n ::: #c)
+#define MASK(c, bits) __asm__ volatile("vand.vx " #c ", " #c ", %0" ::"r"((long)(int)(bits)) : #c)
+#define SET_BITS(c, bits) __asm__ volatile("vor.vx " #c ", " #c ", %0" ::"r"((long)(int)(bits)) : #c)
+#define SUBTRACT(c, f) __asm__ volatile("vfsub.vf " #c ", " #c ", %0" ::"f"(f) : #c)
+#define SCALE(c, f) __asm__ volatile("vfmul.vf " #c ", " #c ", %0" ::"f"(f) : #c)
+#define SCALE_EACH(c, b) __asm__ volatile("vfmul.vv " #c ", " #c ", " #b ::: #c)
+#define BITS(c, b, mask) __asm__ volatile("vand.vx " #c ", " #b ", %0" ::"r"(mask) : #c)
+#define BITS_FROM(c, b, n) __asm__ volatile("vsrl.vi " #c ", " #b ", " #n ::: #c)
+#define KEEP(constant) __asm__("" : "+r"(constant))
+#define HALF_LESS(c, b, f) __asm__ volatile("vfwsub.vf " #c ", " #b ", %0" ::"f"(f) : #c)
+#define HALF_TIMES(c, b, f) __asm__ volatile("vfwmul.vf " #c ", " #b ", %0" ::"f"(f) : #c)
+
+/* What half precision bits stand for: their exponent counts from 2^-112 times as far down. */
+static inline __attribute__((unused)) float half_to_float(unsigned short half)
+{
+  const unsigned bits = (unsigned)(half & 0x7fff) << 13 | (unsigned)(half & 0x8000) << 16;
+  const union { unsigned bits; float value; } moved = {bits}, scale = {0x77800000u};
+  return moved.value * scale.value;
+}
+
+/* Streams. */
+#define LOAD_HALF(f, p) __asm__ volatile("flh %0, %1" : "=f"(f) : "m"(*(p)))
+#define HALF_MULTIPLY(c, f, b) __asm__ volatile("vfwmul.vf " #c ", " #b ", %0" ::"f"(f) : #c)
+#define HALF_MULTIPLY_ADD(c, f, b) __asm__ volatile("vfwmacc.vf " #c ", %0, " #b ::"f"(f) : #c)
+#define MULTIPLY_ADD_EACH(c, a, b) __asm__ volatile("vfmacc.vv " #c ", " #a ", " #b ::: #c)
+#define TAKE_OFF(c, f, b) __asm__ volatile("vfnmsac.vf " #c ", %0, " #b ::"f"(f) : #c)
+#define TIMES(c, f, b) __asm__ volatile("vfmul.vf " #c ", " #b ", %0" ::"f"(f) : #c)
+#define TIMES_EACH(c, a, b) __asm__ volatile("vfmul.vv " #c ", " #a ", " #b ::: #c)
+#define CLEAR(c) __asm__ volatile("vmv.v.i " #c ", 0" ::: #c)
+
+/* States in half precision, in one pass. */
+#define LARGEST_BITS(c, b) __asm__ volatile("vmax.vv " #c ", " #c ", " #b ::: #c)
+#define LARGEST_BITS_BELOW_0(c, b) __asm__ volatile("vmaxu.vv " #c ", " #c ", " #b ::: #c)
+#define REDUCE_BITS(c, b) __asm__ volatile("vredmax.vs " #c ", " #b ", " #c ::: #c)
+#define REDUCE_BITS_BELOW_0(c, b) __asm__ volatile("vredmaxu.vs " #c ", " #b ", " #c ::: #c)
+#define BITS_TO(x, b) __asm__ volatile("vmv.x.s %0, " #b : "=r"(x))
+#define HALF_SUM(c, b, start) __asm__ volatile("vfwredusum.vs " #c ", " #b ", " #start ::: #c)
+#define ADD_HALVES(c, b) __asm__ volatile("vfwadd.wv " #c ", " #c ", " #b ::: #c)
+#define TO_HALF(c, b) __asm__ volatile("vfncvt.f.f.w " #c ", " #b ::: #c)
+#define STORE_HALVES(b, p) __asm__ volatile("vse16.v " #b ", (%0)" ::"r"(p) : "memory")
+
+/* States in half precision. */
+#define LARGER(c, b) __asm__ volatile("vfmax.vv " #c ", " #c ", " #b ::: #c)
+#define SMALLER(c, b) __asm__ volatile("vfmin.vv " #c ", " #c ", " #b ::: #c)
+#define FIRST_FROM(c, f) __asm__ volatile("vfmv.s.f " #c ", %0" ::"f"(f) : #c)
+#define FIRST_TO(f, b) __asm__ volatile("vfmv.f.s %0, " #b : "=f"(f))
+#define LARGEST(c, b) __asm__ volatile("vfredmax.vs " #c ", " #b ", " #c ::: #c)
+#define LEAST(c, b) __asm__ volatile("vfredmin.vs " #c ", " #b ", " #c ::: #c)
+#define SUM(c, b) __asm__ volatile("vfredusum.vs " #c ", " #b ", " #c ::: #c)
+#define MAXIMUM(f, g) __asm__ volatile("fmax.s %0, %0, %1" : "+f"(f) : "f"(g))
+#define MINIMUM(f, g) __asm__ volatile("fmin.s %0, %0, %1" : "+f"(f) : "f"(g))
+#define SINGLE(f, h) __asm__ volatile("fcvt.s.h %0, %1" : "=f"(f) : "f"(h))
+#define ROUND_TO_HALF(f) __asm__ volatile("fcvt.h.s %0, %0" : "+f"(f))
+#define STORE_HALF(f, p) __asm__ volatile("fsh %0, %1" ::"f"(f), "m"(*(p)) : "memory")
+#define SET_HALF(vl, lmul) __asm__ volatile("vsetvli x0, %0, e16, " #lmul ", ta, ma" ::"r"((size_t)(vl)))
+
+
+/* 32 rows of 8 int8 elements. */
+static void widen_1_32(const unsigned char *from, float *to)
+{
+  const union { unsigned bits; float value; } half = {0xffff0080u};
+  unsigned long low_byte = 0xff;
+  KEEP(low_byte);
+  SET_WIDE(32, m4);
+  {
+    const unsigned char *codes = from + 0;
+    float *out = to + 0;
+    LOAD_FLOATS(v28, from + 256);
+    SCALE(v28, 0x1p24f);
+    LOAD_HALVES(v24, codes + 0);
+    AS_HALF(m2);
+    LOAD_HALVES(v26, codes + 64);
+    BITS(v16, v24, low_byte);
+    AS_HALF(m2);
+    BITS_FROM(v18, v24, 8);
+    HALF_LESS(v0, v16, half.value);
+    AS_HALF(m2);
+    LOAD_HALVES(v24, codes + 128);
+    BITS(v20, v26, low_byte);
+    HALF_LESS(v4, v18, half.value);
+    AS_WIDE(m4);
+    SCALE_EACH(v0, v28);
+    AS_HALF(m2);
+    BITS_FROM(v22, v26, 8);
+    HALF_LESS(v8, v20, half.value);
+    AS_WIDE(m4);
+    SCALE_EACH(v4, v28);
+    STORE_FLOATS(v0, out + 0);
+    AS_HALF(m2);
+    LOAD_HALVES(v26, codes + 192);
+    BITS(v16, v24, low_byte);
+    HALF_LESS(v12, v22, half.value);
+    AS_WIDE(m4);
+    SCALE_EACH(v8, v28);
+    STORE_FLOATS(v4, out + 32);
+    AS_HALF(m2);
+    BITS_FROM(v18, v24, 8);
+    HALF_LESS(v0, v16, half.value);
+    AS_WIDE(m4);
+    SCALE_EACH(v12, v28);
+    STORE_FLOATS(v8, out + 64);
+    AS_HALF(m2);
+    BITS(v20, v26, low_byte);
+    HALF_LESS(v4, v18, half.value);
+    AS_WIDE(m4);
+    SCALE_EACH(v0, v28);
+    STORE_FLOATS(v12, out + 96);
+    AS_HALF(m2);
+    BITS_FROM(v22, v26, 8);
+    HALF_LESS(v8, v20, half.value);
+    AS_WIDE(m4);
+    SCALE_EACH(v4, v28);
+    STORE_FLOATS(v0, out + 128);
+    AS_HALF(m2);
+    HALF_LESS(v12, v22, half.value);
+    AS_WIDE(m4);
+    SCALE_EACH(v8, v28);
+    STORE_FLOATS(v4, out + 160);
+    AS_WIDE(m4);
+    SCALE_EACH(v12, v28);
+    STORE_FLOATS(v8, out + 192);
+    STORE_FLOATS(v12, out + 224);
+    AS_WIDE(m4);
+  }
+}
+
+/* 4 sums of 8 terms each, in vectors of 4 registers. */
+static void tile_1a(const float *a, const float *b, float *out, size_t vl)
+{
+  float f0, f1, f2, f3, f4, f5, f6, f7;
+  SET_VL(vl, m4);
+  LOAD_SCALAR(f0, a);
+  LOAD_SCALAR(f1, a + 8);
+  LOAD_VECTOR(v16, b);
+  MULTIPLY(v0, f0, v16);
+  LOAD_SCALAR(f2, a + 16);
+  LOAD_VECTOR(v20, b + 32);
+  MULTIPLY(v4, f1, v16);
+  LOAD_SCALAR(f3, a + 24);
+  MULTIPLY(v8, f2, v16);
+  LOAD_SCALAR(f4, a + 1);
+  MULTIPLY(v12, f3, v16);
+  LOAD_SCALAR(f5, a + 9);
+  {
+    const float *b0 = b + 64;
+    const float *b1 = b + 96;
+    const float *const end = a + 6;
+    do {
+      MULTIPLY_ADD(v0, f4, v20);
+      LOAD_SCALAR(f6, a + 17);
+      LOAD_VECTOR(v16, b0);
+      MULTIPLY_ADD(v4, f5, v20);
+      LOAD_SCALAR(f7, a + 25);
+      STEP(a, 8);
+      MULTIPLY_ADD(v8, f6, v20);
+      LOAD_SCALAR(f0, a);
+      STEP(b0, 256);
+      MULTIPLY_ADD(v12, f7, v20);
+      LOAD_SCALAR(f1, a + 8);
+      MULTIPLY_ADD(v0, f0, v16);
+      LOAD_SCALAR(f2, a + 16);
+      LOAD_VECTOR(v20, b1);
+      MULTIPLY_ADD(v4, f1, v16);
+      LOAD_SCALAR(f3, a + 24);
+      STEP(b1, 256);
+      MULTIPLY_ADD(v8, f2, v16);
+      LOAD_SCALAR(f4, a + 1);
+      MULTIPLY_ADD(v12, f3, v16);
+      LOAD_SCALAR(f5, a + 9);
+    } while (a != end);
+  }
+  MULTIPLY_ADD(v0, f4, v20);
+  LOAD_SCALAR(f6, a + 17);
+  MULTIPLY_ADD(v4, f5, v20);
+  LOAD_SCALAR(f7, a + 25);
+  MULTIPLY_ADD(v8, f6, v20);
+  STORE_VECTOR(v0, out);
+  MULTIPLY_ADD(v12, f7, v20);
+  STORE_VECTOR(v4, out + 32);
+  STORE_VECTOR(v8, out + 64);
+  STORE_VECTOR(v12, out + 96);
+}
+
+/* Stage 1: S' [4, 32, 1] = A [32, K] S [4, K, 1], K = 8. */
+static void stage_1(const float *s, const float *w, float *out, float *work)
+{
+  widen_1_32((const unsigned char *)w, work);
+  tile_1a(s, work, out, 32);
+}
+
+/* 8 rows of 32 int8 elements. */
+static void widen_2_8(const unsigned char *from, float *to)
+{
+  const union { unsigned bits; float value; } half = {0xffff0080u};
+  unsigned long low_byte = 0xff;
+  KEEP(low_byte);
+  SET_WIDE(8, m1);
+  {
+    const unsigned char *codes = from + 0;
+    float *out = to + 0;
+    LOAD_FLOATS(v28, from + 256);
+    SCALE(v28, 0x1p24f);
+    for (size_t n = 0; n < 2; n++) {
+      LOAD_HALVES(v24, codes + 0);
+      AS_HALF(mf2);
+      LOAD_HALVES(v26, codes + 16);
+      BITS(v16, v24, low_byte);
+      AS_HALF(mf2);
+      BITS_FROM(v18, v24, 8);
+      HALF_LESS(v0, v16, half.value);
+      AS_HALF(mf2);
+      LOAD_HALVES(v24, codes + 32);
+      BITS(v20, v26, low_byte);
+      HALF_LESS(v4, v18, half.value);
+      AS_WIDE(m1);
+      SCALE_EACH(v0, v28);
+      AS_HALF(mf2);
+      BITS_FROM(v22, v26, 8);
+      HALF_LESS(v8, v20, half.value);
+      AS_WIDE(m1);
+      SCALE_EACH(v4, v28);
+      STORE_FLOATS(v0, out + 0);
+      AS_HALF(mf2);
+      LOAD_HALVES(v26, codes + 48);
+      BITS(v16, v24, low_byte);
+      HALF_LESS(v12, v22, half.value);
+      AS_WIDE(m1);
+      SCALE_EACH(v8, v28);
+      STORE_FLOATS(v4, out + 8);
+      AS_HALF(mf2);
+      BITS_FROM(v18, v24, 8);
+      HALF_LESS(v0, v16, half.value);
+      AS_WIDE(m1);
+      SCALE_EACH(v12, v28);
+      STORE_FLOATS(v8, out + 16);
+      AS_HALF(mf2);
+      LOAD_HALVES(v24, codes + 64);
+      BITS(v20, v26, low_byte);
+      HALF_LESS(v4, v18, half.value);
+      AS_WIDE(m1);
+      SCALE_EACH(v0, v28);
+      STORE_FLOATS(v12, out + 24);
+      AS_HALF(mf2);
+      BITS_FROM(v22, v26, 8);
+      HALF_LESS(v8, v20, half.value);
+      AS_WIDE(m1);
+      SCALE_EACH(v4, v28);
+      STORE_FLOATS(v0, out + 32);
+      AS_HALF(mf2);
+      LOAD_HALVES(v26, codes + 80);
+      BITS(v16, v24, low_byte);
+      HALF_LESS(v12, v22, half.value);
+      AS_WIDE(m1);
+      SCALE_EACH(v8, v28);
+      STORE_FLOATS(v4, out + 40);
+      AS_HALF(mf2);
+      BITS_FROM(v18, v24, 8);
+      HALF_LESS(v0, v16, half.value);
+      AS_WIDE(m1);
+      SCALE_EACH(v12, v28);
+      STORE_FLOATS(v8, out + 48);
+      AS_HALF(mf2);
+      LOAD_HALVES(v24, codes + 96);
+      BITS(v20, v26, low_byte);
+      HALF_LESS(v4, v18, half.value);
+      AS_WIDE(m1);
+      SCALE_EACH(v0, v28);
+      STORE_FLOATS(v12, out + 56);
+      AS_HALF(mf2);
+      BITS_FROM(v22, v26, 8);
+      HALF_LESS(v8, v20, half.value);
+      AS_WIDE(m1);
+      SCALE_EACH(v4, v28);
+      STORE_FLOATS(v0, out + 64);
+      AS_HALF(mf2);
+      LOAD_HALVES(v26, codes + 112);
+      BITS(v16, v24, low_byte);
+      HALF_LESS(v12, v22, half.value);
+      AS_WIDE(m1);
+      SCALE_EACH(v8, v28);
+      STORE_FLOATS(v4, out + 72);
+      AS_HALF(mf2);
+      BITS_FROM(v18, v24, 8);
+      HALF_LESS(v0, v16, half.value);
+      AS_WIDE(m1);
+      SCALE_EACH(v12, v28);
+      STORE_FLOATS(v8, out + 80);
+      AS_HALF(mf2);
+      BITS(v20, v26, low_byte);
+      HALF_LESS(v4, v18, half.value);
+      AS_WIDE(m1);
+      SCALE_EACH(v0, v28);
+      STORE_FLOATS(v12, out + 88);
+      AS_HALF(mf2);
+      BITS_FROM(v22, v26, 8);
+      HALF_LESS(v8, v20, half.value);
+      AS_WIDE(m1);
+      SCALE_EACH(v4, v28);
+      STORE_FLOATS(v0, out + 96);
+      AS_HALF(mf2);
+      HALF_LESS(v12, v22, half.value);
+      AS_WIDE(m1);
+      SCALE_EACH(v8, v28);
+      STORE_FLOATS(v4, out + 104);
+      AS_WIDE(m1);
+      SCALE_EACH(v12, v28);
+      STORE_FLOATS(v8, out + 112);
+      STORE_FLOATS(v12, out + 120);
+      AS_WIDE(m1);
+      codes += 128;
+      out += 128;
+    }
+  }
+}
+
+/* 4 sums of 32 terms each, in vectors of 1 registers. */
+static void tile_2a(const float *a, const float *b, float *out, size_t vl, const float *bias)
+{
+  float f0, f1, f2, f3, f4, f5, f6, f7;
+  SET_VL(vl, m1);
+  LOAD_SCALAR(f0, a);
+  LOAD_SCALAR(f1, a + 1);
+  LOAD_SCALAR(f2, a + 2);
+  LOAD_SCALAR(f3, a + 3);
+  LOAD_SCALAR(f4, a + 4);
+  LOAD_VECTOR(v4, b);
+  MULTIPLY(v0, f0, v4);
+  LOAD_SCALAR(f5, a + 5);
+  LOAD_VECTOR(v5, b + 8);
+  MULTIPLY(v1, f1, v4);
+  LOAD_SCALAR(f6, a + 6);
+  MULTIPLY(v2, f2, v4);
+  LOAD_SCALAR(f7, a + 7);
+  MULTIPLY(v3, f3, v4);
+  LOAD_SCALAR(f0, a + 8);
+  {
+    const float *b0 = b + 16;
+    const float *b1 = b + 24;
+    const float *const end = a + 112;
+    do {
+      MULTIPLY_ADD(v0, f4, v5);
+      LOAD_SCALAR(f1, a + 9);
+      LOAD_VECTOR(v4, b0);
+      MULTIPLY_ADD(v1, f5, v5);
+      LOAD_SCALAR(f2, a + 10);
+      MULTIPLY_ADD(v2, f6, v5);
+      LOAD_SCALAR(f3, a + 11);
+      MULTIPLY_ADD(v3, f7, v5);
+      LOAD_SCALAR(f4, a + 12);
+      MULTIPLY_ADD(v0, f0, v4);
+      LOAD_SCALAR(f5, a + 13);
+      LOAD_VECTOR(v5, b1);
+      MULTIPLY_ADD(v1, f1, v4);
+      LOAD_SCALAR(f6, a + 14);
+      MULTIPLY_ADD(v2, f2, v4);
+      LOAD_SCALAR(f7, a + 15);
+      MULTIPLY_ADD(v3, f3, v4);
+      LOAD_SCALAR(f0, a + 16);
+      STEP(a, 32);
+      STEP(b0, 64);
+      STEP(b1, 64);
+    } while (a != end);
+  }
+  MULTIPLY_ADD(v0, f4, v5);
+  LOAD_SCALAR(f1, a + 9);
+  LOAD_VECTOR(v4, b + 240);
+  MULTIPLY_ADD(v1, f5, v5);
+  LOAD_SCALAR(f2, a + 10);
+  MULTIPLY_ADD(v2, f6, v5);
+  LOAD_SCALAR(f3, a + 11);
+  MULTIPLY_ADD(v3, f7, v5);
+  LOAD_SCALAR(f4, a + 12);
+  MULTIPLY_ADD(v0, f0, v4);
+  LOAD_SCALAR(f5, a + 13);
+  LOAD_VECTOR(v5, b + 248);
+  MULTIPLY_ADD(v1, f1, v4);
+  LOAD_SCALAR(f6, a + 14);
+  MULTIPLY_ADD(v2, f2, v4);
+  LOAD_SCALAR(f7, a + 15);
+  MULTIPLY_ADD(v3, f3, v4);
+  MULTIPLY_ADD(v0, f4, v5);
+  MULTIPLY_ADD(v1, f5, v5);
+  MULTIPLY_ADD(v2, f6, v5);
+  MULTIPLY_ADD(v3, f7, v5);
+  LOAD_STRIDED(v4, bias, (size_t)16);
+  LOAD_STRIDED(v5, bias + 1, (size_t)16);
+  ADD(v0, v4);
+  LOAD_STRIDED(v4, bias + 2, (size_t)16);
+  ADD(v1, v5);
+  LOAD_STRIDED(v5, bias + 3, (size_t)16);
+  ADD(v2, v4);
+  ADD(v3, v5);
+  STORE_STRIDED(v0, out, (size_t)16);
+  STORE_STRIDED(v1, out + 1, (size_t)16);
+  STORE_STRIDED(v2, out + 2, (size_t)16);
+  STORE_STRIDED(v3, out + 3, (size_t)16);
+}
+
+/* Stage 2: S' [1, 8, 4] = A [8, K] S [1, K, 4], K = 32. */
+static void stage_2(const float *s, const float *w, float *out, const float *bias, float *work)
+{
+  widen_2_8((const unsigned char *)w, work);
+  tile_2a(s, work, out, 8, bias);
+}
+
+void kernel(const float *x, const float *weights, float *scratch, float *y, size_t group);
+void kernel(const float *x, const float *weights, float *scratch, float *y, size_t group)
+{
+  (void)x, (void)scratch, (void)y, (void)group;
+  stage_1(x, weights, scratch, scratch + 128);
+  stage_2(scratch, weights + 96, y, weights + 176, scratch + 128);
+}
