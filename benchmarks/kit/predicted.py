@@ -16,8 +16,9 @@ from lrf_dse.jsonform import from_json
 from lrf_dse.pipeline.context import Exploration, silent
 from lrf_dse.pipeline.estimates import estimate
 from lrf_dse.pipeline.layers import measure_layers
-from lrf_dse.pipeline.plans import choose_plan, measure_plans, select_finalists
+from lrf_dse.pipeline.plans import choose_plan, measure_plans
 from lrf_dse.pipeline.quality import Judge
+from lrf_dse.pipeline.selecting import select_finalists
 from lrf_dse.pipeline.settings import ExploreSettings
 from lrf_dse.pipeline.storages import with_bits
 from lrf_dse.pipeline.timing import Bench, Outcome, Task
@@ -81,7 +82,7 @@ def spaces_of(x: Exploration) -> Spaces:
 
 def plans_of(x: Exploration, spaces: Spaces) -> tuple[Plan, ...]:
     """The plans that `explore` has before it confirms any."""
-    return measure_plans(x, select_finalists(x, measure_layers(x, spaces)).finalists)[0]
+    return measure_plans(x, select_finalists(x, measure_layers(x, spaces))[0].finalists)[0]
 
 
 def chosen_of(x: Exploration, plans: Sequence[Plan]) -> tuple[Plan | None, str]:

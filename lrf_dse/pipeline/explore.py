@@ -39,10 +39,11 @@ from lrf_dse.pipeline.finetuning import finetune_plans
 from lrf_dse.pipeline.golden import keep_golden
 from lrf_dse.pipeline.layers import measure_layers, narrow_spaces, time_dense
 from lrf_dse.pipeline.limits import refuse_impossible, refuse_what_no_layer_can_save, with_latency_limit
-from lrf_dse.pipeline.plans import choose_plan, measure_dense, measure_plans, select_finalists
+from lrf_dse.pipeline.plans import choose_plan, measure_dense, measure_plans
 from lrf_dse.pipeline.quality import Judge
 from lrf_dse.pipeline.rivals import with_rivals
 from lrf_dse.pipeline.run import MODEL_FILE, RESULT_KEY, RUN_KEY, Run, is_file_of, model_bytes
+from lrf_dse.pipeline.selecting import select_finalists
 from lrf_dse.pipeline.settings import ExploreSettings, command_of
 from lrf_dse.pipeline.storages import with_bits
 from lrf_dse.pipeline.timing import Bench
@@ -134,7 +135,7 @@ def _explore(x: Exploration) -> ReportInfo:
     refuse_what_no_layer_can_save(x)
     spaces = narrow_spaces(x, time_dense(x))
     measured = measure_layers(x, spaces)
-    found, results = with_rivals(x, select_finalists(x, measured), measured)
+    found, results = with_rivals(x, *select_finalists(x, measured))
     plans, failed = measure_plans(x, found.finalists)
     fitted = plans
     plans, finetuning = finetune_plans(x, fitted)

@@ -6,7 +6,7 @@ are measured; IREE's version is compiled where ours fails, and of finalists (`lr
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from lrf_dse.builders.program import BUILDERS
@@ -82,18 +82,25 @@ def measure_layers(x: Exploration, spaces: dict[FcLayer, PruneResult]) -> tuple[
             *stored_survivors(x, space),
         )
     ]
-    outcomes = measure_candidates(x, "measure layers", candidates)
+    return results_of(x, candidates, stage="measure layers", evaluations=x.settings.layer_evaluations)
+
+
+def results_of(
+    x: Exploration, candidates: Sequence[Candidate], *, stage: str, evaluations: int
+) -> tuple[CandidateResult, ...]:
+    """What became of `candidates`: measured under `stage`, and judged by at most about so many evaluations."""
+    outcomes = measure_candidates(x, stage, candidates)
     ours = [c for c in outcomes if c.kernel == "rvv" and c.storage == "fp32" and not c.is_dense]
     failing = [candidate for candidate in ours if isinstance(outcomes[candidate], Failure)]
     if "iree" in x.settings.kernels:
         again = [candidate.without_generated for candidate in failing]
-        outcomes |= measure_candidates(x, "measure layers with IREE's kernels", again)
+        outcomes |= measure_candidates(x, f"{stage} with IREE's kernels", again)
     usable = [candidate for candidate, outcome in outcomes.items() if isinstance(outcome, Measurement)]
     judged = judge_layers(
         tuple(dict.fromkeys(candidate.without_generated for candidate in usable)),
         x.judge,
-        evaluations=x.settings.layer_evaluations,
-        progress=lambda done, total: x.progress("judge layers", done, total),
+        evaluations=evaluations,
+        progress=lambda done, total: x.progress(stage.replace("measure", "judge"), done, total),
     )
     return tuple(
         _result(x, candidate, outcome, judged.get(candidate.without_generated))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from math import inf
 from typing import TYPE_CHECKING
@@ -30,20 +30,14 @@ from lrf_dse.pipeline.storages import stored_dense
 from lrf_dse.pipeline.timing import Outcome, Task
 from lrf_dse.plan.budgets import confirmation_sentence, why_dense
 from lrf_dse.plan.choice import choose, latency_of, latency_unit
-from lrf_dse.plan.options import NO_LIMITS, Combination, LayerOption, Limits, shifted_to
-from lrf_dse.plan.search import Search, search
-from lrf_dse.plan.select import finalists
-from lrf_dse.report.facts import CandidateResult, FailedPlan
+from lrf_dse.plan.options import Combination
+from lrf_dse.report.facts import FailedPlan
 from lrf_dse.runners.job import Array
 from lrf_dse.schema import REFERENCE, Candidate, Failure, Measurement, Plan, dense_candidate
 from lrf_dse.target import Target
 
 if TYPE_CHECKING:
     import onnx
-
-
-GENTLER = 1e-3
-"""What the relative error of a layer's outputs counts beside its drop, in the drop's unit: no more than a tie."""
 
 
 def measure_dense(x: Exploration) -> Measurement:
@@ -77,97 +71,6 @@ def _stored_variants(x: Exploration) -> list[tuple[Candidate, ...]]:
 
 def _dense_fails(failure: Failure) -> RunError:
     return RunError(f"the dense model fails at stage {failure.stage}: {failure.reason}")
-
-
-def select_finalists(x: Exploration, results: Sequence[CandidateResult]) -> Search:
-    """Whole models worth building, by predicted latency and sizes, and losses measured and predicted in turn."""
-    options: dict[str, dict[Candidate, LayerOption]] = {layer.name: {} for layer in x.model.fc_layers}
-    for result in results:
-        if result.measurement is not None:
-            _keep_faster(options[result.candidate.layer.name], layer_option(x, result, result.measurement))
-    _require_dense(options, results)
-    layers, count = [list(found.values()) for found in options.values()], x.settings.finalists
-    layers, within = _as_measured(x, layers), _limits(x)
-    if not x.judge.knows_accuracy:
-        return Search(finalists(layers, count, within=within), (), 0, True)
-    done = 0
-
-    def measure(combination: Combination) -> float:
-        nonlocal done
-        done += 1
-        x.progress("judge whole models", done, x.settings.plan_evaluations)
-        if x.settings.budgets.max_drop is not None:
-            return x.judge.confirmable_drop(combination.choices)
-        return max(0.0, x.judge.best_drop(combination.choices) or 0.0)
-
-    return search(
-        layers,
-        count,
-        measure=measure,
-        evaluations=x.settings.plan_evaluations,
-        # Training wins back what no prediction tells: plans that lose too much before it are finalists as well.
-        max_loss=None if x.lessons else x.settings.budgets.max_drop,
-        within=within,
-    )
-
-
-def _as_measured(x: Exploration, layers: Sequence[Sequence[LayerOption]]) -> list[list[LayerOption]]:
-    """The options such that dense ones add up to the dense model, where there are limits that it matters for."""
-    if _limits(x) == NO_LIMITS:
-        return [list(options) for options in layers]
-    dense = [m for _, _, m in measured_dense(x) if isinstance(m, Measurement)]
-    if not dense:
-        return [list(options) for options in layers]
-    best = min(dense, key=lambda measured: measured.time)
-    return shifted_to(layers, latency=best.time, flash_bytes=best.flash_bytes, ram_bytes=best.ram_bytes)
-
-
-def _limits(x: Exploration) -> Limits:
-    """What whole models are predicted to keep, on the most threads."""
-    budgets = x.settings.budgets
-    latency = budgets.max_seconds if budgets.max_cycles is None else budgets.max_cycles
-    threads = max(x.settings.threads)
-    return Limits(None if latency is None else latency * threads, budgets.max_flash_bytes, budgets.max_ram_bytes)
-
-
-def _require_dense(options: Mapping[str, Mapping[Candidate, LayerOption]], results: Sequence[CandidateResult]) -> None:
-    """Raise RunError for a layer that no kernel computes right as it is: there would be nothing to compare with."""
-    for name, found in options.items():
-        if any(candidate.is_dense for candidate in found):
-            continue
-        mine = (r.failure for r in results if r.candidate.is_dense and r.candidate.layer.name == name)
-        failure = next(failure for failure in mine if failure is not None)
-        raise RunError(f"the dense layer {name} fails at stage {failure.stage}: {failure.reason}")
-
-
-def _keep_faster(options: dict[Candidate, LayerOption], option: LayerOption) -> None:
-    """Add an option of a layer; of those that differ in the kernel only, the faster one stays."""
-    same = option.candidate.without_generated
-    if same not in options or option.latency < options[same].latency:
-        options[same] = option
-
-
-def layer_option(x: Exploration, result: CandidateResult, measured: Measurement) -> LayerOption:
-    """What selection knows of a measured candidate."""
-    # Every use of the layer takes that time; its weights are stored once.
-    latency = _latency(measured, result.estimate.lower_bound, x.target) * result.candidate.layer.uses
-    if x.judge.knows_accuracy:
-        # A gain on one part of the data is noise. Of options without a drop the gentler ones are not lost among the
-        # faster: they are what a drop budget can be confirmed of.
-        loss = max(0.0, result.drop_points or 0.0) + GENTLER * (result.output_error or 0.0)
-    else:
-        loss = x.judge.weight_error([result.candidate]) ** 2  # squared errors of layers add up
-    return LayerOption(result.candidate, latency, measured.flash_bytes, measured.ram_bytes, loss)
-
-
-def _latency(measured: Measurement, bound_cycles: float | None, target: Target) -> float:
-    """The best that is known: board seconds, modelled cycles, a lower bound, instructions; one kind within a run."""
-    if measured.seconds is not None:
-        return measured.seconds
-    if measured.cycles is not None:
-        return measured.cycles
-    bound = combine(bound_cycles, measured.instructions, target)
-    return float(measured.instructions or 0) if bound is None else bound
 
 
 def measure_plans(

@@ -12,7 +12,7 @@ from dataclasses import replace
 from lrf_dse.pipeline.context import Exploration
 from lrf_dse.pipeline.estimates import estimate
 from lrf_dse.pipeline.layers import measure_candidates
-from lrf_dse.pipeline.plans import layer_option
+from lrf_dse.pipeline.selecting import layer_option
 from lrf_dse.plan.options import Combination, LayerOption
 from lrf_dse.plan.search import Search
 from lrf_dse.report.facts import CandidateResult

@@ -124,23 +124,3 @@ def knee(points: Points, *, floors: Sequence[float] | None = None) -> int:
     least = [floors[i] for i in kept] if floors else None
     distance = (scaled(front, floors=least) ** 2).sum(axis=1)
     return members[int(np.argmin(distance))]
-
-
-def spread(array: FloatArray, count: int, *, seeds: Sequence[int]) -> list[int]:
-    """`seeds`, then the rows that each time lie farthest from those taken, until `count` rows are taken.
-
-    Greedy farthest-point sampling over `scaled` objectives; the first of equal rows wins, and a row equal to a taken
-    one is never added. Seeds are always kept, even when there are more than `count`.
-    """
-    space = scaled(array)
-    taken = list(dict.fromkeys(seeds)) or ([0] if len(array) and count > 0 else [])
-    if not taken:
-        return []
-    nearest = np.min([((space - space[i]) ** 2).sum(axis=1) for i in taken], axis=0)
-    while len(taken) < count:
-        far = int(np.argmax(nearest))
-        if nearest[far] <= 0.0:
-            break
-        taken.append(far)
-        nearest = np.minimum(nearest, ((space - space[far]) ** 2).sum(axis=1))
-    return taken

@@ -97,6 +97,11 @@ def numbers_of(options: Sequence[LayerOption]) -> FloatArray:
     return found
 
 
+def totals_of(member: Combination) -> FloatArray:
+    """(latency, flash, ram, loss) of a whole model [4]."""
+    return np.array([member.latency, member.flash_bytes, member.ram_bytes, member.loss], dtype=np.float64)
+
+
 def dense_combination(layers: Sequence[Sequence[LayerOption]]) -> Combination:
     """The combination of all dense options. Raises ValueError where a layer has none."""
     dense = [[option for option in options if option.candidate.is_dense] for options in layers]

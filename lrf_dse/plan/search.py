@@ -1,46 +1,73 @@
-"""Which combinations to measure as wholes, learnt from those that were: predict, measure, correct, until nothing moves.
+"""Which combinations to judge as wholes, learnt from those that were: predict, judge, correct, until nothing is gained.
 
-A first prediction adds up what each layer loses alone. Whole models lose more (errors meet) or less (later layers are
-corrected), so after every round two numbers are fitted to what was measured:
-    loss = s sum_i l_i + t sqrt(sum_{i != j} l_i l_j)
-and the combinations that look best then are measured next. Pure: to measure is the caller's function.
+Every round judges what is predicted to add most to the space that the judged models dominate. Where that ends, gaps of
+their front are filled, and then ranks are asked for between those of neighbouring plans. What is judged next does not
+depend on the number of evaluations, so that more of them only add models, and never give a worse front.
+Pure: to judge a model and to make options of a layer are the caller's functions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from math import sqrt
+from math import prod
 
 import numpy as np
 
-from lrf_dse.plan.options import NO_LIMITS, Combination, LayerOption, Limits
-from lrf_dse.plan.select import finalists_of, pool_of
+from lrf_dse.plan.choice import Objective
+from lrf_dse.plan.front import FloatArray, front_mask
+from lrf_dse.plan.kept import Kept
+from lrf_dse.plan.options import (
+    FLASH,
+    LATENCY,
+    LOSS,
+    NO_LIMITS,
+    Combination,
+    LayerOption,
+    Limits,
+    dense_combination,
+    totals_of,
+)
+from lrf_dse.plan.predict import Correction, Prediction, fitted
+from lrf_dse.plan.refine import Between, ranks_between
+from lrf_dse.plan.select import pool_of
+from lrf_dse.plan.single import Answer, best_within
+from lrf_dse.plan.terrain import ENDS, SAME_RATIO, WORST, Gap, Terrain, best_of, gaps
+from lrf_dse.plan.volume import greedy, hypervolume
 
 SLACK = 1.5
 """A prediction may exceed the largest loss by this factor and is still worth measuring."""
 
+WORTH = 1e-3
+"""What must be predicted to be gained, of all that is dominated, for one more evaluation."""
+
+STEPS = 3
+"""Options of a layer that are near each other: so many places apart in latency."""
+
+HOPES = (0.0, 1.0, 2.0)
+"""By how many deviations models near the front are hoped to lose less than predicted, once nothing else is left."""
+
 Measure = Callable[[Combination], float]
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """One measured combination: the sum of its layers' losses, what was predicted when it was picked, what it is."""
-
-    combination: Combination
-    summed: float
-    predicted: float
-    measured: float
+Refine = Callable[[Sequence[Between]], Sequence[LayerOption]]
 
 
 @dataclass(frozen=True)
 class Search:
-    """The finalists, every prediction that was measured, and whether the last round picked nothing new."""
+    """The finalists, every model that was judged, and whether nothing more would be gained by the prediction.
+
+    Of `combinations` that the options make, `merged_exactly` says whether the pool held their whole predicted front.
+    `answer` is the best within the limits by the last prediction, where an objective was given. `gaps` are those of the
+    judged front, `asked` the ranks that were asked for.
+    """
 
     finalists: tuple[Combination, ...]
     predictions: tuple[Prediction, ...]
     rounds: int
     stable: bool
+    combinations: int = 1
+    answer: Answer | None = None
+    gaps: tuple[Gap, ...] = ()
+    asked: tuple[Between, ...] = ()
 
 
 def search(
@@ -50,45 +77,247 @@ def search(
     measure: Measure,
     evaluations: int,
     max_loss: float | None = None,
+    worst: float = WORST,
     within: Limits = NO_LIMITS,
+    objective: Objective | None = None,
+    refine: Refine | None = None,
 ) -> Search:
-    """About `count` finalists (see `finalists_of`), by at most `evaluations` measured losses.
+    """About `count` finalists, the dense one first and then by latency, by at most `evaluations` judged models.
 
-    Ends when all that would be picked were measured, or the evaluations are spent; those not measured then stand with
-    their corrected prediction. Plans that are predicted to be `within` the limits of size and latency come first.
+    Plans above `max_loss`, or not `within` the limits, are finalists only where no other is. Losses above `worst` count
+    for nothing. `refine` gives options with ranks between two of a layer's, as many as it can. Where the evaluations
+    end before `count` models are judged, finalists stand with their predictions.
     """
-    pool = pool_of(layers, within=within)
-    found: dict[int, Prediction] = {}
-    rounds = 0
-    while True:
-        scale, meeting = _correction(list(found.values()))
-        losses = [
-            found[i].measured if i in found else max(0.0, scale * member.loss + meeting * _meeting(member))
-            for i, member in enumerate(pool)
-        ]
-        limits = [None if max_loss is None else max_loss * (1.0 if i in found else SLACK) for i in range(len(pool))]
-        picked = finalists_of(pool, losses, count, limits=limits, within=within)
-        new = [i for i in picked if i not in found and not pool[i].is_dense][: evaluations - len(found)]
-        if not new:
-            unmeasured = [i for i in picked if i not in found and not pool[i].is_dense]
-            return Search(tuple(pool[i] for i in picked), tuple(found.values()), rounds, not unmeasured)
-        rounds += 1
-        for i in new:
-            found[i] = Prediction(pool[i], pool[i].loss, losses[i], measure(pool[i]))
+    state = _State(layers, count, max_loss=max_loss, worst=worst, within=within, objective=objective)
+    stable = True
+    for member in state.next_members(refine):
+        if len(state.found) >= evaluations:
+            stable = False
+            break
+        state.judge(member, measure(member))
+    return state.result(stable=stable)
 
 
-def _meeting(member: Combination) -> float:
-    """The root of the sum over pairs of layers of the product of their losses: 0 where one layer alone loses."""
-    return sqrt(max(0.0, member.loss**2 - sum(option.loss**2 for option in member.options)))
+def finalists(
+    layers: Sequence[Sequence[LayerOption]],
+    count: int,
+    *,
+    worst: float = WORST,
+    within: Limits = NO_LIMITS,
+    objective: Objective | None = None,
+) -> Search:
+    """About `count` finalists by the first prediction alone: what a search would judge first."""
+    state = _State(layers, count, max_loss=None, worst=worst, within=within, objective=objective)
+    next(state.next_members(None), None)
+    return state.result(stable=True)
 
 
-def _correction(known: Sequence[Prediction]) -> tuple[float, float]:
-    """(s, t) by least squares, drawn toward (1, 0): what one or two plans say is not yet a law.
+class _State:
+    """What is known while a search goes on."""
 
-    Residuals are relative for large losses: to tell 30 points from 40 is of no use.
-    """
-    rows = np.array([(p.summed, _meeting(p.combination)) for p in known]).reshape(-1, 2)
-    weights = 1.0 / (0.5 + rows[:, 0])
-    a, b = rows * weights[:, None], np.array([p.measured for p in known]) * weights
-    s, t = np.linalg.solve(a.T @ a + np.eye(2), a.T @ b + np.array([1.0, 0.0]))
-    return max(0.05, float(s)), float(t)
+    def __init__(
+        self,
+        layers: Sequence[Sequence[LayerOption]],
+        count: int,
+        *,
+        max_loss: float | None,
+        worst: float,
+        within: Limits,
+        objective: Objective | None,
+    ) -> None:
+        self.layers = [list(options) for options in layers]
+        self.count, self.within, self.max_loss, self.objective = count, within, max_loss, objective
+        self.worst = worst if max_loss is None or max_loss <= 0 else max_loss
+        self.found: dict[tuple[int, ...], Prediction] = {}
+        self.rounds = 0
+        self.pending: list[Combination] = []
+        self.asked: list[Between] = []
+        self.correction = Correction()
+        self._judged: list[Combination] = []
+        self._grow([])
+        dense = dense_combination(self.layers)
+        widest = totals_of(dense)
+        if within.flash_bytes is not None or within.ram_bytes is not None or objective in ("bytes", "ram"):
+            # Where size is wanted, what is slower than dense is of use.
+            widest = np.max([totals_of(member) for member in self.pool], axis=0)
+        # A hair beyond, so that a loss of just the limit still counts.
+        self.terrain = Terrain(float(widest[LATENCY]), float(widest[FLASH]), self.worst * 1.001)
+        self.kept = Kept(self.terrain, count)
+        self._keep(dense, dense.loss)
+
+    def _grow(self, options: Sequence[LayerOption]) -> None:
+        """More options of layers, and the pool of what they make."""
+        for option in options:
+            (at,) = [k for k, known in enumerate(self.layers) if known[0].candidate.layer == option.candidate.layer]
+            self.layers[at].append(option)
+        self.pool = list(pool_of(self.layers, within=self.within))
+
+    def next_members(self, refine: Refine | None) -> Iterator[Combination]:
+        """What to judge, one after the other, while what comes of it is told by `judge`."""
+        while True:
+            self.correction = fitted(list(self.found.values()))
+            picks = self._picks(self.pool) or self._in_gaps()
+            if not picks and refine is not None and (wanted := self._between()):
+                self.asked += wanted
+                self._grow(refine(wanted))
+                continue
+            for hope in HOPES:
+                picks = picks or self._picks(self._near_front(), hope=hope)
+            if not picks:
+                return
+            self.rounds += 1
+            self.pending = list(picks)
+            if self.rounds == 1:  # all that stand for a front when nothing is judged stay in place of what is judged
+                self.kept.count = max(self.kept.count, 1 + len(picks))
+            while self.pending:
+                yield self.pending[0]
+                self.pending.pop(0)
+            self.kept.renew()
+
+    def judge(self, member: Combination, loss: float) -> None:
+        """What came of `member`."""
+        self.found[_key(member)] = Prediction(member, member.loss, self.correction.loss(member), loss)
+        self._keep(member, loss)
+
+    def _keep(self, member: Combination, loss: float) -> None:
+        numbers = totals_of(member)
+        numbers[LOSS] = loss
+        self._judged.append(member)
+        self.kept.add(numbers, usable=self._admits(member, loss, self.max_loss))
+
+    def _admits(self, member: Combination, loss: float, max_loss: float | None) -> bool:
+        return loss <= (self.terrain.worst if max_loss is None else max_loss) and self.within.admits(member)
+
+    def _known(self, members: Sequence[Combination], *, hope: float = 0.0) -> tuple[FloatArray, list[bool], list[bool]]:
+        """Numbers with the best known loss [n, 4], which were judged, and which may keep all limits."""
+        numbers = np.array([totals_of(member) for member in members]).reshape(-1, 4)
+        judged, usable = [], []
+        for row, member in zip(numbers, members, strict=True):
+            known = self.found.get(_key(member))
+            row[LOSS] = self.correction.loss(member, hope=hope) if known is None else known.measured
+            judged.append(known is not None or member.is_dense)
+            most = None if self.max_loss is None else self.max_loss * (1.0 if judged[-1] else SLACK)
+            usable.append(self._admits(member, row[LOSS], most))
+        return numbers, judged, usable
+
+    def _picks(self, pool: Sequence[Combination], *, hope: float = 0.0) -> list[Combination]:
+        """The ends, by what is known, and what adds most to the judged front; without those that were judged."""
+        pool = [*self._judged, *(member for member in pool if _key(member) not in self.found), *self._single()]
+        numbers, judged, usable = self._known(pool, hope=hope)
+        ends = self._ends(pool, numbers, usable)
+        points = self.terrain.points(numbers, usable)
+        front = [i for i, known in enumerate(judged) if known]
+        first = not self.found
+        most = self.count - 1 if first else max(2, self.count // 4)
+        whole = hypervolume(points[front], self.terrain.reference)
+        new = [i for i in ends if not judged[i]]
+        least = WORTH * max(whole, hypervolume(points, self.terrain.reference) if first else whole)
+        taken = greedy(
+            points, len(front) + max(most, len(new)), self.terrain.reference, seeds=[*front, *new], least=least
+        )
+        return [pool[i] for i in taken[len(front) :]]
+
+    def _near_front(self) -> list[Combination]:
+        """The pool, and what differs from a judged model of the front in one layer, by a step or two in latency.
+
+        The pool holds the front by the first prediction alone; what was judged may have shown that front to be wrong.
+        """
+        numbers, _, usable = self._known(self._judged)
+        points = self.terrain.points(numbers, usable)
+        ladders = [sorted(options, key=lambda option: option.latency) for options in self.layers]
+        near = dict.fromkeys(map(_key, self.pool))
+        found = list(self.pool)
+        for i in np.flatnonzero(front_mask(points) & np.array(usable, np.bool_)).tolist():
+            options = self._judged[i].options
+            for k, ladder in enumerate(ladders):
+                at = next(j for j, option in enumerate(ladder) if option is options[k])
+                for other in ladder[max(0, at - STEPS) : at + STEPS + 1]:
+                    member = Combination((*options[:k], other, *options[k + 1 :]))
+                    if _key(member) not in near:
+                        near[_key(member)] = None
+                        found.append(member)
+        return found
+
+    def _ends(self, pool: Sequence[Combination], numbers: FloatArray, usable: Sequence[bool]) -> list[int]:
+        """The best of every objective; where nothing keeps the limits, what is nearest to keeping one of them."""
+        compressed = [i for i, member in enumerate(pool) if not member.is_dense]
+        within = [i for i in compressed if usable[i]]
+        gentle = best_of(compressed, numbers, (LOSS,))
+        ends = best_of(within, numbers, ENDS) or best_of(compressed, numbers, (LATENCY, FLASH, LOSS))
+        return list(dict.fromkeys([*gentle, *ends]))
+
+    def _single(self) -> list[Combination]:
+        """The best within the limits by the prediction: on models of many layers the pool may lack it."""
+        answer = self.answer()
+        return [] if answer is None or answer.combination is None else [answer.combination]
+
+    def answer(self) -> Answer | None:
+        """The best within the limits by the prediction, losses taken as a multiple of their sum."""
+        if self.objective is None:
+            return None
+        most = None if self.max_loss is None else self.max_loss / self._rate()
+        return best_within(self.layers, self.objective, within=self.within, max_loss=most)
+
+    def _rate(self) -> float:
+        """What whole models near the largest loss lose for each point that their layers add up to."""
+        numbers, _, _ = self._known(self.pool)
+        summed = np.array([member.loss for member in self.pool])
+        near = summed > 0
+        if not near.any() or self.max_loss is None:
+            return 1.0
+        at = np.argsort(np.abs(numbers[near, LOSS] - self.max_loss), kind="stable")[: self.count]
+        return max(0.05, float(np.median(numbers[near, LOSS][at] / summed[near][at])))
+
+    def _in_gaps(self) -> list[Combination]:
+        """For every gap of the judged front in which nothing was tried: the least loss that options make there."""
+        found = []
+        for gap in self.gaps():
+            if gap.tried == 0 and (member := self._least_loss_in(gap)) is not None:
+                found.append(member)
+        return found
+
+    def _least_loss_in(self, gap: Gap) -> Combination | None:
+        limits = Limits(gap.high / SAME_RATIO, self.within.flash_bytes, self.within.ram_bytes)
+        low = gap.low * SAME_RATIO
+        inside = [m for m in self.pool if low < m.latency < limits.bounds[LATENCY] and _key(m) not in self.found]
+        if inside:
+            return min(inside, key=lambda member: (self.correction.loss(member), member.flash_bytes))
+        member = best_within(self.layers, "accuracy", within=limits, min_latency=low).combination
+        return None if member is None or _key(member) in self.found else member
+
+    def gaps(self) -> list[Gap]:
+        """The gaps of the front of judged models."""
+        numbers, _, usable = self._known(self._judged)
+        return gaps(self.terrain.points(numbers, usable), self.terrain.worst)
+
+    def _between(self) -> list[Between]:
+        numbers, _, usable = self._known(self._judged)
+        judged = [member for member, ok in zip(self._judged, usable, strict=True) if ok]
+        found = ranks_between(
+            self.layers, judged, numbers[usable], self.terrain, correction=self.correction, least=WORTH
+        )
+        known = {between.key for between in self.asked}
+        return [between for between in found if between.key not in known][: max(2, self.count // 4)]
+
+    def result(self, *, stable: bool) -> Search:
+        """What was found so far; what was to be judged next stands beside it where little was judged."""
+        members = [self._judged[i] for i in self.kept.members]
+        if self.rounds <= 1:
+            members += self.pending
+        dense, *others = members
+        others.sort(key=lambda member: (member.latency, member.flash_bytes))
+        return Search(
+            (dense, *others),
+            tuple(self.found.values()),
+            self.rounds,
+            stable,
+            combinations=prod(map(len, self.layers)),
+            answer=self.answer(),
+            gaps=tuple(self.gaps()),
+            asked=tuple(self.asked),
+        )
+
+
+def _key(member: Combination) -> tuple[int, ...]:
+    """Which options these are: they live as long as a search, and comparing candidates takes longer."""
+    return tuple(map(id, member.options))

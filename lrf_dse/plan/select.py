@@ -5,16 +5,13 @@ Everything is minimised. Nothing here measures, estimates or reads; `choice` pic
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from lrf_dse.plan.front import FloatArray, front_mask, spread
+from lrf_dse.plan.front import FloatArray, front_mask
 from lrf_dse.plan.options import (
-    FLASH,
-    LATENCY,
-    LOSS,
     NO_LIMITS,
     RAM,
     Combination,
@@ -136,60 +133,6 @@ def pool_of(
     front = [member for member in composed if not member.is_dense]
     gentle = _least_loss_compressed(layers)
     return tuple(_distinct([dense, *front, *([gentle] if gentle else [])]))
-
-
-def finalists_of(
-    pool: Sequence[Combination],
-    losses: Sequence[float],
-    count: int,
-    *,
-    limits: Sequence[float | None],
-    within: Limits = NO_LIMITS,
-) -> tuple[int, ...]:
-    """Indices of about `count` members of `pool`, the all-dense first one, then the rest by latency.
-
-    `losses` are the best that is known of every member. Always included, even beyond `count`: the all-dense one, the
-    fastest, the smallest in flash, and the compressed one with the smallest loss. The others are spread along the front
-    in (latency, flash, loss). Members with a loss above their limit, or not `within` the limits of size and latency,
-    are left out of the spread, and of those within theirs the best of every objective come first: finalists are not
-    wasted on plans that no budget will admit.
-    """
-    compressed = [i for i, member in enumerate(pool) if not member.is_dense]
-    admitted = [
-        i
-        for i, loss in enumerate(losses)
-        if ((limit := limits[i]) is None or loss <= limit) and (i == 0 or within.admits(pool[i]))
-    ]
-    numbers = np.array([(m.latency, m.flash_bytes, m.ram_bytes, loss) for m, loss in zip(pool, losses, strict=True)])
-    array = numbers[:, [LATENCY, FLASH, LOSS]]
-    seeds = [0, *_best(compressed, numbers, (LATENCY, FLASH, LOSS))]
-    seeds += _best(sorted({*compressed} & {*admitted}), numbers, range(4))
-    useful = [i for i, on_front in zip(admitted, front_mask(numbers[admitted]), strict=True) if on_front]
-    allowed = sorted({*seeds, *useful})
-    taken = [allowed[i] for i in spread(array[allowed], count, seeds=[allowed.index(i) for i in seeds])]
-    return tuple(sorted(taken, key=lambda i: (i != 0, *array[i, :2], i)))
-
-
-def _best(members: Sequence[int], numbers: FloatArray, objectives: Iterable[int]) -> list[int]:
-    """The best of `members` in each of the objectives, then in the others in their order; none of none."""
-    if not members:
-        return []
-    return [members[np.lexsort((*numbers[members].T[::-1], numbers[members, k]))[0]] for k in objectives]
-
-
-def finalists(
-    layers: Sequence[Sequence[LayerOption]],
-    count: int,
-    *,
-    max_loss: float | None = None,
-    cap: int = BEAM_CAP,
-    within: Limits = NO_LIMITS,
-) -> tuple[Combination, ...]:
-    """The finalists by the first prediction alone; see `pool_of` and `finalists_of`."""
-    pool = pool_of(layers, cap=cap, within=within)
-    losses = [member.loss for member in pool]
-    picked = finalists_of(pool, losses, count, limits=[max_loss] * len(pool), within=within)
-    return tuple(pool[i] for i in picked)
 
 
 def _numbers(member: Combination) -> tuple[float, ...]:

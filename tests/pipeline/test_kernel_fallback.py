@@ -17,8 +17,9 @@ from lrf_dse.models.compress import Compressor
 from lrf_dse.models.reader import read_model
 from lrf_dse.pipeline.context import Exploration, silent
 from lrf_dse.pipeline.estimates import estimate
-from lrf_dse.pipeline.plans import measure_plans, select_finalists
+from lrf_dse.pipeline.plans import measure_plans
 from lrf_dse.pipeline.quality import Judge
+from lrf_dse.pipeline.selecting import select_finalists
 from lrf_dse.pipeline.settings import ExploreSettings
 from lrf_dse.pipeline.timing import Bench, Outcome, Task, build_and_run, layer_program
 from lrf_dse.plan.options import Combination, LayerOption
@@ -80,7 +81,10 @@ def test_the_faster_kernel_that_is_right_stays(x: Exploration, rvv: Outcome) -> 
     outcomes |= {dense_candidate(layer): measured(1000) for layer in (first, second)}
     results = [_result(choice, outcome) for choice, outcome in outcomes.items()]
     kernels = {
-        choice.kernel for found in select_finalists(x, results).finalists for choice in found.choices if choice.tt_shape
+        choice.kernel
+        for found in select_finalists(x, results)[0].finalists
+        for choice in found.choices
+        if choice.tt_shape
     }
     assert kernels == {"rvv" if rvv == measured(50) else "iree"}
 
@@ -95,7 +99,7 @@ def test_a_layer_stays_dense_by_its_faster_kernel(x: Exploration, rvv: Outcome) 
         _result(dense_candidate(second), WRONG),
         _result(Candidate(first, SHAPE), measured(60)),
     ]
-    found = select_finalists(x, results).finalists
+    found = select_finalists(x, results)[0].finalists
     faster = "rvv" if rvv == measured(50) else "iree"
     assert [choice.kernel for choice in found[0].choices] == [faster, "rvv"]
     assert all(choice.kernel == "rvv" for combination in found for choice in combination.choices[1:])

@@ -1,4 +1,4 @@
-"""Fronts against brute force, knees and spreads against their definitions."""
+"""Fronts against brute force, and knees against their definition."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrf_dse.plan.front import knee, non_dominated, objective_array, scaled, spread
+from lrf_dse.plan.front import knee, non_dominated, objective_array, scaled
 
 VALUES = st.integers(0, 5) | st.none() | st.floats(-3, 3)
 POINTS = st.integers(1, 4).flatmap(lambda k: st.lists(st.tuples(*[VALUES] * k), min_size=0, max_size=12))
@@ -68,18 +68,3 @@ def test_knee_prefers_the_bend_and_ignores_units() -> None:
     assert knee([(x * 1e9, y * 1e-6) for x, y in points]) == 1
     # 40,000 against 40,100 bytes is no reason to give up half the speed.
     assert knee([(100, 40_000), (50, 40_100)]) == 1
-
-
-@given(st.lists(st.tuples(st.integers(-3, 5), st.integers(0, 5)), min_size=1, max_size=12), st.integers(0, 12))
-def test_spread_keeps_seeds_and_adds_distinct_points(points: list[tuple[int, int]], count: int) -> None:
-    array = objective_array(points)
-    taken = spread(array, count, seeds=[len(points) - 1])
-    assert taken[0] == len(points) - 1
-    assert len(set(taken)) == len(taken) <= max(count, 1)
-    distinct = {tuple(row) for row in scaled(array).tolist()}
-    assert len(taken) == min(max(count, 1), len(distinct))
-
-
-def test_spread_covers_a_line() -> None:
-    line = np.stack([np.arange(101.0), 100 - np.arange(101.0)], axis=1)
-    assert sorted(spread(line, 5, seeds=[0, 100])) == [0, 25, 50, 75, 100]

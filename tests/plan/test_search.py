@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from lrf_dse.plan.options import Combination, LayerOption
 from lrf_dse.plan.search import Search, search
+from lrf_dse.plan.terrain import GAP, SAME_RATIO, Terrain
+from lrf_dse.plan.volume import hypervolume
 from lrf_dse.schema import Candidate, FcLayer, TTShape, dense_candidate
 
 
@@ -82,3 +88,108 @@ def test_it_is_the_same_every_time_and_copes_with_noise() -> None:
 
     assert noisy() == noisy()
     assert noisy().stable
+
+
+def recorded(seed: int, *, ranks: int = 6) -> tuple[list[list[LayerOption]], dict[tuple[int, ...], float]]:
+    """Layers, and the losses of all their combinations as if they had been recorded: sums that meet, and noise."""
+    rng = np.random.default_rng(seed)
+    layers = []
+    for k in range(2):
+        layer = FcLayer(f"fc{k}", 64, 64, 1, False)
+        options = [LayerOption(dense_candidate(layer), 1000.0, 4000, 64, 0.0)]
+        for r in range(1, ranks + 1):
+            shape = TTShape((64, 1), (1, 64), (1, 2 * r, 1))
+            share = (r / (ranks + 1)) ** float(rng.uniform(0.8, 2.0))
+            options.append(
+                LayerOption(
+                    Candidate(layer, shape),
+                    1000.0 * share * float(rng.lognormal(0, 0.1)),
+                    4000 * share * float(rng.lognormal(0, 0.1)),
+                    64,
+                    4 * (1 - share) ** 2 * float(rng.lognormal(0, 0.3)),
+                )
+            )
+        layers.append(options)
+    losses = {}
+    for a, b in itertools.product(*layers):
+        met = float(np.hypot(a.loss, b.loss)) * float(rng.uniform(0.3, 1.6))
+        losses[id(a), id(b)] = max(0.0, met + float(rng.normal(0, 0.1)) * (not (a.loss == b.loss == 0)))
+    return layers, losses
+
+
+TERRAIN = Terrain(2000.0, 8000.0)
+
+
+def dominated(rows: list[tuple[Combination, float]]) -> float:
+    numbers = np.array([(m.latency, m.flash_bytes, m.ram_bytes, loss) for m, loss in rows]).reshape(-1, 4)
+    return hypervolume(TERRAIN.points(numbers, [True] * len(rows)), TERRAIN.reference)
+
+
+@given(st.integers(0, 10**6), st.integers(2, 9))
+@settings(max_examples=5, deadline=None)
+def test_more_evaluations_never_give_a_worse_front(seed: int, count: int) -> None:
+    """Of everything that was judged, and of the finalists alone, by what they really lose."""
+    layers, losses = recorded(seed)
+
+    def loss_of(member: Combination) -> float:
+        return losses[id(member.options[0]), id(member.options[1])]
+
+    before = kept_before = 0.0
+    asked: list[Combination] = []
+    for evaluations in (0, 1, 3, 6, 10, 11, 16, 22, 30, 60):
+        found = search(layers, count, measure=loss_of, evaluations=evaluations)
+        judged = [p.combination for p in found.predictions]
+        assert judged[: len(asked)] == asked, "what is judged next does not depend on the budget"
+        asked = judged
+        whole = dominated([(m, loss_of(m)) for m in judged])
+        kept = dominated([(m, loss_of(m)) for m in found.finalists])
+        assert whole >= before and kept >= kept_before - 1e-12
+        before, kept_before = whole, kept
+    assert found.stable
+
+
+def test_a_third_of_all_models_dominates_nearly_what_all_do() -> None:
+    shares, judged = [], []
+    for seed in range(6):
+        layers, losses = recorded(seed)
+        found = search(layers, 8, measure=lambda m: losses[id(m.options[0]), id(m.options[1])], evaluations=17)  # noqa: B023
+        every = [(Combination(pair), losses[id(pair[0]), id(pair[1])]) for pair in itertools.product(*layers)]
+        shares.append(dominated([(p.combination, p.measured) for p in found.predictions]) / dominated(every))
+        judged.append(len(found.predictions))
+    assert max(judged) <= 17 < 49 / 2
+    assert np.mean(shares) > 0.95
+
+
+@given(st.integers(0, 10**6))
+@settings(max_examples=15, deadline=None)
+def test_where_neighbours_are_far_apart_something_between_them_was_judged(seed: int) -> None:
+    layers, losses = recorded(seed)
+    found = search(layers, 8, measure=lambda m: losses[id(m.options[0]), id(m.options[1])], evaluations=400)
+    every = [Combination(pair) for pair in itertools.product(*layers)]
+    for gap in found.gaps:
+        between = [m for m in every if gap.low * SAME_RATIO < m.latency < gap.high / SAME_RATIO]
+        assert gap.ratio > GAP
+        assert gap.tried or not between
+
+
+def test_ranks_are_asked_for_where_the_front_bends() -> None:
+    """A layer that loses nothing at rank 16 and everything at rank 2 has its knee between: it is found."""
+    layer = FcLayer("fc", 64, 64, 1, False)
+
+    def at(rank: int) -> LayerOption:
+        shape = TTShape((64, 1), (1, 64), (1, rank, 1))
+        return LayerOption(Candidate(layer, shape), 50.0 * rank, 200.0 * rank, 64, 0.1 if rank >= 9 else 4.5)
+
+    layers = [[LayerOption(dense_candidate(layer), 1000.0, 4000, 64, 0.0), at(2), at(16)]]
+    asked: list[tuple[int, int]] = []
+
+    def refine(wanted):
+        pairs = [(b.lower.candidate.tt_shape.ranks[1], b.upper.candidate.tt_shape.ranks[1]) for b in wanted]
+        asked.extend(pairs)
+        return [at((a + b) // 2) for a, b in pairs]
+
+    found = search(layers, 8, measure=lambda m: m.loss, evaluations=60, refine=refine)
+    assert found.stable
+    assert asked[0] == (2, 16)
+    assert min(m.latency for m in found.finalists if m.loss < 1) == at(9).latency
+    assert len(asked) == len(set(asked)) == len(found.asked)

@@ -1,0 +1,64 @@
+"""Ranks between a layer's options, as the search of whole models asks for them: chosen by the kernel's estimate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from math import sqrt
+
+from lrf_dse.pipeline.context import Exploration
+from lrf_dse.pipeline.estimates import estimate
+from lrf_dse.pipeline.layers import results_of
+from lrf_dse.plan.refine import Between
+from lrf_dse.report.facts import CandidateResult
+from lrf_dse.schema import Candidate
+from lrf_dse.target import Target
+
+PAYS = 1.0
+"""A smaller rank may take at most this share of the cycles that the larger one is expected to take."""
+
+
+def refined(x: Exploration, wanted: Sequence[Between]) -> tuple[CandidateResult, ...]:
+    """One rank for each pair, measured and judged as every candidate is; none where no rank between them pays."""
+    candidates = dict.fromkeys(c for pair in wanted if (c := rank_between(pair, x.target)) is not None)
+    return results_of(x, list(candidates), stage="measure ranks between", evaluations=x.settings.evaluations)
+
+
+def rank_between(pair: Between, target: Target) -> Candidate | None:
+    """The shape of a pair with ranks about the geometric mean of theirs, which the kernel computes best for their size.
+
+    Of the mean itself, and of the multiples of the lanes and of half as many that are nearest to it, the one with the
+    fewest expected cycles for each rank. None where it is no faster than the larger ranks.
+    """
+    lower, upper = pair.lower.candidate, pair.upper.candidate
+    found = [
+        candidate
+        for step in (1, max(1, target.fp32_lanes // 2), target.fp32_lanes)
+        if (candidate := _with_ranks(lower, upper, step)) is not None
+    ]
+    above = _cycles(upper, target)
+    paying = [candidate for candidate in dict.fromkeys(found) if _cycles(candidate, target) <= PAYS * above]
+    return min(paying, key=lambda candidate: _cycles(candidate, target) / sum(_ranks(candidate)), default=None)
+
+
+def _with_ranks(lower: Candidate, upper: Candidate, step: int) -> Candidate | None:
+    """The lower one with ranks that are multiples of `step`, nearest to the means; None where those are an end's."""
+    shape = lower.tt_shape
+    assert shape is not None
+    means = [sqrt(a * b) for a, b in zip(_ranks(lower), _ranks(upper), strict=True)]
+    ends = list(zip(_ranks(lower), _ranks(upper), strict=True))
+    ranks = [a if a == b else step * round(mean / step) for mean, (a, b) in zip(means, ends, strict=True)]
+    inside = all(a <= r <= b for r, (a, b) in zip(ranks, ends, strict=True))
+    if not inside or tuple(ranks) in (_ranks(lower), _ranks(upper)):
+        return None
+    return replace(lower, tt_shape=replace(shape, ranks=tuple(ranks)))
+
+
+def _ranks(candidate: Candidate) -> tuple[int, ...]:
+    return () if candidate.tt_shape is None else candidate.tt_shape.ranks
+
+
+def _cycles(candidate: Candidate, target: Target) -> float:
+    """Expected cycles; operations, where nothing predicts them."""
+    found = estimate(replace(candidate, kernel="rvv"), target)
+    return float(found.flops if found.cycles is None else found.cycles)

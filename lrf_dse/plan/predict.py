@@ -1,0 +1,62 @@
+"""What a whole model is predicted to lose: its layers' losses added up, corrected by every whole model that was judged.
+
+A first prediction adds up what each layer loses alone. Whole models lose more (errors meet) or less (later layers are
+corrected), so two numbers are fitted to what was measured:
+    loss = s sum_i l_i + t sqrt(sum_{i != j} l_i l_j)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import sqrt
+
+import numpy as np
+
+from lrf_dse.plan.options import Combination
+
+_NOISE = 0.1
+"""Points by which two losses differ for nothing; deviations are relative only above it."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One measured combination: the sum of its layers' losses, what was predicted when it was picked, what it is."""
+
+    combination: Combination
+    summed: float
+    predicted: float
+    measured: float
+
+
+@dataclass(frozen=True)
+class Correction:
+    """(s, t) of the formula above, and the relative `deviation` of what was measured from it."""
+
+    scale: float = 1.0
+    meeting: float = 0.0
+    deviation: float = 0.0
+
+    def loss(self, member: Combination, *, hope: float = 0.0) -> float:
+        """The predicted loss of `member`, less `hope` deviations; never negative."""
+        predicted = max(0.0, self.scale * member.loss + self.meeting * meeting(member))
+        return max(0.0, predicted - hope * self.deviation * (predicted + _NOISE))
+
+
+def meeting(member: Combination) -> float:
+    """The root of the sum over pairs of layers of the product of their losses: 0 where one layer alone loses."""
+    return sqrt(max(0.0, member.loss**2 - sum(option.loss**2 for option in member.options)))
+
+
+def fitted(known: Sequence[Prediction]) -> Correction:
+    """(s, t) by least squares, drawn toward (1, 0): what one or two plans say is not yet a law.
+
+    Residuals are relative for large losses: to tell 30 points from 40 is of no use.
+    """
+    rows = np.array([(p.summed, meeting(p.combination)) for p in known]).reshape(-1, 2)
+    weights = 1.0 / (0.5 + rows[:, 0])
+    a, b = rows * weights[:, None], np.array([p.measured for p in known]) * weights
+    s, t = np.linalg.solve(a.T @ a + np.eye(2), a.T @ b + np.array([1.0, 0.0]))
+    found = Correction(max(0.05, float(s)), float(t))
+    off = [(p.measured - (loss := found.loss(p.combination))) / (loss + _NOISE) for p in known]
+    return replace(found, deviation=min(1.0, float(np.sqrt(np.mean(np.square(off)))))) if off else found

@@ -1,0 +1,112 @@
+"""Where a layer's ranks are too coarse for the front that whole models make: which ranks between to ask for.
+
+Of two options of one layer that differ in ranks alone, one in between is predicted on logarithmic scales, and put into
+every judged model of the front that holds one of the two: what the models then add to what is dominated is its worth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import numpy as np
+
+from lrf_dse.plan.front import FloatArray, front_mask
+from lrf_dse.plan.options import LOSS, Combination, LayerOption, totals_of
+from lrf_dse.plan.predict import Correction
+from lrf_dse.plan.terrain import Terrain
+from lrf_dse.plan.volume import gains, hypervolume
+
+
+@dataclass(frozen=True)
+class Between:
+    """Two options of one layer that differ in ranks alone, with none between them: `lower` has the smaller ranks."""
+
+    lower: LayerOption
+    upper: LayerOption
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """Which layer, shape and ranks these are."""
+        return self.lower.candidate.layer.name, self.lower.candidate, self.upper.candidate
+
+
+def ranks_between(
+    layers: Sequence[Sequence[LayerOption]],
+    judged: Sequence[Combination],
+    numbers: FloatArray,
+    terrain: Terrain,
+    *,
+    correction: Correction,
+    least: float,
+) -> list[Between]:
+    """Pairs of options between which ranks are worth asking for, the most promising first.
+
+    `numbers` [n, 4] are those of the `judged` models with their measured losses. Worth asking is what is predicted to
+    add the share `least` to what they dominate.
+    """
+    points = terrain.points(numbers, [True] * len(numbers))
+    front = np.flatnonzero(front_mask(points) & (points[:, 2] <= terrain.worst))
+    whole = hypervolume(points, terrain.reference)
+    found: list[tuple[float, Between]] = []
+    for k, options in enumerate(layers):
+        for pair in _neighbours(options):
+            rows = [
+                _swapped(judged[i], numbers[i], k, _middle(pair), correction)
+                for i in front.tolist()
+                if judged[i].options[k] in (pair.lower, pair.upper)
+            ]
+            if rows:
+                middles = terrain.points(np.array(rows), [True] * len(rows))
+                worth = float(gains(middles, points, terrain.reference).max())
+                found.append((worth, pair))
+    found.sort(key=lambda item: -item[0])
+    return [pair for worth, pair in found if worth > least * whole]
+
+
+def _swapped(
+    member: Combination, numbers: FloatArray, k: int, option: LayerOption, correction: Correction
+) -> FloatArray:
+    """The numbers of a judged model with another option of layer k: what it lost changes as the prediction does."""
+    other = Combination((*member.options[:k], option, *member.options[k + 1 :]))
+    row = totals_of(other)
+    row[LOSS] = max(0.0, numbers[LOSS] + correction.loss(other) - correction.loss(member))
+    return row
+
+
+def _neighbours(options: Sequence[LayerOption]) -> Iterator[Between]:
+    """Neighbours in rank of every family of options that differ in ranks alone, with room for a rank between them."""
+    families: dict[object, list[LayerOption]] = {}
+    for option in options:
+        candidate = option.candidate
+        shape = candidate.tt_shape
+        if shape is not None:
+            family = (shape.out_dims, shape.in_dims, candidate.storage, candidate.order, candidate.threads)
+            families.setdefault(family, []).append(option)
+    for members in families.values():
+        members.sort(key=_ranks)
+        for lower, upper in pairwise(members):
+            if any(b - a > 1 for a, b in zip(_ranks(lower), _ranks(upper), strict=True)):
+                yield Between(lower, upper)
+
+
+def _ranks(option: LayerOption) -> tuple[int, ...]:
+    shape = option.candidate.tt_shape
+    return () if shape is None else shape.ranks
+
+
+def _middle(pair: Between) -> LayerOption:
+    """What a rank between the two is predicted to take: the geometric mean of sizes and times, the mean of losses."""
+    lower, upper = pair.lower, pair.upper
+    return replace(
+        lower,
+        latency=_geometric(lower.latency, upper.latency),
+        flash_bytes=_geometric(lower.flash_bytes, upper.flash_bytes),
+        ram_bytes=max(lower.ram_bytes, upper.ram_bytes),
+        loss=_geometric(lower.loss, upper.loss),
+    )
+
+
+def _geometric(a: float, b: float) -> float:
+    return float(np.sqrt(a * b)) if min(a, b) > 0 else (a + b) / 2
