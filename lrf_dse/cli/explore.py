@@ -113,6 +113,8 @@ def show_result(info: ReportInfo) -> None:
         if result.failure is not None:
             name = f"{result.candidate.layer.name}, {result.candidate.label_with_kernel}"
             print_line(f"failed: {name}: {result.failure.stage}: {result.failure.reason}")
+    if info.search.predictions or info.search.selection is not None:
+        print_line(f"search: {info.search.sentence}")
     print_line(f"chosen: {info.chosen or 'none'} ({info.chosen_reason})")
     if info.gain_over_quantising is not None:
         print_line(info.gain_over_quantising)

@@ -10,14 +10,18 @@ from lrf_dse.models.inventory import by_reason
 from lrf_dse.models.model import Model, TensorSpec
 from lrf_dse.models.site import FcSite
 from lrf_dse.pipeline.quality import Judge
+from lrf_dse.plan.options import Combination
 from lrf_dse.plan.search import Search
+from lrf_dse.plan.single import Answer
 from lrf_dse.report.facts import (
     DataFacts,
+    GapFacts,
     LayerFacts,
     LayerFunnel,
     ModelFacts,
     PredictionFacts,
     SearchFacts,
+    SelectionFacts,
     TensorFacts,
 )
 from lrf_dse.schema import FcLayer
@@ -67,15 +71,36 @@ def data_facts(data: Dataset, judge: Judge) -> DataFacts:
 
 
 def search_facts(found: Search) -> SearchFacts:
-    """How losses were predicted, and what they were."""
-    rows = tuple(
-        PredictionFacts(
-            {choice.layer.name: choice.label for choice in p.combination.choices if not choice.is_dense},
-            *(p.summed, p.predicted, p.measured),
-        )
-        for p in found.predictions
+    """How losses were predicted, what they were, and what is proved of the selection."""
+    rows = tuple(PredictionFacts(_labels(p.combination), p.summed, p.predicted, p.measured) for p in found.predictions)
+    return SearchFacts(
+        rows,
+        found.rounds,
+        found.stable,
+        combinations=found.combinations,
+        selection=None if found.answer is None else _selection(found.answer),
+        gaps=tuple(GapFacts(gap.low, gap.high, gap.tried) for gap in found.gaps),
+        between=tuple(
+            (pair.lower.candidate.layer.name, pair.lower.candidate.label, pair.upper.candidate.label)
+            for pair in found.asked
+        ),
     )
-    return SearchFacts(rows, found.rounds, found.stable)
+
+
+def _selection(answer: Answer) -> SelectionFacts:
+    """Gaps are finite in a record: without any bound, all of the value."""
+    best = answer.combination
+    return SelectionFacts(
+        answer.objective,
+        {} if best is None else _labels(best),
+        None if best is None else answer.value,
+        min(answer.gap, 1.0),
+        answer.proved,
+    )
+
+
+def _labels(member: Combination) -> dict[str, str]:
+    return {choice.layer.name: choice.label for choice in member.choices if not choice.is_dense}
 
 
 def layer_funnels(spaces: Mapping[FcLayer, PruneResult]) -> tuple[LayerFunnel, ...]:

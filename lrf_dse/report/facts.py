@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from lrf_dse.cost.prune import FunnelStep
 from lrf_dse.judged import Accuracy, FineTuning
+from lrf_dse.plan.choice import Objective
 from lrf_dse.schema import Candidate, Estimate, Failure, FcLayer, Measurement
 
 
@@ -111,12 +112,66 @@ class PredictionFacts:
 
 
 @dataclass(frozen=True)
+class SelectionFacts:
+    """The best combination within the limits by the last prediction, and how far from the best of all it may be.
+
+    `objective` is what was minimised, `value` what the combination takes of it (None: no combination keeps the limits),
+    `gap` the relative optimality gap that the solver proved. `choices` are those of its compressed layers.
+    """
+
+    objective: Objective
+    choices: Mapping[str, str]
+    value: float | None
+    gap: float
+    proved: bool
+
+
+@dataclass(frozen=True)
+class GapFacts:
+    """Two neighbours of the judged front, in latency, and how many other models were judged in between."""
+
+    low: float
+    high: float
+    tried: int
+
+
+@dataclass(frozen=True)
 class SearchFacts:
-    """How finalists were found: every prediction that was measured, in order; `stable` if the last round had no new."""
+    """How finalists were found: every prediction that was measured, in order; `stable` if nothing more was promised.
+
+    The options of all layers make `combinations` whole models. `selection` is there where an objective was asked for.
+    `between` are ranks that were asked for: (layer, smaller, larger).
+    """
 
     predictions: tuple[PredictionFacts, ...] = ()
     rounds: int = 0
     stable: bool = True
+    combinations: int = 1
+    selection: SelectionFacts | None = None
+    gaps: tuple[GapFacts, ...] = ()
+    between: tuple[tuple[str, str, str], ...] = ()
+
+    @property
+    def sentence(self) -> str:
+        """What was searched, and what is proved of it."""
+        text = f"{len(self.predictions)} whole models judged of {_count(self.combinations)} combinations"
+        known = self.selection
+        if known is None:
+            return text
+        if known.value is None:
+            proof = " (proved)" if known.proved else ""
+            return f"{text}; no combination is predicted to keep the limits{proof}"
+        proof = "no combination is better" if known.proved else f"the best may be {100 * known.gap:.2g} % better"
+        return f"{text}; predicted best in {known.objective}: {known.value:,.6g}, {proof} (HiGHS)"
+
+
+def _count(number: int) -> str:
+    """A whole number, in full up to a million million.
+
+    >>> _count(15246), _count(10**20)
+    ('15,246', '1e+20')
+    """
+    return f"{number:,}" if number < 10**12 else f"{number:.3g}"
 
 
 @dataclass(frozen=True)
