@@ -23,7 +23,7 @@ from lrf_dse.tt.moment import Moment
 from lrf_dse.tt.stored_fit import factors_of, seen
 from lrf_dse.tt.svd import DATA_AWARE, get_decomposer
 
-SEQUENTIAL_VERSION = 3
+SEQUENTIAL_VERSION = 4
 """To be raised whenever corrected weights change for the same choices, data and seed."""
 
 
@@ -63,11 +63,20 @@ def _corrected(
     order = compressor.orders.get(name, b"")
 
     def make() -> Replacement:
-        joint = compressor.joints.get((before, name, order), lambda: _joint(compressor, name, done))
+        key = _joint_key(compressor, name, done) or (before, name, order)
+        joint = compressor.joints.get(key, lambda: _joint(compressor, name, done))
         return _fitted(compressor, choice, joint) or KEPT
 
     found = compressor.corrections.get((before, order, choice.without_generated), make)
     return None if found is KEPT else found
+
+
+def _joint_key(compressor: Compressor, name: str, done: dict[str, Replacement]) -> tuple[Hashable, ...] | None:
+    """What the joint moment of a layer depends on: layers that read the same share it, as far as that is known."""
+    site = compressor.model.site(name)
+    sources = tuple((str(use.x.name), use.form, use.outer, use.columns, use.rows) for use in site.uses)
+    mark = compressor.fed.mark_of(done, [source for source, *_ in sources])
+    return None if mark is None else (mark, sources, site.layer.in_features, frozenset(compressor.orders.items()))
 
 
 def _joint(compressor: Compressor, name: str, done: dict[str, Replacement]) -> Moment:

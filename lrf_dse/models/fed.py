@@ -154,6 +154,17 @@ class FedModel:
         made = [name for name in dict.fromkeys(names) if name not in inputs]
         yield from self._runs(self._ready, replacements, inputs, made, keep=names, in_turn=True)
 
+    def mark_of(self, replacements: Mapping[str, Replacement], names: Sequence[str]) -> bytes | None:
+        """What tells apart the values `names`, which layers read, with `replacements` from others; None: not known.
+
+        Layers that do not decide them have no say.
+        """
+        segments, made = self._ready.segments, [name for name in names if name not in self.inputs]
+        if segments is None:
+            return None
+        marks = segments.marks(self._marks(replacements, self._weights(replacements)))
+        return marks[max(segments.ends[name] for name in made) - 1] if made else b""
+
     def thinned(self, step: int) -> FedModel:
         """The same with every `step`-th inference of its `inputs`."""
         if step not in self._thinned:
@@ -184,9 +195,7 @@ class FedModel:
 
         `in_turn`: what one layer reads is asked for after another.
         """
-        weights: dict[str, Array] = {}
-        for fed in self._fed:
-            weights |= fed.feed(self.model, replacements.get(fed.layer, KEPT))
+        weights = self._weights(replacements)
         samples, batch, width = len(next(iter(inputs.values()))), self.model.batch, way.width
         inferences = ceil(samples / (batch or 1))
         kept = None
@@ -206,6 +215,13 @@ class FedModel:
                 first,
                 {name: value if width == 1 else _first_of(value, count, width) for name, value in values.items()},
             )
+
+    def _weights(self, replacements: Mapping[str, Replacement]) -> dict[str, Array]:
+        """What is fed besides samples."""
+        weights: dict[str, Array] = {}
+        for fed in self._fed:
+            weights |= fed.feed(self.model, replacements.get(fed.layer, KEPT))
+        return weights
 
     def _marks(self, replacements: Mapping[str, Replacement], weights: Mapping[str, Array]) -> dict[str, bytes]:
         """What tells fed weights apart, by name; those of the model as it was read are all alike."""

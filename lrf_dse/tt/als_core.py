@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,19 +61,7 @@ class CoreProblem:
 
     def times(self, core: FloatArray) -> FloatArray:
         """H applied to G [m, a, n, b], ridge included; some of the m at a time, to bound the memory."""
-        step = max(1, MAX_ELEMENTS // (self.left.shape[0] * self.right.shape[1] * self.metric.in_features))
-        return np.concatenate([self._times(core[start : start + step]) for start in range(0, len(core), step)])
-
-    def _times(self, core: FloatArray) -> FloatArray:
-        """Two interfaces, one product with C, two interfaces."""
-        p, before, _ = self.left.shape
-        _, q, after = self.right.shape
-        m = core.shape[0]
-        full = np.tensordot(np.tensordot(self.left, core, ((2,), (1,))), self.right, 1)  # [p, j_<, m, n, q, j_>]
-        rows = full.transpose(0, 2, 4, 1, 3, 5).reshape(p * m * q, -1)
-        image = self.metric.times(rows).reshape(p, m, q, before, self.n, after)
-        half = np.tensordot(self.left, image, ((0, 1), (0, 3)))  # [a, m, q, n, j_>]
-        return np.asarray(np.tensordot(half, self.right, ((2, 4), (1, 2))).transpose(1, 0, 2, 3))
+        return _applied(self.metric, self.left, self.right, core)
 
     def matrix(self) -> FloatArray:
         """H [a n b, a n b] with the ridge."""
@@ -205,31 +194,58 @@ def solve_core(problem: CoreProblem, rhs: FloatArray, start: FloatArray) -> tupl
 
 
 def _conjugate_gradients(problem: CoreProblem, rhs: FloatArray, start: FloatArray) -> tuple[FloatArray, float]:
-    """`solve_core` by preconditioned conjugate gradients (Saad, Iterative Methods, 2003, algorithm 9.1)."""
-    factors = problem.preconditioner()
-    core, image = start, problem.times(start)
-    residual = rhs - image
+    """`solve_core` by preconditioned conjugate gradients (Saad, Iterative Methods, 2003, algorithm 9.1).
+
+    The way from `start` is found in single precision: a core moves to 3 % of its residual only. Its value is double.
+    """
+    factors = tuple(factor.astype(np.float32) for factor in problem.preconditioner())
+    metric, left, right = problem.metric.in_single, problem.left.astype(np.float32), problem.right.astype(np.float32)
+    residual = (rhs - problem.times(start)).astype(np.float32)
+    moved = np.zeros_like(residual)
     ahead = _precondition(factors, residual)
     direction, energy = ahead, float(np.vdot(residual, ahead))
     target = CG_TOLERANCE**2 * energy
     for _ in range(CG_STEPS):
         if energy <= target or energy <= 0:
             break
-        turned = problem.times(direction)
+        turned = _applied(metric, left, right, direction)
         curvature = float(np.vdot(direction, turned))
         if curvature <= 0:
             break
         step = energy / curvature
-        core = core + step * direction
-        image = image + step * turned
-        residual = residual - step * turned
+        moved += step * direction
+        residual -= step * turned
         ahead = _precondition(factors, residual)
         before, energy = energy, float(np.vdot(residual, ahead))
         direction = ahead + (energy / before) * direction
-    return core, float(np.vdot(core, image)) - 2 * float(np.vdot(core, rhs))
+    found = start + moved
+    return found, float(np.vdot(found, problem.times(found))) - 2 * float(np.vdot(found, rhs))
 
 
-def _precondition(factors: tuple[FloatArray, FloatArray, FloatArray], core: FloatArray) -> FloatArray:
+Real = TypeVar("Real", bound=np.floating)
+
+
+class _Times(Protocol):
+    def times(self, matrix: NDArray[Any]) -> NDArray[Any]: ...
+
+
+def _applied(metric: _Times, left: NDArray[Real], right: NDArray[Real], core: NDArray[Real]) -> NDArray[Real]:
+    """H applied to G [m, a, n, b]: two interfaces, one product with C, two interfaces; some of the m at a time."""
+    (p, before, _), (_, q, after), n = left.shape, right.shape, core.shape[2]
+    step = max(1, MAX_ELEMENTS // (p * q * before * n * after))
+    parts = []
+    for first in range(0, len(core), step):
+        part = core[first : first + step]
+        m = len(part)
+        full = np.tensordot(np.tensordot(left, part, ((2,), (1,))), right, 1)  # [p, j_<, m, n, q, j_>]
+        rows = full.transpose(0, 2, 4, 1, 3, 5).reshape(p * m * q, -1)
+        image = metric.times(rows).reshape(p, m, q, before, n, after)
+        half = np.tensordot(left, image, ((0, 1), (0, 3)))  # [a, m, q, n, j_>]
+        parts.append(np.tensordot(half, right, ((2, 4), (1, 2))).transpose(1, 0, 2, 3))
+    return np.concatenate(parts)
+
+
+def _precondition(factors: tuple[NDArray[Real], ...], core: NDArray[Real]) -> NDArray[Real]:
     left, middle, right = factors
     turned = np.tensordot(core, right, 1)  # [m, a, n, b]
     turned = np.matmul(middle, turned)

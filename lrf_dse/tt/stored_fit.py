@@ -20,7 +20,7 @@ from lrf_dse.tt.few_bits import on_grid
 from lrf_dse.tt.grid import Stored, nearest
 from lrf_dse.tt.moment import FloatArray, Metric, Moment, metric_of
 
-GRID_VERSION = 1
+GRID_VERSION = 2
 """To be raised whenever codes change for the same fit and data."""
 
 

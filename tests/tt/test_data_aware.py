@@ -148,7 +148,20 @@ def test_conjugate_gradients_come_to_the_same_core(monkeypatch, sizes, as_rows):
         assert reached == pytest.approx(np.vdot(core, problem.times(core)) - 2 * np.vdot(core, rhs), rel=1e-9)
         value.append(reached)
     assert value == sorted(value, reverse=True)
+    np.testing.assert_allclose(core.reshape(3, -1), solution, atol=1e-4)
+    core, _ = solve_core(problem, rhs, core)  # what is left is found from a residual in double precision
     np.testing.assert_allclose(core.reshape(3, -1), solution, atol=1e-6)
+
+
+def test_products_in_single_precision_leave_out_what_never_varies():
+    second = np.zeros((9, 9))
+    second[:4, :4] = noise(6, 4).T @ noise(6, 4)
+    metric = Metric(second, None, 0.01)
+    matrix = noise(5, 9, seed=3)
+    assert len(metric.in_single.varying) == 4
+    np.testing.assert_allclose(metric.in_single.times(matrix.astype(np.float32)), metric.times(matrix), atol=1e-5)
+    rows = Metric(None, noise(7, 9), 0.01)
+    np.testing.assert_allclose(rows.in_single.times(matrix.astype(np.float32)), rows.times(matrix), atol=1e-5)
 
 
 def test_the_preconditioner_is_exact_for_a_kronecker_problem():
