@@ -16,15 +16,14 @@ from math import sqrt
 import numpy as np
 from numpy.typing import NDArray
 
+from lrf_dse.tt.single_metric import SingleMetric, single_metric
+
 FloatArray = NDArray[np.float64]
 Rows = NDArray[np.float32]
 Units = NDArray[np.int64]
 
 MATRIX_SIDE = 8192
 """Up to this many inputs C is kept as a matrix (0.5 GB)."""
-
-MOST_VARYING = 0.9
-"""Inputs that are always 0 are left out of products where at most this share of all are not: a copy takes time too."""
 
 MAX_ROWS = 2048
 """Rows that stand for C above `MATRIX_SIDE`."""
@@ -280,13 +279,7 @@ class Metric:
     @cached_property
     def in_single(self) -> SingleMetric:
         """The same in single precision."""
-        if self.second is None:
-            assert self.rows is not None
-            return SingleMetric(None, None, self.rows.astype(np.float32), self.ridge)
-        varying = np.flatnonzero(self.second.any(axis=0))
-        if len(varying) > MOST_VARYING * self.in_features:
-            return SingleMetric(None, self.second.astype(np.float32), None, self.ridge)
-        return SingleMetric(varying, self.second[np.ix_(varying, varying)].astype(np.float32), None, self.ridge)
+        return single_metric(self.second, self.rows, self.ridge)
 
     def squared(self, matrix: FloatArray) -> float:
         """The squared norm of V [rows, in]: trace(V (C + ridge I) V^T). Block by block: V may be of gigabytes."""
@@ -324,31 +317,6 @@ class Metric:
         assert self.rows is not None
         flat = self.rows.reshape(-1, before, n, after).transpose(0, 1, 3, 2).reshape(-1, n)
         return np.asarray(flat.T @ flat / (before * after))
-
-
-@dataclass(frozen=True, eq=False)
-class SingleMetric:
-    """A `Metric` in single precision, twice as fast: where a direction is wanted, not a figure.
-
-    `second` is over the inputs `varying`, all by default: pixels at the edge of an image are the same in all rows.
-    """
-
-    varying: NDArray[np.intp] | None
-    second: NDArray[np.float32] | None
-    rows: NDArray[np.float32] | None
-    ridge: float
-
-    def times(self, matrix: NDArray[np.float32]) -> NDArray[np.float32]:
-        """V (C + ridge I) of V [rows, in]."""
-        image = np.float32(self.ridge) * matrix
-        if self.second is None:
-            assert self.rows is not None
-            image += (matrix @ self.rows.T) @ self.rows
-        elif self.varying is None:
-            image += matrix @ self.second
-        else:
-            image[:, self.varying] += np.take(matrix, self.varying, axis=1) @ self.second
-        return image
 
 
 def metric_of(moment: Moment, ridge: float) -> Metric:

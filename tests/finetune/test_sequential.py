@@ -93,3 +93,13 @@ def test_what_can_be_corrected(chain: Model) -> None:
     assert can_correct([low_rank(chain, "a", 4), *dense[1:]])
     with pytest.raises(ValueError, match="needs calibration data"):
         corrected(Compressor(chain, seed=0), dense)
+
+
+def test_layers_that_read_the_same_share_what_is_known_of_it(chain: Model) -> None:
+    """d reads x as a does: whatever is chosen before it, its moment is one."""
+    compressor = compressor_of(chain)
+    for rank in (2, 3):
+        choices = [low_rank(chain, "a", rank), *map(dense_candidate, chain.fc_layers[1:3]), low_rank(chain, "d", 2)]
+        corrected(compressor, choices)
+    keys = list(compressor.joints._values)
+    assert len(keys) == 2 * 2 + 1, "b's and c's inputs depend on the rank of a, d's do not"
