@@ -67,7 +67,8 @@ def _measurement(cycles: float, flash_bytes: int) -> Measurement:
 
 def predicted(settings: ExploreSettings, judge: Judge) -> Predicted:
     """The exploration of `settings`, judged by `judge`. Its kernels are `rvv` alone, and nothing is tuned."""
-    model, data, target = judge.compressor.model, next(iter(judge.parts.values())), load_target(settings.target)
+    model, target = judge.compressor.model, load_target(settings.target)
+    data = next(iter(judge.parts.values()), None)
     return Predicted(with_bits(settings, target), model, Bench(target), judge.store, judge, data, {}, silent)
 
 

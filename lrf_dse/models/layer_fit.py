@@ -19,7 +19,7 @@ from lrf_dse.tt.data_aware import Trial
 from lrf_dse.tt.grid import Stored
 from lrf_dse.tt.moment import Moment, bias_shift
 from lrf_dse.tt.output_error import OutputError, output_error
-from lrf_dse.tt.svd import DATA_AWARE, get_decomposer
+from lrf_dse.tt.svd import DATA_AWARE, DECOMPOSERS, get_decomposer
 
 METHODS_VERSION = 5
 """To be raised whenever a method's cores change for the same weights, data and seed."""
@@ -38,16 +38,8 @@ class Method:
         return self.centred or self.decomposer in DATA_AWARE
 
 
-METHODS: dict[str, Method] = {
-    "tt_svd": Method("tt_svd"),
-    "t3f": Method("t3f"),
-    "whitened": Method("whitened"),
-    "als": Method("als"),
-    "tt_svd_centred": Method("tt_svd", centred=True),
-    "whitened_centred": Method("whitened", centred=True),
-    "als_centred": Method("als", centred=True),
-}
-"""What `Candidate.decomposer` may name. A centred one needs a layer with a bias."""
+_CENTRED = "_centred"
+"""What stands behind a decomposer's name in the name of its centred method, which needs a layer with a bias."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,10 +76,12 @@ class LayerFit:
 
 
 def get_method(name: str) -> Method:
-    """The method `name`. Raises UsageError, which lists the valid names."""
-    if name not in METHODS:
-        raise UsageError(f"unknown decomposer {name!r}: use one of {', '.join(sorted(METHODS))}")
-    return METHODS[name]
+    """The method that `Candidate.decomposer` names. Raises UsageError, which lists the valid names."""
+    decomposer = name.removesuffix(_CENTRED)
+    if decomposer not in DECOMPOSERS:
+        known = ", ".join(sorted(DECOMPOSERS))
+        raise UsageError(f"unknown decomposer {name!r}: use one of {known}, or one of them with {_CENTRED} behind it")
+    return Method(decomposer, centred=name.endswith(_CENTRED))
 
 
 def methods_for(layer: FcLayer, shape: TTShape, *, with_data: bool) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from lrf_dse.models.layer_fit import METHODS, fit_layer, try_layer
+from lrf_dse.models.layer_fit import fit_layer, get_method, try_layer
 from lrf_dse.schema import TTShape
 from lrf_dse.tt.contraction import to_matrix
 from lrf_dse.tt.moment import moment_of
@@ -48,8 +48,8 @@ def reported_and_fresh(kind, method, rows, seed):
     units = np.random.default_rng(seed).permutation(unit[-1] + 1)
     apart = np.isin(unit, units[: max(2, round(0.2 * len(units)))])
     moment = moment_of(x[~apart], held_out=x[apart], units=unit[apart])
-    trial = try_layer(weight, SHAPES[method], METHODS[method], moment, seed=0)
-    fit = fit_layer(weight, SHAPES[method], METHODS[method], moment, trial.trial, seed=0)
+    trial = try_layer(weight, SHAPES[method], get_method(method), moment, seed=0)
+    fit = fit_layer(weight, SHAPES[method], get_method(method), moment, trial.trial, seed=0)
     missed = fresh @ (weight - to_matrix(fit.cores)).T - (0.0 if fit.bias_shift is None else fit.bias_shift)
     return trial.output_error, np.linalg.norm(missed) / np.linalg.norm(fresh @ weight.T)
 
