@@ -1,4 +1,4 @@
-"""`lrf-dse report`: render a run's report again, from its records alone."""
+"""`lrf-dse report`: render a run's report again, from its records alone, or several runs side by side."""
 
 from __future__ import annotations
 
@@ -8,21 +8,47 @@ from typing import Annotated
 import typer
 
 from lrf_dse.cli.show import print_json, print_line
+from lrf_dse.errors import UsageError
+
+COMPARED = Path("reports/compare")
+"""The folder of a comparison where none is named."""
 
 
 def command(
-    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="A run folder; with --compare several.")],
+    compare: Annotated[bool, typer.Option("--compare", help="Put several runs side by side on one page.")] = False,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help=f"Folder of the comparison; default {COMPARED}.")
+    ] = None,
     open_browser: Annotated[bool, typer.Option("--open", help="Open the report in a browser.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the paths as JSON.")] = False,
 ) -> None:
-    """Write report.html, the plots, the tables and summary.json of RUN."""
-    import lrf_dse
-
-    paths = lrf_dse.open_run(run).write_report()
+    """Write report.html, the plots, the tables and summary.json of RUN; with --compare a page about several runs."""
+    paths = _compared(runs, out or COMPARED) if compare else _rendered(runs, out)
     if as_json:
-        print_json({"run": str(run), "files": [str(path) for path in paths]})
+        print_json({"runs": [str(run) for run in runs], "files": [str(path) for path in paths]})
     else:
         for path in paths:
             print_line(str(path))
     if open_browser:
         typer.launch(str(paths[0]))
+
+
+def _rendered(runs: list[Path], out: Path | None) -> tuple[Path, ...]:
+    import lrf_dse
+
+    if len(runs) > 1:
+        raise UsageError(f"{len(runs)} run folders were given: add --compare, or name one")
+    if out is not None:
+        raise UsageError("-o goes with --compare: the report of one run lies in its folder")
+    return lrf_dse.open_run(runs[0]).write_report()
+
+
+def _compared(runs: list[Path], out: Path) -> tuple[Path, ...]:
+    import lrf_dse
+    from lrf_dse.report.comparison import Comparison, names_of
+    from lrf_dse.report.write import write_comparison
+
+    names = names_of([str(run) for run in runs])
+    found = Comparison({name: lrf_dse.open_run(run).info for name, run in zip(names, runs, strict=True)})
+    return write_comparison(found, out)

@@ -6,11 +6,13 @@ Uses the Figure class directly, never pyplot: no global figure list, no display,
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
 from lrf_dse.report.axis import Axis
 from lrf_dse.report.charts import BudgetLine, Chart, ChartPoint
 from lrf_dse.report.colours import COLOURS
+from lrf_dse.report.comparison import ComparisonPlot
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,6 +27,9 @@ _MARKS = {  # role: marker, size, order, legend text; the shapes tell roles apar
     "dense": ("D", 74.0, 4, "dense (reference)"),
     "chosen": ("*", 250.0, 5, "chosen"),
 }
+_RUN_MARKS = "os^Dv<>P"
+"""Shapes that tell runs apart without colour."""
+
 _STYLE = {
     "svg.hashsalt": "lrf-dse",  # else element ids are random
     "svg.fonttype": "path",  # the same picture on a machine with other fonts
@@ -36,8 +41,41 @@ _STYLE = {
 }
 
 
+def draw_comparison(plot: ComparisonPlot, form: Literal["png", "svg"]) -> bytes:
+    """Runs as lines over a logarithmic ratio, the chosen plan of each as a star; the file's content."""
+    return _saved(lambda figure: _draw_comparison(figure, plot), form)
+
+
+def _draw_comparison(figure: Figure, plot: ComparisonPlot) -> None:
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    axes = figure.add_subplot()
+    axes.set_title(plot.title, loc="left", fontweight="bold")
+    axes.grid(visible=True, color=COLOURS["grid"], linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.set_xscale("log")
+    axes.set_xlabel(plot.x)
+    axes.set_ylabel(plot.y)
+    for number, series in enumerate(plot.series):
+        colour, marker = f"C{number}", _RUN_MARKS[number % len(_RUN_MARKS)]
+        places = [(x, y) for x, y, _ in series.points]
+        axes.plot(*zip(*places, strict=True), color=colour, marker=marker, linewidth=1.2, label=series.run)
+        if series.chosen is not None:
+            axes.scatter(*series.chosen, s=250.0, marker="*", color=colour, edgecolors="black", zorder=5)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.legend(frameon=False, fontsize=9, loc="best")
+    note = "Better is right and down. A line joins the plans that none of the same run beats; a star is the chosen one."
+    figure.supxlabel(note, fontsize=7.5, color=COLOURS["muted"], x=0.01, ha="left", wrap=True)
+
+
 def draw(chart: Chart, form: Literal["png", "svg"]) -> bytes:
     """The chart as a file's content; a PNG is SIZE_INCHES times DPI pixels."""
+    return _saved(lambda figure: _draw(figure, chart), form)
+
+
+def _saved(draw_on: Callable[[Figure], None], form: Literal["png", "svg"]) -> bytes:
     import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -45,7 +83,7 @@ def draw(chart: Chart, form: Literal["png", "svg"]) -> bytes:
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=SIZE_INCHES, dpi=DPI, layout="constrained")
         FigureCanvasAgg(figure)
-        _draw(figure, chart)
+        draw_on(figure)
         buffer = io.BytesIO()
         # Dates and versions in the metadata would make equal runs differ.
         metadata = {"Date": None} if form == "svg" else {"Software": None}

@@ -13,6 +13,7 @@ from dataclasses import asdict
 from typing import Any
 
 from lrf_dse.judged import Confirmation
+from lrf_dse.report.comparison import Comparison
 from lrf_dse.report.facts import CandidateResult
 from lrf_dse.report.info import PlanRow, ReportInfo, target_figures
 from lrf_dse.schema import Plan
@@ -29,6 +30,23 @@ def candidates_csv(info: ReportInfo) -> str:
     """One row a candidate, dense layers and failures included; one `count <class>` column an instruction class."""
     classes = sorted({name for r in info.candidates if r.measurement for name in r.measurement.counts})
     return _csv([_candidate_cells(result, classes) for result in info.candidates])
+
+
+def comparison_csv(found: Comparison) -> str:
+    """One row a run: what it explored, its dense latency, and the numbers of its chosen plan, if there is one."""
+    rows = []
+    for name, info in found.runs.items():
+        row = info.chosen_row
+        cells = _plan_cells(info, row or info.rows[0])
+        numbers = {key: value for key, value in cells.items() if not key.startswith(("choice ", "kernel "))}
+        facts = {
+            "run": name,
+            "model": info.model.name,
+            "target": info.target.name,
+            "dense_latency": info.rows[0].latency,
+        }
+        rows.append(facts | (numbers if row else dict.fromkeys(numbers)))
+    return _csv(rows)
 
 
 def summary_json(info: ReportInfo) -> str:

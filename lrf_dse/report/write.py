@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from lrf_dse.report.charts import charts
-from lrf_dse.report.html import render_html
+from lrf_dse.report.comparison import Comparison
+from lrf_dse.report.html import render_comparison, render_html
 from lrf_dse.report.info import ReportInfo
-from lrf_dse.report.plots import draw
-from lrf_dse.report.tables import candidates_csv, plans_csv, summary_json
+from lrf_dse.report.plots import draw, draw_comparison
+from lrf_dse.report.tables import candidates_csv, comparison_csv, plans_csv, summary_json
 from lrf_dse.sealed import write_atomic
 
 
@@ -30,6 +32,23 @@ def write_report(info: ReportInfo, folder: Path) -> tuple[Path, ...]:
     for chart, svg in drawn:
         contents[f"{chart.name}.svg"] = svg
         contents[f"{chart.name}.png"] = draw(chart, "png")
+    return _written(contents, folder)
+
+
+def write_comparison(found: Comparison, folder: Path) -> tuple[Path, ...]:
+    """Write compare.html, its plots as PNG and SVG, and compare.csv; return their paths. Else as `write_report`."""
+    drawn = {plot.name: draw_comparison(plot, "svg") for plot in found.plots}
+    contents = {
+        "compare.html": render_comparison(found, stills=drawn).encode(errors="backslashreplace"),
+        "compare.csv": comparison_csv(found).encode(errors="backslashreplace"),
+    }
+    for plot in found.plots:
+        contents[f"{plot.name}.svg"] = drawn[plot.name]
+        contents[f"{plot.name}.png"] = draw_comparison(plot, "png")
+    return _written(contents, folder)
+
+
+def _written(contents: Mapping[str, bytes], folder: Path) -> tuple[Path, ...]:
     for name, content in contents.items():
         write_atomic(folder / name, content)
     return tuple(folder / name for name in contents)

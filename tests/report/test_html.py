@@ -14,9 +14,10 @@ import pytest
 from lrf_dse.cli.explore import show_result
 from lrf_dse.judged import Confirmation
 from lrf_dse.plan.budgets import Budgets
-from lrf_dse.report.html import DASH, MINUS, TIMES, count, drop, duration, fixed, ratio, render_html, size
+from lrf_dse.report.html import render_html
 from lrf_dse.report.info import ReportInfo
 from lrf_dse.report.tables import summary_json
+from lrf_dse.report.words import DASH, MINUS, TIMES, count, drop, duration, fixed, ratio, size
 
 NO_STILLS = {"latency-accuracy": b"", "bytes-accuracy": b""}
 VOID = {"meta", "link", "img", "br", "hr", "input"}
