@@ -30,9 +30,9 @@ from lrf_dse.plan.options import (
 )
 from lrf_dse.plan.predict import Correction, Prediction, fitted
 from lrf_dse.plan.refine import Between, ranks_between
-from lrf_dse.plan.select import pool_of
+from lrf_dse.plan.select import near_to, pool_of
 from lrf_dse.plan.single import Answer, best_within
-from lrf_dse.plan.terrain import ENDS, SAME_RATIO, WORST, Gap, Terrain, best_of, gaps
+from lrf_dse.plan.terrain import ENDS, SAME_RATIO, WORST, Gap, Terrain, best_of, gaps, same
 from lrf_dse.plan.volume import greedy, hypervolume
 
 SLACK = 1.5
@@ -40,9 +40,6 @@ SLACK = 1.5
 
 WORTH = 1e-3
 """What must be predicted to be gained, of all that is dominated, for one more evaluation."""
-
-STEPS = 3
-"""Options of a layer that are near each other: so many places apart in latency."""
 
 HOPES = (0.0, 1.0, 2.0)
 """By how many deviations models near the front are hoped to lose less than predicted, once nothing else is left."""
@@ -134,6 +131,7 @@ class _State:
         self.asked: list[Between] = []
         self.correction = Correction()
         self._judged: list[Combination] = []
+        self._answers: dict[tuple[int, float | None], Answer] = {}
         self._grow([])
         dense = dense_combination(self.layers)
         widest = totals_of(dense)
@@ -211,6 +209,8 @@ class _State:
         most = self.count - 1 if first else max(2, self.count // 4)
         whole = hypervolume(points[front], self.terrain.reference)
         new = [i for i in ends if not judged[i]]
+        for i in front:  # what counts as one with a judged model tells nothing new
+            points[same(points, points[i]) & ~np.array(judged, np.bool_)] = self.terrain.reference
         least = WORTH * max(whole, hypervolume(points, self.terrain.reference) if first else whole)
         taken = greedy(
             points, len(front) + max(most, len(new)), self.terrain.reference, seeds=[*front, *new], least=least
@@ -218,25 +218,11 @@ class _State:
         return [pool[i] for i in taken[len(front) :]]
 
     def _near_front(self) -> list[Combination]:
-        """The pool, and what differs from a judged model of the front in one layer, by a step or two in latency.
-
-        The pool holds the front by the first prediction alone; what was judged may have shown that front to be wrong.
-        """
+        """The pool, and what is near the judged front: that may have shown the first prediction to be wrong."""
         numbers, _, usable = self._known(self._judged)
-        points = self.terrain.points(numbers, usable)
-        ladders = [sorted(options, key=lambda option: option.latency) for options in self.layers]
-        near = dict.fromkeys(map(_key, self.pool))
-        found = list(self.pool)
-        for i in np.flatnonzero(front_mask(points) & np.array(usable, np.bool_)).tolist():
-            options = self._judged[i].options
-            for k, ladder in enumerate(ladders):
-                at = next(j for j, option in enumerate(ladder) if option is options[k])
-                for other in ladder[max(0, at - STEPS) : at + STEPS + 1]:
-                    member = Combination((*options[:k], other, *options[k + 1 :]))
-                    if _key(member) not in near:
-                        near[_key(member)] = None
-                        found.append(member)
-        return found
+        on_front = front_mask(self.terrain.points(numbers, usable)) & np.array(usable, np.bool_)
+        near = near_to([self._judged[i] for i in np.flatnonzero(on_front)], self.layers)
+        return list({_key(member): member for member in [*self.pool, *near]}.values())
 
     def _ends(self, pool: Sequence[Combination], numbers: FloatArray, usable: Sequence[bool]) -> list[int]:
         """The best of every objective; where nothing keeps the limits, what is nearest to keeping one of them."""
@@ -256,17 +242,24 @@ class _State:
         if self.objective is None:
             return None
         most = None if self.max_loss is None else self.max_loss / self._rate()
-        return best_within(self.layers, self.objective, within=self.within, max_loss=most)
+        key = sum(map(len, self.layers)), most
+        if key not in self._answers:
+            self._answers[key] = best_within(self.layers, self.objective, within=self.within, max_loss=most)
+        return self._answers[key]
 
     def _rate(self) -> float:
-        """What whole models near the largest loss lose for each point that their layers add up to."""
+        """What whole models near the largest loss lose for each point that their layers add up to, in steps of 5 %.
+
+        Steps let a solved program serve several rounds.
+        """
         numbers, _, _ = self._known(self.pool)
         summed = np.array([member.loss for member in self.pool])
         near = summed > 0
         if not near.any() or self.max_loss is None:
             return 1.0
         at = np.argsort(np.abs(numbers[near, LOSS] - self.max_loss), kind="stable")[: self.count]
-        return max(0.05, float(np.median(numbers[near, LOSS][at] / summed[near][at])))
+        rate = max(0.05, float(np.median(numbers[near, LOSS][at] / summed[near][at])))
+        return float(1.05 ** np.ceil(np.log(rate) / np.log(1.05) - 1e-9))
 
     def _in_gaps(self) -> list[Combination]:
         """For every gap of the judged front in which nothing was tried: the least loss that options make there."""

@@ -24,8 +24,14 @@ from lrf_dse.plan.options import (
 SLACK = 1.1
 """A predicted size or latency may exceed its limit by this factor: code is placed and shared as nobody predicts."""
 
+STEPS = 3
+"""Options of a layer that are near each other: at most so many places apart in latency."""
+
 BEAM_CAP = 1000
 """Combinations kept after each layer: exact below it, and 100 layers of 10 options stay within seconds."""
+
+_COARSE = 8
+"""A front that was thinned before is sought among so many times `cap` points, one of each of its finer boxes."""
 
 
 def compose(
@@ -35,11 +41,11 @@ def compose(
 
     Merges layer after layer and drops dominated partial combinations, which loses nothing: sum and max are monotone,
     so a dominated part can be replaced in any whole. Of combinations equal in all four, the one with the earlier
-    options is kept. While no merge exceeds `cap` points the result is the exact front. Beyond it, the objective space
-    is cut into equal boxes, as fine as `cap` allows, and one point per box is kept, besides the best point of every
-    objective: a lost combination has a kept one within one box in every objective, and with several such merges those
-    distances add up. The ends of the front are always exact. Combinations that exceed the limits `within` by more than
-    SLACK are left out, as soon as no option of the later layers can mend that; there may be none then.
+    options is kept. While no merge exceeds half of `cap` points the result is the exact front. Beyond it, the objective
+    space is cut into equal boxes, as fine as `cap` allows, and one point per box is kept, besides the best point of
+    every objective: a lost combination has a kept one within one box in every objective, and with several such merges
+    those distances add up. The ends of the front are always exact. Combinations that exceed the limits `within` by more
+    than SLACK are left out, as soon as no option of the later layers can mend that; there may be none then.
     """
     if cap < 8:
         raise ValueError(f"cap must be at least 8 to keep the extremes, got {cap}")
@@ -75,6 +81,9 @@ def _merge(
     grown[:, :, RAM] = np.maximum(values[:, None, RAM], added[None, :, RAM])
     flat = grown.reshape(-1, 4)
     possible = np.flatnonzero((flat <= most).all(axis=1))
+    if len(values) > cap // 2 and len(possible) > _COARSE * cap:
+        # The front is thinned anyway: a first look at finer boxes saves most of the comparisons.
+        possible = possible[_thin(flat[possible], _COARSE * cap)]
     kept = possible[_first_of_equal_front(flat[possible])]
     if len(kept) > cap:
         kept = kept[_thin(flat[kept], cap)]
@@ -133,6 +142,22 @@ def pool_of(
     front = [member for member in composed if not member.is_dense]
     gentle = _least_loss_compressed(layers)
     return tuple(_distinct([dense, *front, *([gentle] if gentle else [])]))
+
+
+def near_to(members: Sequence[Combination], layers: Sequence[Sequence[LayerOption]]) -> list[Combination]:
+    """What differs from one of `members` in one layer, by at most STEPS places in the latencies of its options."""
+    found = []
+    for k, options in enumerate(layers):
+        ladder = sorted(options, key=lambda option: option.latency)
+        places = {id(option): place for place, option in enumerate(ladder)}
+        for member in members:
+            at = places[id(member.options[k])]
+            found += [
+                Combination((*member.options[:k], other, *member.options[k + 1 :]))
+                for other in ladder[max(0, at - STEPS) : at + STEPS + 1]
+                if other is not member.options[k]
+            ]
+    return found
 
 
 def _numbers(member: Combination) -> tuple[float, ...]:

@@ -62,28 +62,39 @@ class Terrain:
         return np.column_stack([*logs, losses])
 
 
+_NEAR = np.array([log(SAME_RATIO), log(SAME_RATIO), SAME_LOSS, log(SAME_RATIO)])
+
+
 def same(points: FloatArray, other: FloatArray) -> npt.NDArray[np.bool_]:
-    """Which of `points` [n, 3] count as one with `other` [3]."""
-    near = np.abs(points - other)
-    return np.asarray((near < [log(SAME_RATIO), log(SAME_RATIO), SAME_LOSS]).all(axis=1), dtype=np.bool_)
+    """Which of `points` [n, 3] count as one with `other` [3]; with a fourth number, log RAM, that must be near too."""
+    near = np.abs(points - other) < _NEAR[: points.shape[1]]
+    return np.asarray(near.all(axis=1), dtype=np.bool_)
 
 
-def merged(points: FloatArray) -> list[int]:
-    """Indices, ascending in latency, of points that stand for all: others count as one with a point that stays.
+def merged(points: FloatArray, first: Sequence[int] = ()) -> list[int]:
+    """For each of `points`, as `same` takes them, the index of the one that stands for it: itself, where none does.
 
-    A point stays although it is the same as an earlier one where a gap would open without it: between the last that
-    stays and the next that differs.
+    Those of `first` stand for themselves. A point also does where without it neighbours would have a gap in latency
+    between them that they do not have with it.
     """
-    order = np.lexsort(points.T[::-1])
-    kept: list[int] = []
-    for place, i in enumerate(order.tolist()):
-        if not any(same(points[[k]], points[i])[0] for k in kept):
+    stands_for = list(range(len(points)))
+    kept = list(first)
+    for i in sorted(set(stands_for) - set(first), key=lambda i: tuple(points[i])):
+        twins = [k for k in kept if same(points[[k]], points[i])[0]]
+        if twins and not _bridges(points[:, 0], i, kept):
+            stands_for[i] = twins[0]
+        else:
             kept.append(i)
-        elif place + 1 < len(order):
-            following, last = points[order[place + 1], 0], max(points[k, 0] for k in kept)
-            if following - last > log(GAP) >= following - points[i, 0]:
-                kept.append(i)
-    return sorted(kept, key=lambda i: (points[i, 0], i))
+    return stands_for
+
+
+def _bridges(latencies: FloatArray, i: int, kept: Sequence[int]) -> bool:
+    """Whether point i stands in a gap between the kept ones below it and whatever is above it."""
+    below = [latencies[k] for k in kept if latencies[k] <= latencies[i]]
+    above = latencies[latencies > latencies[i]]
+    if not below or not len(above):
+        return False
+    return bool(above.min() - max(below) > log(GAP) >= above.min() - latencies[i])
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from math import sqrt
 
+import numpy as np
+
 from lrf_dse.judged import Confirmation, FineTuning
 from lrf_dse.plan.budgets import Budgets
 from lrf_dse.plan.choice import (
@@ -26,6 +28,7 @@ from lrf_dse.plan.choice import (
 )
 from lrf_dse.plan.front import non_dominated
 from lrf_dse.plan.quantised import gain_over_quantising
+from lrf_dse.plan.terrain import merged
 from lrf_dse.report.facts import (
     CandidateResult,
     DataFacts,
@@ -41,7 +44,11 @@ from lrf_dse.target import Figure, Target
 
 @dataclass(frozen=True)
 class PlanRow:
-    """One plan with everything that is derived from it; ratios are dense / plan, so above 1 is better."""
+    """One plan with everything that is derived from it; ratios are dense / plan, so above 1 is better.
+
+    `same_as` is the plan on the front that this one counts as one with: within 1 % in latency, flash and RAM, and 0.1
+    points.
+    """
 
     plan: Plan
     latency: float | None
@@ -52,6 +59,7 @@ class PlanRow:
     is_chosen: bool
     over_budget: bool
     slower_than_dense: bool
+    same_as: str | None = None
 
     @property
     def role(self) -> str:
@@ -125,7 +133,7 @@ class ReportInfo:
     @cached_property
     def rows(self) -> tuple[PlanRow, ...]:
         """All plans: the dense one first, then fastest first."""
-        front = set(non_dominated(plan_objectives(self.plans)))
+        front = self._front
         dense_latency = latency_of(self.dense, self.latency_unit)
         rows = [
             PlanRow(
@@ -134,16 +142,29 @@ class ReportInfo:
                 loss=loss_of(plan, self.loss_kind),
                 speedup=dense_latency / latency if dense_latency and latency else None,
                 flash_ratio=self.dense.flash_bytes / max(plan.flash_bytes, 1),
-                on_front=i in front,
+                on_front=front.get(i) == i,
                 is_chosen=plan.id == self.chosen,
                 over_budget=not self.budgets.admits(plan),
                 slower_than_dense=slower_than_dense(plan, self.plans),
+                same_as=None if front.get(i, i) == i else self.plans[front[i]].id,
             )
             for i, plan in enumerate(self.plans)
         ]
         return tuple(
             sorted(rows, key=lambda r: (not r.plan.is_reference, r.latency or 0, r.plan.flash_bytes, r.plan.id))
         )
+
+    @cached_property
+    def _front(self) -> dict[int, int]:
+        """The places of the plans on the front, each with the place of the one that it counts as one with."""
+        members = non_dominated(plan_objectives(self.plans))
+        if not self.accuracy_known:
+            return {i: i for i in members}
+        sizes = [(latency_of(p, self.latency_unit), p.flash_bytes, p.drop_points, p.ram_bytes) for p in self.plans]
+        points = np.array([sizes[i] for i in members], dtype=np.float64)
+        points[:, [0, 1, 3]] = np.log(np.maximum(points[:, [0, 1, 3]], 1e-9))
+        shown = [at for at, i in enumerate(members) if self.plans[i].id in (REFERENCE, self.chosen)]
+        return {members[at]: members[other] for at, other in enumerate(merged(points, shown))}
 
     @property
     def dense_rows(self) -> tuple[PlanRow, ...]:

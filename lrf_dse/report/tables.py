@@ -82,6 +82,7 @@ def _plan_cells(info: ReportInfo, row: PlanRow) -> dict[str, Any]:
         "threads": plan.threads,
         "is_chosen": row.is_chosen,
         "on_front": row.on_front,
+        "same_as": row.same_as,
         "over_budget": row.over_budget,
         "slower_than_dense": row.slower_than_dense,
         "latency": row.latency,
