@@ -6,13 +6,14 @@ Uses the Figure class directly, never pyplot: no global figure list, no display,
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from lrf_dse.report.axis import Axis
 from lrf_dse.report.charts import BudgetLine, Chart, ChartPoint
 from lrf_dse.report.colours import COLOURS
 from lrf_dse.report.comparison import ComparisonPlot
+from lrf_dse.report.facts import PredictionFacts
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,6 +40,30 @@ _STYLE = {
     "axes.spines.right": False,
     "text.parse_math": False,  # a "$" in a name is a dollar
 }
+
+
+def draw_predictions(rows: Sequence[PredictionFacts], unit: str, form: Literal["png", "svg"]) -> bytes:
+    """Predicted against measured drop of the models that were judged; the sums of layers stand beside them."""
+    return _saved(lambda figure: _draw_predictions(figure, rows, unit), form)
+
+
+def _draw_predictions(figure: Figure, rows: Sequence[PredictionFacts], unit: str) -> None:
+    axes = figure.add_subplot()
+    axes.set_title("Predicted and measured drop", loc="left", fontweight="bold")
+    axes.grid(visible=True, color=COLOURS["grid"], linewidth=0.8)
+    axes.set_axisbelow(True)
+    measured = [row.measured for row in rows]
+    ends = min(0.0, *measured), max(measured)
+    axes.plot(ends, ends, color=COLOURS["muted"], linewidth=1.0, linestyle=(0, (5, 3)), label="as predicted")
+    axes.scatter([row.summed for row in rows], measured, marker="x", s=26.0, color=COLOURS["dominated"], label="sum")
+    axes.scatter(
+        [row.predicted for row in rows], measured, marker="o", s=26.0, color=COLOURS["front"], label="corrected"
+    )
+    axes.set_xlabel(f"predicted drop, {unit}")
+    axes.set_ylabel(f"measured drop, {unit}")
+    axes.legend(frameon=False, fontsize=9, loc="best")
+    note = "A model above the line loses more than was predicted. The sum is of what each layer loses alone."
+    figure.supxlabel(note, fontsize=7.5, color=COLOURS["muted"], x=0.01, ha="left", wrap=True)
 
 
 def draw_comparison(plot: ComparisonPlot, form: Literal["png", "svg"]) -> bytes:

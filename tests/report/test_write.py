@@ -1,15 +1,18 @@
 """A report is written whole or not at all; a folder or disk that refuses is one line."""
 
+import base64
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from lrf_dse.errors import StoreError
+from lrf_dse.report.facts import PredictionFacts, SearchFacts
 from lrf_dse.report.info import ReportInfo
 from lrf_dse.report.write import write_report
 from lrf_dse.sealed import write_atomic
@@ -38,6 +41,15 @@ def test_the_same_run_gives_the_same_files(info: ReportInfo, folder: Path, tmp_p
     assert {path.name for path in written} == NAMES
     for path in written:
         assert path.read_bytes() == (folder / path.name).read_bytes(), path.name
+
+
+def test_judged_models_are_a_plot_and_their_numbers_fold_away(info: ReportInfo, tmp_path: Path) -> None:
+    rows = tuple(PredictionFacts({"fc1": f"low rank {8 * n}"}, 1.0 / n, 0.8 / n, 0.9 / n) for n in range(1, 40))
+    paths = write_report(replace(info, search=SearchFacts(rows, rounds=3)), tmp_path)
+    assert {path.name for path in paths} == NAMES | {"predicted-measured.svg", "predicted-measured.png"}
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "<details><summary>The 39 models in numbers</summary>" in page
+    assert base64.b64encode((tmp_path / "predicted-measured.svg").read_bytes()).decode() in page
 
 
 def test_writing_replaces_and_respects_the_umask(tmp_path: Path) -> None:
