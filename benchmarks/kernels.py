@@ -4,7 +4,7 @@
                                            [--ours-only] [--json FILE] [--out FOLDER] [--docs]
 
 The set "paper" takes hours on two cores; a second run goes on where the first one ended, and with --ours-only measures
-our kernels alone. --docs writes the tables, the plot and the JSON of docs/kernels.md.
+our kernels alone. --docs writes the tables, and the plot of docs/kernels.md.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks.against.benchmark import run_benchmark
-from benchmarks.against.kernel_page import write_pages
+from benchmarks.against.kernel_page import roofline_png, write_pages
 from benchmarks.against.kernel_report import COLUMN_ORDER, KernelReport
 from benchmarks.against.kernel_set import kernel_set
 from benchmarks.against.kernel_table import (
@@ -144,7 +144,7 @@ def loop_text(loop: Loop, entry: LoopEntry | None) -> str:
 
 
 def write_docs(report: KernelReport, facts: Mapping[str, Any]) -> None:
-    """The tables of docs/kernels.md, docs/kernels.json, docs/kernels.html and docs/roofline.png."""
+    """The tables of docs/kernels.md, and docs/roofline.png."""
     with tempfile.TemporaryDirectory() as scratch:
         loop = loop_text(*hottest_loop(report.target, Path(scratch)))
     failed = "\n".join(f"- {line}" for line in failures(facts)) or "None."
@@ -165,8 +165,7 @@ def write_docs(report: KernelReport, facts: Mapping[str, Any]) -> None:
     for name, section in sections.items():
         text = with_section(text, name, section)
     page.write_text(text, encoding="utf-8")
-    (DOCS / "kernels.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
-    write_pages(facts, report.target, DOCS)
+    (DOCS / "roofline.png").write_bytes(roofline_png(facts, report.target))
 
 
 def _markdown(head: Row, rows: list[Row]) -> str:

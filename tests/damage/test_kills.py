@@ -151,7 +151,7 @@ def assert_is(out: Path, bundle: Path) -> None:
         assert (out / name).read_bytes() == (bundle / name).read_bytes(), name
 
 
-@pytest.mark.parametrize("at", [1, *(pytest.param(n, marks=pytest.mark.soak) for n in range(2, 9))])
+@pytest.mark.parametrize("at", [1, *(pytest.param(n, marks=pytest.mark.soak) for n in range(2, 11))])
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_report(at: int, when: str, mine: Path) -> None:
     """Every file is the old one or the new one."""
