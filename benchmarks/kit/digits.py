@@ -6,6 +6,7 @@ others.
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,9 @@ def write_digits(folder: Path) -> float:
     x, y = (images / 16).astype(np.float32), labels.astype(np.int64)
     judging = np.arange(len(x)) % 3 == 0
     network = MLPClassifier(WIDTHS[1:-1], max_iter=EPOCHS, random_state=SEED, tol=0.0, n_iter_no_change=EPOCHS)
-    network.fit(x[~judging], y[~judging])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # so many epochs and no more are meant
+        network.fit(x[~judging], y[~judging])
     onnx.save_model(_to_onnx(network.coefs_, network.intercepts_), folder / "model.onnx")
     np.savez_compressed(folder / "calibration.npz", x=x[~judging][:CALIBRATION], y=y[~judging][:CALIBRATION])
     np.savez_compressed(folder / "validation.npz", x=x[judging], y=y[judging])

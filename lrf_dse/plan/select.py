@@ -112,7 +112,7 @@ def _first_of_equal_front(values: FloatArray) -> npt.NDArray[np.bool_]:
 
 def _thin(values: FloatArray, cap: int) -> npt.NDArray[np.intp]:
     """Indices, ascending, of at most `cap` rows: the lexicographically best of every objective, and one per box."""
-    ends = {int(np.lexsort((*np.delete(values, k, axis=1).T[::-1], values[:, k]))[0]) for k in range(4)}
+    ends = {_best_in(values, k) for k in range(4)}
     low, span = values.min(axis=0), np.ptp(values, axis=0)
     unit = (values - low) / np.where(span > 0, span, 1.0)
     # The row nearest to its box's best corner first, so np.unique(return_index) keeps it. Sums order it well enough.
@@ -127,6 +127,12 @@ def _thin(values: FloatArray, cap: int) -> npt.NDArray[np.intp]:
         else:
             most = grid
     return np.array(sorted(ends | {int(i) for i in best}), dtype=np.intp)
+
+
+def _best_in(values: FloatArray, k: int) -> int:
+    """The row with the least of objective k, then of the others in their order."""
+    rows = np.flatnonzero(values[:, k] == values[:, k].min())
+    return int(rows[np.lexsort(values[rows].T[::-1])[0]])
 
 
 def pool_of(
