@@ -162,7 +162,7 @@ def times_written(run: Path) -> int:
 def result(run: Path) -> dict[str, Any]:
     """What an exploration found, without what may differ between two that found the same."""
     summary: dict[str, Any] = json.loads((run / "summary.json").read_text(encoding="utf-8"))
-    for key in ("created", "command"):
+    for key in ("created", "command", "spending"):
         del summary[key]
     return summary
 

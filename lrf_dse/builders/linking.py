@@ -12,6 +12,7 @@ from lrf_dse.builders.host import emit_host
 from lrf_dse.builders.host_objects import host_dir, host_objects
 from lrf_dse.builders.schedule import Schedule
 from lrf_dse.builders.zig import zig_cc
+from lrf_dse.process.spending import spent_on
 from lrf_dse.target import Target
 
 SCALAR_MCPU = "generic_rv64+m+a+f+d+c"
@@ -56,7 +57,8 @@ def link_static(files: Sequence[str], work_dir: Path, *, name: str, fixed: Seque
     The path of the program, `name` in `work_dir`. Raises BuildError.
     """
     program = work_dir.resolve() / name  # the linker runs in work_dir
-    fixed_objects = [str(path) for path in host_objects(fixed, _FLAGS)]
-    linked = ("-static", "-s", "-Wl,--gc-sections", *files, *fixed_objects)
-    zig_cc([*_FLAGS, f"-I{host_dir()}", *linked, "-o", str(program)], cwd=work_dir)
+    with spent_on("link"):
+        fixed_objects = [str(path) for path in host_objects(fixed, _FLAGS)]
+        linked = ("-static", "-s", "-Wl,--gc-sections", *files, *fixed_objects)
+        zig_cc([*_FLAGS, f"-I{host_dir()}", *linked, "-o", str(program)], cwd=work_dir)
     return program

@@ -55,6 +55,7 @@ def command(
     ssh_option: SshOption = None,
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Run folder; default reports/MODEL-TARGET.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the run's summary.json.")] = False,
+    timings: Annotated[bool, typer.Option("--timings", help="Print where the time went.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress on standard error.")] = False,
 ) -> None:
     """Explore factorisations of MODEL's layers for one chip; an interrupted run goes on."""
@@ -63,7 +64,7 @@ def command(
     with progress_bar(quiet=quiet) as bars:
         tell = bars if options["data"] is not None else _unknown_accuracy_first(bars)
         run = lrf_dse.explore(model, target=target, out=out, progress=tell, **given)
-    _show_run(run, as_json=as_json)
+    _show_run(run, as_json=as_json, timings=timings)
 
 
 def _unknown_accuracy_first(progress: ProgressCallback) -> ProgressCallback:
@@ -81,7 +82,7 @@ def _unknown_accuracy_first(progress: ProgressCallback) -> ProgressCallback:
     return tell
 
 
-def _show_run(run: Run, *, as_json: bool) -> None:
+def _show_run(run: Run, *, as_json: bool, timings: bool) -> None:
     """The result on standard output, warnings on standard error; no plan within the budgets is a failure."""
     info = run.info
     if as_json:
@@ -92,6 +93,10 @@ def _show_run(run: Run, *, as_json: bool) -> None:
         print_json(json.loads(summary_json(info)))
     else:
         show_result(info)
+        if timings:
+            from lrf_dse.cli.spending import show_spending
+
+            show_spending(info.spending)
         print_line(f"report: {run.folder / 'report.html'}")
     for warning in (*run.notes, *info.warnings):
         warn(warning)

@@ -17,6 +17,7 @@ from lrf_dse.models.compress import Compressor
 from lrf_dse.models.hidden import Hidden, hidden_units, reordered
 from lrf_dse.models.model import Model
 from lrf_dse.models.rewrite import KEPT, Replacement
+from lrf_dse.process.spending import spent_on
 from lrf_dse.schema import Candidate
 from lrf_dse.tt.moment import Moment
 from lrf_dse.tt.reorder import Side, best_order, can_order
@@ -34,6 +35,7 @@ def can_reorder(model: Model, choices: Sequence[Candidate]) -> bool:
     return any(can_order(_sides(model, hidden, chosen, {})) for hidden in hidden_units(model))
 
 
+@spent_on("fit")
 def reordering(compressor: Compressor, choices: Sequence[Candidate]) -> Compressor:
     """A compressor of the same model with its hidden units in better orders; the one given where there are none.
 

@@ -16,6 +16,7 @@ from lrf_dse.models.calibrate import joint_moment
 from lrf_dse.models.compress import Compressor
 from lrf_dse.models.layer_fit import get_method
 from lrf_dse.models.rewrite import KEPT, Replacement
+from lrf_dse.process.spending import spent_on
 from lrf_dse.schema import Candidate
 from lrf_dse.tt.contraction import Cores, to_matrix
 from lrf_dse.tt.drift import MOST_INPUTS, Target, target_of
@@ -32,6 +33,7 @@ def can_correct(choices: Sequence[Candidate]) -> bool:
     return any(not choice.is_dense for choice in choices[:-1])
 
 
+@spent_on("fit")
 def corrected(compressor: Compressor, choices: Sequence[Candidate]) -> dict[str, Replacement]:
     """What takes the place of every layer; `choices` are in the model's order.
 

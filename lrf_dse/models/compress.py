@@ -29,6 +29,7 @@ from lrf_dse.models.memo import Memo
 from lrf_dse.models.model import Model
 from lrf_dse.models.rewrite import Replacement, rewrite
 from lrf_dse.models.site import Array
+from lrf_dse.process.spending import spent_on
 from lrf_dse.schema import Candidate, Storage, TTShape
 from lrf_dse.tt.contraction import Cores
 from lrf_dse.tt.data_aware import Trial
@@ -102,6 +103,7 @@ class Compressor:
         return self._made.corrections
 
     @cached_property
+    @spent_on("fit")
     def moments(self) -> Mapping[str, Moment]:
         """The statistics of every layer's inputs over the calibration data; none without data."""
         if self.calibration is None:
@@ -134,6 +136,7 @@ class Compressor:
         name = candidate.layer.name
         return name, candidate.tt_shape, candidate.decomposer, candidate.storage, self.orders.get(name, b"")
 
+    @spent_on("fit")
     def _tried(self, candidate: Candidate) -> LayerTrial:
         layer, shape, moment = candidate.layer.name, candidate.tt_shape, self.moments.get(candidate.layer.name)
         weight, _ = self.model.weights(layer)
@@ -162,6 +165,7 @@ class Compressor:
         known = self.original.trial(candidate)
         return None if known.fallback else known.trial.ridge
 
+    @spent_on("fit")
     def _fitted(self, candidate: Candidate) -> LayerFit:
         layer, shape, moment = candidate.layer.name, candidate.tt_shape, self.moments.get(candidate.layer.name)
         weight, _ = self.model.weights(layer)

@@ -31,6 +31,7 @@ from lrf_dse.models.overlap import refuse_shared
 from lrf_dse.models.reader import read_with
 from lrf_dse.models.selection import chosen
 from lrf_dse.models.targets import load_metric
+from lrf_dse.pipeline.account import Account
 from lrf_dse.pipeline.blas import few_blas_threads
 from lrf_dse.pipeline.confirming import confirm_plans, too_few_samples
 from lrf_dse.pipeline.context import Exploration, Progress, silent
@@ -78,18 +79,32 @@ def explore_with(settings: ExploreSettings, *, progress: Progress = silent) -> R
     tools = bench.tools  # a missing one is told before a folder is made
     threads = few_blas_threads(model.fc_layers)
     with threads, _naming_the_folder(settings.out), Store(settings.out) as store:
+        account = Account.of(store)
         _claim_folder(store, settings, model, target)
         judge = Judge(Compressor(model, seed=settings.seed, calibration=calibration), store, parts, settings.out)
-        x = Exploration(settings, model, bench, store, judge, data, tools, progress, lessons)
+        x = Exploration(settings, model, bench, store, judge, data, tools, _keeping(account, progress), lessons)
         keep_golden(settings.out, model, data, seed=settings.seed)
         x.warnings.extend(_warnings(model, calibration, parts))
         if parts:
             x.warnings.extend(too_few_samples(parts["confirmation"], settings.budgets.max_drop))
-        info = _explore(x)
+        info = replace(_explore(x), spending=account.keep())
         store.put(RESULT_KEY, "result", to_json(info))
     run = Run(settings.out, store.notes)
     write_report(run.info, settings.out)  # as the records have it, so that `report` writes the same files again
     return run
+
+
+def _keeping(account: Account, progress: Progress) -> Progress:
+    """`progress` that keeps the account whenever a stage begins: a session may be killed."""
+    stages: list[str] = []
+
+    def tell(stage: str, done: int, total: int) -> None:
+        if stages[-1:] != [stage]:
+            stages.append(stage)
+            account.keep()
+        progress(stage, done, total)
+
+    return tell
 
 
 def _parts(settings: ExploreSettings, model: Model, data: Dataset | None) -> tuple[Dataset | None, dict[str, Dataset]]:

@@ -30,6 +30,7 @@ from lrf_dse.pipeline.keys import finetuning_key
 from lrf_dse.pipeline.quality import judged_fields
 from lrf_dse.pipeline.recorded import recorded
 from lrf_dse.pipeline.run import weights_path
+from lrf_dse.process.spending import spent_on
 from lrf_dse.report.facts import FineTuningFacts
 from lrf_dse.schema import Candidate, Plan
 
@@ -96,6 +97,7 @@ def _outcome(x: Exploration, lessons: Dataset, plan: Plan, stage: str) -> _Outco
     return outcome
 
 
+@spent_on("train")
 def _trained(
     x: Exploration, lessons: Dataset, plan: Plan, recipe: Recipe, *, checkpoint: Path, stage: str
 ) -> tuple[PlanWeights, FineTuning]:

@@ -20,6 +20,7 @@ from lrf_dse.pipeline.methods import Judged, judge_layers
 from lrf_dse.pipeline.recorded import recorded
 from lrf_dse.pipeline.storages import stored_dense, stored_survivors
 from lrf_dse.pipeline.timing import Outcome, Task, layer_program
+from lrf_dse.process.spending import spent_on
 from lrf_dse.report.facts import CandidateResult
 from lrf_dse.schema import Candidate, Failure, FcLayer, Kernel, Measurement, dense_candidate
 from lrf_dse.tt.spectra import layer_spectra
@@ -52,6 +53,7 @@ def narrow_spaces(x: Exploration, dense: Mapping[FcLayer, float | None]) -> dict
     return spaces
 
 
+@spent_on("search")
 def _narrow(x: Exploration, layer: FcLayer, dense_cycles: float | None) -> PruneResult:
     """From the records if they have it: the spectra of a large layer take minutes."""
     settings, by_kind = x.settings, x.judge.compressor.calibration is not None
@@ -71,8 +73,15 @@ def _narrow(x: Exploration, layer: FcLayer, dense_cycles: float | None) -> Prune
 
 def measure_layers(x: Exploration, spaces: dict[FcLayer, PruneResult]) -> tuple[CandidateResult, ...]:
     """Every survivor and every dense layer: measured, with what replacing it alone costs."""
+    candidates = _candidates(x, spaces)
+    return results_of(x, candidates, stage="measure layers", evaluations=x.settings.layer_evaluations)
+
+
+@spent_on("search")
+def _candidates(x: Exploration, spaces: dict[FcLayer, PruneResult]) -> list[Candidate]:
+    """What is measured of every layer."""
     first: Kernel = "rvv" if "rvv" in x.settings.kernels else "iree"
-    candidates = [
+    return [
         candidate
         for layer, space in spaces.items()
         for candidate in (
@@ -82,7 +91,6 @@ def measure_layers(x: Exploration, spaces: dict[FcLayer, PruneResult]) -> tuple[
             *stored_survivors(x, space),
         )
     ]
-    return results_of(x, candidates, stage="measure layers", evaluations=x.settings.layer_evaluations)
 
 
 def results_of(
@@ -110,11 +118,13 @@ def results_of(
 
 def measure_candidates(x: Exploration, stage: str, candidates: Iterable[Candidate]) -> dict[Candidate, Outcome]:
     """What came of each candidate by itself; nothing is shown of a stage without any."""
-    tasks = {candidate: layer_task(x, candidate) for candidate in candidates}
+    with spent_on("search"):
+        tasks = {candidate: layer_task(x, candidate) for candidate in candidates}
     outcomes = x.measure(stage, list(tasks.values())) if tasks else {}
     return {candidate: outcomes[task.key] for candidate, task in tasks.items()}
 
 
+@spent_on("search")
 def _result(x: Exploration, candidate: Candidate, outcome: Outcome, judged: Judged | None) -> CandidateResult:
     if judged is None or isinstance(outcome, Failure):
         assert isinstance(outcome, Failure)

@@ -31,6 +31,7 @@ from lrf_dse.pipeline.keys import accuracy_key, plan_weights_key
 from lrf_dse.pipeline.recorded import recorded
 from lrf_dse.pipeline.run import weights_path
 from lrf_dse.plan.confirm import DEVIATIONS
+from lrf_dse.process.spending import spent_on
 from lrf_dse.schema import Candidate, Plan, TTShape, dense_candidate
 
 if TYPE_CHECKING:
@@ -107,6 +108,7 @@ class Judge(FitErrors):
         self.store.put(key, "accuracy", to_json(accuracy), context=context)
         return accuracy
 
+    @spent_on("judge")
     def scores(self, choices: Sequence[Candidate], part: str, *, sequential: bool, reordered: bool) -> Scores:
         """The shares of the metric of the model with `choices`, one a sample of a part, unrecorded.
 
@@ -136,6 +138,7 @@ class Judge(FitErrors):
             raise StoreError(f"{path}: the weights of a trained plan are gone or damaged; the same command makes them")
         return self.scores_of(replaced(self.compressor.model, trained.replacements, trained.values), part)
 
+    @spent_on("judge")
     def scores_of(self, proto: onnx.ModelProto, part: str) -> Scores:
         """The shares of the metric of a model, one a sample of a part, unrecorded."""
         return self._shares(first_output(proto, self.parts[part]), part)

@@ -16,6 +16,7 @@ from lrf_dse.plan.options import NO_LIMITS, Combination, LayerOption, Limits, sh
 from lrf_dse.plan.refine import Between
 from lrf_dse.plan.search import Measure, Search, finalists, search
 from lrf_dse.plan.terrain import WORST
+from lrf_dse.process.spending import spent_on
 from lrf_dse.report.facts import CandidateResult
 from lrf_dse.schema import Candidate, Measurement
 from lrf_dse.target import Target
@@ -31,6 +32,7 @@ TRAINABLE = 50.0
 """Points lost before training that still count: training wins back tens of them, and no plan is left out for fewer."""
 
 
+@spent_on("search")
 def select_finalists(x: Exploration, results: Sequence[CandidateResult]) -> tuple[Search, tuple[CandidateResult, ...]]:
     """Whole models worth building, by predicted latency and sizes, and losses measured and predicted in turn.
 

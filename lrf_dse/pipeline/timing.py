@@ -24,6 +24,7 @@ from lrf_dse.models.kernel_call import KernelChoice
 from lrf_dse.models.rewrite import Replacement, single_layer_model
 from lrf_dse.models.work import operations
 from lrf_dse.pipeline.recorded import recorded
+from lrf_dse.process.spending import spent_on, waiting
 from lrf_dse.runners.board import Board
 from lrf_dse.runners.job import Array, Job
 from lrf_dse.runners.qemu import model_sweep
@@ -80,11 +81,12 @@ class Bench:
         """The part of `tools` that runs programs."""
         return qemu_versions() if self.board is None else board_versions(self.board)
 
+    @spent_on("run")
     def run(self, job: Job) -> Outcome:
         """The outcome of one program."""
-        job = replace(job, timeout_s=self.timeout_s)
-        return runner_for(self.board).run(job)
+        return runner_for(self.board).run(replace(job, timeout_s=self.timeout_s))
 
+    @spent_on("sweep")
     def sweep(self, job: Job) -> dict[str, float]:
         """Cycles under every switch of the timing model, by name; empty on a board and without a model."""
         outcomes = {} if self.board is not None else model_sweep(replace(job, timeout_s=self.timeout_s))
@@ -128,7 +130,7 @@ def in_threads(
 
     The first error stops the rest and is raised.
     """
-    with ThreadPoolExecutor(jobs, initializer=_keep_interrupts_out) as pool:
+    with waiting(), ThreadPoolExecutor(jobs, initializer=_keep_interrupts_out) as pool:
         futures = [pool.submit(work, item) for item in items]
         try:
             for done, future in enumerate(as_completed(futures), 1):
@@ -159,6 +161,7 @@ def _keep_interrupts_out() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
 
 
+@spent_on("compile")
 def _measure(task: Task, bench: Bench, work_dir: Path) -> Outcome:
     shutil.rmtree(work_dir, ignore_errors=True)
     work_dir.mkdir(parents=True, exist_ok=True)  # the compilers of a killed run may still write here

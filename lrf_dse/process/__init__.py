@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import IO
 
 from lrf_dse.errors import ToolError, ToolHangs, ToolTimeout
+from lrf_dse.process.spending import program_ended
 
 IDLE_S = 300.0
 """A program that got no processor time for so long hangs. A busy machine is slow, but it gives everybody a turn; zig
@@ -126,7 +127,7 @@ def wait(child: subprocess.Popen[bytes], *, name: str, limit: Limit) -> int:
             raise ToolTimeout(f"{name} did not finish in {limit.cpu_s:g} s of processor time")
         if now - busy_at >= limit.idle_s:
             raise ToolHangs(f"{name} hangs: it did nothing for {limit.idle_s:g} s")
-    code = child.wait()
+    code = _reaped(child, name)
     if _CHILDREN.ending:
         raise Ended
     if code == -signal.SIGKILL:
@@ -134,6 +135,15 @@ def wait(child: subprocess.Popen[bytes], *, name: str, limit: Limit) -> int:
             f"{name} was killed, perhaps for memory: free some or use fewer --jobs, and run the same command again"
         )
     return code
+
+
+def _reaped(child: subprocess.Popen[bytes], name: str) -> int:
+    """The exit code of `child`, which has ended; what it took is counted."""
+    if child.returncode is None:
+        _, status, used = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
+        program_ended(name, used)
+    return child.returncode
 
 
 def _has_ended(child: subprocess.Popen[bytes], *, within_s: float) -> bool:

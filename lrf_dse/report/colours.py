@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from types import MappingProxyType
 
+PURPOSE_COLOURS = ("#0072b2", "#56b4e9", "#009e73", "#a6d854", "#d55e00", "#e69f00", "#cc79a7", "#4b5563", "#c8ccd2")
+"""Of the parts of a bar, in their order."""
+
 COLOURS = MappingProxyType(
     {
         "front": "#0072b2",

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from lrf_dse.plan.budgets import confirmation_sentence
 from lrf_dse.report.charts import charts
+from lrf_dse.report.colours import PURPOSE_COLOURS
 from lrf_dse.report.comparison import Comparison
 from lrf_dse.report.figures import figure
 from lrf_dse.report.info import ReportInfo, target_figures
@@ -90,6 +91,7 @@ def render_html(info: ReportInfo, *, stills: Mapping[str, bytes]) -> str:
             target_figures=target_figures(info.target),
             choice_rows=_choice_rows(info),
             bars=_bars(info),
+            purpose_colours=PURPOSE_COLOURS,
             by_layer=_candidates_by_layer(info),
         )
     )

@@ -29,6 +29,7 @@ from lrf_dse.plan.choice import (
 from lrf_dse.plan.front import non_dominated
 from lrf_dse.plan.quantised import gain_over_quantising
 from lrf_dse.plan.terrain import merged
+from lrf_dse.process.spending import Spending
 from lrf_dse.report.facts import (
     CandidateResult,
     DataFacts,
@@ -38,6 +39,7 @@ from lrf_dse.report.facts import (
     ModelFacts,
     SearchFacts,
 )
+from lrf_dse.report.spending import SpentRow, spent_rows
 from lrf_dse.schema import REFERENCE, Candidate, Plan
 from lrf_dse.target import Figure, Target
 
@@ -96,6 +98,7 @@ class ReportInfo:
     failed_plans: tuple[FailedPlan, ...] = ()
     finetuning: FineTuningFacts | None = None
     search: SearchFacts = field(default_factory=SearchFacts)
+    spending: Spending = field(default_factory=Spending)
     warnings: tuple[str, ...] = ()
     sizes_source: str = "weights and code of the linked riscv64 program; buffers and painted stack of its run"
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -109,6 +112,11 @@ class ReportInfo:
             raise ValueError(f"a report needs a dense plan on one thread named {REFERENCE!r}, the reference")
         if self.chosen is not None and self.chosen not in ids:
             raise ValueError(f"the chosen plan {self.chosen!r} is not among {ids}")
+
+    @property
+    def spent(self) -> tuple[SpentRow, ...]:
+        """What the exploration took, by purpose."""
+        return spent_rows(self.spending)
 
     @cached_property
     def dense(self) -> Plan:

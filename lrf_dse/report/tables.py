@@ -211,6 +211,7 @@ def _summary(info: ReportInfo) -> dict[str, Any]:
         "chosen": info.chosen,
         "chosen_reason": info.chosen_reason,
         "gain_over_quantising": info.gain_over_quantising,
+        "spending": asdict(info.spending),
         "warnings": list(info.warnings),
         "origins": dict(info.origins),
         "environment": dict(info.environment),

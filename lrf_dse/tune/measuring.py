@@ -16,6 +16,7 @@ from lrf_dse.codegen import KernelSchedule, KernelSpec, emit, kernel_stages, pac
 from lrf_dse.codegen.stages import core_of, stage_matrix
 from lrf_dse.errors import BuildError
 from lrf_dse.jsonform import content_key, to_json
+from lrf_dse.process.spending import spent_on
 from lrf_dse.runners import qemu
 from lrf_dse.runners.job import Job
 from lrf_dse.runners.machine import machine_facts
@@ -53,7 +54,10 @@ class RunnerMeasure:
         """The outcome of one schedule. The folder stays only if it failed."""
         work_dir.mkdir(parents=True, exist_ok=True)
         try:
-            outcome = self.runner.run(kernel_job(spec, schedule, self.target, work_dir))
+            with spent_on("compile"):
+                job = kernel_job(spec, schedule, self.target, work_dir)
+            with spent_on("run"):
+                outcome = self.runner.run(job)
         except BuildError as error:
             outcome = Failure("build", str(error), (str(work_dir),))
         if isinstance(outcome, Measurement):

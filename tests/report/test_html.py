@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 
 from lrf_dse.cli.explore import show_result
+from lrf_dse.cli.spending import show_spending
 from lrf_dse.judged import Confirmation
 from lrf_dse.plan.budgets import Budgets
+from lrf_dse.process.spending import Spending
 from lrf_dse.report.html import render_html
 from lrf_dse.report.info import ReportInfo
 from lrf_dse.report.tables import summary_json
@@ -229,3 +231,31 @@ def test_search_confirmed_and_test_drops_stand_side_by_side(
     with redirect_stdout(out):
         show_result(shown)
     assert f"2. {info.plans[2].id}: not confirmed: 0.5 lost, at most 1.38 (95 %)" in out.getvalue()
+
+
+def test_where_the_time_went_is_a_bar_whose_parts_are_the_whole(make_info: Callable[..., ReportInfo]) -> None:
+    spending = Spending({"fit": 30.0, "compile": 10.0}, {"fit": 31.0, "compile": 6.0}, {"zig cc": (2, 4.0)})
+    text = render_html(make_info(spending=spending), stills=NO_STILLS)
+    bar = re.search(r'<div class="shares">(.*?)</div>', text, re.DOTALL)
+    assert bar is not None
+    assert re.findall(r"width: ([\d.]+)%", bar.group(1)) == ["25.00", "75.00"]
+    page = Page(text)
+    assert page.misnested == []
+    words = page.texts["spending"].split()
+    assert words.index("compile") < words.index("fit"), "in the order of an exploration"
+    assert {"40", "37", "30.0", "31.0", "25.0", "75.0"} <= set(words)
+
+
+def test_a_run_that_counted_no_time_shows_none(info: ReportInfo) -> None:
+    assert 'id="spending"' not in render_html(info, stills=NO_STILLS)
+
+
+def test_the_time_is_printed_by_purpose_and_by_program() -> None:
+    out = io.StringIO()
+    with redirect_stdout(out):
+        show_spending(Spending({"fit": 30.0, "compile": 10.0}, {"fit": 31.0}, {"zig cc": (1234, 4.0)}))
+    printed = out.getvalue()
+    assert re.search(r"compile\s+10\.0\s+25\s+0\.0", printed)
+    assert re.search(r"fit\s+30\.0\s+75\s+31\.0", printed)
+    assert re.search(r"all\s+40\.0\s+100\s+31\.0", printed)
+    assert re.search(r"zig cc\s+1,234\s+4\.0", printed)
