@@ -123,7 +123,7 @@ class _Layer:
                 built = builder(model, self.target, Path(folder))
             except BuildError as error:
                 return ModuleFigures(self.row, way, reason=str(error))
-            program, module = Path(built.program.path), Path(built.vmfb.path)
+            program, module = Path(built.program.path), Path(built.module().path)
             job = Job(program, self.target, (self.x,), (self.y,), Path(folder) / "run", tolerance=_TOLERANCE)
             sizes = file.ByteSize(), module.stat().st_size, program.stat().st_size
             try:

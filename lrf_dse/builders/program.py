@@ -1,4 +1,4 @@
-"""Build what runs on the target: an ONNX model becomes a .vmfb and a static riscv64 Linux program.
+"""Build what runs on the target: an ONNX model becomes a static riscv64 Linux program and, where asked for, a .vmfb.
 
 Both hold the same kernel image. Builder is the role (one method); BUILDERS is its registry.
 """
@@ -35,18 +35,23 @@ _TOOLCHAIN_GLOBS = ("host/*.c", "host/*.h")
 
 @dataclass(frozen=True)
 class BuiltProgram:
-    """The program, the module it was made from, and the schedule that it replays."""
+    """The program, the HAL IR that it was made from, and the schedule that it replays."""
 
     program: Artifact
-    vmfb: Artifact
+    hal: Path
     schedule: Schedule
+    target: Target
+
+    def module(self) -> Artifact:
+        """The .vmfb with the same kernel image, made now: to measure a program nobody needs it. Raises BuildError."""
+        return _artifact(assemble_vmfb(self.hal, self.target), self.program.tool_versions)
 
 
 class Builder(Protocol):
     """Makes a program of a model for a target, in a folder of its own. Raises BuildError."""
 
     def __call__(self, model: onnx.ModelProto, target: Target, work_dir: Path) -> BuiltProgram:
-        """The program and module of `model`, in `work_dir`."""
+        """The program of `model`, in `work_dir`."""
         ...
 
 
@@ -60,10 +65,8 @@ def build_with_iree(
     mlir_path = import_model(model, target, riscv_machine(target, flags), work_dir)
     hal_path, read = _scheduled(mlir_path, target, flags)
     schedule = replace(pack_at_build(read, target, work_dir), tolerance=tolerance_of(model, target))
-    vmfb_path = assemble_vmfb(hal_path, target)
     program_path = link_program(schedule, target, work_dir, title=model.graph.name)
-    versions = tool_versions()
-    return BuiltProgram(_artifact(program_path, versions), _artifact(vmfb_path, versions), schedule)
+    return BuiltProgram(_artifact(program_path, tool_versions()), hal_path, schedule, target)
 
 
 def _scheduled(mlir_path: Path, target: Target, flags: Sequence[str]) -> tuple[Path, Schedule]:

@@ -104,7 +104,7 @@ def _write(request: BundleRequest, out: Path, scratch: Path) -> dict[str, Any]:
     measured = _verify(built, request, expected, scratch)
     stock = _verify_on_stock_runtime(request, expected, scratch / "stock")
     onnx.save(request.model, staged / MODEL)
-    shutil.copy(built.vmfb.path, staged / MODULE)
+    shutil.copy(built.module().path, staged / MODULE)
     shutil.copy(built.program.path, staged / PROGRAM)
     for kind, arrays in (("input", request.cases[0]), ("output", expected[0])):
         for index, array in enumerate(arrays):

@@ -76,7 +76,7 @@ def check_kernels(built: BuiltProgram) -> None:
     # Beside them the dense layer, its Tanh and the addition: bias and activations cost no dispatch of their own.
     assert len(calls) <= 4 + 3, calls
     for image in built.schedule.executables.values():
-        assert image in Path(built.vmfb.path).read_bytes()
+        assert image in Path(built.module().path).read_bytes()
         assert image in Path(built.program.path).read_bytes()
         elf = parse_elf(image, "kernel image")
         assert set(elf.relocation_types) <= {R_RISCV_RELATIVE}
@@ -199,4 +199,4 @@ def test_calls_that_are_not_as_they_should_be(change: Change, message: str, k1: 
 def test_same_model_same_bytes(three: Three, k1: Target, work: Path) -> None:
     model, built = three
     again = BUILDERS["iree"](model, k1, work)
-    assert (again.program.sha256, again.vmfb.sha256) == (built.program.sha256, built.vmfb.sha256)
+    assert (again.program.sha256, again.module().sha256) == (built.program.sha256, built.module().sha256)

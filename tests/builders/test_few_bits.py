@@ -57,7 +57,7 @@ def check(model: onnx.ModelProto, target: Target, work: Path) -> tuple[bytes, by
     program = Path(built.program.path)
     outcome = QemuRunner().run(Job(program, target, inputs, run_once(model, inputs), work / "run", tolerance=tolerance))
     assert isinstance(outcome, Measurement), outcome
-    return Path(built.vmfb.path).read_bytes(), program.read_bytes()
+    return Path(built.module().path).read_bytes(), program.read_bytes()
 
 
 @pytest.mark.parametrize("storage", ["fp16", "int8", "int4"])

@@ -47,7 +47,7 @@ def test_the_program_computes_what_onnxruntime_computes(maker: Maker, k1: Target
 def test_module_and_program_hold_the_same_self_contained_kernels(fully_connected_program: BuiltProgram) -> None:
     built = fully_connected_program
     (image,) = built.schedule.executables.values()
-    assert image in Path(built.vmfb.path).read_bytes()
+    assert image in Path(built.module().path).read_bytes()
     assert image in Path(built.program.path).read_bytes()
     elf = parse_elf(image, "kernel image")
     assert set(elf.relocation_types) == {R_RISCV_RELATIVE}
@@ -141,7 +141,7 @@ def test_same_model_same_bytes(k1: Target, tmp_path: Path) -> None:
         folder = tmp_path / name
         folder.mkdir()
         built = build_with_iree(fully_connected(), k1, folder)
-        hashes.add((built.program.sha256, built.vmfb.sha256))
+        hashes.add((built.program.sha256, built.module().sha256))
     assert len(hashes) == 1
 
 
