@@ -144,7 +144,7 @@ def rows(run: Path) -> list[tuple[int, str, str, str]]:
 
 def figures(run: Path) -> list[tuple[int, str, str, str]]:
     """The rows of what was measured or judged, without those that every exploration writes again."""
-    return [row for row in rows(run) if row[1] not in {"run", "result"}]
+    return [row for row in rows(run) if row[1] not in {"run", "result", "spending"}]
 
 
 def written_again(before: list[tuple[int, str, str, str]], after: list[tuple[int, str, str, str]]) -> list[str]:

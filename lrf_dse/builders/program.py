@@ -6,7 +6,7 @@ Both hold the same kernel image. Builder is the role (one method); BUILDERS is i
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -113,8 +113,8 @@ def _host_digest() -> str:
     return sources_digest(sorted(paths))
 
 
-def _artifact(path: Path, versions: dict[str, str]) -> Artifact:
+def _artifact(path: Path, versions: Mapping[str, str]) -> Artifact:
     try:
-        return Artifact(str(path), hashlib.sha256(path.read_bytes()).hexdigest(), versions)
+        return Artifact(str(path), hashlib.sha256(path.read_bytes()).hexdigest(), dict(versions))
     except OSError as error:
         raise BuildError(f"{path}: {error.strerror}") from error

@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import time
 
-from lrf_dse.jsonform import to_json
-from lrf_dse.pipeline.recorded import recorded
-from lrf_dse.process.spending import Look, Spending, look, spent_since
+from lrf_dse.jsonform import from_json, to_json
+from lrf_dse.process.spending import Spending, look, spent_since
 from lrf_dse.store import Store
 
-SPENDING_KEY = "spending"
+KIND = "spending"
 
 
-@dataclass(frozen=True)
 class Account:
-    """What `earlier` sessions of the run took, and since when this one counts."""
+    """What the run with the records `store` takes from now on; each part is a record of its own, written once."""
 
-    store: Store
-    earlier: Spending
-    began: Look = field(default_factory=look)
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._session, self._parts = time.time_ns(), 0
+        self._since = look()
 
-    @staticmethod
-    def of(store: Store) -> Account:
-        """The account of the run whose records these are, from now on."""
-        return Account(store, recorded(store, SPENDING_KEY, Spending) or Spending())
+    def keep(self) -> None:
+        """Record what was spent since the last time."""
+        part, self._since = spent_since(self._since), look()
+        self._store.put(f"{KIND} {self._session} {self._parts}", KIND, to_json(part))
+        self._parts += 1
 
-    def keep(self) -> Spending:
-        """What the run took by now, which is recorded."""
-        spent = self.earlier + spent_since(self.began)
-        self.store.put(SPENDING_KEY, "spending", to_json(spent))
-        return spent
+    @property
+    def spent(self) -> Spending:
+        """All that is recorded, of earlier sessions too."""
+        return sum((from_json(Spending, part.value) for part in self._store.records(KIND)), Spending())

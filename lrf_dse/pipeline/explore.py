@@ -79,7 +79,7 @@ def explore_with(settings: ExploreSettings, *, progress: Progress = silent) -> R
     tools = bench.tools  # a missing one is told before a folder is made
     threads = few_blas_threads(model.fc_layers)
     with threads, _naming_the_folder(settings.out), Store(settings.out) as store:
-        account = Account.of(store)
+        account = Account(store)
         _claim_folder(store, settings, model, target)
         judge = Judge(Compressor(model, seed=settings.seed, calibration=calibration), store, parts, settings.out)
         x = Exploration(settings, model, bench, store, judge, data, tools, _keeping(account, progress), lessons)
@@ -87,7 +87,9 @@ def explore_with(settings: ExploreSettings, *, progress: Progress = silent) -> R
         x.warnings.extend(_warnings(model, calibration, parts))
         if parts:
             x.warnings.extend(too_few_samples(parts["confirmation"], settings.budgets.max_drop))
-        info = replace(_explore(x), spending=account.keep())
+        info = _explore(x)
+        account.keep()
+        info = replace(info, spending=account.spent)
         store.put(RESULT_KEY, "result", to_json(info))
     run = Run(settings.out, store.notes)
     write_report(run.info, settings.out)  # as the records have it, so that `report` writes the same files again

@@ -34,15 +34,24 @@ SPACE_VERSION = 5
 
 
 def timing_key(
-    candidate: Candidate, target: Target, tools: Mapping[str, str], sources: Mapping[str, str] = _NONE
+    candidate: Candidate,
+    target: Target,
+    tools: Mapping[str, str],
+    sources: Mapping[str, str] = _NONE,
+    *,
+    around: Mapping[str, Any] | None = None,
 ) -> str:
-    """Key of the measurement of one layer by itself; `sources` are of generated kernels, by layer."""
+    """Key of the measurement of one layer by itself; `sources` are of generated kernels, by layer.
+
+    `around` is what was added to the figures of a kernel that was measured alone; None: it was in a module.
+    """
     layer = candidate.layer
     return content_key(
         "timing",
         sizes=[layer.out_features, layer.in_features, layer.batch, layer.has_bias],
         computation=_computation(candidate, sources),
         dtype="float32",
+        around=None if around is None else dict(around),
         **machine_facts(target, tools, candidate.threads),
     )
 

@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from lrf_dse.builders.program import BUILDERS
 from lrf_dse.cost.prune import PruneResult, prune
 from lrf_dse.jsonform import to_json
+from lrf_dse.pipeline.alone import around_kernels, can_stand_alone, kernel_task
 from lrf_dse.pipeline.context import Exploration
 from lrf_dse.pipeline.estimates import estimate, latency_on
-from lrf_dse.pipeline.kernels import default_schedules, kernel_sources
 from lrf_dse.pipeline.keys import space_key, timing_key
 from lrf_dse.pipeline.methods import Judged, judge_layers
 from lrf_dse.pipeline.recorded import recorded
@@ -118,8 +117,10 @@ def results_of(
 
 def measure_candidates(x: Exploration, stage: str, candidates: Iterable[Candidate]) -> dict[Candidate, Outcome]:
     """What came of each candidate by itself; nothing is shown of a stage without any."""
+    asked = tuple(candidates)
+    around = around_kernels(x) if any(can_stand_alone(x, candidate) for candidate in asked) else None
     with spent_on("search"):
-        tasks = {candidate: layer_task(x, candidate) for candidate in candidates}
+        tasks = {c: kernel_task(x, c, around) if can_stand_alone(x, c) else layer_task(x, c) for c in asked}
     outcomes = x.measure(stage, list(tasks.values())) if tasks else {}
     return {candidate: outcomes[task.key] for candidate, task in tasks.items()}
 
@@ -149,15 +150,8 @@ def dense_kernels(x: Exploration) -> tuple[Kernel, ...]:
 
 
 def layer_task(x: Exploration, candidate: Candidate) -> Task:
-    """The program of one candidate by itself."""
-    schedules = default_schedules([candidate], x.target)
-    key = timing_key(candidate, x.target, x.tools, kernel_sources([candidate], schedules, x.target))
-    schedule = schedules.get(candidate.layer.name)
-    return Task(
-        key,
-        "timing",
-        to_json(candidate),
-        lambda: layer_program(candidate, schedule, seed=x.settings.seed),
-        # Around a single generated kernel there is nothing that data tiling could change.
-        builders=("iree",) if schedule else tuple(BUILDERS),
-    )
+    """The program of one candidate by itself, as a module."""
+    if candidate.kernel == "rvv":
+        return kernel_task(x, candidate, None)
+    key = timing_key(candidate, x.target, x.tools)
+    return Task(key, "timing", to_json(candidate), lambda: layer_program(candidate, seed=x.settings.seed))

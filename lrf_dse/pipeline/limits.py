@@ -14,16 +14,14 @@ import numpy as np
 
 from lrf_dse.cost.counts import FP32_BYTES
 from lrf_dse.errors import BudgetError, UsageError
+from lrf_dse.pipeline.alone import SMALLEST
 from lrf_dse.pipeline.context import Exploration
 from lrf_dse.pipeline.layers import dense_kernels, layer_task
 from lrf_dse.pipeline.plans import measured_dense
 from lrf_dse.pipeline.settings import ExploreSettings
-from lrf_dse.schema import FcLayer, Measurement, dense_candidate
+from lrf_dse.schema import Measurement, dense_candidate
 from lrf_dse.target import Target
 from lrf_dse.units import show_bytes, show_latency
-
-SMALLEST = FcLayer("smallest", in_features=1, out_features=1, batch=1, has_bias=False)
-"""Every program is at least as large as that of this layer."""
 
 _CODE_SHARE = 0.95
 """Kernels of another plan may be a little smaller than those of the programs that are measured first."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from lrf_dse.builders.program import BUILDERS, tool_versions
-from lrf_dse.codegen import KernelSchedule
+from lrf_dse.codegen import KernelSchedule, KernelSpec
 from lrf_dse.errors import BuildError
 from lrf_dse.jsonform import to_json
 from lrf_dse.models.evaluate import run_once
@@ -35,6 +35,7 @@ from lrf_dse.schema import Candidate, Failure, Measurement
 from lrf_dse.store import Store
 from lrf_dse.target import Target
 from lrf_dse.tt.stored_fit import factors_of
+from lrf_dse.tune import RecordedMeasure, RunnerMeasure, user_records
 
 if TYPE_CHECKING:
     import onnx
@@ -44,11 +45,29 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
+@dataclass(frozen=True)
+class Around:
+    """What a module adds to a kernel that was measured alone."""
+
+    cycles: float
+    flash_bytes: int
+    ram_parts: Mapping[str, int]
+
+    def added_to(self, kernel: Measurement) -> Measurement:
+        """The kernel's figures as those of a module; instructions are the kernel's own."""
+        cycles, cold = (None if c is None else c + self.cycles for c in (kernel.cycles, kernel.cold_cycles))
+        source = f"{kernel.source}; the kernel alone, with what a module adds"
+        parts = {name: kernel.ram_parts.get(name, 0) + self.ram_parts.get(name, 0) for name in kernel.ram_parts}
+        flash, ram = kernel.flash_bytes + self.flash_bytes, sum(parts.values())
+        sizes = {"flash_bytes": flash, "ram_bytes": ram, "ram_parts": parts}
+        return replace(kernel, source=source, cycles=cycles, cold_cycles=cold, **sizes)
+
+
 @dataclass(frozen=True, eq=False)
 class Task:
     """A program to be measured under `key`. `make` gives the model and the inputs of one inference.
 
-    The fastest of the programs of all `builders` counts.
+    The fastest of the programs of all `builders` counts. A kernel that stands `alone` needs neither model nor builder.
     """
 
     key: str
@@ -58,6 +77,7 @@ class Task:
     sweep: bool = False
     threads: int = 1
     builders: tuple[str, ...] = tuple(BUILDERS)
+    alone: tuple[KernelSpec, KernelSchedule, Around] | None = None
 
 
 @dataclass(frozen=True)
@@ -165,6 +185,11 @@ def _keep_interrupts_out() -> None:
 def _measure(task: Task, bench: Bench, work_dir: Path) -> Outcome:
     shutil.rmtree(work_dir, ignore_errors=True)
     work_dir.mkdir(parents=True, exist_ok=True)  # the compilers of a killed run may still write here
+    if task.alone is not None:
+        outcome = _measured_alone(*task.alone, bench, work_dir)
+        if isinstance(outcome, Measurement):
+            shutil.rmtree(work_dir, ignore_errors=True)
+        return outcome
     model, inputs = task.make()
     outcome = build_and_run(
         model, inputs, bench, work_dir, threads=task.threads, sweep=task.sweep, builders=task.builders
@@ -172,6 +197,15 @@ def _measure(task: Task, bench: Bench, work_dir: Path) -> Outcome:
     if isinstance(outcome, Measurement):
         shutil.rmtree(work_dir, ignore_errors=True)
     return outcome
+
+
+def _measured_alone(
+    spec: KernelSpec, schedule: KernelSchedule, around: Around, bench: Bench, work_dir: Path
+) -> Outcome:
+    """A kernel without a module; the tuner's records know it too."""
+    measure = RecordedMeasure(RunnerMeasure(bench.target, bench, bench.runner_tools), user_records())
+    outcome = measure(spec, schedule, work_dir)
+    return around.added_to(outcome) if isinstance(outcome, Measurement) else outcome
 
 
 def build_and_run(
