@@ -47,6 +47,7 @@ from lrf_dse.pipeline.run import MODEL_FILE, RESULT_KEY, RUN_KEY, Run, is_file_o
 from lrf_dse.pipeline.selecting import select_finalists
 from lrf_dse.pipeline.settings import ExploreSettings, command_of
 from lrf_dse.pipeline.storages import with_bits
+from lrf_dse.pipeline.sweeping import with_sweeps
 from lrf_dse.pipeline.timing import Bench
 from lrf_dse.report.info import ReportInfo
 from lrf_dse.report.write import write_report
@@ -159,6 +160,7 @@ def _explore(x: Exploration) -> ReportInfo:
     x.judge.forget_weights([*fitted, *plans])
     plans = confirm_plans(x, plans)
     chosen, reason = choose_plan(x, plans)
+    plans = with_sweeps(x, plans, chosen)
     return ReportInfo(
         title=f"{x.model.path.name} on {x.target.title}",
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),

@@ -75,6 +75,11 @@ def plan_timing_key(
     )
 
 
+def sweep_key(plan_timing: str, builder: str) -> str:
+    """Key of the cycles under every switch of the timing model, of a plan's program by one builder."""
+    return content_key("sweep", plan_timing=plan_timing, builder=builder)
+
+
 def accuracy_key(
     model: Model,
     data: Dataset,

@@ -7,6 +7,7 @@ from dataclasses import replace
 from math import inf
 from typing import TYPE_CHECKING
 
+from lrf_dse.builders.program import BUILDERS
 from lrf_dse.codegen import lower_bound
 from lrf_dse.cost.latency import combine
 from lrf_dse.errors import BudgetError, RunError
@@ -82,8 +83,10 @@ def measure_plans(
     the reference, named "dense". Beside it stands the model that is only quantised, in every storage explored.
     """
     variants = [choices for combination in combinations for choices in _on_threads(x, combination)]
-    variants = list(dict.fromkeys([*variants, *_dense_variants(x), *_stored_variants(x)]))
-    measured = _measured(x, "measure plans", variants)
+    variants = list(dict.fromkeys([*_dense_variants(x), *variants, *_stored_variants(x)]))
+    dense = len(_dense_variants(x))
+    measured = _measured(x, "measure plans", variants[:dense])
+    measured += _measured(x, "measure plans", variants[dense:], rest_by=_builder_of_the_rest(measured))
     # A plan whose generated kernels fail is kept as a Failure; with IREE's kernels it is still worth having.
     failing = [choices for choices, _, outcome in measured if isinstance(outcome, Failure)]
     again = [choices for choices in without_generated(failing) if choices not in variants]
@@ -118,16 +121,38 @@ def _named(plans: Sequence[Plan], failed: Sequence[FailedPlan]) -> tuple[Plan, .
     return replace(reference, id=REFERENCE), *named
 
 
+def _builder_of_the_rest(dense: Sequence[tuple[tuple[Candidate, ...], Schedules, Outcome]]) -> str | None:
+    """The builder that makes the faster program of what is no FC layer, as far as the dense models tell.
+
+    With kernels of ours in all layers the compiler gets the same rest in every plan: one of them tells.
+    """
+    ours = [outcome for choices, _, outcome in dense if _all_ours(choices)]
+    return next((outcome.builder for outcome in ours if isinstance(outcome, Measurement)), None)
+
+
+def _all_ours(choices: Sequence[Candidate]) -> bool:
+    return all(choice.kernel == "rvv" for choice in choices)
+
+
+def golden_inputs(x: Exploration) -> Sequence[Array]:
+    """What programs are checked on."""
+    (inputs,) = golden_cases(x.model, x.data, seed=x.settings.seed, count=1)
+    return inputs
+
+
 def _measured(
-    x: Exploration, stage: str, variants: Sequence[tuple[Candidate, ...]]
+    x: Exploration, stage: str, variants: Sequence[tuple[Candidate, ...]], *, rest_by: str | None = None
 ) -> list[tuple[tuple[Candidate, ...], Schedules, Outcome]]:
-    """What came of each whole model, its generated kernels tuned."""
+    """What came of each whole model, its generated kernels tuned; `rest_by` is the builder where all are generated."""
     if not variants:
         return []
-    (inputs,) = golden_cases(x.model, x.data, seed=x.settings.seed, count=1)
+    inputs = golden_inputs(x)
     tuned = tuned_schedules(x, variants)
     schedules = [schedules_of(choices, tuned) for choices in variants]
-    tasks = [_plan_task(x, choices, chosen, inputs) for choices, chosen in zip(variants, schedules, strict=True)]
+    tasks = [
+        plan_task(x, choices, chosen, inputs, builders=(rest_by,) if rest_by and _all_ours(choices) else None)
+        for choices, chosen in zip(variants, schedules, strict=True)
+    ]
     outcomes = x.measure(stage, tasks)
     return [(v, s, outcomes[task.key]) for v, s, task in zip(variants, schedules, tasks, strict=True)]
 
@@ -152,7 +177,15 @@ def _barrier_cycles(target: Target, combination: Combination) -> float:
     return target.timing.barrier_cycles.value * stages
 
 
-def _plan_task(x: Exploration, choices: Sequence[Candidate], schedules: Schedules, inputs: Sequence[Array]) -> Task:
+def plan_task(
+    x: Exploration,
+    choices: Sequence[Candidate],
+    schedules: Schedules,
+    inputs: Sequence[Array],
+    *,
+    builders: tuple[str, ...] | None,
+) -> Task:
+    """The program of a whole model, the fastest of those of `builders`, by default of all."""
     sources = kernel_sources(choices, schedules, x.target)
     key = plan_timing_key(x.model, choices, x.target, x.tools, sources)
     context = {choice.layer.name: choice.label_with_kernel for choice in choices}
@@ -161,7 +194,7 @@ def _plan_task(x: Exploration, choices: Sequence[Candidate], schedules: Schedule
     def make() -> tuple[onnx.ModelProto, Sequence[Array]]:
         return replaced(x.model, with_kernels(x.judge.compressor.replacements(choices), choices, schedules)), inputs
 
-    return Task(key, "plan_timing", context, make, sweep=True, threads=threads)
+    return Task(key, "plan_timing", context, make, threads=threads, builders=builders or tuple(BUILDERS))
 
 
 def _plan(x: Exploration, choices: Sequence[Candidate], measured: Measurement) -> Plan:

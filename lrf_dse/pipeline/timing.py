@@ -58,9 +58,15 @@ class Around:
         cycles, cold = (None if c is None else c + self.cycles for c in (kernel.cycles, kernel.cold_cycles))
         source = f"{kernel.source}; the kernel alone, with what a module adds"
         parts = {name: kernel.ram_parts.get(name, 0) + self.ram_parts.get(name, 0) for name in kernel.ram_parts}
-        flash, ram = kernel.flash_bytes + self.flash_bytes, sum(parts.values())
-        sizes = {"flash_bytes": flash, "ram_bytes": ram, "ram_parts": parts}
-        return replace(kernel, source=source, cycles=cycles, cold_cycles=cold, **sizes)
+        return replace(
+            kernel,
+            source=source,
+            cycles=cycles,
+            cold_cycles=cold,
+            flash_bytes=kernel.flash_bytes + self.flash_bytes,
+            ram_bytes=sum(parts.values()),
+            ram_parts=parts,
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,9 +113,13 @@ class Bench:
         return runner_for(self.board).run(replace(job, timeout_s=self.timeout_s))
 
     @spent_on("sweep")
-    def sweep(self, job: Job) -> dict[str, float]:
-        """Cycles under every switch of the timing model, by name; empty on a board and without a model."""
-        outcomes = {} if self.board is not None else model_sweep(replace(job, timeout_s=self.timeout_s))
+    def sweep(self, job: Job, measured: Measurement) -> dict[str, float]:
+        """Cycles under every switch of the timing model, by name; empty on a board and without a model.
+
+        `measured` is what the job took without a switch.
+        """
+        job = replace(job, timeout_s=self.timeout_s)
+        outcomes = {} if self.board is not None else model_sweep(job, known=measured)
         return {n: m.cycles for n, m in outcomes.items() if isinstance(m, Measurement) and m.cycles is not None}
 
 
@@ -249,7 +259,7 @@ def build_and_run(
     if not right:
         return next(iter(outcomes.values()))
     best = min(right, key=lambda name: right[name].time)
-    return replace(right[best], builder=best, sweep=bench.sweep(jobs[best]) if sweep else {})
+    return replace(right[best], builder=best, sweep=bench.sweep(jobs[best], right[best]) if sweep else {})
 
 
 def layer_program(

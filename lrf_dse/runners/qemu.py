@@ -66,13 +66,16 @@ class QemuRunner:
         return _with_cycles(measured, passes, job) if passes else measured
 
 
-def model_sweep(job: Job) -> Mapping[str, Measurement | Failure]:
+def model_sweep(job: Job, *, known: Measurement | None = None) -> Mapping[str, Measurement | Failure]:
     """What QemuRunner says of `job` under every model of MODEL_SWEEP that means something for its target, by name.
 
-    The program runs once for each: what is unpublished of a chip is a span, not a figure. Empty without [timing].
+    The program runs once for each: what is unpublished of a chip is a span, not a figure. `known` is what it says
+    without a switch, if that is known. Empty without [timing].
     """
     return {
-        name: QemuRunner(switches).run(replace(job, work=job.work / name.replace(" ", "-")))
+        name: known
+        if known is not None and switches == DEFAULT_SWITCHES
+        else QemuRunner(switches).run(replace(job, work=job.work / name.replace(" ", "-")))
         for name, switches in sweep_of(job.target).items()
     }
 

@@ -215,9 +215,12 @@ def test_latency_says_what_it_is(run: Run) -> None:
     for plan in info.plans:
         assert plan.latency_source == f"modelled cycles, {info.target.name}"
         assert plan.cycles is not None and plan.instructions is not None
-        assert plan.cycles_span is not None
-        assert plan.cycles_span[0] <= plan.cycles <= plan.cycles_span[1]
-        assert plan.sweep["default"] == plan.cycles, "the model is deterministic"
+        if plan.is_reference or plan.id == info.chosen:
+            assert plan.cycles_span is not None
+            assert plan.cycles_span[0] <= plan.cycles <= plan.cycles_span[1]
+            assert plan.sweep["default"] == plan.cycles, "the model is deterministic"
+        else:
+            assert plan.cycles_span is None, "what is neither chosen nor compared with is not swept"
         assert plan.cycles >= plan.instructions / issue.value, "no program is faster than its instructions"
 
 
@@ -227,7 +230,8 @@ def test_records_are_one_table(run: Run) -> None:
     assert table["key"].is_unique
     timings = table[table["kind"] == "timing"]
     measured = [result.candidate for result in run.info.candidates]
-    assert len(timings) == len({(c.layer, c.tt_shape, c.storage, c.kernel) for c in measured})
+    smallest = 2  # in a module and alone: what is around a kernel
+    assert len(timings) == len({(c.layer, c.tt_shape, c.storage, c.kernel) for c in measured}) + smallest
     assert (timings["instructions"] > 0).all()
 
 

@@ -214,7 +214,10 @@ def kinds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Kind]:
         ),
         "timing of our kernel": Kind(
             with_our_kernel,
-            {"candidate": dense_candidate(replace(LAYER, batch=2), "rvv"), "schedule": best, "around": {"cycles": 158.0, "flash_bytes": 6950}, **machine},
+            {
+                "candidate": dense_candidate(replace(LAYER, batch=2), "rvv"), "schedule": best,
+                "around": {"cycles": 158.0, "flash_bytes": 6950}, **machine,
+            },
             {"candidate*": "see kernel", "target*": "see timing", "tools*": "see timing"},
         ),
         "kernel": Kind(
@@ -231,6 +234,7 @@ def kinds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Kind]:
             | {"*.decomposer": "weights decide no time", "candidate.layer*": "follows from the model"},
             (keys.plan_timing_key,),
         ),
+        "sweep": Kind(keys.sweep_key, {"plan_timing": "a key", "builder": "iree"}, {}, (keys.sweep_key,)),
         "accuracy": Kind(
             accuracy,
             {"model": model, "data": data("validation"), "candidate": FITTED, "calibration": data("calibration"),
@@ -279,7 +283,7 @@ def kinds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Kind]:
 
 
 KINDS = (
-    "timing", "timing of a dense layer", "timing on a board", "timing of our kernel", "kernel", "plan timing",
+    "timing", "timing of a dense layer", "timing on a board", "timing of our kernel", "kernel", "plan timing", "sweep",
     "accuracy", "bounds", "layer error", "plan weights", "finetuning", "space",
 )  # fmt: skip
 
