@@ -24,8 +24,8 @@ from lrf_dse.errors import BuildError
 from lrf_dse.jsonform import content_key, from_json, to_json
 from lrf_dse.resources import data_dir
 from lrf_dse.runners.board import BOARD_STAGE, Board
-from lrf_dse.runners.job import Job
-from lrf_dse.runners.qemu import TIMED_PASSES, QemuRunner
+from lrf_dse.runners.job import TIMED_PASSES, Job
+from lrf_dse.runners.qemu import QemuRunner
 from lrf_dse.runners.qemu import tool_versions as qemu_versions
 from lrf_dse.runners.ssh import SshRunner
 from lrf_dse.runners.ssh import tool_versions as board_versions

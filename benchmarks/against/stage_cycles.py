@@ -15,8 +15,8 @@ from benchmarks.against.our_columns import OurKernel
 from lrf_dse.codegen import kernel_stages, stage_bounds
 from lrf_dse.cost.counts import StageCount
 from lrf_dse.errors import ToolError
-from lrf_dse.runners.job import write_raw
-from lrf_dse.runners.qemu import TIMED_PASSES, run_timed
+from lrf_dse.runners.job import TIMED_PASSES, write_raw
+from lrf_dse.runners.qemu import run_timed
 from lrf_dse.runners.timing import TimingSwitches
 from lrf_dse.target import Target
 

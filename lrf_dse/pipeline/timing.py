@@ -26,7 +26,7 @@ from lrf_dse.models.work import operations
 from lrf_dse.pipeline.recorded import recorded
 from lrf_dse.process.spending import spent_on, waiting
 from lrf_dse.runners.board import Board
-from lrf_dse.runners.job import Array, Job
+from lrf_dse.runners.job import Array, Job, passes_for
 from lrf_dse.runners.qemu import model_sweep
 from lrf_dse.runners.qemu import tool_versions as qemu_versions
 from lrf_dse.runners.runner import runner_for
@@ -251,6 +251,7 @@ def build_and_run(
             folder / "run",
             threads=threads,
             operations=operations(model),
+            passes=passes_for(operations(model)),
             schedule=built.schedule,
             tolerance=built.schedule.tolerance,
         )

@@ -23,10 +23,6 @@ from lrf_dse.schema import Failure, Measurement
 from lrf_dse.target import Target
 
 _FIGURES, _MODEL, _STATS = "figures.json", "model.txt", "stats.json"
-TIMED_PASSES = 3
-"""The model is deterministic: a pass has caches and branch predictor as the one before left them. The second one still
-waits for lines that the first one asked for too late (330 cycles more on kernels of a few hundred), the third does not.
-"""
 
 
 @dataclass(frozen=True)
@@ -47,7 +43,7 @@ class QemuRunner:
             errors = compare(read_outputs(job.work, job.expected), job.expected, tolerance=job.tolerance)
             if isinstance(errors, str):
                 raise Rejected("verify", errors)
-            passes = _read_passes(files.figures) if files.timed else None
+            passes = _read_passes(files.figures, job.passes) if files.timed else None
             counts = passes[-1].counts if passes else _read_counts(files.figures)
             ram_parts = read_ram_parts(files.stats)
         except Rejected as rejected:
@@ -149,7 +145,7 @@ def _command(job: Job, files: _Files) -> list[str]:
     options = ["-0", "program", "-plugin", f"{plugin},model={_MODEL}" if files.timed else plugin]
     asked = ["--stats", _STATS]
     asked += ["--threads", str(job.threads)] if job.threads > 1 else []
-    asked += ["--passes", str(TIMED_PASSES)] if files.timed else []
+    asked += ["--passes", str(job.passes)] if files.timed else []
     names = [path.name for path in (*files.inputs, *files.outputs)]
     return [*options, str(job.program.resolve()), *asked, *names]
 
@@ -188,10 +184,10 @@ def _read_counts(path: Path) -> dict[str, int]:
     return {**data["counts"], UNKNOWN_CLASS: data["unknown"]}
 
 
-def _read_passes(path: Path) -> tuple[PassFigures, ...]:
+def _read_passes(path: Path, wanted: int) -> tuple[PassFigures, ...]:
     """The passes through the region: all those that were asked for, complete."""
     data = read_object(path, "the timing plugin")
-    _require_passes(data["open"], len(data["passes"]), TIMED_PASSES)
+    _require_passes(data["open"], len(data["passes"]), wanted)
     return read_passes(data)
 
 

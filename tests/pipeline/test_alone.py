@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from lrf_dse.pipeline.timing import Around
+from lrf_dse.runners.job import TIMED_PASSES, passes_for
 from lrf_dse.schema import Measurement
 
 KERNEL = Measurement(
@@ -26,3 +27,8 @@ def test_what_a_module_adds_is_added_part_by_part() -> None:
 def test_without_a_timing_model_there_are_no_cycles_to_add_to() -> None:
     found = AROUND.added_to(replace(KERNEL, cycles=None, cold_cycles=None))
     assert (found.cycles, found.cold_cycles) == (None, None)
+
+
+def test_a_long_program_passes_twice_through_its_model() -> None:
+    assert passes_for(10_000) == TIMED_PASSES == 3
+    assert passes_for(200_000_000) == 2
