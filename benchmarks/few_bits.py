@@ -124,23 +124,26 @@ class Example:
             tuple(choice.label for choice in choices),
         )
 
-    def rows(self, ratios: Sequence[int], evaluations: int, top: int, epochs: int) -> Iterator[Row]:
+    def rows(self, asked_for: argparse.Namespace) -> Iterator[Row]:
         """The references, then what is chosen at every ratio, and where plans are trained also what is chosen then."""
         for storage in STORAGES[1:]:
             yield self.row(
                 QUANTISED, None, [replace(dense_candidate(layer, "rvv"), storage=storage) for layer in self.layers]
             )
         for kind, bits in ((EVERY, None), (PLAIN, ("fp32",))):
-            settings = replace(self._settings(bits, evaluations, top), finetune=epochs)
+            if kind not in asked_for.kinds:
+                continue
+            epochs = asked_for.epochs if kind == EVERY else 0
+            settings = replace(self._settings(bits, asked_for.evaluations, asked_for.top), finetune=epochs)
             spaces = spaces_of(predicted(settings, self.judge))
-            for asked in ratios:
+            for asked in asked_for.ratios or RATIOS[self.name]:
                 limited = replace(settings, budgets=Budgets(max_flash_bytes=self.dense_bytes // asked))
                 x = predicted(limited, self.judge)
                 plans = plans_of(x, spaces)
                 plan, _ = chosen_of(x, plans)
                 if plan is None or plan.is_dense:
                     continue
-                if not (epochs and kind == EVERY and asked in TRAINED[self.name]):
+                if not (epochs and asked in TRAINED[self.name]):
                     yield self.row(kind, asked, plan.choices)
                     continue
                 tuned = self.trained_row(x, asked, plans)
@@ -236,6 +239,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--examples", nargs="+", choices=METRICS, default=list(METRICS))
     parser.add_argument("--evaluations", type=int, default=400)
+    parser.add_argument("--ratios", nargs="+", type=int, help="instead of those of the example")
+    parser.add_argument("--kinds", nargs="+", default=[EVERY, PLAIN], choices=[EVERY, PLAIN])
     parser.add_argument("--top", type=int, default=8)
     parser.add_argument("--epochs", type=int, default=0, help="train the plans of some ratios; 0 trains none")
     parser.add_argument("--work", type=Path, default=Path("reports/few-bits"))
@@ -248,7 +253,7 @@ def main() -> None:
     for name in arguments.examples:
         example = Example(name, arguments.work)
         with few_blas_threads(example.layers):
-            for row in example.rows(RATIOS[name], arguments.evaluations, arguments.top, arguments.epochs):
+            for row in example.rows(arguments):
                 rows.append(json.loads(json.dumps(vars(row))))
                 print(row, flush=True)
         kept.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")

@@ -11,6 +11,7 @@ from typing import Any
 
 from lrf_dse.codegen.closed_form import issued_cycles, predicted_cycles
 from lrf_dse.codegen.packing import blocks
+from lrf_dse.codegen.plan import MOST_IN_HALF, MOST_SHORT
 from lrf_dse.codegen.schedule import CHAINS, LMULS, KernelSchedule, StageSchedule, VectorAxis
 from lrf_dse.codegen.spec import KernelSpec
 from lrf_dse.codegen.stages import Stage, contraction_orders, core_merges, merged_shapes, stages_of
@@ -178,6 +179,8 @@ def _stage_schedules(stage: Stage, storage: Storage, target: Target) -> Iterator
     for lmul, chains in product(LMULS if one_column else (), CHAINS):
         if lmul == 1 or stage.count.rows > lmul // 2 * target.fp32_lanes:
             yield StageSchedule("stream", lmul, chains)
+            if storage != "fp32" and stage.count.k <= MOST_SHORT and has_half(target):
+                yield StageSchedule("short", lmul, chains)
     axes: tuple[VectorAxis, ...] = ("columns", "rows")
     for vector, (lmul, sizes) in product(axes, _BLOCKS.items()):
         count = stage.count
@@ -189,6 +192,8 @@ def _stage_schedules(stage: Stage, storage: Storage, target: Target) -> Iterator
             if storage != "fp32":
                 width = block if vector == "columns" else lmul * target.fp32_lanes
                 yield StageSchedule(vector, lmul, block, k_slices=_widened_slices(count.k, width, storage, target))
+                if vector == "rows" and lmul <= MOST_IN_HALF and has_half(target) and not one_column:
+                    yield StageSchedule(vector, lmul, block, in_half=True)
                 continue
             yield StageSchedule(vector, lmul, block)
             panels = min(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 from lrf_dse.codegen.abi import KernelCode
@@ -40,5 +41,6 @@ def emit_scalar(spec: KernelSpec, schedule: KernelSchedule, *, name: str) -> Ker
 
     Raises ValueError if the schedule does not fit.
     """
+    schedule = replace(schedule, stages=tuple(replace(how, in_half=False) for how in schedule.stages))
     head = ("#include <stddef.h>", "", SCALAR_MACROS, *((HALF_TO_FLOAT,) if spec.few_bits else ()))
     return emit_phases(spec, schedule, scalar_stage_function, head=head, name=name)

@@ -5,11 +5,14 @@ from __future__ import annotations
 from lrf_dse.codegen.microkernel import arguments, tile_function
 from lrf_dse.codegen.phases import stage_code
 from lrf_dse.codegen.plan import StagePlan
+from lrf_dse.codegen.storage import code_bytes
+from lrf_dse.codegen.stream_pass import CODE_BITS
 from lrf_dse.codegen.stream_stage import stream_function
 from lrf_dse.codegen.text import Term, at, loop
 from lrf_dse.codegen.tile import Tile
 from lrf_dse.codegen.tiling import Grid, PanelRun, chunks, columns_tile, grids, panel_runs, rows_tile
-from lrf_dse.codegen.widening import widening_calls, widening_functions
+from lrf_dse.codegen.widening import panel_at, widening_calls, widening_functions
+from lrf_dse.codegen.widening_halves import panels_at, state_at
 from lrf_dse.target import Target
 
 
@@ -121,11 +124,19 @@ def _rows(plan: StagePlan, lanes: int, tiles: _Tiles) -> list[str]:
             calls = [_rows_call(plan, tiles, tile, (run, panels), called)]
             inner += _over(called, loop("i", panels, calls, groups=1 if one_by_one else plan.groups))
         groups = plan.groups if one_by_one else 1
-        if plan.storage == "fp32":
+        if not widening_calls(plan, run):
             body += loop("p", run.count, over_k(plan, inner), groups=groups)
         else:  # a slice of the state stays in the first cache while all widened panels pass by it
             body += over_k(plan, loop("p", run.count, [*widening_calls(plan, run), *inner], groups=groups))
-    return body
+    return body if not plan.in_half else [*_in_half(plan), *body]
+
+
+def _in_half(plan: StagePlan) -> list[str]:
+    """What a stage does before its tiles, which multiply in half precision: it rounds its state."""
+    lines = [f"prepare_{plan.number}(s, work);", f"const unsigned short *const state = {state_at(plan)};"]
+    if plan.storage == "fp16":
+        return [*lines, "const unsigned short *const halves = (const unsigned short *)w;"]
+    return [*lines, f"unsigned short *const panels = {panels_at(plan)};"]
 
 
 def _over(grid: Grid, body: list[str]) -> list[str]:
@@ -142,11 +153,18 @@ def _rows_call(plan: StagePlan, tiles: _Tiles, tile: Tile, panels: tuple[PanelRu
         ("i", width * plan.columns, calls),
         ("", run.first.row * plan.columns, 1),
     )
-    panels_at = panel_terms(plan, run, run.count) if plan.storage == "fp32" else ()
+    base, where = "work", tuple[Term, ...]()
+    if not widening_calls(plan, run):
+        base, where = "halves" if plan.in_half else "w", panel_terms(plan, run, run.count)
+    elif plan.in_half:
+        base = "panels"
+    scales = f"(const float *)({panel_at(plan, run, 'i')} + {code_bytes(plan.storage, plan.k, width)})"
     return tiles.call(
         tile,
-        a=at("s", ("ks", plan.k * plan.columns, plan.k_slices), *grid.terms(plan.in_step)),
-        b=at("w" if plan.storage == "fp32" else "work", *panels_at, ("i", plan.k * width, calls)),
+        a=at("state" if plan.in_half else "s", ("ks", plan.k * plan.columns, plan.k_slices), *grid.terms(plan.in_step)),
+        b=at(base, *where, ("i", plan.k * width, calls)),
+        factor=f"work[0] * 0x1p{CODE_BITS}f" if plan.storage == "int8" else "work[0]",
+        scales=scales,
         out=at("out", *rows, *grid.terms(plan.out_step)),
         vl=str(run.first.rows),
         bias=at("bias", *rows, *grid.terms(plan.bias_step, bias=True)),

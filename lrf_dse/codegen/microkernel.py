@@ -12,7 +12,7 @@ import re
 import struct
 
 from lrf_dse.codegen.order import Latencies, store, sum_up
-from lrf_dse.codegen.text import at, indented
+from lrf_dse.codegen.text import at, half_lmul, indented
 from lrf_dse.codegen.tile import Finish, Tile
 from lrf_dse.target import Target
 
@@ -43,7 +43,9 @@ MACROS = """\
 
 def arguments(tile: Tile) -> list[str]:
     """The parameters of the tile's function."""
-    names = ["const float *a", "const float *b", "float *out", "size_t vl"]
+    names = [f"const {tile.kind} *a", f"const {tile.kind} *b", "float *out", "size_t vl"]
+    names += ["float factor"] if tile.half else []
+    names += ["const float *scales"] if tile.scaled else []
     names += ["const float *bias"] if tile.finish and tile.finish.has_bias else []
     names += ["int first"] if tile.partial else []
     return names + (["int last"] if tile.partial and tile.finish else [])
@@ -51,7 +53,8 @@ def arguments(tile: Tile) -> list[str]:
 
 def tile_function(name: str, tile: Tile, target: Target) -> list[str]:
     """The C function of `tile`."""
-    body = [f"SET_VL(vl, m{tile.lmul});", *sum_up(tile, Latencies.of(tile, target))]
+    start = f"SET_HALF(vl, {half_lmul(tile.lmul)});" if tile.half else f"SET_VL(vl, m{tile.lmul});"
+    body = [start, *sum_up(tile, Latencies.of(tile, target)), *_scaled(tile)]
     if tile.finishes:
         body += [*_end(tile), *(store(tile, row) for row in range(tile.rows))]
     times = f", {tile.repeats} times" if tile.repeats > 1 else ""
@@ -68,6 +71,19 @@ def _scalars(body: list[str]) -> str:
     """The declaration of the scalars of `body`."""
     names = sorted(set(_SCALAR.findall("\n".join(body))), key=lambda name: int(name[1:]))
     return f"float {', '.join(names)};"
+
+
+def _scaled(tile: Tile) -> list[str]:
+    """Sums of products in half precision made those of the values: times a factor, and scales where there are some."""
+    if not tile.half:
+        return []
+    sums = [tile.sum_register(row) for row in range(tile.rows)]
+    scales = tile.vector_register(0)
+    wide = f"AS_WIDE(m{tile.lmul});"
+    if not tile.scaled:
+        return [wide, *(f"SCALE({register}, factor);" for register in sums)]
+    prepared = [f"LOAD_FLOATS({scales}, scales);", f"SCALE({scales}, factor);"]
+    return [wide, *prepared, *(f"SCALE_EACH({register}, {scales});" for register in sums)]
 
 
 def _end(tile: Tile) -> list[str]:

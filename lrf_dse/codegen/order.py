@@ -41,7 +41,7 @@ class Latencies:
         if target.timing:
             costs = target.timing.costs.cost
             index = tile.lmul.bit_length() - 1
-            fma = costs["v_float_fma"]
+            fma = costs["v_float_widen" if tile.half else "v_float_fma"]
             lead = int(-(-costs["float_load"].latency[0] // fma.busy[index])) + 1
             result = int(-(-fma.latency[index] // fma.busy[index]))
             store = max(1, round(costs["v_store"].busy[index] / fma.busy[index]))
@@ -54,7 +54,7 @@ def sum_up(tile: Tile, latencies: Latencies) -> list[str]:
     lead, ring = latencies.lead, tile.buffers
     # As many turns as load nothing beyond the end: the vector of ring - 1 steps later, the scalar of `lead` later.
     turns = max(0, (tile.k - max(ring, 1 + -(-lead // tile.rows))) // ring)
-    lines = [f"const float *{name} = a + {base};" for name, base in tile.pointers.items() if base]
+    lines = [f"const {tile.kind} *{name} = a + {base};" for name, base in tile.pointers.items() if base]
     lines += [_load_scalar(tile, *divmod(event, tile.rows), 0) for event in range(lead)]
     lines += [_load_vector(tile, step) for step in range(min(ring - 1, tile.k))]
     lines += _flat(_steps(tile, range(1), lead))
@@ -67,8 +67,8 @@ def sum_up(tile: Tile, latencies: Latencies) -> list[str]:
 def _loop(tile: Tile, turns: int, latencies: Latencies) -> list[str]:
     """`turns` times as many steps as vectors are in the ring."""
     ring = tile.buffers
-    vectors = [f"const float *b{n} = {at('b', ('', (ring + n) * tile.vector_step, 1))};" for n in range(ring)]
-    end = f"const float *const end = a + {turns * ring * tile.scalar_step};"
+    vectors = [f"const {tile.kind} *b{n} = {at('b', ('', (ring + n) * tile.vector_step, 1))};" for n in range(ring)]
+    end = f"const {tile.kind} *const end = a + {turns * ring * tile.scalar_step};"
     return ["{", *indented([*vectors, end, "do {", *indented(_turn(tile, latencies)), "} while (a != end);"]), "}"]
 
 
@@ -86,7 +86,7 @@ def _turn(tile: Tile, latencies: Latencies) -> list[str]:
         gone = passed[tile.pointer_of(later_row)]
         lines += [_multiply_add(tile, step, row), _load_scalar(tile, later, later_row, gone)]
         if row == 0:
-            lines += [f"LOAD_VECTOR({tile.vector_register(step - 1)}, b{step - 1});"]
+            lines += [_vector(tile, step - 1, f"b{step - 1}")]
             waiting += [f"b{step - 1}"]
         elif waiting and latencies.hides_steps:
             passed[waiting[0]] = tile.buffers
@@ -96,7 +96,7 @@ def _turn(tile: Tile, latencies: Latencies) -> list[str]:
 
 def _next_turn(tile: Tile, pointer: str) -> str:
     step = tile.scalar_step if pointer in tile.pointers else tile.vector_step
-    return f"STEP({pointer}, {4 * tile.buffers * step});"
+    return f"STEP({pointer}, {tile.element_bytes * tile.buffers * step});"
 
 
 def _series(tile: Tile, body: list[str], passed: int, latencies: Latencies) -> list[str]:
@@ -177,7 +177,7 @@ def _last_steps(tile: Tile, start: int, latencies: Latencies) -> list[str]:
 
 def _multiply_add(tile: Tile, step: int, row: int) -> str:
     scalar = (step * tile.rows + row) % (tile.rows * tile.buffers)
-    instruction = "MULTIPLY_ADD" if step else "MULTIPLY"
+    instruction = ("HALF_" if tile.half else "") + ("MULTIPLY_ADD" if step else "MULTIPLY")
     return f"{instruction}({tile.sum_register(row)}, f{scalar}, {tile.vector_register(step)});"
 
 
@@ -186,12 +186,16 @@ def _load_scalar(tile: Tile, step: int, row: int, passed: int) -> str:
     name = f"f{(step * tile.rows + row) % (tile.rows * tile.buffers)}"
     pointer = tile.pointer_of(row)
     offset = tile.scalars[row] - tile.pointers[pointer] + (step - passed) * tile.scalar_step
-    return f"LOAD_SCALAR({name}, {at(pointer, ('', offset, 1))});"
+    return f"LOAD_{'HALF' if tile.half else 'SCALAR'}({name}, {at(pointer, ('', offset, 1))});"
 
 
 def _load_vector(tile: Tile, step: int) -> str:
     base, steps = ("next_b", step - tile.k) if step >= tile.k else ("b", step)
-    return f"LOAD_VECTOR({tile.vector_register(step)}, {at(base, ('', steps * tile.vector_step, 1))});"
+    return _vector(tile, step, at(base, ("", steps * tile.vector_step, 1)))
+
+
+def _vector(tile: Tile, step: int, where: str) -> str:
+    return f"LOAD_{'HALVES' if tile.half else 'VECTOR'}({tile.vector_register(step)}, {where});"
 
 
 def store(tile: Tile, row: int) -> str:

@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lrf_dse.codegen.schedule import KernelSchedule, StageSchedule, kernel_stages, scheduled_stages
+from lrf_dse.codegen.schedule import STREAMS, KernelSchedule, StageSchedule, kernel_stages, scheduled_stages
 from lrf_dse.codegen.spec import KernelSpec
 from lrf_dse.codegen.stages import Stage, merge_cores, merged_shapes, stage_matrix
 from lrf_dse.codegen.storage import Bytes, groups_of, panel_bytes, panel_of
@@ -197,7 +197,7 @@ def _panels(rows: int, slices: int, how: StageSchedule, lanes: int) -> tuple[Pan
     if how.vector == "columns":
         sizes = blocks(each, how.block)
     else:
-        sizes = (stream_widths if how.vector == "stream" else vectors)(each, how.lmul, lanes)
+        sizes = (stream_widths if how.vector in STREAMS else vectors)(each, how.lmul, lanes)
     panels = []
     for first in range(0, rows, each):
         row = first

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from lrf_dse.codegen.packing import ALIGNED_FLOATS, PackedStage, Panel, packed_weights
-from lrf_dse.codegen.schedule import KernelSchedule, StageSchedule, scheduled_stages
+from lrf_dse.codegen.schedule import STREAMS, KernelSchedule, StageSchedule, scheduled_stages
 from lrf_dse.codegen.spec import KernelSpec
 from lrf_dse.codegen.storage import groups_of
 from lrf_dse.codegen.tile import Finish
@@ -21,6 +21,12 @@ from lrf_dse.tt.grid import GROUP
 WORK_HEAD = 16
 """Floats before the state in half precision: the factor of the results, what is taken off all sums."""
 
+
+MOST_IN_HALF = 4
+"""Registers of sums at most where a panel of codes is made half precision."""
+
+MOST_SHORT = 160
+"""Terms of a short stream at most: they are written one after the other."""
 
 FEW_ELEMENTS = 24
 """A state of at most so many elements stays in scalar registers for all panels of a stream."""
@@ -70,7 +76,7 @@ class StagePlan:
     @property
     def is_stream(self) -> bool:
         """Whether weights are widened in registers, each for its only use, if they are not fp32."""
-        return self.how.vector == "stream"
+        return self.how.vector in STREAMS
 
     @property
     def row_pitch(self) -> int:
@@ -82,12 +88,25 @@ class StagePlan:
         return ALIGNED_FLOATS * (lines + 1 - lines % 2)
 
     @property
+    def is_short(self) -> bool:
+        """Whether the stream multiplies in single precision and half precision only widens."""
+        return self.how.vector == "short"
+
+    @property
+    def in_half(self) -> bool:
+        """Whether tiles multiply in half precision: the state is rounded to it, and panels are."""
+        return self.how.in_half and self.half and self.storage != "fp32"
+
+    @property
     def work_floats(self) -> int:
-        """Floats that a workgroup needs while it computes: widened panels, or what a stream makes of its state."""
+        """Floats that a workgroup needs while it computes: widened panels, or what products in half need of a state."""
         if self.storage == "fp32":
             return 0
+        if self.in_half:
+            panels = 0 if self.storage == "fp16" else self.k * self.how.panels * max(p.width for p in self.panels)
+            return work_floats(self.in_floats) + panels // 2
         if self.is_stream:
-            return work_floats(self.k) if self.half else 0
+            return work_floats(self.k) if self.half and not self.is_short else 0
         if self.packed.by_rows:
             return self.row_pitch * max(panel.width for panel in self.panels)
         return self.k * self.how.panels * max(panel.width for panel in self.panels)
@@ -198,6 +217,10 @@ def _check(plan: KernelPlan, spec: KernelSpec) -> None:
     for stage in plan.stages:
         if stage.is_stream and (stage.batches * stage.columns > 1 or stage.partial):
             raise ValueError(f"stage {stage.number} is no stream: {stage.batches} batches of {stage.columns} columns")
+        if stage.is_short and not (stage.half and stage.storage != "fp32" and stage.k <= MOST_SHORT):
+            raise ValueError(f"stage {stage.number} is no short stream: {stage.k} terms of {stage.storage}")
+        if stage.in_half and stage.how.lmul > MOST_IN_HALF:
+            raise ValueError(f"stage {stage.number}: vectors of {stage.how.lmul} registers are not widened to half")
     if spec.threads > 1 and (plan.slices > 1 or plan.rank_slices > 1):
         raise ValueError("stages that several threads share do not run in slices")
 

@@ -13,10 +13,14 @@ from typing import Literal
 from lrf_dse.codegen.spec import CoreShape, KernelSpec
 from lrf_dse.codegen.stages import Stage, merged_shapes, stages_of
 
-VectorAxis = Literal["columns", "rows", "stream"]
+VectorAxis = Literal["columns", "rows", "stream", "short"]
 """What lies in a vector: neighbouring columns of the state (scalars come from the packed A), or neighbouring rows of
 the packed A (scalars come from the state). `stream` is rows for a state of one column, where every weight is used once:
-all panels pass by as one stream, widened in registers where they are stored in few bits."""
+all panels pass by as one stream, widened in registers where they are stored in few bits. `short` is a stream of few
+terms whose products are in single precision, where half precision is there to widen."""
+
+STREAMS = ("stream", "short")
+"""The axes that take every weight once."""
 
 LMULS = (1, 2, 4, 8)
 CHAINS = (1, 2, 4)
@@ -30,7 +34,8 @@ class StageSchedule:
     `k_slices` is into how many parts the sum over K is cut, so that one part of the operands stays in a near cache.
     With vectors along rows, all of the state passes by for `panels` panels of A at a time, and these for each block of
     the state: one stays in the first cache, several in the second, and their results are stored one after the other.
-    Of a stream, `block` is the number of sums that take turns.
+    Of a stream, `block` is the number of sums that take turns. `in_half`: with vectors along rows, weights in few bits
+    are made half precision, not single, and multiplied in it.
     """
 
     vector: VectorAxis
@@ -38,18 +43,22 @@ class StageSchedule:
     block: int
     k_slices: int = 1
     panels: int = 1
+    in_half: bool = False
 
     def __post_init__(self) -> None:
         if self.lmul not in LMULS or min(self.block, self.k_slices, self.panels) < 1:
             raise ValueError(f"lmul must be one of {LMULS}, block, k_slices and panels >= 1: {self}")
         if self.panels > 1 and self.vector != "rows":
             raise ValueError(f"all panels pass by for every vector of columns, and in a stream: {self}")
-        if self.vector == "stream" and (self.k_slices > 1 or self.block not in CHAINS):
+        if self.vector in STREAMS and (self.k_slices > 1 or self.block not in CHAINS):
             raise ValueError(f"a stream has no slices, and block one of {CHAINS}: {self}")
+        if self.in_half and self.vector != "rows":
+            raise ValueError(f"panels are in half precision with vectors along rows alone: {self}")
 
     def __str__(self) -> str:
         cut = f" k/{self.k_slices}" if self.k_slices > 1 else ""
-        return f"{self.vector} m{self.lmul} x{self.block}{cut}" + (f" p{self.panels}" if self.panels > 1 else "")
+        together = f" p{self.panels}" if self.panels > 1 else ""
+        return f"{self.vector} m{self.lmul} x{self.block}{cut}{together}" + (" half" if self.in_half else "")
 
 
 @dataclass(frozen=True)

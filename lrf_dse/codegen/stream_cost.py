@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 from lrf_dse.codegen.plan import FEW_ELEMENTS, StagePlan
+from lrf_dse.codegen.storage import PER_WORD
 from lrf_dse.codegen.stream import Stream
+from lrf_dse.codegen.stream_short import require_fits, terms_of
 from lrf_dse.codegen.tile_cost import AROUND_LOOP, CALL_SLOTS, LATE
 from lrf_dse.codegen.tiling import panel_runs
 from lrf_dse.codegen.traffic import level_rate
+from lrf_dse.codegen.widening_halves import rounded_state
 from lrf_dse.cost.counts import FP32_BYTES
 from lrf_dse.schema import Storage
 from lrf_dse.target import Target
@@ -19,8 +23,14 @@ HIDDEN_BADLY = 0.05
 
 LINE_BYTES = 64
 
+_HALVING: dict[Storage, tuple[float, float]] = {"int8": (0.5, 0.5), "int4": (2.0, 0.25)}
+"""What makes a code half precision: operations on integers, and shifts."""
+
 AROUND_WIDENING = 60
 """Cycles before a panel's first widened vector is stored and after its last, until tiles can read them."""
+
+SHORT_GROUP = 14
+"""Cycles at the end of a group of int4 in a short stream, until its scaled sums are in the total."""
 
 _PAIRED = 2.0
 AROUND_PASS = 100
@@ -40,13 +50,41 @@ def stream_cycles(plan: StagePlan, touched: int, lanes: int, target: Target) -> 
     streams = [Stream(plan, run, lanes) for run in panel_runs(plan.panels)]
     level = next(number for number, level in enumerate(target.memory) if touched <= (level.size_bytes or touched))
     filled = _fill_cycles(target) if level else 0.0
-    arithmetic = sum(stream.run.count * _panel_cycles(stream, target, filled) for stream in streams)
+    panel_cycles = _short_cycles if plan.is_short else _panel_cycles
+    arithmetic = sum(stream.run.count * panel_cycles(stream, target, filled) for stream in streams)
     both = arithmetic / min(plan.groups, target.core.count), _bytes_cycles(plan, level, target)
-    cycles = max(both) + HIDDEN_BADLY * min(both)
+    # A short stream loads a turn ahead: from beyond the first cache that is late.
+    hidden = 1.0 if plan.is_short and level else HIDDEN_BADLY
+    cycles = max(both) + hidden * min(both)
     if not streams[0].half or not target.timing:
         return cycles
     read = FP32_BYTES * plan.in_floats / level_rate(target, level)
     return cycles + max(_preparing_cycles(plan, lanes, target.timing), read + AROUND_PASS)
+
+
+def _short_cycles(stream: Stream, target: Target, filled: float) -> float:
+    """One panel of a short stream: its turns, between which nothing overlaps, and what lies around them."""
+    require_fits(stream)
+    if target.timing is None:
+        return float(stream.plan.k * stream.lmul * 3)
+    costs, wide = target.timing.costs.cost, _index(stream.lmul)
+    turns, size = -(-stream.plan.k // terms_of(stream)), stream.plan.packed.panel_bytes(stream.run.first.width)
+    issued = _short_issue(stream, target.timing) + _Issue(0.0, 0.0, filled * size, 0.0)
+    width = target.core.issue_width.value if target.core.issue_width else 1.0
+    around = 3 * costs["v_float_fma"].latency[wide] + costs["v_store"].busy[wide] + AROUND_LOOP
+    ends = SHORT_GROUP * stream.groups if stream.plan.storage == "int4" else 0
+    return issued.cycles(width) + 2 * turns * costs["v_config"].latency[0] + ends + around
+
+
+def _short_issue(stream: Stream, timing: Timing) -> _Issue:
+    """The instructions of a panel of a short stream: loads, what widens codes, products; vector types twice a turn."""
+    costs, wide, narrow = timing.costs.cost, _index(stream.lmul), _index(stream.lmul / 2)
+    integers, shifts = {"int8": (1, 1), "int4": (4, 1)}.get(stream.plan.storage, (0, 0))
+    each = costs["v_int_alu"].busy[narrow] * integers + costs["v_int_shift"].busy[narrow] * shifts
+    product = costs["v_float_fma"].busy[wide] + costs["v_float_widen"].busy[wide]
+    slots = stream.units * (2 + integers + shifts) + 3 * stream.plan.k + 2 * -(-stream.plan.k // terms_of(stream))
+    memory = stream.units * costs["v_load"].busy[narrow] + costs["v_store"].busy[wide]
+    return _Issue(stream.plan.k * product, stream.units * each, memory, slots)
 
 
 def _fill_cycles(target: Target) -> float:
@@ -158,16 +196,48 @@ def _rounding(plan: StagePlan, lanes: int, timing: Timing) -> _Issue:
 
 
 def widening_cycles(plan: StagePlan, lanes: int, target: Target) -> float:
-    """Widening all panels of one call, once."""
+    """Widening all panels of one call, once, and rounding the state where tiles multiply in half precision."""
     if plan.storage == "fp32" or plan.is_stream:
         return 0.0
+    if plan.in_half and target.timing is not None:
+        return _halving_cycles(plan, lanes, target, target.timing)
     elements = plan.k * plan.k_slices * sum(panel.width for panel in plan.panels)
     if target.timing is None or target.isa.vlen_bits is None:
         return 4.0 * elements
     costs = target.timing.costs.cost
     each = costs["v_store"].busy[2] + costs["v_load"].busy[0] + 2 * costs["v_int_alu"].busy[2] / 2
-    around = len(plan.panels) * plan.k_slices * AROUND_WIDENING
+    around = float(len(plan.panels) * plan.k_slices * AROUND_WIDENING)
+    if not _stays_near(plan, target):
+        around += FP32_BYTES * elements / _written_rate(target, target.timing)
     return elements / (4 * lanes) * (each + costs["v_float_mul"].busy[2]) + around
+
+
+def _halving_cycles(plan: StagePlan, lanes: int, target: Target, timing: Timing) -> float:
+    """Panels of codes made half precision, a vector for each element along K, and the state rounded to it."""
+    cycles = _preparing_cycles(rounded_state(plan), lanes, timing)
+    if plan.storage == "fp16":
+        return cycles
+    costs, (integers, shifts) = timing.costs.cost, _HALVING[plan.storage]
+    written = 0.0 if _stays_near(plan, target) else 2 / _written_rate(target, timing)
+    for width, count in Counter(panel.width for panel in plan.panels).items():
+        index = _index(width / (2 * lanes))
+        load, store = (costs[f"v_{name}"].busy[index] for name in ("load", "store"))
+        issued = integers * costs["v_int_alu"].busy[index] + shifts * costs["v_int_shift"].busy[index]
+        each = max(issued, store + load / PER_WORD[plan.storage]) + written * width
+        cycles += count * plan.k_slices * (plan.k * each + AROUND_WIDENING)
+    return cycles
+
+
+def _stays_near(plan: StagePlan, target: Target) -> bool:
+    """Whether what is widened at a time takes half of the first cache at most; else it goes on into the next one."""
+    widened = plan.k * plan.how.panels * max(panel.width for panel in plan.panels)
+    return (2 if plan.in_half else FP32_BYTES) * widened <= (target.memory[0].size_bytes or 0) // 2
+
+
+def _written_rate(target: Target, timing: Timing) -> float:
+    """Bytes per cycle from the first cache to the next one."""
+    rate = timing.cache[0].write_bytes_per_cycle if timing.cache else None
+    return rate.value if rate else level_rate(target, min(1, len(target.memory) - 1))
 
 
 def _index(lmul: float) -> int:
@@ -181,6 +251,9 @@ def stream_issue_cycles(plan: StagePlan, lanes: int, target: Target) -> float:
     width = target.core.issue_width.value if target.core.issue_width else 1.0
     total = _Issue(0.0, 0.0, 0.0, 0.0)
     for stream in (Stream(plan, run, lanes) for run in panel_runs(plan.panels)):
+        if plan.is_short:
+            total += _short_issue(stream, target.timing).times(stream.run.count)
+            continue
         total += _issue(stream, target.timing).times(stream.run.count)
         if stream.half and plan.k > FEW_ELEMENTS and stream.run.first is plan.panels[0]:
             total += _rounding(plan, lanes, target.timing)

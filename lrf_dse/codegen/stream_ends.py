@@ -6,6 +6,7 @@ from lrf_dse.codegen.microkernel import bounded
 from lrf_dse.codegen.plan import WORK_HEAD
 from lrf_dse.codegen.storage import code_bytes, groups_of
 from lrf_dse.codegen.stream import Stream
+from lrf_dse.codegen.text import half_lmul
 
 _SCALES_AT = {1: (0, 2), 2: (3, 5)}
 """With which unit of a group its scales are loaded, and after which they are widened, by the number of sets of sums:
@@ -14,8 +15,7 @@ a product would wait for the load, and with two sets the scales of the group bef
 
 def narrow(stream: Stream) -> list[str]:
     """Half precision from here on, where the stream computes in it."""
-    lmul = stream.lmul
-    return [f"AS_HALF({f'm{lmul // 2}' if lmul > 1 else 'mf2'});"] if stream.half else []
+    return [f"AS_HALF({half_lmul(stream.lmul)});"] if stream.half else []
 
 
 def _wide(stream: Stream) -> list[str]:

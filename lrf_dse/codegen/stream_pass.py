@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from lrf_dse.codegen.plan import WORK_HEAD, StagePlan
 from lrf_dse.codegen.storage import OFFSETS
-from lrf_dse.codegen.text import indented
+from lrf_dse.codegen.text import half_lmul, indented
 from lrf_dse.tt.grid import GROUP
 
 MACROS = """\
@@ -42,7 +42,7 @@ class _Pass:
         self.lmul = min(4, GROUP // lanes) if plan.storage == "int4" else 4
         self.size = self.lmul * lanes
         self.per_group = GROUP // self.size
-        self.narrow = f"m{self.lmul // 2}" if self.lmul > 1 else "mf2"
+        self.narrow = half_lmul(self.lmul)
 
     def lines(self) -> list[str]:
         """The whole pass, and the largest magnitude as bits, `above` for positive elements and `below` for others."""

@@ -6,6 +6,7 @@ from lrf_dse.codegen.phases import one_column, stage_code
 from lrf_dse.codegen.plan import StagePlan
 from lrf_dse.codegen.stream import Stream
 from lrf_dse.codegen.stream_code import stream_code
+from lrf_dse.codegen.stream_short import short_stream
 from lrf_dse.codegen.stream_state import prepared_at, preparing
 from lrf_dse.codegen.text import at, indented
 from lrf_dse.codegen.tiling import panel_runs
@@ -18,8 +19,9 @@ def stream_function(plan: StagePlan, lanes: int) -> list[str]:
         f"stream_{plan.number}{chr(ord('a') + number)}": Stream(plan, run, lanes)
         for number, run in enumerate(panel_runs(plan.panels))
     }
-    half = plan.half and plan.storage != "fp32"
-    lines = [line for name, stream in streams.items() for line in (*stream_code(stream, name), "")]
+    half = plan.half and plan.storage != "fp32" and not plan.is_short
+    code = short_stream if plan.is_short else stream_code
+    lines = [line for name, stream in streams.items() for line in (*code(stream, name), "")]
     body = [f"prepare_{plan.number}(s, work);"] if half else []
     for name, stream in streams.items():
         body += _call(name, stream)

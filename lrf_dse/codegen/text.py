@@ -42,6 +42,21 @@ def at(base: str, *terms: Term) -> str:
     return " + ".join(parts)
 
 
+def half_constant(name: str, bits: int) -> str:
+    """The declaration of a half precision number by its bits; `.value` is the register of a float that holds it."""
+    boxed = f"{{{0xFFFF0000 + bits:#x}u}}"
+    return f"__attribute__((unused)) const union {{ unsigned bits; float value; }} {name} = {boxed};"
+
+
+def half_lmul(lmul: int) -> str:
+    """The LMUL of half precision numbers beside single ones of `lmul`.
+
+    >>> half_lmul(1), half_lmul(4)
+    ('mf2', 'm2')
+    """
+    return f"m{lmul // 2}" if lmul > 1 else "mf2"
+
+
 def runs(values: Iterable[T]) -> list[tuple[T, int]]:
     """Equal neighbours as (value, how many).
 

@@ -32,7 +32,9 @@ class Tile:
 
     Scalar i of step k is at scalars[i] + k scalar_step, the step's vector at k vector_step; sum i goes to outputs[i],
     its elements out_stride apart, and its bias is at biases[i]. With `partial`, sums of earlier slices of K are added.
-    `repeats` tiles follow each other, scalars `next_scalars`, vectors `next_vectors`, sums `next_outputs` further on.
+    With `half`, scalars and vectors are of half precision; sums are single, and in the end multiplied by a factor and,
+    with `scaled`, by a vector of scales. `repeats` tiles follow each other, scalars `next_scalars`, vectors
+    `next_vectors`, sums `next_outputs` further on.
     """
 
     lmul: int
@@ -45,6 +47,8 @@ class Tile:
     biases: tuple[int, ...] = ()
     finish: Finish | None = None
     partial: bool = False
+    half: bool = False
+    scaled: bool = False
     repeats: int = 1
     next_scalars: int = 0
     next_vectors: int = 0
@@ -89,7 +93,17 @@ class Tile:
     @property
     def finishes(self) -> bool:
         """Whether more is done with a sum than to store it."""
-        return self.partial or self.finish is not None
+        return self.partial or self.half or self.finish is not None
+
+    @property
+    def kind(self) -> str:
+        """The C type of scalars and of what is in vectors."""
+        return "unsigned short" if self.half else "float"
+
+    @property
+    def element_bytes(self) -> int:
+        """Bytes of one of them."""
+        return 2 if self.half else 4
 
     @property
     def buffers(self) -> int:

@@ -26,7 +26,7 @@ def step_cycles(tile: Tile, target: Target) -> float:
         return float(tile.rows * tile.lmul)
     costs, index = target.timing.costs.cost, _index(tile)
     slots = 2 * tile.rows + 2 + tile.far_scalars + (len(tile.pointers) + 3) / tile.buffers
-    fma = costs["v_float_fma"]
+    fma = costs[_product(tile)]
     bounds = _fullest_pipes(tile, costs), slots / _width(target), fma.latency[index]
     held_up = 0.0
     if not hides_steps(tile.lmul, target):
@@ -39,10 +39,16 @@ def _fullest_pipes(tile: Tile, costs: Mapping[str, Cost]) -> float:
     """Cycles of one step on the pipes that it keeps busy the longest."""
     index = _index(tile)
     busy: dict[tuple[str, ...], float] = {}
-    for name, count, lmul in (("v_float_fma", tile.rows, index), ("float_load", tile.rows, 0), ("v_load", 1, index)):
+    loaded = max(0, index - tile.half)
+    for name, count, lmul in ((_product(tile), tile.rows, index), ("float_load", tile.rows, 0), ("v_load", 1, loaded)):
         pipes = costs[name].pipes
         busy[pipes] = busy.get(pipes, 0.0) + count * costs[name].busy[lmul]
     return max(cycles / len(pipes) for pipes, cycles in busy.items())
+
+
+def _product(tile: Tile) -> str:
+    """The operation of its multiply-adds."""
+    return "v_float_widen" if tile.half else "v_float_fma"
 
 
 def hides_steps(lmul: int, target: Target) -> bool:
@@ -67,13 +73,14 @@ def tile_cycles(tile: Tile, target: Target) -> float:
     else:
         stored, loaded = (costs[f"v_{name}"].busy[index] for name in ("store", "load"))
     added = int(bool(tile.biases)) + tile.partial
+    scaled = tile.rows * costs["v_float_mul"].busy[index] if tile.half else 0.0
     if overlaps_tiles(target) and tile.out_stride == 1:  # strided stores fill the store buffer
-        ends = tile.rows * (stored + added * loaded)
+        ends = tile.rows * (stored + added * loaded) + scaled
         sums = max(tile.k * step_cycles(tile, target), ends)
         return tile.repeats * sums + costs["v_float_fma"].latency[index] + CALL_SLOTS / _width(target)
     # Between tiles that run on into each other, only what stores take beyond the first products of the next one.
     between = tile.rows * max(0.0, stored - costs["v_float_fma"].busy[index]) + AROUND_LOOP
-    around = start + tile.rows * (stored + added * loaded) + CALL_SLOTS / _width(target)
+    around = start + tile.rows * (stored + added * loaded) + scaled + CALL_SLOTS / _width(target)
     return tile.repeats * tile.k * step_cycles(tile, target) + (tile.repeats - 1) * between + around
 
 

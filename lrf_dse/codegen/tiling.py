@@ -155,6 +155,8 @@ def rows_tile(plan: StagePlan, lanes: int, run: PanelRun, grid: Grid) -> Tile:
         biases=grid.offsets(plan.bias_step) if plan.has_bias else (),
         finish=plan.finish,
         partial=plan.partial,
+        half=plan.in_half,
+        scaled=plan.in_half and plan.storage == "int8",
     )
     if run.together > 1:
         width = run.first.width

@@ -85,9 +85,8 @@ def memory_cycles(
         waits = 0.0 if target.timing is None else _thrashing_cycles(stage, tiles, target.timing)
         return MemoryCycles(1 / moved.passes, 0.0, 0.0, waits)
     weights_rate = rate_beyond(target, touched)
-    states_rate = weights_rate
-    if FP32_BYTES * (stage.in_floats + stage.out_floats) <= STATES_USABLE * (levels[near].size_bytes or 0):
-        states_rate = level_rate(target, near)
+    states_near = FP32_BYTES * (stage.in_floats + stage.out_floats) <= STATES_USABLE * (levels[near].size_bytes or 0)
+    states_rate = level_rate(target, near) if states_near else weights_rate
     share = 1 / moved.passes
     states = (moved.states + moved.states_again) / states_rate
     first = moved.weights / weights_rate + share * states
@@ -102,7 +101,7 @@ def memory_cycles(
         exposed += _thrashing_cycles(stage, tiles, target.timing)
         # Lines of memory that nobody asked for early come with their whole latency, a few at a time.
         waited = target.timing.dram.latency_cycles.value / target.timing.outstanding_misses.value
-        if states_rate == level_rate(target, len(levels) - 1):
+        if not states_near and states_rate == level_rate(target, len(levels) - 1):
             line = waited - target.timing.line_bytes / states_rate
             exposed += moved.scattered / target.timing.line_bytes * max(0.0, line)
     return MemoryCycles(share, first, others, exposed)
@@ -176,9 +175,10 @@ def working_set(plan: KernelPlan, stage: StagePlan) -> int:
 def stage_bytes(stage: StagePlan, lanes: int, usable: float) -> Bytes:
     """The bytes of one call, if operands of `usable` bytes stay in the first cache between two uses."""
     a = FP32_BYTES * stage.k_slices * stage.slice_floats
-    s, out = FP32_BYTES * stage.in_floats, FP32_BYTES * stage.out_floats
+    each = FP32_BYTES // 2 if stage.in_half else FP32_BYTES
+    s, out = each * stage.in_floats, FP32_BYTES * stage.out_floats
     out_again = out * 2 * (stage.k_slices - 1 + stage.called_in_slices)
-    vector = FP32_BYTES * stage.k * lanes * stage.how.lmul
+    vector = each * stage.k * lanes * stage.how.lmul
     scattered = 0.0
     if stage.how.vector == "columns":
         # For every batch and vector of columns, all panels of A pass by.

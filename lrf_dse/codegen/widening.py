@@ -10,8 +10,9 @@ from collections.abc import Callable
 
 from lrf_dse.codegen.plan import StagePlan
 from lrf_dse.codegen.storage import ELEMENT_BITS, OFFSETS, code_bytes, groups_of, row_bytes
-from lrf_dse.codegen.text import Term, at, indented, loop, runs
+from lrf_dse.codegen.text import Term, at, half_lmul, indented, loop, runs
 from lrf_dse.codegen.tiling import PanelRun
+from lrf_dse.codegen.widening_halves import halves, state_functions
 from lrf_dse.codegen.widening_words import LARGEST_LMUL, half_bits, k_by_k
 from lrf_dse.tt.grid import GROUP
 
@@ -61,6 +62,9 @@ def widening_functions(plan: StagePlan, lanes: int) -> list[str]:
     """The C functions that widen the panels of a stage, one for each width; none in fp32."""
     if plan.storage == "fp32":
         return []
+    if plan.in_half:
+        panels = [] if plan.storage == "fp16" else panel_functions(plan, lambda width: halves(plan, lanes, width))
+        return [*state_functions(plan, lanes), *panels]
     way = _row_by_row if plan.packed.by_rows else k_by_k
     return panel_functions(plan, lambda width: way(plan, lanes, width))
 
@@ -68,10 +72,11 @@ def widening_functions(plan: StagePlan, lanes: int) -> list[str]:
 def panel_functions(plan: StagePlan, body: Callable[[int], list[str]]) -> list[str]:
     """The C functions with the `body` of every width of panels."""
     lines: list[str] = []
+    kind = "unsigned short" if plan.in_half else "float"
     for width in sorted({panel.width for panel in plan.panels}):
         lines += [
             f"/* {width} rows of {plan.k} {plan.storage} elements. */",
-            f"static void {panel_function(plan, width)}(const unsigned char *from, float *to)",
+            f"static void {panel_function(plan, width)}(const unsigned char *from, {kind} *to)",
             "{",
             *indented(body(width)),
             "}",
@@ -86,22 +91,22 @@ def panel_function(plan: StagePlan, width: int) -> str:
 
 
 def widening_calls(plan: StagePlan, run: PanelRun) -> list[str]:
-    """The calls that widen the panels of `run` which are together, in the loops over p and ks; none in fp32."""
-    if plan.storage == "fp32":
+    """The calls that widen the panels of `run` which are together, in the loops over p and ks; where they need it."""
+    if plan.storage == "fp32" or (plan.in_half and plan.storage == "fp16"):
         return []
-    width = run.first.width
-    call = f"{panel_function(plan, width)}({panel_at(plan, run)}, {at('work', ('j', plan.k * width, run.together))});"
+    width, base = run.first.width, "panels" if plan.in_half else "work"
+    call = f"{panel_function(plan, width)}({panel_at(plan, run)}, {at(base, ('j', plan.k * width, run.together))});"
     return loop("j", run.together, [call])
 
 
-def panel_at(plan: StagePlan, run: PanelRun) -> str:
-    """Where panel j of those together in the loops over p and ks lies, as bytes."""
+def panel_at(plan: StagePlan, run: PanelRun, variable: str = "j") -> str:
+    """Where panel `variable` of those together in the loops over p and ks lies, as bytes."""
     size = plan.packed.panel_bytes(run.first.width)
     before = 4 * plan.packed.words(plan.panels[: plan.panels.index(run.first)])
     terms: tuple[Term, ...] = (
         ("ks", 4 * plan.packed.words(plan.packed.panels), plan.k_slices),
         ("p", size * run.together, run.count),
-        ("j", size, run.together),
+        (variable, size, run.together),
         ("", before, 1),
     )
     return at(FROM, *terms)
@@ -118,7 +123,7 @@ def widened(plan: StagePlan, raw: list[str], wide: list[str], lmul: int) -> list
     """The codes in `raw`, or the values of fp16, as floats in `wide`; of int4 two for each of `raw`."""
     if plan.storage == "fp16":
         if plan.half:
-            narrow = f"mf{2 // lmul}" if lmul < 2 else f"m{lmul // 2}"
+            narrow = half_lmul(lmul)
             products = [f"HALF_TIMES({w}, {r}, one.value);" for r, w in zip(raw, wide, strict=True)]
             return [f"AS_HALF({narrow});", *products, f"AS_WIDE(m{lmul});"]
         columns = [[*half_bits(r, w), f"SCALE({w}, 0x1p112f);"] for r, w in zip(raw, wide, strict=True)]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from lrf_dse.codegen.plan import StagePlan
 from lrf_dse.codegen.storage import OFFSETS, PER_WORD, code_bytes, groups_of, scale_bytes
-from lrf_dse.codegen.text import at, indented, loop, runs
+from lrf_dse.codegen.text import at, half_lmul, indented, loop, runs
 
 TOGETHER = 16
 """Results in one turn of the loop along K; of int4 a group."""
@@ -80,7 +80,7 @@ class _Block:
 
     def _results(self, count: int) -> list[str]:
         """`count` results in their four steps, each of which is one result behind the one before."""
-        narrow = f"m{self.lmul // 2}" if self.lmul > 1 else "mf2"
+        narrow = half_lmul(self.lmul)
         lines = self._load(0, count) if count else []
         for turn in range(count + 3) if count else ():
             taken = self._taken(turn, count) if turn < count else []

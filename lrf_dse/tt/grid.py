@@ -112,7 +112,7 @@ def _best_scales(blocks: FloatArray, importance: FloatArray, storage: Storage) -
     """The scales [rows, groups] of blocks [rows, groups, size]."""
     low, high = CODES[storage]
     largest = np.take_along_axis(blocks, np.abs(blocks).argmax(axis=2)[..., None], axis=2)[..., 0]
-    as_stored = _to_single if storage == "int8" else to_half
+    as_stored = _to_single if storage == "int8" else _to_small_half
     # The largest element at the largest code of its side, or (where -8 is one more than 7) at the one of the other.
     ends = (high,) if -low == high else (high, low)
     best, least = as_stored(np.zeros(largest.shape)), np.full(largest.shape, np.inf)
@@ -137,6 +137,12 @@ def _squared_error(
     np.subtract(blocks, work, out=work)
     np.square(work, out=work)
     return np.asarray(np.einsum("rgs,gs->rg", work, importance))
+
+
+def _to_small_half(values: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Half precision that stays within its range when a code multiplies it: kernels may do so in half precision."""
+    most = LARGEST_HALF / -CODES["int4"][0]
+    return to_half(np.clip(values, -most, most))
 
 
 def _to_single(values: NDArray[np.floating]) -> NDArray[np.floating]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from lrf_dse.codegen import KernelSchedule, StageSchedule
-from lrf_dse.codegen.schedule import CHAINS, LMULS
+from lrf_dse.codegen.schedule import CHAINS, LMULS, STREAMS
 from lrf_dse.codegen.tile import VECTOR_REGISTERS
 
 _FACTORS = (2, 4)
@@ -31,7 +31,7 @@ def neighbours(schedule: KernelSchedule) -> Iterator[KernelSchedule]:
 
 
 def _stage_neighbours(how: StageSchedule, *, has_vectors: bool) -> Iterator[StageSchedule]:
-    if how.vector == "stream":  # no slices, and few numbers of sums
+    if how.vector in STREAMS:  # no slices, and few numbers of sums
         yield from (replace(how, block=sums) for sums in CHAINS if sums in {how.block * 2, how.block // 2})
         for lmul in LMULS if has_vectors else ():
             if lmul in {how.lmul * 2, how.lmul // 2}:
@@ -39,7 +39,8 @@ def _stage_neighbours(how: StageSchedule, *, has_vectors: bool) -> Iterator[Stag
         yield replace(how, vector="rows")
         return
     if has_vectors:
-        yield replace(how, vector="rows" if how.vector == "columns" else "columns", panels=1)
+        yield replace(how, vector="rows" if how.vector == "columns" else "columns", panels=1, in_half=False)
+        yield from (replace(how, in_half=not how.in_half) for _ in range(how.vector == "rows"))
         for panels in _scaled(how.panels) if how.vector == "rows" else ():
             yield replace(how, panels=panels)
         for lmul in LMULS:

@@ -24,6 +24,7 @@ from lrf_dse.codegen import (
     pack,
     stages_of,
 )
+from lrf_dse.codegen.plan import MOST_SHORT
 from lrf_dse.codegen.stages import merged_shapes
 from lrf_dse.runners.job import Job
 from lrf_dse.schema import TTShape
@@ -86,10 +87,15 @@ def random_schedule(rng: random.Random, spec: KernelSpec, target) -> KernelSched
         if spec.core_storages[stage.core] == "int4" and stage.count.k // slices % 32:
             slices = 1
         if stage.count.batches * stage.count.columns == 1 and rng.random() < 0.7:
+            few = spec.core_storages[stage.core] != "fp32" and stage.count.k <= MOST_SHORT and has_half(target)
+            if few and rng.random() < 0.4:
+                hows.append(StageSchedule("short", *rng.choice([(1, 2), (1, 4), (2, 2), (4, 1)])))
+                continue
             hows.append(StageSchedule("stream", *rng.choice([(1, 1), (1, 4), (2, 1), (2, 2), (4, 1), (4, 2)])))
             continue
         vector, panels = rng.choice([("columns", 1), ("rows", 1), ("rows", rng.randint(2, 9))])
-        hows.append(StageSchedule(vector, lmul, rng.randint(1, 32 // lmul - 2), slices, panels))
+        in_half = vector == "rows" and lmul <= 4 and rng.random() < 0.5
+        hows.append(StageSchedule(vector, lmul, rng.randint(1, 32 // lmul - 2), slices, panels, in_half))
     schedule = KernelSchedule(order, merges, target.fp32_lanes, tuple(hows))
     schedule = replace(schedule, half=has_half(target))
     if spec.threads > 1:

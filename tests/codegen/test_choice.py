@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from lrf_dse.codegen import KernelSchedule, KernelSpec, StageSchedule, default_schedule, predicted_cycles
 from lrf_dse.schema import TTShape
 from lrf_dse.target import load_target
@@ -60,6 +62,25 @@ def test_loads_of_scalars_and_vectors_share_a_pipe_where_the_chip_has_one() -> N
     ]
     narrow, wide = (predicted_cycles(KernelSpec(None, 256, 64, 16), schedule, target) for schedule in schedules)
     assert narrow > 1.5 * wide
+
+
+@pytest.mark.parametrize("storage", ["fp16", "int8", "int4"])
+def test_weights_of_a_batch_are_multiplied_in_half_precision_where_there_is_some(storage) -> None:
+    spec = KernelSpec(None, 300, 784, 16, storages=(storage,))
+    (stage,) = default_schedule(spec, K1).stages
+    assert stage.vector == "rows" and stage.in_half
+    (stage,) = default_schedule(spec, load_target("sifive-x280")).stages
+    assert not stage.in_half
+
+
+@pytest.mark.parametrize("storage", ["fp16", "int8", "int4"])
+def test_a_tiny_layer_does_not_round_its_state_and_a_large_one_does(storage) -> None:
+    tiny, large = (
+        KernelSpec(TTShape((m, 1), (1, n), (1, 4, 1)), m, n, storages=(storage,) * 2)
+        for m, n in ((32, 64), (1000, 2048))
+    )
+    assert [stage.vector for stage in default_schedule(tiny, K1).stages] == ["short", "short"]
+    assert default_schedule(large, K1).stages[0].vector == "stream"
 
 
 def test_a_schedule_without_cuts_is_no_better() -> None:

@@ -36,6 +36,7 @@ KERNELS = {
     "dense": ("spacemit-k1", kernel(None, (24, 40))),
     "dense-batch4": ("spacemit-k1", kernel(None, (24, 40), batch=4)),
     "dense-int8": ("spacemit-k1", kernel(None, (24, 64), storage="int8")),
+    "dense-int4-batch16": ("spacemit-k1", kernel(None, (64, 128), batch=16, storage="int4")),
     "low-rank": ("spacemit-k1", kernel(low_rank(8))),
     "low-rank-fp16": ("spacemit-k1", kernel(low_rank(8), storage="fp16")),
     "low-rank-int4": ("spacemit-k1", kernel(low_rank(32), storage="int4")),

@@ -96,6 +96,41 @@ def test_half_precision_keeps_states_of_any_magnitude(storage, magnitude, tmp_pa
     assert isinstance(result, Measurement), result
 
 
+@pytest.mark.parametrize("storage", ["fp16", "int8", "int4"])
+def test_short_streams_of_all_lengths(storage, tmp_path) -> None:
+    """Words and groups that are not full, panels of one register and of several, more than one panel."""
+    target, kernels = in_half_precision(load_target("spacemit-k1")), []
+    sizes = [(3, 1), (8, 2), (20, 3), (70, 6), (8, 31), (20, 32), (70, 33), (5, 70), (20, 160)]
+    for number, (rows, k) in enumerate(sizes):
+        spec = KernelSpec(None, rows, k, has_bias=number % 2 == 1, storages=(storage,))
+        how = StageSchedule("short", (1, 2, 4)[number % 3], (2, 1, 1)[number % 3] if storage != "int4" else 2)
+        if storage == "int4" and how.lmul == 4:
+            how = StageSchedule("short", 2, 4)
+        kernels.append((spec, KernelSchedule((0,), (1,), target.fp32_lanes, (how,), half=True)))
+    job = job_of(kernels, target, tmp_path, guarded=True)
+    result = QemuRunner().run(replace(job, tolerance=1e-5))  # half precision only widens
+    assert isinstance(result, Measurement), result
+
+
+@pytest.mark.parametrize("storage", ["fp16", "int8", "int4"])
+def test_panels_in_half_precision(storage, tmp_path) -> None:
+    """Full words and groups and others, slices of K, several panels, strided results; states of any magnitude."""
+    target, kernels = in_half_precision(load_target("spacemit-k1")), []
+    ways = [(1, 1, 16, 1, 1), (64, 2, 7, 2, 1), (70, 4, 5, 1, 2), (33, 4, 3, 1, 1), (66, 1, 4, 1, 3)]
+    for k, lmul, block, slices, panels in ways:
+        how = StageSchedule("rows", lmul, block, slices if k % (32 * slices) == 0 else 1, panels, in_half=True)
+        spec = KernelSpec(None, 75, k, 9, storages=(storage,))
+        kernels.append((spec, KernelSchedule((0,), (1,), target.fp32_lanes, (how,), half=True)))
+    cores = KernelSpec(TTShape((12, 5), (3, 16), (1, 9, 1)), 60, 48, 3, storages=(storage,) * 2)
+    hows = StageSchedule("rows", 2, 6, in_half=True), StageSchedule("rows", 1, 9, in_half=True)
+    kernels.append((cores, KernelSchedule((1, 0), (1, 1), target.fp32_lanes, hows, half=True)))
+    job = job_of(kernels, target, tmp_path, guarded=True)
+    for magnitude in (1.0, 1e-20, 1e9):
+        scaled = [tuple(values * np.float32(magnitude) for values in part) for part in (job.inputs, job.expected)]
+        result = QemuRunner().run(replace(job, inputs=scaled[0], expected=scaled[1]))
+        assert isinstance(result, Measurement), result
+
+
 def test_random_kernels_on_threads(tmp_path) -> None:
     check(load_target("spacemit-k1"), tmp_path, seed=4, count=4, threads=3)
     few = in_half_precision(load_target("spacemit-k1"))

@@ -98,11 +98,9 @@ def test_both_emitters_agree_on_all_that_a_caller_must_know() -> None:
         spec = random_spec(rng, threads=rng.choice([1, 4]), few_bits=rng.random() < 0.5)
         schedule = random_schedule(rng, spec, target)
         vector, plain = emit(spec, schedule, target, name="k"), emit_scalar(spec, schedule, name="k")
-        assert (vector.phases, vector.weight_bytes, vector.scratch_bytes) == (
-            plain.phases,
-            plain.weight_bytes,
-            plain.scratch_bytes,
-        )
+        assert (vector.phases, vector.weight_bytes) == (plain.phases, plain.weight_bytes)
+        if not any(how.in_half for how in schedule.stages):  # plain C has no half precision to widen to
+            assert vector.scratch_bytes == plain.scratch_bytes
         assert "vsetvli" in vector.source and "vsetvli" not in plain.source
 
 
