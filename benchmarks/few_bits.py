@@ -195,11 +195,15 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     def verdict(goal: float | None, found: Sequence[float], before: str = "") -> str:
         return "" if goal is None else f"{before}{goal:g}: {'met' if found[0] <= goal else 'MISSED'}"
 
+    every_row = [row for row in rows if row["kind"] == EVERY]
+    untrained = {(row["example"], row["asked"]) for row in every_row if not row.get("trained")}
     lines = []
     for row in sorted(rows, key=lambda row: (list(METRICS).index(row["example"]), -row["size"])):
         trained = row.get("trained")
-        asked, every = (row["example"], row["asked"]), row["kind"] == EVERY
-        goal = verdict(GOALS.get(asked) if every else None, row["everything"])
+        asked = row["example"], row["asked"]
+        # What only training made the choice has no goal before it.
+        aims = row["kind"] == EVERY and not (trained and asked in untrained)
+        goal = verdict(GOALS.get(asked) if aims else None, row["everything"])
         after = "" if trained is None else " / ".join(map(interval, trained))
         after += verdict(TRAINED_GOALS.get(asked), trained[0], "; goal ") if trained else ""
         size, ratio = f"{row['size']:,}", f"x{row['ratio']:.1f}"
@@ -208,7 +212,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
         lines.append((row["example"], row["kind"], size, ratio, *drops, goal, after, choices))
     columns = ("drop, all samples", "drop, test part", "goal", "trained: all / test part")
     header = ("example", "weights", "bytes", "ratio", *columns, "layers")
-    return markdown_table(header, lines)
+    return markdown_table(header, list(dict.fromkeys(lines)))
 
 
 def plot(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
@@ -227,6 +231,9 @@ def plot(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
             )
             if mine:
                 axes.plot(*zip(*mine, strict=True), style, label=kind, markersize=5)
+        trained = [(r["size"] / 1e3, r["trained"][0][0]) for r in rows if r["example"] == name and r.get("trained")]
+        if trained:
+            axes.plot(*zip(*trained, strict=True), "C0*", label="every storage, trained", markersize=9)
         axes.set(title=name, xscale="log", xlabel="kB of FC layers", ylabel=f"drop, {UNITS[name]}")
         axes.set_yscale("symlog", linthresh=1.0)
         axes.grid(alpha=0.3)
