@@ -81,8 +81,9 @@ def search_facts(found: Search) -> SearchFacts:
         selection=None if found.answer is None else _selection(found.answer),
         gaps=tuple(GapFacts(gap.low, gap.high, gap.tried) for gap in found.gaps),
         between=tuple(
-            (pair.lower.candidate.layer.name, pair.lower.candidate.label, pair.upper.candidate.label)
+            (c.layer.name, "nothing" if pair.lower is None else pair.lower.candidate.label, c.label)
             for pair in found.asked
+            for c in (pair.upper.candidate,)
         ),
     )
 

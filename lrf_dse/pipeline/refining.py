@@ -28,30 +28,28 @@ def rank_between(pair: Between, target: Target) -> Candidate | None:
     """The shape of a pair with ranks about the geometric mean of theirs, which the kernel computes best for their size.
 
     Of the mean itself, and of the multiples of the lanes and of half as many that are nearest to it, the one with the
-    fewest expected cycles for each rank. None where it is no faster than the larger ranks.
+    fewest expected cycles for each rank. Below the smallest ranks, half of them. None where it is no faster than the
+    larger ranks.
     """
-    lower, upper = pair.lower.candidate, pair.upper.candidate
-    found = [
-        candidate
-        for step in (1, max(1, target.fp32_lanes // 2), target.fp32_lanes)
-        if (candidate := _with_ranks(lower, upper, step)) is not None
-    ]
+    upper = pair.upper.candidate
+    most = _ranks(upper)
+    least = tuple(max(1, rank // 4) for rank in most) if pair.lower is None else _ranks(pair.lower.candidate)
+    steps = (1, max(1, target.fp32_lanes // 2), target.fp32_lanes)
+    found = [candidate for step in steps if (candidate := _with_ranks(upper, least, most, step)) is not None]
     above = _cycles(upper, target)
     paying = [candidate for candidate in dict.fromkeys(found) if _cycles(candidate, target) <= PAYS * above]
     return min(paying, key=lambda candidate: _cycles(candidate, target) / sum(_ranks(candidate)), default=None)
 
 
-def _with_ranks(lower: Candidate, upper: Candidate, step: int) -> Candidate | None:
-    """The lower one with ranks that are multiples of `step`, nearest to the means; None where those are an end's."""
-    shape = lower.tt_shape
+def _with_ranks(upper: Candidate, least: tuple[int, ...], most: tuple[int, ...], step: int) -> Candidate | None:
+    """The upper one with ranks that are multiples of `step`, nearest to the means; None where those are an end's."""
+    shape = upper.tt_shape
     assert shape is not None
-    means = [sqrt(a * b) for a, b in zip(_ranks(lower), _ranks(upper), strict=True)]
-    ends = list(zip(_ranks(lower), _ranks(upper), strict=True))
-    ranks = [a if a == b else step * round(mean / step) for mean, (a, b) in zip(means, ends, strict=True)]
-    inside = all(a <= r <= b for r, (a, b) in zip(ranks, ends, strict=True))
-    if not inside or tuple(ranks) in (_ranks(lower), _ranks(upper)):
+    ends = list(zip(least, most, strict=True))
+    ranks = tuple(a if a == b else step * round(sqrt(a * b) / step) for a, b in ends)
+    if not all(a <= rank <= b for rank, (a, b) in zip(ranks, ends, strict=True)) or ranks in (least, most):
         return None
-    return replace(lower, tt_shape=replace(shape, ranks=tuple(ranks)))
+    return replace(upper, tt_shape=replace(shape, ranks=ranks))
 
 
 def _ranks(candidate: Candidate) -> tuple[int, ...]:

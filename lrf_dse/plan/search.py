@@ -82,8 +82,8 @@ def search(
     """About `count` finalists, the dense one first and then by latency, by at most `evaluations` judged models.
 
     Plans above `max_loss`, or not `within` the limits, are finalists only where no other is. Losses above `worst` count
-    for nothing. `refine` gives options with ranks between two of a layer's, as many as it can. Where the evaluations
-    end before `count` models are judged, finalists stand with their predictions.
+    for nothing. `refine` gives options with ranks between two of a layer's, as many as it can, and is asked for at most
+    `count`. Where the evaluations end before `count` models are judged, finalists stand with their predictions.
     """
     state = _State(layers, count, max_loss=max_loss, worst=worst, within=within, objective=objective)
     stable = True
@@ -290,7 +290,8 @@ class _State:
             self.layers, judged, numbers[usable], self.terrain, correction=self.correction, least=WORTH
         )
         known = {between.key for between in self.asked}
-        return [between for between in found if between.key not in known][: max(2, self.count // 4)]
+        most = min(max(2, self.count // 4), self.count - len(self.asked))  # each is built and fitted
+        return [between for between in found if between.key not in known][: max(0, most)]
 
     def result(self, *, stable: bool) -> Search:
         """What was found so far; what was to be judged next stands beside it where little was judged."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -47,6 +48,8 @@ def test_a_rank_between_is_smaller_than_the_larger_and_no_slower(low: int, more:
 def test_every_rank_counts_where_the_kernel_is_as_fast_for_it() -> None:
     assert rank_between(pair(8, 16), TARGET).tt_shape.ranks == (1, 12, 1)
     assert rank_between(pair(15, 16), TARGET) is None
+    assert rank_between(replace(pair(4, 8), lower=None), TARGET).tt_shape.ranks == (1, 4, 1)
+    assert rank_between(replace(pair(1, 1), lower=None), TARGET) is None
 
 
 def test_what_a_library_prints_is_hidden_and_python_s_own_lines_stay(capfd: pytest.CaptureFixture[str]) -> None:

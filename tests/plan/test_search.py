@@ -184,12 +184,12 @@ def test_ranks_are_asked_for_where_the_front_bends() -> None:
     asked: list[tuple[int, int]] = []
 
     def refine(wanted):
-        pairs = [(b.lower.candidate.tt_shape.ranks[1], b.upper.candidate.tt_shape.ranks[1]) for b in wanted]
-        asked.extend(pairs)
-        return [at((a + b) // 2) for a, b in pairs]
+        ranks = [[option and option.candidate.tt_shape.ranks[1] for option in (b.lower, b.upper)] for b in wanted]
+        asked.extend((a or 0, b) for a, b in ranks)
+        return [at(((a or 0) + b) // 2) for a, b in ranks]
 
     found = search(layers, 8, measure=lambda m: m.loss, evaluations=60, refine=refine)
     assert found.stable
-    assert asked[0] == (2, 16)
+    assert (2, 16) in asked
     assert min(m.latency for m in found.finalists if m.loss < 1) == at(9).latency
     assert len(asked) == len(set(asked)) == len(found.asked)
