@@ -38,8 +38,11 @@ from lrf_dse.plan.volume import greedy, hypervolume
 SLACK = 1.5
 """A prediction may exceed the largest loss by this factor and is still worth measuring."""
 
-WORTH = 1e-3
-"""What must be predicted to be gained, of all that is dominated, for one more evaluation."""
+WORTHS = (1e-2, 1e-3)
+"""What must be predicted to be gained, of all that is dominated, for one more evaluation: much first, then little."""
+
+FUTILE = 2
+"""After so many rounds of one hope that gained less than that, a larger one is tried; after the largest, none."""
 
 HOPES = (0.0, 1.0, 2.0)
 """By how many deviations models near the front are hoped to lose less than predicted, once nothing else is left."""
@@ -126,7 +129,8 @@ class _State:
         self.count, self.within, self.max_loss, self.objective = count, within, max_loss, objective
         self.worst = worst if max_loss is None or max_loss <= 0 else max_loss
         self.found: dict[tuple[int, ...], Prediction] = {}
-        self.rounds = 0
+        self.rounds = self._futile = 0
+        self._hoping, self._hopes = False, list(HOPES)
         self.pending: list[Combination] = []
         self.asked: list[Between] = []
         self.correction = Correction()
@@ -154,15 +158,12 @@ class _State:
         """What to judge, one after the other, while what comes of it is told by `judge`."""
         while True:
             self.correction = fitted(list(self.found.values()))
-            picks = self._picks(self.pool) or self._in_gaps()
-            if not picks and refine is not None and (wanted := self._between()):
-                self.asked += wanted
-                self._grow(refine(wanted))
+            picks, grown = self._next(refine)
+            if grown:
                 continue
-            for hope in HOPES:
-                picks = picks or self._picks(self._near_front(), hope=hope)
             if not picks:
                 return
+            before = self.dominated
             self.rounds += 1
             self.pending = list(picks)
             if self.rounds == 1:  # all that stand for a front when nothing is judged stay in place of what is judged
@@ -171,6 +172,37 @@ class _State:
                 yield self.pending[0]
                 self.pending.pop(0)
             self.kept.renew()
+            if not self._hoping or self.dominated > (1 + WORTHS[-1]) * before:
+                self._futile = 0
+            else:
+                self._futile += 1
+
+    def _next(self, refine: Refine | None) -> tuple[list[Combination], bool]:
+        """What the next round judges, or whether there are new options instead; neither where nothing is promised.
+
+        What promises much comes first, be it a model or ranks to ask for.
+        """
+        self._hoping = False
+        for worth in WORTHS:
+            if picks := self._picks(self.pool, worth) or self._in_gaps():
+                return picks, False
+            if refine is not None and (wanted := self._between(worth)):
+                self.asked += wanted
+                self._grow(refine(wanted))
+                return [], True
+        self._hoping = True
+        while self._hopes:
+            if self._futile < FUTILE and (picks := self._picks(self._near_front(), WORTHS[-1], hope=self._hopes[0])):
+                return picks, False
+            self._hopes.pop(0)
+            self._futile = 0
+        return [], False
+
+    @property
+    def dominated(self) -> float:
+        """What the judged models dominate."""
+        numbers, _, usable = self._known(self._judged)
+        return hypervolume(self.terrain.points(numbers, usable), self.terrain.reference)
 
     def judge(self, member: Combination, loss: float) -> None:
         """What came of `member`."""
@@ -198,7 +230,7 @@ class _State:
             usable.append(self._admits(member, row[LOSS], most))
         return numbers, judged, usable
 
-    def _picks(self, pool: Sequence[Combination], *, hope: float = 0.0) -> list[Combination]:
+    def _picks(self, pool: Sequence[Combination], worth: float, *, hope: float = 0.0) -> list[Combination]:
         """The ends, by what is known, and what adds most to the judged front; without those that were judged."""
         pool = [*self._judged, *(member for member in pool if _key(member) not in self.found), *self._single()]
         numbers, judged, usable = self._known(pool, hope=hope)
@@ -211,7 +243,7 @@ class _State:
         new = [i for i in ends if not judged[i]]
         for i in front:  # what counts as one with a judged model tells nothing new
             points[same(points, points[i]) & ~np.array(judged, np.bool_)] = self.terrain.reference
-        least = WORTH * max(whole, hypervolume(points, self.terrain.reference) if first else whole)
+        least = worth * max(whole, hypervolume(points, self.terrain.reference) if first else whole)
         taken = greedy(
             points, len(front) + max(most, len(new)), self.terrain.reference, seeds=[*front, *new], least=least
         )
@@ -283,11 +315,11 @@ class _State:
         numbers, _, usable = self._known(self._judged)
         return gaps(self.terrain.points(numbers, usable), self.terrain.worst)
 
-    def _between(self) -> list[Between]:
+    def _between(self, worth: float) -> list[Between]:
         numbers, _, usable = self._known(self._judged)
         judged = [member for member, ok in zip(self._judged, usable, strict=True) if ok]
         found = ranks_between(
-            self.layers, judged, numbers[usable], self.terrain, correction=self.correction, least=WORTH
+            self.layers, judged, numbers[usable], self.terrain, correction=self.correction, least=worth
         )
         known = {between.key for between in self.asked}
         most = min(max(2, self.count // 4), self.count - len(self.asked))  # each is built and fitted

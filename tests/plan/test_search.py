@@ -148,15 +148,15 @@ def test_more_evaluations_never_give_a_worse_front(seed: int, count: int) -> Non
     assert found.stable
 
 
-def test_a_third_of_all_models_dominates_nearly_what_all_do() -> None:
+def test_half_of_all_models_dominate_nearly_what_all_do() -> None:
     shares, judged = [], []
     for seed in range(6):
         layers, losses = recorded(seed)
-        found = search(layers, 8, measure=lambda m: losses[id(m.options[0]), id(m.options[1])], evaluations=17)  # noqa: B023
+        found = search(layers, 8, measure=lambda m: losses[id(m.options[0]), id(m.options[1])], evaluations=24)  # noqa: B023
         every = [(Combination(pair), losses[id(pair[0]), id(pair[1])]) for pair in itertools.product(*layers)]
         shares.append(dominated([(p.combination, p.measured) for p in found.predictions]) / dominated(every))
         judged.append(len(found.predictions))
-    assert max(judged) <= 17 < 49 / 2
+    assert max(judged) <= 24 < 49 / 2
     assert np.mean(shares) > 0.95
 
 
