@@ -36,7 +36,7 @@ from lrf_dse.report.spending import PURPOSES
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / "examples"
-TOOLS = ("zig", "host", "plugins")
+TOOLS = ("zig", "zig-libraries.json", "host", "plugins")
 """What a cache folder holds once the tools are built."""
 
 TARGET = "spacemit-k1"
@@ -149,9 +149,12 @@ def explored(case: str, tree: Path) -> Figures:
     """One exploration by the checkout `tree`, in folders that are gone afterwards."""
     with tempfile.TemporaryDirectory(prefix="lrf-dse-time-") as scratch:
         folder, cache = Path(scratch), Path(scratch) / "cache"
+        cache.mkdir()
         for tool in TOOLS:
             if (cache_dir() / tool).is_dir():
                 shutil.copytree(cache_dir() / tool, cache / tool, symlinks=True)
+            elif (cache_dir() / tool).exists():
+                shutil.copy(cache_dir() / tool, cache / tool)
         words = ["explore", *words_of(case, folder), "--target", TARGET, "-o", str(folder / "run"), "--quiet"]
         before, began = _children_s(), os.times().elapsed
         environment = os.environ | {"LRF_DSE_CACHE": str(cache)}

@@ -21,7 +21,7 @@ from lrf_dse.tt.moment import Moment, bias_shift
 from lrf_dse.tt.output_error import OutputError, output_error
 from lrf_dse.tt.svd import DATA_AWARE, DECOMPOSERS, get_decomposer
 
-METHODS_VERSION = 5
+METHODS_VERSION = 6
 """To be raised whenever a method's cores change for the same weights, data and seed."""
 
 

@@ -171,7 +171,7 @@ class TtAls:
         scaled, exponent = _scaled(weight)
         start = [core.astype(np.float64) for core in trial.cores]
         start[-1] = np.ldexp(start[-1], -exponent)
-        metric = metric_of(moment.with_held_out(), trial.ridge)
+        metric = metric_of(moment.with_held_out(), trial.ridge, by_rows=True)
         fitted = fit(scaled, metric, start, sweeps=self.sweeps, work=MOST_WORK - trial.work)
         return _unscaled(fitted.cores, exponent)
 
@@ -187,8 +187,10 @@ class TtAls:
         else:
             ridge, spent = DEFAULT_RIDGE if self.ridge is None else self.ridge, 0.0
             whitened = whitened_tt_svd(weight, shape, rows, ridge, seed=self.seed)
-            start = _best_start(weight, metric_of(rows, ridge), [plain, whitened])
-        fitted = fit(weight, metric_of(rows, ridge), start, sweeps=self.sweeps, work=2 * MOST_WORK / 3 - spent)
+            start = _best_start(weight, metric_of(rows, ridge, by_rows=True), [plain, whitened])
+        fitted = fit(
+            weight, metric_of(rows, ridge, by_rows=True), start, sweeps=self.sweeps, work=2 * MOST_WORK / 3 - spent
+        )
         return replace(fitted, work=fitted.work + spent), ridge
 
     def _fit_to_few_rows(self, weight: FloatArray, shape: TTShape, moment: Moment) -> tuple[Fit, float]:
@@ -203,7 +205,7 @@ class TtAls:
         ridge, _, spent = self._chosen_ridge(part, part_shape, rows, plain, ROW_RIDGES)
         trust = WhitenedSvd(self.seed).chosen_ridge(part, part_shape, moment)  # its errors are other ones
         starts = [whitened_tt_svd(weight, shape, moment, known, seed=self.seed) for known in (inf, trust)]
-        metric = metric_of(rows, ridge)
+        metric = metric_of(rows, ridge, by_rows=True)
         start = _best_start(weight, metric, starts)
         fitted = fit(weight, metric, start, sweeps=self.sweeps, work=MOST_WORK - spent)
         best = min(fitted.cores, *starts, key=lambda cores: held_out_error(moment, weight, matrix_of(cores)))
@@ -223,12 +225,12 @@ class TtAls:
         `ridges` come largest first.
         """
         whitened = whitened_tt_svd(weight, shape, moment, ridges[0], seed=self.seed)
-        cores = _best_start(weight, metric_of(moment, ridges[0]), [plain, whitened])
+        cores = _best_start(weight, metric_of(moment, ridges[0], by_rows=True), [plain, whitened])
         best: tuple[float, float, WideCores] | None = None
         spent = 0.0
         for ridge in ridges:
             sweeps = FIRST_SWEEPS if best is None else TRIAL_SWEEPS
-            metric = metric_of(moment, ridge)
+            metric = metric_of(moment, ridge, by_rows=True)
             tried = fit(
                 weight,
                 metric,
@@ -268,7 +270,7 @@ def whitened_tt_svd(weight: FloatArray, shape: TTShape, moment: Moment, ridge: f
     """The cores of W [out, in] by TT-SVD of W (S_1 x ... x S_d), S_k S_k^T the mode moments; `inf` ignores the data."""
     if ridge == inf:
         return _plain(weight, shape, seed)
-    metric = metric_of(moment, ridge)
+    metric = metric_of(moment, ridge, by_rows=True)
     if shape.is_low_rank:
         # U holds the leading left singular vectors of W S, and T = U U^T W: S is never inverted.
         narrow = metric.whitened(weight).astype(np.float32)

@@ -16,14 +16,17 @@ from math import sqrt
 import numpy as np
 from numpy.typing import NDArray
 
+from lrf_dse.tt.few_rows import factor_of
+from lrf_dse.tt.reservoir import Reservoir, Rows, Units
 from lrf_dse.tt.single_metric import SingleMetric, single_metric
 
 FloatArray = NDArray[np.float64]
-Rows = NDArray[np.float32]
-Units = NDArray[np.int64]
 
 MATRIX_SIDE = 8192
 """Up to this many inputs C is kept as a matrix (0.5 GB)."""
+
+KEPT_BYTES = 128 << 20
+"""Up to this size a moment keeps what was made of it, centred and with the rows held out: every fit asks for both."""
 
 MAX_ROWS = 2048
 """Rows that stand for C above `MATRIX_SIDE`."""
@@ -78,6 +81,11 @@ class Moment:
         assert self.rows is not None
         return float(np.einsum("ij,ij->", self.rows, self.rows, dtype=np.float64)) / self.rows.size
 
+    @cached_property
+    def factor(self) -> FloatArray | None:
+        """Y [k, in] with Y^T Y = C, where C is a matrix of few samples; else None."""
+        return None if self.second is None else factor_of(self.second, self.samples)
+
     @property
     def mean_of_all(self) -> FloatArray:
         """E[x] over all rows, those held out included."""
@@ -89,6 +97,13 @@ class Moment:
 
     def with_held_out(self) -> Moment:
         """The moment of all rows, those held out included; nothing is held out in it."""
+        return self._with_held_out if self.nbytes <= KEPT_BYTES else self._add_held_out()
+
+    @cached_property
+    def _with_held_out(self) -> Moment:
+        return self._add_held_out()
+
+    def _add_held_out(self) -> Moment:
         held = len(self.held_out)
         if not held:
             return self
@@ -124,6 +139,13 @@ class Moment:
 
     def centred(self) -> Moment:
         """The moment of x - E[x]: the metric of a fit whose bias is corrected by `bias_shift` afterwards."""
+        return self._centred if self.nbytes <= KEPT_BYTES else self._less_mean()
+
+    @cached_property
+    def _centred(self) -> Moment:
+        return self._less_mean()
+
+    def _less_mean(self) -> Moment:
         zero, mean = np.zeros_like(self.mean), self.mean.astype(np.float32)
         held = self.held_out - mean
         if self.second is None:
@@ -172,8 +194,8 @@ class MomentSum:
         self._samples = 0
         self._sum = np.zeros(in_features)
         self._second = np.zeros((in_features, in_features)) if in_features <= matrix_side else None
-        self._rows = _Reservoir(in_features, max_rows, seed)
-        self._held_out = _Reservoir(in_features, max_held_out, seed + 1)
+        self._rows = Reservoir(in_features, max_rows, seed)
+        self._held_out = Reservoir(in_features, max_held_out, seed + 1)
         # Up to 16 MB of rows wait, so that C grows by matrix products and not by one row at a time.
         self._block = max(64, (1 << 22) // in_features)
         self._waiting: list[Rows] = []
@@ -213,33 +235,6 @@ class MomentSum:
         else:
             wide = rows.astype(np.float64)
             self._second += wide.T @ wide  # numpy sees the transpose and calls syrk: half the work
-
-
-class _Reservoir:
-    """At most `size` rows, each row that came as likely as any other (Vitter, ACM TOMS 11, 1985, algorithm R)."""
-
-    def __init__(self, in_features: int, size: int, seed: int) -> None:
-        self._empty = np.zeros((0, in_features), np.float32)
-        self._size = size
-        self.seen = 0
-        self._kept: list[tuple[Rows, int]] = []
-        self._random = np.random.default_rng(seed)
-
-    def add(self, rows: Rows, units: Units) -> None:
-        for row, unit in zip(rows, units.tolist(), strict=True):
-            self.seen += 1
-            if len(self._kept) < self._size:
-                self._kept.append((row.copy(), unit))
-                continue
-            place = int(self._random.integers(self.seen))
-            if place < self._size:
-                self._kept[place] = row.copy(), unit
-
-    def rows(self) -> Rows:
-        return np.stack([row for row, _ in self._kept]) if self._kept else self._empty
-
-    def units(self) -> Units:
-        return np.array([unit for _, unit in self._kept], np.int64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -319,11 +314,16 @@ class Metric:
         return np.asarray(flat.T @ flat / (before * after))
 
 
-def metric_of(moment: Moment, ridge: float) -> Metric:
-    """The metric of `moment` with a `ridge` relative to C's mean diagonal."""
+def metric_of(moment: Moment, ridge: float, *, by_rows: bool = False) -> Metric:
+    """The metric of `moment` with a `ridge` relative to C's mean diagonal.
+
+    `by_rows`: where C is of few samples, rows stand for it, exactly: for products, which are much shorter then.
+    """
     scale = moment.mean_square
     if scale == 0:  # no input was ever other than 0: all that is left to keep is W itself
         scale, ridge = 1.0, 1.0
+    if by_rows and moment.factor is not None:
+        return Metric(None, moment.factor / sqrt(scale), ridge)
     if moment.second is not None:
         return Metric(moment.second / scale, None, ridge)
     assert moment.rows is not None

@@ -121,7 +121,7 @@ def _seen(
     scale = float(np.abs(weight).max()) or 1.0
     wanted = weight.astype(np.float64) / scale
     difference = wanted - approximation.astype(np.float64) / scale
-    metric, size = metric_of(moment, 0.0), sqrt(moment.mean_square) or 1.0
+    metric, size = metric_of(moment, 0.0, by_rows=True), sqrt(moment.mean_square) or 1.0
     offset = np.zeros(len(weight)) if shift is None else shift.astype(np.float64) / scale / size
     squared = metric.squared(difference) - 2 * offset @ (difference @ moment.mean) / size + offset @ offset
     norm = metric.squared(wanted)
