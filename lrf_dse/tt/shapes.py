@@ -25,21 +25,21 @@ MAX_RANK = 1024
 Dims = tuple[int, ...]
 
 
-def prime_exponents(n: int) -> list[int]:
-    """The exponents of the prime factorisation of n (empty for 1).
+def prime_factors(n: int) -> list[tuple[int, int]]:
+    """The primes of n with their exponents, ascending (empty for 1).
 
-    >>> prime_exponents(784)
-    [4, 2]
+    >>> prime_factors(784)
+    [(2, 4), (7, 2)]
     """
-    exponents, p = [], 2
+    factors, p = [], 2
     while p * p <= n:
         e = 0
         while n % p == 0:
             n, e = n // p, e + 1
         if e:
-            exponents.append(e)
+            factors.append((p, e))
         p += 1
-    return [*exponents, 1] if n > 1 else exponents
+    return [*factors, (n, 1)] if n > 1 else factors
 
 
 @lru_cache(maxsize=4096)
@@ -49,7 +49,7 @@ def ordered_factorisation_count(n: int, d: int) -> int:
     >>> ordered_factorisation_count(12, 2), ordered_factorisation_count(7, 2), ordered_factorisation_count(1, 0)
     (4, 0, 1)
     """
-    exponents = prime_exponents(n)
+    exponents = [exponent for _, exponent in prime_factors(n)]
     return sum((-1) ** (d - j) * comb(d, j) * prod(_spread(e, j) for e in exponents) for j in range(d + 1))
 
 
