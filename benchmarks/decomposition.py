@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lrf_dse.cost.prune import prune
+from lrf_dse.cost.prune import Narrowing, prune
 from lrf_dse.schema import FcLayer, TTShape
 from lrf_dse.target import load_target
 from lrf_dse.tt.spectra import layer_spectra
@@ -49,7 +49,7 @@ def main() -> None:
         ("TT-SVD 4096x4096 d=2 r=64", 2.0, lambda: decomposer.decompose(large, TTShape(SQUARE, SQUARE, (1, 64, 1)))),
         ("TT-SVD 4096x4096 d=3 r=32", 2.0, lambda: decomposer.decompose(large, TTShape(CUBE, CUBE, (1, 32, 32, 1)))),
         ("spectra of 784x300", 1.0, lambda: layer_spectra(lenet, seed=0)),
-        ("enumerate and prune 784x300", 0.2, lambda: prune(layer, spectra, target, top=8)),
+        ("enumerate and prune 784x300", 0.2, lambda: prune(layer, spectra, target, Narrowing(8))),
     ]
     rows = []
     for name, goal_s, work in cases:

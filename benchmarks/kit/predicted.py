@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from lrf_dse.cost.counts import stored_bytes
-from lrf_dse.cost.prune import PruneResult, prune
+from lrf_dse.cost.prune import Narrowing, PruneResult, prune
 from lrf_dse.jsonform import from_json
 from lrf_dse.pipeline.context import Exploration, silent
 from lrf_dse.pipeline.estimates import estimate
@@ -77,7 +77,7 @@ def spaces_of(x: Exploration) -> Spaces:
     found = {}
     for layer in x.model.fc_layers:
         spectra = layer_spectra(x.model.weights(layer.name)[0], seed=x.settings.seed)
-        found[layer] = prune(layer, spectra, x.target, latency=None, top=x.settings.top, by_kind=True)
+        found[layer] = prune(layer, spectra, x.target, Narrowing(x.settings.top, by_kind=True))
     return found
 
 

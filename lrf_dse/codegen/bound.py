@@ -50,12 +50,12 @@ def _contractions(spec: KernelSpec) -> Iterator[tuple[float, int]]:
 def _reading_cycles(bytes_read: int, target: Target, cores: int) -> float:
     """What so many bytes take that each run reads at least once."""
     return max(
-        bytes_read / (_load_rate(target) * cores),
-        *(max(0.0, bytes_read - size) / rate for size, rate in _beyond_caches(target, cores)),
+        bytes_read / (load_rate(target) * cores),
+        *(max(0.0, bytes_read - size) / rate for size, rate in beyond_caches(target, cores)),
     )
 
 
-def _load_rate(target: Target) -> float:
+def load_rate(target: Target) -> float:
     """Bytes a cycle that one core's loads can take from its nearest cache: all its load pipes, at their best length."""
     timing = target.timing
     if timing is None:
@@ -75,7 +75,7 @@ def _vector_load_rate(vlen_bits: int, timing: Timing) -> float:
     return max(rates)
 
 
-def _beyond_caches(target: Target, cores: int) -> Iterator[tuple[float, float]]:
+def beyond_caches(target: Target, cores: int) -> Iterator[tuple[float, float]]:
     """For each cache: its bytes for all cores that run, and the bytes a cycle that the next level gives them."""
     timing = target.timing
     if timing is None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from lrf_dse.codegen import KernelSchedule, default_schedule, lower_bound, predicted_cycles
+from lrf_dse.codegen.bound_columns import LayerBound
 from lrf_dse.cost.counts import layer_count
 from lrf_dse.cost.prune import Latency
+from lrf_dse.cost.search import CycleBounds
 from lrf_dse.pipeline.kernels import kernel_spec
-from lrf_dse.schema import Candidate, Estimate
+from lrf_dse.schema import Candidate, Estimate, FcLayer
 from lrf_dse.target import Target
 
 _HOST_INSTRUCTIONS = 139
@@ -46,16 +48,13 @@ def dispatch_cycles(target: Target) -> float:
     return 2 * _HOST_INSTRUCTIONS / target.core.issue_width.value + 2 * target.timing.mispredict_cycles.value
 
 
-def latency_on(target: Target, dense_cycles: float | None) -> Latency | None:
-    """What prunes a layer's space: by our kernels, which IREE's of the same shapes have never beaten.
+def latency_on(layer: FcLayer, target: Target, dense_cycles: float | None) -> Latency | None:
+    """What prunes the space of `layer`: by our kernels, which IREE's of the same shapes have never beaten.
 
     `dense_cycles` is what the layer takes as it is. None for a target without a timing model.
     """
-    if target.timing is None:
+    if target.timing is None or target.core.fma_per_cycle is None:
         return None
-
-    def bound(candidate: Candidate) -> float:
-        return lower_bound(kernel_spec(candidate), target) or 0.0
 
     def expected(candidate: Candidate) -> float:
         spec = kernel_spec(replace(candidate, kernel="rvv"))
@@ -63,4 +62,5 @@ def latency_on(target: Target, dense_cycles: float | None) -> Latency | None:
         assert found is not None  # the target has a timing model
         return found + dispatch_cycles(target)
 
-    return Latency(bound, expected, dense_cycles)
+    bounds = LayerBound(layer, target)
+    return Latency(CycleBounds(bounds.of, bounds.of_weights), expected, dense_cycles)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from lrf_dse.cost.prune import PruneResult, prune
+from lrf_dse.cost.prune import Narrowing, PruneResult, prune
 from lrf_dse.jsonform import to_json
 from lrf_dse.pipeline.alone import around_kernels, can_stand_alone, kernel_task
 from lrf_dse.pipeline.context import Exploration
@@ -64,8 +64,8 @@ def _narrow(x: Exploration, layer: FcLayer, dense_cycles: float | None) -> Prune
         return known
     weight, _ = x.model.weights(layer.name)
     spectra = layer_spectra(weight, seed=settings.seed)
-    latency = latency_on(x.target, dense_cycles)
-    found = prune(layer, spectra, x.target, latency=latency, top=settings.top, by_kind=by_kind)
+    narrowing = Narrowing(settings.top, by_kind, seed=settings.seed)
+    found = prune(layer, spectra, x.target, narrowing, latency=latency_on(layer, x.target, dense_cycles))
     x.store.put(key, "space", to_json(found), context={"layer": layer.name})
     return found
 

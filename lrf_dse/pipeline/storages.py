@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrf_dse.codegen.choice import has_half
+from lrf_dse.cost.archive import non_dominated
 from lrf_dse.cost.counts import stored_bytes
-from lrf_dse.cost.prune import PruneResult, non_dominated
+from lrf_dse.cost.prune import PruneResult
 from lrf_dse.cost.spread import spread
 from lrf_dse.errors import UsageError
 from lrf_dse.pipeline.context import Exploration

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from lrf_dse.cost.prune import FunnelStep
+from lrf_dse.cost.funnel import FunnelStep
 from lrf_dse.judged import Accuracy, FineTuning
 from lrf_dse.plan.choice import Objective
 from lrf_dse.schema import Candidate, Estimate, Failure, FcLayer, Measurement

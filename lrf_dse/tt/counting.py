@@ -2,8 +2,8 @@
 
 A shape of d cores is a path from (1, 1) to (M, N) whose k-th stop is (prod out_dims[:k], prod in_dims[:k]): both
 numbers only grow to multiples of themselves. The rank cap of a cut depends on its stop alone, so sums over all paths,
-and over all rank tuples up to the caps, go stop by stop. Sums over divisors are prefix sums over prime exponents, one axis for
-each prime; all numbers are Python integers, because a space of 10^20 tuples is an ordinary one.
+and over all rank tuples up to the caps, go stop by stop. Sums over divisors are prefix sums over prime exponents, one
+axis for each prime; all numbers are Python integers, because a space of 10^20 tuples is an ordinary one.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrf_dse.schema import TTShape
+from lrf_dse.tt.orders import divisors
 from lrf_dse.tt.shapes import DEPTHS, explored_dims
 from lrf_dse.tt.subspace import (
     EXACT_SIDE,
@@ -28,6 +29,12 @@ from lrf_dse.tt.subspace import (
     short_side_first,
     unfold,
 )
+
+MORE_WORK = 1e11
+"""Multiply-adds that spectra beyond those of aligned shapes may take: 2 to 3 s on one core."""
+
+_EIGENVALUES = 6.0
+"""Of a symmetric matrix, for each of side^3: as long as so many multiply-adds of a product take."""
 
 Unfolding = tuple[int, int]
 """(prod out_dims[:k], prod in_dims[:k]): the rows of one unfolding."""
@@ -59,15 +66,38 @@ def unfoldings_of(out_dims: Sequence[int], in_dims: Sequence[int]) -> tuple[Unfo
 def layer_spectra(
     weight: Matrix,
     *,
-    depths: Sequence[int] = DEPTHS,
     seed: int = 0,
+    more_work: float = MORE_WORK,
     exact_side: int = EXACT_SIDE,
     sketch_size: int = SKETCH_SIZE,
 ) -> Spectra:
-    """The spectra of every unfolding that the explored shapes of W [out, in] need; see `unfolding_spectra`."""
-    out_features, in_features = weight.shape
-    needed = {u for dims in explored_dims(out_features, in_features, depths) for u in unfoldings_of(*dims)}
+    """The spectra of the unfoldings of W [out, in] that are worth their time; see `affordable_unfoldings`."""
+    needed = affordable_unfoldings(weight.shape[0], weight.shape[1], more_work)
     return unfolding_spectra(weight, sorted(needed), seed=seed, exact_side=exact_side, sketch_size=sketch_size)
+
+
+def affordable_unfoldings(out_features: int, in_features: int, more_work: float = MORE_WORK) -> set[Unfolding]:
+    """The unfoldings of aligned shapes and of plain low rank, and of all others as many as `more_work` allows.
+
+    Those with the shortest sides come first, as they take the least.
+    """
+    pairs = out_features, in_features
+    needed = {u for dims in explored_dims(*pairs, DEPTHS) for u in unfoldings_of(*dims)}
+    others = {(a, b) for a in divisors(out_features) for b in divisors(in_features)} - needed
+    others -= {(1, 1), pairs}
+    for unfolding in sorted(others, key=lambda u: (spectrum_work(*pairs, u), u)):
+        more_work -= spectrum_work(*pairs, unfolding)
+        if more_work < 0:
+            break
+        needed.add(unfolding)
+    return needed
+
+
+def spectrum_work(out_features: int, in_features: int, unfolding: Unfolding) -> float:
+    """About how many multiply-adds one exact spectrum takes: the products of rows, then the eigenvalues."""
+    total, rows = out_features * in_features, unfolding[0] * unfolding[1]
+    side = min(rows, total // rows)
+    return float(side) * total + _EIGENVALUES * float(side) ** 3
 
 
 def unfolding_spectra(

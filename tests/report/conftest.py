@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from lrf_dse.cost.prune import FunnelStep
+from lrf_dse.cost.funnel import FunnelStep
 from lrf_dse.plan.budgets import Budgets
 from lrf_dse.report.facts import (
     CandidateResult,

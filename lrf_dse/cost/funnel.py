@@ -1,0 +1,115 @@
+"""The steps from the whole space of a layer to a few candidates: names, what each removes, whether it is safe.
+
+A safe step loses no point of the front in (FLOPs or lower bound of cycles, bytes, error bound) of what came before
+it, dense included. A heuristic step may; `benchmarks/space.py` shows how much it loses where brute force can tell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from lrf_dse.errors import UsageError
+
+StepKind = Literal["safe", "heuristic"]
+
+WHOLE, RANKS, SAMPLE, MIRROR, SPECTRA = "whole space", "ranks", "sample", "mirror", "known spectra"
+BELOW_DENSE, VECTORS, NEAR, BOUNDED, FASTER = "below dense", "whole vectors", "near the front", "bounded", "faster"
+ESTIMATED, FRONT, TOP = "estimated", "front", "top"
+
+STEPS: Mapping[str, StepKind] = {
+    WHOLE: "safe",
+    RANKS: "heuristic",
+    SAMPLE: "heuristic",
+    MIRROR: "safe",
+    SPECTRA: "heuristic",
+    BELOW_DENSE: "safe",
+    VECTORS: "heuristic",
+    NEAR: "safe",
+    BOUNDED: "safe",
+    FASTER: "heuristic",
+    ESTIMATED: "heuristic",
+    FRONT: "safe",
+    TOP: "heuristic",
+}
+"""All steps in their order."""
+
+OPTIONAL = (SAMPLE, BELOW_DENSE, VECTORS, BOUNDED, FASTER, ESTIMATED)
+"""Steps that may be left out; the others make the space finite, or their result small."""
+
+
+@dataclass(frozen=True)
+class FunnelStep:
+    """What one step left and removed, why, and whether it is safe ("" in records of older versions)."""
+
+    name: str
+    remaining: int
+    removed: int
+    reason: str
+    kind: StepKind | Literal[""] = ""
+
+
+@dataclass(frozen=True)
+class Reasons:
+    """What the reasons of a funnel's steps depend on."""
+
+    lanes: int
+    most: int
+    sampled: bool
+    by_kind: bool
+    any_weights: bool
+    dense_known: bool
+    cycles_known: bool
+    wanted: str
+
+    def of(self, step: str) -> str:
+        """Why `step` removes what it does."""
+        return self._all()[step]
+
+    def _all(self) -> dict[str, str]:
+        rivals = "others of the kind" if self.by_kind else "others"
+        quick, ranked = (
+            ("FLOPs, or the lower bound of cycles,", "estimated cycles") if self.cycles_known else ("FLOPs,", "FLOPs")
+        )
+        cuts = (
+            "nothing: the bound holds for any weights" if self.any_weights else "the spectrum of a cut takes too long"
+        )
+        slow = "even at peak rates it takes longer than the dense layer"
+        if not self.dense_known:
+            slow = "nothing: nobody knows how long dense takes, or a small program is wanted, be it slow"
+        return {
+            WHOLE: "every order of factors of both sizes, 2 to 6 cores, every tuple of ranks",
+            RANKS: "neither one rank for all cuts, nor ranks that discard as much at each of 2 or 3, nor the cheapest for "
+            "the error of a shape near the front",
+            SAMPLE: f"more than {self.most:,} candidates: a sample, always the same, and all aligned shapes"
+            if self.sampled
+            else "nothing: all are looked at",
+            MIRROR: "low rank the other way round: the same matrices",
+            SPECTRA: cuts,
+            BELOW_DENSE: "not fewer parameters than dense",
+            VECTORS: f"the rank leaves vectors of {self.lanes} numbers partly empty",
+            NEAR: f"{rivals} are no worse in {quick} parameters and error bound",
+            BOUNDED: "nothing: fits see data" if self.by_kind else "error bound of 100%: what a layer of zeros has",
+            FASTER: slow,
+            ESTIMATED: "near others: only so many that spread along the front are given to the model of the kernel",
+            FRONT: f"{rivals} are no worse in {ranked}, parameters and error bound",
+            TOP: f"beyond the {self.wanted} that spread along the front",
+        }
+
+
+def counted(remaining: Mapping[str, int], reasons: Reasons) -> tuple[FunnelStep, ...]:
+    """The funnel of what every step left."""
+    found, before = [], remaining[WHOLE]
+    for name, kind in STEPS.items():
+        found.append(FunnelStep(name, remaining[name], before - remaining[name], reasons.of(name), kind))
+        before = remaining[name]
+    return tuple(found)
+
+
+def checked_steps(names: Collection[str]) -> frozenset[str]:
+    """Steps to leave out. Raises UsageError for one that is unknown, or cannot be left out."""
+    for name in names:
+        if name not in OPTIONAL:
+            raise UsageError(f"no step {name!r} can be left out; these can: {', '.join(OPTIONAL)}")
+    return frozenset(names)

@@ -1,0 +1,39 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lrf_dse.codegen import KernelSpec, lower_bound
+from lrf_dse.codegen.bound_columns import LayerBound
+from lrf_dse.schema import FcLayer
+from lrf_dse.target import load_target
+from tests import strategies
+
+TARGETS = {name: load_target(name) for name in ("spacemit-k1", "canaan-k230", "starfive-jh7110")}
+
+
+@settings(deadline=None, max_examples=80)
+@given(
+    strategies.tt_shapes(max_d=6, feasible=False), st.integers(1, 3), st.booleans(), st.sampled_from(sorted(TARGETS))
+)
+def test_columns_are_the_bound_of_every_shape(shape, batch, has_bias, name):
+    target = TARGETS[name]
+    layer = FcLayer("fc", shape.in_features, shape.out_features, batch, has_bias)
+    bound = LayerBound(layer, target)
+    spec = KernelSpec(shape, shape.out_features, shape.in_features, batch=batch, has_bias=has_bias)
+    columns = [np.array([row, row]) for row in (shape.out_dims, shape.in_dims, shape.ranks)]
+    assert bound.of(*columns).tolist() == pytest.approx([lower_bound(spec, target)] * 2, rel=1e-12)
+    fewest = sum(int(np.prod(core)) for core in shape.core_shapes)
+    assert bound.of_weights(np.array([0]))[0] <= bound.of_weights(np.array([fewest]))[0]
+
+
+def test_large_layers_do_not_overflow():
+    """25088 x 4096 with a rank of 1024 everywhere: 10^13 multiply-adds in some orders."""
+    outs, ins, ranks = (16, 16, 16), (16, 32, 49), (1, 256, 784, 1)
+    target = TARGETS["spacemit-k1"]
+    layer = FcLayer("fc", 25088, 4096, 8, True)
+    from lrf_dse.schema import TTShape
+
+    spec = KernelSpec(TTShape(outs, ins, ranks), 4096, 25088, batch=8, has_bias=True)
+    found = LayerBound(layer, target).of(*(np.array([row]) for row in (outs, ins, ranks)))
+    assert found.tolist() == pytest.approx([lower_bound(spec, target)], rel=1e-12)
