@@ -59,12 +59,15 @@ def command(*arguments: object) -> Done:
 
 
 def tiny_proto(*, seed: int = 0, scale: float = 1.0, batch: int | str = 1) -> onnx.ModelProto:
-    """fc0, Relu, fc1. `scale`, a power of two, multiplies the weights exactly: other weights, the same spectra."""
+    """fc0, Relu, fc1. `scale`, a power of two, multiplies weights and activations exactly: the same spectra of both."""
     constants = {}
     for k, (inputs, outs) in enumerate(pairwise(SIZES)):
         low_rank = values(outs, 6, seed=10 * seed + k) @ values(6, inputs, seed=100 + 10 * seed + k)
         weight = low_rank + 0.05 * values(outs, inputs, seed=200 + 10 * seed + k)
-        constants |= {f"w{k}": (weight * np.float32(scale / 16)), f"b{k}": 0.1 * values(outs, seed=300 + k)}
+        constants |= {
+            f"w{k}": (weight * np.float32(scale / 16)),
+            f"b{k}": 0.1 * np.float32(scale ** (k + 1)) * values(outs, seed=300 + k),
+        }
     nodes = [
         node("Gemm", ["x", "w0", "b0"], ["h"], "fc0", transB=1),
         node("Relu", ["h"], ["r"]),

@@ -16,7 +16,7 @@ StepKind = Literal["safe", "heuristic"]
 
 WHOLE, RANKS, SAMPLE, MIRROR, SPECTRA = "whole space", "ranks", "sample", "mirror", "known spectra"
 BELOW_DENSE, VECTORS, NEAR, BOUNDED, FASTER = "below dense", "whole vectors", "near the front", "bounded", "faster"
-ESTIMATED, FRONT, TOP = "estimated", "front", "top"
+ESTIMATED, WORTH, FRONT, TOP = "estimated", "worth it", "front", "top"
 
 STEPS: Mapping[str, StepKind] = {
     WHOLE: "safe",
@@ -27,16 +27,29 @@ STEPS: Mapping[str, StepKind] = {
     BELOW_DENSE: "safe",
     VECTORS: "heuristic",
     NEAR: "safe",
-    BOUNDED: "safe",
+    BOUNDED: "heuristic",
     FASTER: "heuristic",
     ESTIMATED: "heuristic",
+    WORTH: "heuristic",
     FRONT: "safe",
     TOP: "heuristic",
 }
 """All steps in their order."""
 
-OPTIONAL = (SAMPLE, BELOW_DENSE, VECTORS, BOUNDED, FASTER, ESTIMATED)
+OPTIONAL = (SAMPLE, BELOW_DENSE, VECTORS, BOUNDED, FASTER, ESTIMATED, WORTH)
 """Steps that may be left out; the others make the space finite, or their result small."""
+
+
+HOPELESS = 0.95
+"""Error bound of weights from which on nothing is worth a fit, if there is something below it. Of LeNet-300-100's first
+layer such shapes lost 40 to 90 points."""
+
+HOPELESS_OUTPUTS, EXACT_OUTPUTS = 0.85, 0.03
+"""Of predicted output errors (`lrf_dse.tt.output_spectra`) those that leave nothing, and those that change nothing:
+of LeNet-300-100's layers the former lost 18 to 90 points, but for one of 3, the latter none."""
+
+WORTH_CYCLES, WORTH_PARAMS = 0.95, 0.8
+"""Shares of dense above which a candidate is no gain. What is left are a few more points where it matters."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +74,7 @@ class Reasons:
     any_weights: bool
     dense_known: bool
     cycles_known: bool
+    predicted: bool
     wanted: str
 
     def of(self, step: str) -> str:
@@ -80,8 +94,8 @@ class Reasons:
             slow = "nothing: nobody knows how long dense takes, or a small program is wanted, be it slow"
         return {
             WHOLE: "every order of factors of both sizes, 2 to 6 cores, every tuple of ranks",
-            RANKS: "neither one rank for all cuts, nor ranks that discard as much at each of 2 or 3, nor the cheapest for "
-            "the error of a shape near the front",
+            RANKS: "neither one rank for all cuts, nor as much lost at each of 2 or 3, nor the cheapest for the "
+            "error of a shape near the front",
             SAMPLE: f"more than {self.most:,} candidates: a sample, always the same, and all aligned shapes"
             if self.sampled
             else "nothing: all are looked at",
@@ -90,11 +104,14 @@ class Reasons:
             BELOW_DENSE: "not fewer parameters than dense",
             VECTORS: f"the rank leaves vectors of {self.lanes} numbers partly empty",
             NEAR: f"{rivals} are no worse in {quick} parameters and error bound",
-            BOUNDED: "nothing: fits see data" if self.by_kind else "error bound of 100%: what a layer of zeros has",
+            BOUNDED: f"predicted output error of {HOPELESS_OUTPUTS:.0%}, or larger than one of {EXACT_OUTPUTS:.0%}"
+            if self.predicted
+            else f"error bound of {HOPELESS:.0%} or more, nearly what a layer of zeros has, where others have less",
             FASTER: slow,
             ESTIMATED: "near others: only so many that spread along the front are given to the model of the kernel",
+            WORTH: f"saves neither {1 - WORTH_CYCLES:.0%} of dense's cycles nor {1 - WORTH_PARAMS:.0%} of its weights",
             FRONT: f"{rivals} are no worse in {ranked}, parameters and error bound",
-            TOP: f"beyond the {self.wanted} that spread along the front",
+            TOP: f"beyond the {self.wanted} that are the best bargains of their sizes",
         }
 
 

@@ -22,9 +22,9 @@ from lrf_dse.cost.curves import parameter_curves, rank_steps
 from lrf_dse.cost.funnel import FunnelStep, Reasons, checked_steps
 from lrf_dse.cost.looked_at import MOST_CANDIDATES, LookedAt, looked_at, low_rank_block
 from lrf_dse.cost.search import EVEN_DEPTHS, CycleBounds, Points, Search, joined
-from lrf_dse.cost.spread import spread
+from lrf_dse.cost.spread import ladder, spread
 from lrf_dse.cost.tuples import block_of_points, tuples_near
-from lrf_dse.schema import Candidate, FcLayer, dense_candidate
+from lrf_dse.schema import Candidate, FcLayer, TTShape, dense_candidate
 from lrf_dse.target import Target
 from lrf_dse.tt.counting import SPACE_DEPTHS
 from lrf_dse.tt.error_bounds import ErrorBounds, OfAnyWeights, OfSpectra
@@ -61,6 +61,10 @@ class Latency:
     bounds: CycleBounds
     estimate: Callable[[Candidate], float]
     dense: float | None = None
+
+
+PredictedErrors = Callable[[Sequence[TTShape]], FloatArray]
+"""What fits to data are expected to lose of the layer's outputs, by shape."""
 
 
 @dataclass(frozen=True)
@@ -109,14 +113,15 @@ def prune(
     narrowing: Narrowing,
     *,
     latency: Latency | None = None,
+    predicted: PredictedErrors | None = None,
 ) -> PruneResult:
     """The candidates of `layer` that spread along its front in latency, parameters and error, and the funnel.
 
     Without `latency` FLOPs stand for it, without `spectra` error bounds are those of any weights. All shapes compete
-    with each other, unless `by_kind`. Error bounds are of the weights alone; a fit that sees data may turn their order
-    round (of two, a TT shape with the worse bound and a third of the parameters was seen to lose less of a layer's
-    outputs), so that with `by_kind` no bound drops a shape: 7 of the 29 winners of a demo had one above 100 %. Raises
-    ValueError where the spectra belong to another layer.
+    with each other, unless `by_kind`: error bounds are of the weights alone, and a fit that sees data may turn their
+    order round (of two, a TT shape with the worse bound and a third of the parameters was seen to lose less of a
+    layer's outputs). What is `predicted` of outputs tells the hopeless from the rest. Raises ValueError where the
+    spectra belong to another layer.
     """
     sizes = (layer.out_features, layer.in_features)
     if spectra is not None and (spectra.out_features, spectra.in_features) != sizes:
@@ -124,7 +129,7 @@ def prune(
     errors: ErrorBounds = OfAnyWeights() if spectra is None else OfSpectra(spectra)
     space = _Space(layer, target, errors, narrowing, latency)
     kinds = space.searched()
-    chosen = _Choice(layer, latency, narrowing)
+    chosen = _Choice(layer, latency, predicted, narrowing)
     survivors, remaining = chosen.of(kinds)
     dense = dense_candidate(layer)
     counts = {**space.remaining, **remaining}
@@ -136,6 +141,7 @@ def prune(
         any_weights=spectra is None,
         dense_known=latency is not None and latency.dense is not None,
         cycles_known=latency is not None,
+        predicted=predicted is not None,
         wanted=" and ".join(f"{n} {of}" for n, of in zip(narrowing.shares, ("TT shapes", "of low rank"), strict=False)),
     )
     return PruneResult(
@@ -249,28 +255,32 @@ class _Space:
         return steps
 
 
+_CHOICE_STEPS = (funnel.BOUNDED, funnel.FASTER, funnel.ESTIMATED, funnel.WORTH, funnel.FRONT, funnel.TOP)
+
+
 class _Choice:
     """From points near the front to survivors: the steps that need cycles."""
 
-    def __init__(self, layer: FcLayer, latency: Latency | None, narrowing: Narrowing) -> None:
-        self._layer, self._latency, self._narrowing = layer, latency, narrowing
+    def __init__(
+        self, layer: FcLayer, latency: Latency | None, predicted: PredictedErrors | None, narrowing: Narrowing
+    ) -> None:
+        self._layer, self._latency, self._predicted, self._narrowing = layer, latency, predicted, narrowing
 
     def of(self, kinds: Sequence[Points]) -> tuple[tuple[RankedCandidate, ...], dict[str, int]]:
         """The survivors by ascending parameters, and what every step left."""
         left: Counter[str] = Counter()
         fronts, all_cycles = [], []
         for points, most in zip(kinds, self._narrowing.shares, strict=True):
-            bounded = points if self._narrowing.by_kind else self._kept(points, funnel.BOUNDED, points.errors < 1.0)
+            bounded = self._kept(points, funnel.BOUNDED, self._promises_enough(points, most))
             fast = self._kept(bounded, funnel.FASTER, self._may_beat_dense(bounded))
             near = fast[self._estimated(fast, most)] if self._narrowing.does(funnel.ESTIMATED) else fast
             cycles = self._cycles(near)
+            worth = np.flatnonzero(self._is_worth_it(near, cycles) | (not self._narrowing.does(funnel.WORTH)))
+            estimated, near, cycles = len(near), near[worth], cycles[worth]
             front = non_dominated(cycles, near.params, near.errors)
-            chosen = (
-                front[spread(near.params[front], [near.errors[front], cycles[front]], most)] if front.size else front
-            )
-            steps = (funnel.BOUNDED, funnel.FASTER, funnel.ESTIMATED, funnel.FRONT, funnel.TOP)
-            for step, count in zip(steps, (len(bounded), len(fast), len(near), front.size, chosen.size), strict=True):
-                left[step] += count
+            chosen = front[ladder(near.params[front], cycles[front], near.errors[front], most)]
+            sizes = len(bounded), len(fast), estimated, len(near), front.size, chosen.size
+            left.update(dict(zip(_CHOICE_STEPS, sizes, strict=True)))
             fronts.append(near[chosen])
             all_cycles.append(cycles[chosen])
         points, cycles = joined(fronts), np.concatenate(all_cycles)
@@ -279,6 +289,36 @@ class _Choice:
 
     def _kept(self, points: Points, step: str, which: NDArray[np.bool_]) -> Points:
         return points[which] if self._narrowing.does(step) else points
+
+    def _promises_enough(self, points: Points, most: int) -> NDArray[np.bool_]:
+        """Whether a fit is worth its time by predicted output errors, or else by error bounds.
+
+        If that leaves too few, those with the least errors. Beyond the smallest shape that is exact enough only what
+        is faster than that is left.
+        """
+        errors, hopeless = points.errors, funnel.HOPELESS
+        if self._predicted is not None and len(points):
+            errors = self._predicted([points.shape(i) for i in range(len(points))])
+            hopeless = funnel.HOPELESS_OUTPUTS
+        below = errors < hopeless
+        if below.sum() < most:
+            below[np.argsort(errors, kind="stable")[:most]] = True
+        if self._predicted is not None:
+            exact = np.flatnonzero(errors < funnel.EXACT_OUTPUTS)
+            if exact.size:
+                enough = exact[np.argmin(points.params[exact])]
+                latency = points.flops if self._latency is None else points.bounds
+                below &= (points.params < points.params[enough]) | (latency < latency[enough])
+                below[enough] = True
+        # A layer of zeros has an error of 100 %: where fits see no data, nothing that promises no more is kept.
+        return np.asarray(below & (points.errors < 1.0) if not self._narrowing.by_kind else below)
+
+    def _is_worth_it(self, points: Points, cycles: FloatArray) -> NDArray[np.bool_]:
+        """Whether a point takes clearly fewer cycles than dense, or clearly fewer parameters."""
+        small = points.params <= funnel.WORTH_PARAMS * dense_parameters(self._layer)
+        if self._latency is None or self._latency.dense is None:
+            return np.asarray(small)
+        return np.asarray(small | (cycles <= funnel.WORTH_CYCLES * self._latency.dense))
 
     def _may_beat_dense(self, points: Points) -> NDArray[np.bool_]:
         """Whether a point's lower bound leaves it a chance against dense: FLOPs are no cycles, and drop nothing."""

@@ -38,6 +38,33 @@ def spread(params: IntArray, losses: Sequence[FloatArray], top: int) -> IntArray
     return by_size[np.sort(_fill(np.stack([_unit(log) for log in logs], axis=1), chosen, top))]
 
 
+def ladder(params: IntArray, cycles: FloatArray, errors: FloatArray, top: int) -> IntArray:
+    """Indices of at most `top` points, by ascending parameters: one of every size, the best bargain of its size.
+
+    The log scale of parameters is cut into `top` equal steps. A bargain weighs what a point costs, in parameters and in
+    cycles alike, against its error, at the rate at which errors of all points fall as parameters grow. What empty steps
+    leave of `top` goes to the points farthest from all chosen ones, as in `spread`, whose two of every size differ
+    little: of a curve, such as plain low rank, they are the ends of neighbouring levels.
+    """
+    by_size = np.lexsort((np.arange(params.size), errors, cycles, params))
+    if by_size.size <= top:
+        return by_size
+    log_params, log_cycles = np.log(params[by_size]), np.log(np.maximum(cycles[by_size], 1.0))
+    log_errors = np.log(np.maximum(errors[by_size], _FLOOR))
+    apart = log_params - log_params.mean()
+    falls = max(_SLOWEST_FALL, -float(apart @ log_errors) / max(float(apart @ apart), _FLOOR))
+    bargain = (log_params + log_cycles) / 2 + log_errors / falls
+    steps = np.minimum((_unit(log_params) * top).astype(np.int64), top - 1)
+    members = [np.flatnonzero(steps == step) for step in np.unique(steps)]
+    chosen = [int(some[np.argmin(bargain[some])]) for some in members]
+    positions = np.stack([_unit(log) for log in (log_params, log_cycles, log_errors)], axis=1)
+    return by_size[np.sort(_fill(positions, chosen, top))]
+
+
+_SLOWEST_FALL = 0.05
+"""Of errors with parameters, both on log scales; layers of noise have about this."""
+
+
 def _fill(positions: FloatArray, chosen: list[int], top: int) -> IntArray:
     """`chosen`, then farthest points until there are `top`."""
     picked = list(chosen)

@@ -155,9 +155,16 @@ def finetuning_key(
 
 
 def space_key(
-    model: Model, layer: FcLayer, target: Target, *, top: int, seed: int, by_kind: bool, dense_cycles: float | None
+    model: Model,
+    layer: FcLayer,
+    target: Target,
+    *,
+    top: int,
+    seed: int,
+    calibration: Dataset | None,
+    dense_cycles: float | None,
 ) -> str:
-    """Key of a layer's narrowed space: the weights decide it, and what the layer takes as it is.
+    """Key of a layer's narrowed space: weights and data decide it, and what the layer takes as it is.
 
     Of the target counts what estimates are made of: its vectors, its peak, and its timing model.
     """
@@ -173,7 +180,7 @@ def space_key(
         dense_cycles=dense_cycles,
         top=top,
         seed=seed,
-        by_kind=by_kind,
+        calibration=_part(calibration),
         version=SPACE_VERSION,
     )
 

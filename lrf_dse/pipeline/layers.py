@@ -9,7 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from lrf_dse.cost.prune import Narrowing, PruneResult, prune
+import numpy as np
+from numpy.typing import NDArray
+
+from lrf_dse.cost.prune import Narrowing, PredictedErrors, PruneResult, prune
 from lrf_dse.jsonform import to_json
 from lrf_dse.pipeline.alone import around_kernels, can_stand_alone, kernel_task
 from lrf_dse.pipeline.context import Exploration
@@ -22,6 +25,7 @@ from lrf_dse.pipeline.timing import Outcome, Task, layer_program
 from lrf_dse.process.spending import spent_on
 from lrf_dse.report.facts import CandidateResult
 from lrf_dse.schema import Candidate, Failure, FcLayer, Kernel, Measurement, dense_candidate
+from lrf_dse.tt.output_spectra import can_predict, predicted_output_errors
 from lrf_dse.tt.spectra import layer_spectra
 
 
@@ -55,19 +59,37 @@ def narrow_spaces(x: Exploration, dense: Mapping[FcLayer, float | None]) -> dict
 @spent_on("search")
 def _narrow(x: Exploration, layer: FcLayer, dense_cycles: float | None) -> PruneResult:
     """From the records if they have it: the spectra of a large layer take minutes."""
-    settings, by_kind = x.settings, x.judge.compressor.calibration is not None
+    settings, calibration = x.settings, x.judge.compressor.calibration
     key = space_key(
-        x.model, layer, x.target, top=settings.top, seed=settings.seed, by_kind=by_kind, dense_cycles=dense_cycles
+        x.model,
+        layer,
+        x.target,
+        top=settings.top,
+        seed=settings.seed,
+        calibration=calibration,
+        dense_cycles=dense_cycles,
     )
     known = recorded(x.store, key, PruneResult)
     if known is not None:
         return known
     weight, _ = x.model.weights(layer.name)
     spectra = layer_spectra(weight, seed=settings.seed)
-    narrowing = Narrowing(settings.top, by_kind, seed=settings.seed)
-    found = prune(layer, spectra, x.target, narrowing, latency=latency_on(layer, x.target, dense_cycles))
+    narrowing = Narrowing(settings.top, by_kind=calibration is not None, seed=settings.seed)
+    latency = latency_on(layer, x.target, dense_cycles)
+    found = prune(layer, spectra, x.target, narrowing, latency=latency, predicted=_predicted(x, layer, weight))
     x.store.put(key, "space", to_json(found), context={"layer": layer.name})
     return found
+
+
+def _predicted(x: Exploration, layer: FcLayer, weight: NDArray[np.float32]) -> PredictedErrors | None:
+    """What is expected of fits to the calibration data; None without data, or of too many inputs."""
+    if x.judge.compressor.calibration is None:
+        return None
+    moment = x.judge.compressor.moments[layer.name]
+    seen = moment.centred() if layer.has_bias else moment
+    if not can_predict(seen):
+        return None
+    return lambda shapes: predicted_output_errors(weight, seen, shapes, seed=x.settings.seed)
 
 
 def measure_layers(x: Exploration, spaces: dict[FcLayer, PruneResult]) -> tuple[CandidateResult, ...]:
