@@ -26,6 +26,9 @@ _CONTRACTIONS = 2
 _FAR_SAVING = 0.9
 """Merged cores that do not stay in the L2 are looked at if their bound is so many times that of the cores as they are:
 less is not worth the memory that they take, and take from other cores of the chip."""
+_HOPELESS = 8.0
+"""Contractions whose bound is so many times the lowest are not looked at. Plain low rank from its wrong end has rows by
+the million: for 25088 x 4096, rank 256, it took 7 of 7.4 s to see that no schedule makes it fast."""
 _MOST_SLICES = 64
 """Of K in a stage whose panels are widened: more are not worth adding up."""
 _SCALAR_BLOCK = 4
@@ -105,7 +108,8 @@ def _contractions(spec: KernelSpec, target: Target) -> list[tuple[tuple[int, ...
         for order in contraction_orders(len(merges))
     )
     plain = next(way for way in ranked if way[2] == 1)
-    worth = [way for way in ranked if way[2] == 1 or not way[1] or way[0] <= _FAR_SAVING * plain[0]]
+    likely = (way for way in ranked if way[0] <= _HOPELESS * ranked[0][0])
+    worth = [way for way in likely if way[2] == 1 or not way[1] or way[0] <= _FAR_SAVING * plain[0]]
     return [way[3:] for way in dict.fromkeys([*worth[:_CONTRACTIONS], plain])]
 
 

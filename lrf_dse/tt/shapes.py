@@ -1,18 +1,12 @@
-"""Which TT shapes a layer has: counted exactly, or enumerated.
+"""The TT shapes of a layer by name: aligned ones, plain low rank, and what ranks a shape may have.
 
-Owns the search space. Knows nothing of costs or errors, and never enumerates the ordered space (up to 10^7 points).
-
-Every rank here is uniform: r_1 = ... = r_{d-1} = r, for every r up to the smallest rank cap of the shape. With P_k the
-size of the first k modes (m_t n_t each) and T = M N, the caps are min(P_k, T / P_k); P_k only grows, so the smallest
-one is min(m_1 n_1, m_d n_d).
+All shapes there are: `lrf_dse.tt.counting` counts them, `lrf_dse.tt.orders` enumerates them as arrays.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
-from math import comb, factorial, prod
+from math import prod
 
 from lrf_dse.schema import TTShape
 
@@ -40,31 +34,6 @@ def prime_factors(n: int) -> list[tuple[int, int]]:
             factors.append((p, e))
         p += 1
     return [*factors, (n, 1)] if n > 1 else factors
-
-
-@lru_cache(maxsize=4096)
-def ordered_factorisation_count(n: int, d: int) -> int:
-    """In how many ways n is an ordered product of d factors, all >= 2, by inclusion and exclusion of the ones.
-
-    >>> ordered_factorisation_count(12, 2), ordered_factorisation_count(7, 2), ordered_factorisation_count(1, 0)
-    (4, 0, 1)
-    """
-    exponents = [exponent for _, exponent in prime_factors(n)]
-    return sum((-1) ** (d - j) * comb(d, j) * prod(_spread(e, j) for e in exponents) for j in range(d + 1))
-
-
-def _spread(exponent: int, factors: int) -> int:
-    """In how many ways one prime's exponent is spread over so many ordered factors."""
-    return comb(exponent + factors - 1, factors - 1) if factors else 0
-
-
-def ordered_pair_count(out_features: int, in_features: int, d: int) -> int:
-    """How many (out_dims, in_dims) of d ordered factors each, all >= 2, multiply to the layer; counted, not enumerated.
-
-    >>> ordered_pair_count(300, 784, 2)
-    208
-    """
-    return ordered_factorisation_count(out_features, d) * ordered_factorisation_count(in_features, d)
 
 
 def ascending_factorisations(n: int, d: int, *, smallest: int = 2) -> Iterator[Dims]:
@@ -120,52 +89,11 @@ def uniform_rank_cap(out_dims: Sequence[int], in_dims: Sequence[int], max_rank: 
     return min(max_rank, *rank_caps(out_dims, in_dims))
 
 
-def ordered_space_size(
-    out_features: int, in_features: int, *, depths: Sequence[int] = DEPTHS, max_rank: int = MAX_RANK
-) -> int:
-    """How many (ordered dims, uniform rank 1..cap) there are: aligned shapes times their orders; never enumerated.
-
-    Every order of the same factors is given the ranks of its aligned order, so that the aligned shapes stand for the
-    whole space, rank by rank. (An order with smaller caps of its own saturates there.)
-
-    >>> ordered_space_size(4, 6, depths=(2,))  # 2x2 / 2x3 and 2x2 / 3x2, with ranks 1..4
-    8
-    """
-    return sum(
-        _order_count(out_dims) * _order_count(in_dims) * uniform_rank_cap(out_dims, in_dims, max_rank)
-        for d in depths
-        for out_dims, in_dims in aligned_dims(out_features, in_features, d)
-    )
-
-
-def _order_count(factors: Dims) -> int:
-    """How many distinct orders these factors have."""
-    return factorial(len(factors)) // prod(factorial(count) for count in Counter(factors).values())
-
-
 def explored_dims(out_features: int, in_features: int, depths: Sequence[int] = DEPTHS) -> Iterator[tuple[Dims, Dims]]:
     """The (out_dims, in_dims) that are explored: aligned ones of every depth, then plain low rank."""
     for d in depths:
         yield from aligned_dims(out_features, in_features, d)
     yield low_rank_dims(out_features, in_features)
-
-
-def enumerate_shapes(
-    out_features: int,
-    in_features: int,
-    *,
-    depths: Sequence[int] = DEPTHS,
-    rank_multiple: int = 1,
-    max_rank: int = MAX_RANK,
-) -> Iterator[TTShape]:
-    """Every explored TT shape with a uniform rank that is a multiple of `rank_multiple`, up to its cap.
-
-    >>> [str(s) for s in enumerate_shapes(4, 6, depths=(2,), rank_multiple=2)]
-    ['2x2 / 2x3, ranks 2', '2x2 / 2x3, ranks 4', '4x1 / 1x6, ranks 2', '4x1 / 1x6, ranks 4']
-    """
-    for out_dims, in_dims in explored_dims(out_features, in_features, depths):
-        for r in range(rank_multiple, uniform_rank_cap(out_dims, in_dims, max_rank) + 1, rank_multiple):
-            yield TTShape(out_dims, in_dims, (1, *[r] * (len(out_dims) - 1), 1))
 
 
 def require_decomposable(weight_shape: Sequence[int], shape: TTShape) -> None:

@@ -16,7 +16,7 @@ from explored import Done, command
 from models.graphs import values
 from mutants import mutant
 
-from lrf_dse.cost.prune import prune
+from lrf_dse.cost.prune import Narrowing, prune
 from lrf_dse.errors import LrfDseError
 from lrf_dse.models.compress import Compressor
 from lrf_dse.models.data import load_data, split
@@ -83,7 +83,9 @@ def judged(path: Path, folder: Path) -> bool:
             choices = []
             for layer in read.fc_layers:
                 spectra = layer_spectra(read.weights(layer.name)[0], seed=0)
-                space = prune(layer, spectra, target, rank_multiple=1, top=1)
+                space = prune(
+                    layer, spectra, target, Narrowing(1, depths=(2, 3), without=("whole vectors", "worth it"))
+                )
                 choices.append(space.survivors[0].candidate if space.survivors else space.dense.candidate)
             judge.accuracy(choices, "validation")
     except LrfDseError:

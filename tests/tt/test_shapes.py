@@ -1,6 +1,6 @@
 from collections import Counter
 from itertools import permutations, product
-from math import prod
+from math import factorial, prod
 
 import pytest
 from hypothesis import given
@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from lrf_dse.cost.counts import flops, parameters
 from lrf_dse.schema import TTShape
 from lrf_dse.tt import shapes
+from lrf_dse.tt.counting import space_size
 
 # in -> out, ordered pairs d = 2..5, aligned pairs d = 2..5 (FACTS.md "Known sizes").
 KNOWN = [
@@ -32,7 +33,7 @@ KNOWN_RANKED = [
 
 @pytest.mark.parametrize(("n", "m", "ordered", "aligned"), KNOWN)
 def test_known_pair_counts(n, m, ordered, aligned):
-    counted = tuple(shapes.ordered_pair_count(m, n, d) for d in (2, 3, 4, 5))
+    counted = tuple(space_size(m, n, (d,), unit_modes=False).shapes for d in (2, 3, 4, 5))
     assert counted[:3] == ordered[:3]
     assert float(f"{counted[3]:.1e}") == ordered[3] if isinstance(ordered[3], float) else counted[3] == ordered[3]
     assert tuple(sum(1 for _ in shapes.aligned_dims(m, n, d)) for d in (2, 3, 4, 5)) == aligned
@@ -41,12 +42,18 @@ def test_known_pair_counts(n, m, ordered, aligned):
 @pytest.mark.parametrize("known", KNOWN_RANKED)
 def test_known_uniform_rank_counts(known):
     n, m, whole, aligned, below, by_eight = known
-    assert f"{shapes.ordered_space_size(m, n):.1e}" == whole
     dims = [pair for d in shapes.DEPTHS for pair in shapes.aligned_dims(m, n, d)]
     assert f"{sum(shapes.uniform_rank_cap(*pair) for pair in dims):.1e}" == aligned
+    # Every order of the same factors, with the ranks of its aligned order (caps of its own may be smaller).
+    assert f"{sum(_orders(*pair) * shapes.uniform_rank_cap(*pair) for pair in dims):.1e}" == whole
     kept = [r for pair in dims for r in _ranks_below_dense(*pair)]
     assert len(kept) == below
     assert sum(r % 8 == 0 for r in kept) == by_eight
+
+
+def _orders(*dims):
+    """In how many distinct orders these factors stand."""
+    return prod(factorial(len(f)) // prod(factorial(c) for c in Counter(f).values()) for f in dims)
 
 
 def _ranks_below_dense(out_dims, in_dims):
@@ -72,30 +79,15 @@ def _ordered(n, d):
 @given(st.integers(1, 60), st.integers(1, 60), st.integers(2, 4))
 def test_counts_equal_enumeration(m, n, d):
     outs, ins = _ordered(m, d), _ordered(n, d)
-    assert shapes.ordered_pair_count(m, n, d) == len(outs) * len(ins)
+    assert space_size(m, n, (d,), unit_modes=False).shapes == len(outs) * len(ins)
     aligned = list(shapes.aligned_dims(m, n, d))
     classes = Counter((tuple(sorted(o, reverse=True)), tuple(sorted(i))) for o, i in product(outs, ins))
     assert sorted(aligned) == sorted(classes)
-    size = sum(ways * min(20, shapes.uniform_rank_cap(*dims)) for dims, ways in classes.items())
-    assert shapes.ordered_space_size(m, n, depths=(d,), max_rank=20) == size
-
-
-@given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 8))
-def test_every_shape_multiplies_to_the_layer(m, n, multiple):
-    found = list(shapes.enumerate_shapes(m, n, rank_multiple=multiple, max_rank=64))
-    assert len(set(found)) == len(found)
-    for shape in found:
-        assert (shape.out_features, shape.in_features) == (m, n)
-        assert shape.ranks[1] % multiple == 0
-        assert shape.ranks[1] <= min(shapes.rank_caps(shape.out_dims, shape.in_dims))
-        shapes.require_decomposable((m, n), shape)
 
 
 @pytest.mark.parametrize(("m", "n"), [(7, 12), (12, 7), (97, 101), (1, 12), (12, 1), (1, 1)])
 def test_prime_and_unit_sizes_have_only_plain_low_rank(m, n):
-    assert shapes.ordered_space_size(m, n) == 0
-    assert all(shape.is_low_rank for shape in shapes.enumerate_shapes(m, n))
-    assert len(list(shapes.enumerate_shapes(m, n))) == min(m, n)
+    assert list(shapes.explored_dims(m, n)) == [shapes.low_rank_dims(m, n)]
 
 
 @given(st.sampled_from([(24, 36), (30, 64), (12, 16)]), st.sampled_from([2, 3]), st.data())
