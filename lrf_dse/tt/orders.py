@@ -113,14 +113,22 @@ def shape_blocks(out_features: int, in_features: int, d: int, *, block: int = BL
 def sampled_blocks(
     out_features: int, in_features: int, d: int, share: float, *, seed: int, block: int = BLOCK
 ) -> Iterator[ShapeBlock]:
-    """About `share` of all shapes of d cores, each with the same chance; the same ones for a seed, none twice."""
+    """About `share` of all shapes of d cores, each with the same chance; the same ones for a seed, none twice.
+
+    The pairs of factors are cut into as many equal runs as are drawn, and one is drawn of each: nothing is sorted, and
+    no draw is remembered.
+    """
     outs, ins = factor_table(out_features, d), factor_table(in_features, d)
     pairs = len(outs) * len(ins)
-    drawn = np.random.default_rng([seed, d]).integers(pairs, size=int(share * pairs))
-    drawn = np.unique(drawn)
-    for first in range(0, drawn.size, block):
-        some = drawn[first : first + block]
-        found = ShapeBlock(*_columns(outs[some // len(ins)], ins[some % len(ins)]))
+    count = min(pairs, round(share * pairs))
+    random = np.random.default_rng([seed, d])
+    before = -1
+    for first in range(0, count, block):
+        places = np.arange(first, min(first + block, count))
+        drawn = ((places + random.random(places.size)) * (pairs / count)).astype(np.int64)
+        drawn = np.minimum(drawn, pairs - 1)
+        before, drawn = drawn[-1], drawn[np.diff(drawn, prepend=before) > 0]  # neighbouring runs may share one pair
+        found = ShapeBlock(*_columns(outs[drawn // len(ins)], ins[drawn % len(ins)]))
         yield found[~_has_unit_core(found)]
 
 

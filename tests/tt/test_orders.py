@@ -55,6 +55,15 @@ def test_a_sample_has_its_share_and_is_always_the_same(d):
     assert rows_of(sampled_blocks(300, 784, d, 0.1, seed=4)) != found
 
 
+@pytest.mark.parametrize("share", [0.4, 0.7, 0.95, 1.0])
+def test_a_large_share_holds_no_shape_twice(share):
+    found = rows_of(sampled_blocks(24, 36, 3, share, seed=0, block=11))
+    whole = space_size(24, 36, (3,)).shapes
+    assert len(found) == len(set(found))
+    assert 0.5 * share * whole < len(found) <= share * whole + 10
+    assert share < 1 or len(found) > 0.6 * whole
+
+
 def test_tables_are_shared_and_cannot_be_written():
     with pytest.raises(ValueError, match="read-only"):
         factor_table(12, 2)[0, 0] = 5
