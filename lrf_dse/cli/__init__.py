@@ -12,7 +12,7 @@ from typing import Any, NoReturn, cast
 
 import typer
 
-from lrf_dse.cli import calibrate, deploy, doctor, explore, export, layers, profile, report, targets, timing
+from lrf_dse.cli import calibrate, deploy, doctor, explore, export, layers, profile, report, space, targets, timing
 from lrf_dse.cli.ending import INTERRUPTED, Stopped, signals_caught, stop, stop_for, stop_interrupted
 from lrf_dse.errors import LrfDseError
 
@@ -26,7 +26,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for module in (layers, explore, report, export, deploy, profile, calibrate, targets, timing, doctor):
+for module in (layers, space, explore, report, export, deploy, profile, calibrate, targets, timing, doctor):
     app.command(module.__name__.rpartition(".")[2])(module.command)
 
 

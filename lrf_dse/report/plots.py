@@ -68,7 +68,7 @@ def _draw_predictions(figure: Figure, rows: Sequence[PredictionFacts], unit: str
 
 def draw_comparison(plot: ComparisonPlot, form: Literal["png", "svg"]) -> bytes:
     """Runs as lines over a logarithmic ratio, the chosen plan of each as a star; the file's content."""
-    return _saved(lambda figure: _draw_comparison(figure, plot), form)
+    return saved(lambda figure: _draw_comparison(figure, plot), form)
 
 
 def _draw_comparison(figure: Figure, plot: ComparisonPlot) -> None:
@@ -97,10 +97,11 @@ def _draw_comparison(figure: Figure, plot: ComparisonPlot) -> None:
 
 def draw(chart: Chart, form: Literal["png", "svg"]) -> bytes:
     """The chart as a file's content; a PNG is SIZE_INCHES times DPI pixels."""
-    return _saved(lambda figure: _draw(figure, chart), form)
+    return saved(lambda figure: _draw(figure, chart), form)
 
 
-def _saved(draw_on: Callable[[Figure], None], form: Literal["png", "svg"]) -> bytes:
+def saved(draw_on: Callable[[Figure], None], form: Literal["png", "svg"]) -> bytes:
+    """What `draw_on` puts on an empty figure in the house style, as a file's content."""
     import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
