@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from lrf_dse.codegen.bound import beyond_caches, load_rate
 from lrf_dse.codegen.stages import core_merges
-from lrf_dse.cost.counts import FP32_BYTES
-from lrf_dse.schema import FcLayer
+from lrf_dse.cost.counts import FP32_BYTES, parameters
+from lrf_dse.schema import FcLayer, TTShape
 from lrf_dse.target import Target
+from lrf_dse.tt.rank_tuples import CoreCost
 
 FloatArray = NDArray[np.float64]
 
@@ -42,6 +43,27 @@ class LayerBound:
         """Cycles of any program that reads so many weights, and multiplies each with every row of the batch."""
         read = weights.astype(np.float64)
         return np.maximum(self.layer.batch * read / self._peak, self._reading(read))
+
+    def core_cost(self, shape: TTShape) -> CoreCost:
+        """By core and its ranks what a stage takes at least: its multiply-adds, or reading its weights if that is more.
+
+        Of the order, last core first or first core first, that is cheaper with the ranks of `shape`. The sum over cores
+        is what predicts cycles of tuples of ranks before schedules are searched; a whole kernel's bound is lower.
+        """
+        m, n = np.cumprod((1, *shape.out_dims)), np.cumprod((1, *shape.in_dims))
+        outs, ins = m[-1] // m[:-1], n[-1] // n[:-1]
+        sizes = np.array(shape.out_dims) * np.array(shape.in_dims)
+        works = n[1:] * outs, m[1:] * ins
+        left, right = np.array(shape.ranks[:-1]), np.array(shape.ranks[1:])
+        work = min(works, key=lambda stages: float((stages * left * right).sum()))
+        rate = self._caches[0][1] if FP32_BYTES * parameters(shape) > self._caches[0][0] else self._rate
+
+        def cost(core: int, left: NDArray[np.int64], right: NDArray[np.int64]) -> FloatArray:
+            pairs = (left * right).astype(np.float64)
+            adds, read = self.layer.batch * work[core] / self._peak, FP32_BYTES * sizes[core] / rate
+            return np.asarray(pairs * max(float(adds), float(read)))
+
+        return cost
 
     @cached_property
     def _peak(self) -> float:

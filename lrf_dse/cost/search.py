@@ -19,6 +19,7 @@ from lrf_dse.cost.curves import Polynomials, even_ranks, flop_curves, least_weig
 from lrf_dse.schema import FcLayer, TTShape
 from lrf_dse.tt.error_bounds import ErrorBounds
 from lrf_dse.tt.orders import ShapeBlock
+from lrf_dse.tt.rank_tuples import CoreCost, weighted_cost
 
 _WIDTHS = 32, 4, 1
 """Ranks of a range, from the first cut to the last."""
@@ -36,10 +37,14 @@ _WIDEST = 6
 
 @dataclass(frozen=True)
 class CycleBounds:
-    """Lower bounds of cycles: of shapes by out_dims, in_dims [shapes, d] and ranks [shapes, d + 1]; of weights read."""
+    """Lower bounds of cycles: of shapes by out_dims, in_dims [shapes, d] and ranks [shapes, d + 1]; of weights read.
+
+    `core_cost` predicts, core by core, the cycles of a shape's other ranks.
+    """
 
     of: Callable[[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]], FloatArray]
     of_weights: Callable[[NDArray[np.int64]], FloatArray]
+    core_cost: Callable[[TTShape], CoreCost]
 
 
 @dataclass(frozen=True)
@@ -103,6 +108,11 @@ class Search:
         self._pending: list[_Pending] = []
         self.evaluated = 0
         """Single points whose losses were looked at."""
+
+    def core_costs(self, shape: TTShape, block: ShapeBlock) -> tuple[CoreCost, ...]:
+        """By what tuples of ranks of a shape, which is all that is in `block`, may be cheap: bytes, FLOPs, cycles."""
+        found = [weighted_cost(block.sizes[0].tolist()), weighted_cost((block.ins_upto * block.outs_from)[0].tolist())]
+        return (*found, *([] if self._bounds is None else [self._bounds.core_cost(shape)]))
 
     @property
     def points(self) -> Points:

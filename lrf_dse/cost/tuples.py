@@ -1,8 +1,8 @@
 """Different ranks for different cuts: for points of a front, the cheapest tuples that are no worse in error.
 
 One rank for all cuts wastes where spectra differ. Of every shape with three cores or more that stands near the front,
-`lrf_dse.tt.rank_tuples` finds the tuple with the fewest parameters, and the one with the fewest FLOPs, at the error
-bound that the point has.
+`lrf_dse.tt.rank_tuples` finds the tuples with the fewest parameters, FLOPs and predicted cycles at the error bound that
+the point has.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from lrf_dse.cost.spread import spread
 from lrf_dse.schema import FcLayer
 from lrf_dse.tt.error_bounds import ErrorBounds
 from lrf_dse.tt.orders import ShapeBlock
-from lrf_dse.tt.rank_tuples import cheapest_ranks, weighted_cost
+from lrf_dse.tt.rank_tuples import cheapest_ranks
 from lrf_dse.tt.shapes import rank_caps
 
 MOST_SHAPES = 48
@@ -26,7 +26,7 @@ MOST_SHAPES = 48
 def tuples_near(
     points: Points, search: Search, layer: FcLayer, errors: ErrorBounds, *, steps: IntArray, max_rank: int
 ) -> Points:
-    """Points with ranks of their own, each cheaper in parameters or in FLOPs than one of `points` at its error bound.
+    """Points with ranks of their own, each cheaper in some cost than one of `points` at its error bound.
 
     Every rank is a multiple of the step [points] of its shape.
     """
@@ -36,7 +36,7 @@ def tuples_near(
         deep = deep[spread(points.params[deep], losses, MOST_SHAPES)]
     found: dict[int, list[tuple[int, tuple[int, ...]]]] = {}
     for i in deep.tolist():
-        for ranks in _of_point(points, i, errors, step=int(steps[i]), max_rank=max_rank):
+        for ranks in _of_point(points, i, search, errors, step=int(steps[i]), max_rank=max_rank):
             found.setdefault(int(points.depths[i]), []).append((i, ranks))
     parts = []
     for d, chosen in found.items():
@@ -52,7 +52,9 @@ def block_of_points(points: Points, chosen: IntArray, d: int) -> ShapeBlock:
     return ShapeBlock(*(np.asfortranarray(modes[chosen, :d]) for modes in (points.out_dims, points.in_dims)))
 
 
-def _of_point(points: Points, i: int, errors: ErrorBounds, *, step: int, max_rank: int) -> set[tuple[int, ...]]:
+def _of_point(
+    points: Points, i: int, search: Search, errors: ErrorBounds, *, step: int, max_rank: int
+) -> set[tuple[int, ...]]:
     """The cheapest tuples of a point's shape at its error bound, without the one that it has."""
     shape = points.shape(i)
     block = block_of_points(points, np.array([i]), shape.d)
@@ -60,8 +62,9 @@ def _of_point(points: Points, i: int, errors: ErrorBounds, *, step: int, max_ran
     caps = rank_caps(shape.out_dims, shape.in_dims)
     choices = [np.arange(step, min(cap, max_rank) + 1, step) for cap in caps]
     energy = sum(float(tail[rank]) for tail, rank in zip(tails, shape.ranks[1:-1], strict=True))
-    weights = block.sizes[0].tolist(), (block.ins_upto * block.outs_from)[0].tolist()
+    sizes = block.sizes[0].tolist()
     found = {
-        cheapest_ranks(tails, weights[0], choices, weighted_cost(each), energy=energy * (1 + 1e-12)) for each in weights
+        cheapest_ranks(tails, sizes, choices, cost, energy=energy * (1 + 1e-12))
+        for cost in search.core_costs(shape, block)
     }
     return {ranks for ranks in found if ranks is not None and ranks != shape.ranks[1:-1]}

@@ -44,7 +44,7 @@ _STYLE = {
 
 def draw_predictions(rows: Sequence[PredictionFacts], unit: str, form: Literal["png", "svg"]) -> bytes:
     """Predicted against measured drop of the models that were judged; the sums of layers stand beside them."""
-    return _saved(lambda figure: _draw_predictions(figure, rows, unit), form)
+    return saved(lambda figure: _draw_predictions(figure, rows, unit), form)
 
 
 def _draw_predictions(figure: Figure, rows: Sequence[PredictionFacts], unit: str) -> None:

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -5,7 +7,8 @@ from hypothesis import strategies as st
 
 from lrf_dse.codegen import KernelSpec, lower_bound
 from lrf_dse.codegen.bound_columns import LayerBound
-from lrf_dse.schema import FcLayer
+from lrf_dse.cost.counts import flops
+from lrf_dse.schema import FcLayer, TTShape
 from lrf_dse.target import load_target
 from tests import strategies
 
@@ -32,8 +35,21 @@ def test_large_layers_do_not_overflow():
     outs, ins, ranks = (16, 16, 16), (16, 32, 49), (1, 256, 784, 1)
     target = TARGETS["spacemit-k1"]
     layer = FcLayer("fc", 25088, 4096, 8, True)
-    from lrf_dse.schema import TTShape
-
     spec = KernelSpec(TTShape(outs, ins, ranks), 4096, 25088, batch=8, has_bias=True)
     found = LayerBound(layer, target).of(*(np.array([row]) for row in (outs, ins, ranks)))
     assert found.tolist() == pytest.approx([lower_bound(spec, target)], rel=1e-12)
+
+
+@settings(deadline=None, max_examples=40)
+@given(strategies.tt_shapes(max_d=5, feasible=False), st.integers(1, 3))
+def test_costs_of_cores_add_up_to_no_less_than_their_multiply_adds(shape, batch):
+    """In the cheaper of two orders, every stage for itself: what a sum of stages cannot beat."""
+    target = TARGETS["spacemit-k1"]
+    layer = FcLayer("fc", shape.in_features, shape.out_features, batch, False)
+    cost = LayerBound(layer, target).core_cost(shape)
+    pairs = [(np.array([left]), np.array([right])) for left, right in pairwise(shape.ranks)]
+    whole = sum(float(cost(k, *pair)[0]) for k, pair in enumerate(pairs))
+    peak = target.core.fma_per_cycle.value
+    orders = [flops(shape, order, batch=batch) / 2 / peak for order in ("last_first", "first_first")]
+    assert whole >= min(orders) * (1 - 1e-12)
+    assert all(cost(k, left + 1, right)[0] > cost(k, left, right)[0] for k, (left, right) in enumerate(pairs))

@@ -19,6 +19,7 @@ from lrf_dse.schema import Candidate, FcLayer, TTShape
 from lrf_dse.target import load_target
 from lrf_dse.tt.counting import SpaceSize, space_size
 from lrf_dse.tt.orders import ShapeBlock, block_of, shape_blocks
+from lrf_dse.tt.rank_tuples import weighted_cost
 from lrf_dse.tt.shapes import rank_caps
 from lrf_dse.tt.spectra import error_bound, layer_spectra
 from tests import strategies
@@ -67,7 +68,9 @@ def a_latency(dense=None):
         shape = candidate.tt_shape
         return counts.flops(shape) / 16 * (1 + shape.ranks[1] % 3) + 100 * shape.d
 
-    return Latency(CycleBounds(of, lambda weights: weights / 16), estimate, dense)
+    return Latency(
+        CycleBounds(of, lambda weights: weights / 16, lambda shape: weighted_cost([1] * shape.d)), estimate, dense
+    )
 
 
 def _sizes(block):

@@ -52,7 +52,7 @@ def searched(layer, spectra, depths):
     """What the search finds, told all shapes and all ranks below dense."""
     bound = LayerBound(layer, K1)
     errors = OfSpectra(spectra)
-    search = Search(layer, errors, CycleBounds(bound.of, bound.of_weights))
+    search = Search(layer, errors, CycleBounds(bound.of, bound.of_weights, bound.core_cost))
     for d in depths:
         for block in shape_blocks(layer.out_features, layer.in_features, d, block=37):
             caps = np.minimum(block.sizes[:, 0], block.sizes[:, -1])
