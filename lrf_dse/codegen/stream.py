@@ -88,7 +88,9 @@ class Stream:
         if self.plan.storage == "int4":
             return self.group_units * self.sum_sets
         if self.lmul >= _LONG:
-            return _LONG  # two units of int8 a turn take 1.4 times as long where these are no whole lines (24 rows)
+            # Two units of int8 a turn take 1.4 times as long where these are no whole lines (24 rows); four units of
+            # eight registers take 1.05 times as long as two.
+            return _LONG if self.lmul == _LONG else _LONG // self.per_unit
         return 8 if self.per_unit > 1 or self.plan.storage == "fp32" else 16
 
     @property
