@@ -1,13 +1,13 @@
 """Fronts of a network by the tool and by an independent search, both on the same evaluator.
 
 A whole model takes the closed-form cycles of its layers' kernels and the bytes of their parameters as stored, and loses
-what the network with its matrices loses on the validation part (`models.fed`), every layer with its own fit. The
+what the network with its matrices loses on all samples held out (`models.fed`), every layer with its own fit. The
 tool's sequential corrections and reordered units are left out: they would be another evaluator.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import exp, log
@@ -21,7 +21,7 @@ from benchmarks.kit.predicted import Predicted, predicted, spaces_of
 from lrf_dse.cost.counts import dense_parameters, parameters, stored_bytes
 from lrf_dse.judged import Accuracy
 from lrf_dse.models.compress import Compressor
-from lrf_dse.models.data import JUDGING_SHARES, load_data, split
+from lrf_dse.models.data import load_data
 from lrf_dse.models.metrics import get_metric
 from lrf_dse.models.reader import read_model
 from lrf_dse.pipeline.estimates import estimate
@@ -44,11 +44,21 @@ FloatArray = NDArray[np.float64]
 SEED, TARGET = 0, "spacemit-k1"
 STORAGES: tuple[Storage, ...] = ("fp32", "fp16", "int8", "int4")
 
-SHAPES = {2: 6, 3: 6}
-"""TT shapes of each depth that the independent search has for a layer: evenly taken from all aligned ones."""
 
-RANKS = 16
-"""Ranks that it has for each shape, evenly spaced on a logarithmic scale; of plain low rank three times as many."""
+@dataclass(frozen=True)
+class Grid:
+    """What the independent search has for a layer.
+
+    `shapes` are numbers of TT shapes by depth, evenly taken from all aligned ones, at `ranks` ranks each, evenly spaced
+    on a logarithmic scale; of plain low rank there are three times as many ranks.
+    """
+
+    shapes: Mapping[int, int]
+    ranks: int
+
+
+GRID = Grid({2: 4, 3: 4}, 8)
+"""Each shape of each layer is a fit of its own, of up to a second or two."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +105,8 @@ class Network:
             load_data(folder / f"{part}.npz", model, get_metric(metric)) for part in ("calibration", "validation")
         )
         compressor = Compressor(model, seed=SEED, calibration=calibration)
-        self.judge = _PlainJudge(compressor, Store(work), split(held_out, SEED, JUDGING_SHARES), work)
+        # Another search may judge thousands of models: on a third of the samples it would find lucky ones.
+        self.judge = _PlainJudge(compressor, Store(work), {"validation": replace(held_out, part="validation")}, work)
         self.layers, self._target = model.fc_layers, load_target(TARGET)
         self._known_cycles: dict[tuple[FcLayer, TTShape | None, Storage], float] = {}
 
@@ -182,8 +193,9 @@ class Genes:
 
     def __init__(self, network: Network) -> None:
         self._network = network
-        self.structures = [[None, *_structures(layer)] for layer in network.layers]
-        self.upper = np.array([u for s in self.structures for u in (len(s) - 1, 3 * RANKS - 1, len(STORAGES) - 1)])
+        self.structures = [[None, *_structures(layer, GRID)] for layer in network.layers]
+        self._ranks = 3 * GRID.ranks
+        self.upper = np.array([u for s in self.structures for u in (len(s) - 1, self._ranks - 1, len(STORAGES) - 1)])
         self._known: dict[tuple[int, ...], Whole] = {}
 
     def whole(self, genes: NDArray[np.int64]) -> Whole:
@@ -209,20 +221,20 @@ class Genes:
         candidate = replace(dense_candidate(layer, "rvv"), storage=STORAGES[storage])
         if ladder is None:
             return candidate
-        shape = ladder[rank * len(ladder) // (3 * RANKS)]
+        shape = ladder[rank * len(ladder) // self._ranks]
         return competitors(replace(candidate, tt_shape=shape, decomposer="tt_svd"), self._network.judge)[-1]
 
 
-def _structures(layer: FcLayer) -> list[tuple[TTShape, ...]]:
+def _structures(layer: FcLayer, grid: Grid) -> list[tuple[TTShape, ...]]:
     """The shapes of a layer, each with its ranks, smallest first; plain low rank comes first."""
     sizes = layer.out_features, layer.in_features
     pairs = [low_rank_dims(*sizes)]
-    for depth, count in SHAPES.items():
+    for depth, count in grid.shapes.items():
         every = list(aligned_dims(*sizes, depth))
         pairs += (
             [every[i] for i in np.unique(np.linspace(0, len(every) - 1, count).round().astype(int))] if every else []
         )
-    ladders = [_ladder(layer, pair, 3 * RANKS if k == 0 else RANKS) for k, pair in enumerate(pairs)]
+    ladders = [_ladder(layer, pair, 3 * grid.ranks if k == 0 else grid.ranks) for k, pair in enumerate(pairs)]
     return [ladder for ladder in ladders if ladder]
 
 

@@ -32,7 +32,7 @@ from lrf_dse.plan.predict import Correction, Prediction, fitted
 from lrf_dse.plan.refine import Between, ranks_between
 from lrf_dse.plan.select import near_to, pool_of
 from lrf_dse.plan.single import Answer, best_within
-from lrf_dse.plan.terrain import ENDS, SAME_RATIO, WORST, Gap, Terrain, best_of, gaps, same
+from lrf_dse.plan.terrain import SAME_RATIO, WORST, Gap, Terrain, ends_of, gaps, same
 from lrf_dse.plan.volume import greedy, hypervolume
 
 SLACK = 1.5
@@ -43,6 +43,9 @@ WORTHS = (1e-2, 1e-3)
 
 FUTILE = 2
 """After so many rounds of one hope that gained less than that, a larger one is tried; after the largest, none."""
+
+ASKED = 2
+"""Ranks between options that may be asked for, for each finalist."""
 
 HOPES = (0.0, 1.0, 2.0)
 """By how many deviations models near the front are hoped to lose less than predicted, once nothing else is left."""
@@ -85,8 +88,8 @@ def search(
     """About `count` finalists, the dense one first and then by latency, by at most `evaluations` judged models.
 
     Plans above `max_loss`, or not `within` the limits, are finalists only where no other is. Losses above `worst` count
-    for nothing. `refine` gives options with ranks between two of a layer's, as many as it can, and is asked for at most
-    `count`. Where the evaluations end before `count` models are judged, finalists stand with their predictions.
+    for nothing. `refine` gives options with ranks between two of a layer's, as many as it can; it is asked for at most
+    ASKED times `count`. Where the evaluations end before `count` models are judged, finalists stand with predictions.
     """
     state = _State(layers, count, max_loss=max_loss, worst=worst, within=within, objective=objective)
     stable = True
@@ -234,7 +237,7 @@ class _State:
         """The ends, by what is known, and what adds most to the judged front; without those that were judged."""
         pool = [*self._judged, *(member for member in pool if _key(member) not in self.found), *self._single()]
         numbers, judged, usable = self._known(pool, hope=hope)
-        ends = self._ends(pool, numbers, usable)
+        ends = ends_of(numbers, usable, dense=[member.is_dense for member in pool])
         points = self.terrain.points(numbers, usable)
         front = [i for i, known in enumerate(judged) if known]
         first = not self.found
@@ -255,14 +258,6 @@ class _State:
         on_front = front_mask(self.terrain.points(numbers, usable)) & np.array(usable, np.bool_)
         near = near_to([self._judged[i] for i in np.flatnonzero(on_front)], self.layers)
         return list({_key(member): member for member in [*self.pool, *near]}.values())
-
-    def _ends(self, pool: Sequence[Combination], numbers: FloatArray, usable: Sequence[bool]) -> list[int]:
-        """The best of every objective; where nothing keeps the limits, what is nearest to keeping one of them."""
-        compressed = [i for i, member in enumerate(pool) if not member.is_dense]
-        within = [i for i in compressed if usable[i]]
-        gentle = best_of(compressed, numbers, (LOSS,))
-        ends = best_of(within, numbers, ENDS) or best_of(compressed, numbers, (LATENCY, FLASH, LOSS))
-        return list(dict.fromkeys([*gentle, *ends]))
 
     def _single(self) -> list[Combination]:
         """The best within the limits by the prediction: on models of many layers the pool may lack it."""
@@ -322,7 +317,7 @@ class _State:
             self.layers, judged, numbers[usable], self.terrain, correction=self.correction, least=worth
         )
         known = {between.key for between in self.asked}
-        most = min(max(2, self.count // 4), self.count - len(self.asked))  # each is built and fitted
+        most = min(max(2, self.count // 4), ASKED * self.count - len(self.asked))  # each is built and fitted
         return [between for between in found if between.key not in known][: max(0, most)]
 
     def result(self, *, stable: bool) -> Search:

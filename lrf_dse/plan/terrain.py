@@ -27,6 +27,9 @@ SAME_RATIO = 1.01
 SAME_LOSS = 0.1
 """Plans nearer than this factor in latency and in bytes, and than this in points, count as one."""
 
+ENDS = (LATENCY, FLASH, LOSS, RAM)
+"""In each of these the best plan stays, whatever it adds to the rest."""
+
 _BEYOND = 1e9
 
 _FLOOR = 1e-9
@@ -134,5 +137,12 @@ def best_of(members: Sequence[int], numbers: FloatArray, objectives: Sequence[in
     return [members[int(np.lexsort((*numbers[members].T[::-1], numbers[members, k]))[0])] for k in objectives]
 
 
-ENDS = (LATENCY, FLASH, LOSS, RAM)
-"""In each of these the best plan stays, whatever it adds to the rest."""
+def ends_of(numbers: FloatArray, usable: Sequence[bool], *, dense: Sequence[bool]) -> list[int]:
+    """The ends of what is no dense model: the least loss of all, and the best of every objective of what is `usable`.
+
+    Where nothing is usable, what is nearest to keeping one of the limits.
+    """
+    compressed = [i for i, whole in enumerate(dense) if not whole]
+    within = [i for i in compressed if usable[i]]
+    ends = best_of(within, numbers, ENDS) or best_of(compressed, numbers, (LATENCY, FLASH, LOSS))
+    return list(dict.fromkeys([*best_of(compressed, numbers, (LOSS,)), *ends]))
