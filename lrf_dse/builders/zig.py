@@ -6,6 +6,7 @@ Owns the command line of zig and its caches; knows nothing of models.
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import os
 import sys
 from collections.abc import Sequence
@@ -51,6 +52,16 @@ def _run(args: Sequence[str], cwd: Path, libraries: Path) -> None:
         # Objects of one build are of no use to the next; the global cache keeps musl and compiler-rt.
         "ZIG_LOCAL_CACHE_DIR": str(cwd / ".zig-cache"),
     }
-    command = [sys.executable, "-m", "ziglang", "cc", *args]
+    command = [*_zig(), "cc", *args]
     with building(libraries):
         run_compiler(command, name="zig cc", cwd=cwd, cpu_s=_MOST_CPU_S, env=environment)
+
+
+def _zig() -> list[str]:
+    """The words that start zig: the wheel's program itself, as Python's start would be a sixth of a kernel's trial."""
+    spec = importlib.util.find_spec("ziglang")
+    for folder in spec.submodule_search_locations or [] if spec else []:
+        program = Path(folder) / "zig"
+        if program.is_file():
+            return [str(program)]
+    return [sys.executable, "-m", "ziglang"]
