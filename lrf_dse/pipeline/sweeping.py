@@ -12,6 +12,7 @@ from lrf_dse.pipeline.context import Exploration
 from lrf_dse.pipeline.kernels import schedules_from_json
 from lrf_dse.pipeline.keys import sweep_key
 from lrf_dse.pipeline.plans import golden_inputs, plan_task
+from lrf_dse.pipeline.recorded import recorded
 from lrf_dse.schema import Measurement, Plan
 
 
@@ -23,7 +24,9 @@ def with_sweeps(x: Exploration, plans: Sequence[Plan], chosen: str | None) -> tu
     inputs, tasks = golden_inputs(x), {}
     for plan in swept:
         task = plan_task(x, plan.choices, schedules_from_json(plan.schedules), inputs, builders=(plan.builder,))
-        tasks[plan.id] = replace(task, key=sweep_key(task.key, plan.builder), kind="sweep", sweep=True)
+        measured = recorded(x.store, task.key, Measurement)
+        if measured is not None:
+            tasks[plan.id] = replace(task, key=sweep_key(task.key, plan.builder), kind="sweep", swept=measured)
     outcomes = x.measure("sweep the timing model", list(tasks.values()))
     found = {name: outcomes[task.key] for name, task in tasks.items()}
     return tuple(

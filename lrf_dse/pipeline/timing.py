@@ -74,13 +74,14 @@ class Task:
     """A program to be measured under `key`. `make` gives the model and the inputs of one inference.
 
     The fastest of the programs of all `builders` counts. A kernel that stands `alone` needs neither model nor builder.
+    A program that is `swept` is known to take that: it runs under the switches of the timing model only.
     """
 
     key: str
     kind: str
     context: object
     make: Callable[[], tuple[onnx.ModelProto, Sequence[Array]]]
-    sweep: bool = False
+    swept: Measurement | None = None
     threads: int = 1
     builders: tuple[str, ...] = tuple(BUILDERS)
     alone: tuple[KernelSpec, KernelSchedule, Around] | None = None
@@ -202,7 +203,7 @@ def _measure(task: Task, bench: Bench, work_dir: Path) -> Outcome:
         return outcome
     model, inputs = task.make()
     outcome = build_and_run(
-        model, inputs, bench, work_dir, threads=task.threads, sweep=task.sweep, builders=task.builders
+        model, inputs, bench, work_dir, threads=task.threads, swept=task.swept, builders=task.builders
     )
     if isinstance(outcome, Measurement):
         shutil.rmtree(work_dir, ignore_errors=True)
@@ -225,12 +226,13 @@ def build_and_run(
     work_dir: Path,
     *,
     threads: int = 1,
-    sweep: bool = False,
+    swept: Measurement | None = None,
     builders: Sequence[str] = tuple(BUILDERS),
 ) -> Outcome:
     """Compile `model` in `work_dir` with every one of `builders`, run each program, and keep the fastest that is right.
 
-    Outputs are compared with onnxruntime before anything counts. A Failure only if no builder's program is right.
+    Outputs are compared with onnxruntime before anything counts. A Failure only if no builder's program is right. One
+    that is `swept` was compared when that was measured, and runs under the switches of the timing model only.
     """
     expected = run_once(model, inputs)
     jobs: dict[str, Job] = {}
@@ -255,12 +257,12 @@ def build_and_run(
             schedule=built.schedule,
             tolerance=built.schedule.tolerance,
         )
-        outcomes[name] = bench.run(jobs[name])
+        outcomes[name] = bench.run(jobs[name]) if swept is None else swept
     right = {name: outcome for name, outcome in outcomes.items() if isinstance(outcome, Measurement)}
     if not right:
         return next(iter(outcomes.values()))
     best = min(right, key=lambda name: right[name].time)
-    return replace(right[best], builder=best, sweep=bench.sweep(jobs[best], right[best]) if sweep else {})
+    return replace(right[best], builder=best, sweep={} if swept is None else bench.sweep(jobs[best], swept))
 
 
 def layer_program(

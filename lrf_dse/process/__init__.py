@@ -140,7 +140,10 @@ def wait(child: subprocess.Popen[bytes], *, name: str, limit: Limit) -> int:
 def _reaped(child: subprocess.Popen[bytes], name: str) -> int:
     """The exit code of `child`, which has ended; what it took is counted."""
     if child.returncode is None:
-        _, status, used = os.wait4(child.pid, 0)
+        try:
+            _, status, used = os.wait4(child.pid, 0)
+        except ChildProcessError:  # whoever runs this process ignores its children: nobody knows what they took
+            return child.wait()
         child.returncode = os.waitstatus_to_exitcode(status)
         program_ended(name, used)
     return child.returncode

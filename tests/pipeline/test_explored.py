@@ -224,6 +224,21 @@ def test_latency_says_what_it_is(run: Run) -> None:
         assert plan.cycles >= plan.instructions / issue.value, "no program is faster than its instructions"
 
 
+def test_the_run_knows_where_its_time_went(run: Run) -> None:
+    spent = run.info.spending
+    swept = {"sweep"} if run.info.target.has_timing else set()
+    assert {"compile", "link", "run", "fit", "judge", "search", *swept} <= spent.cpu_s.keys()
+    assert spent.programs["iree-compile"][0] > 0 < spent.programs["zig cc"][0]
+    # Programs are most of it; what they took is in the purposes that waited for them.
+    building = sum(spent.cpu_s[purpose] for purpose in ("compile", "link", "run", *swept))
+    assert building >= 0.95 * sum(cpu_s for _, cpu_s in spent.programs.values()) > 0
+    page = run.folder / "report.html"
+    before = page.read_bytes()
+    assert b"Where the time went" in before
+    run.write_report()
+    assert page.read_bytes() == before, "the report is drawn again from the records alone"
+
+
 def test_records_are_one_table(run: Run) -> None:
     table = run.records
     assert set(table["kind"]) == {"timing", "plan_timing", "accuracy", "layer_error"}
