@@ -82,6 +82,19 @@ def test_other_chips(target: str, work: Path) -> None:
     check(layer_model(given, batch=3), chip, work)
 
 
+def test_a_batch_is_multiplied_in_half_precision(k1: Target, work: Path) -> None:
+    """The program of the chip in half precision, that of this machine in single: their scratch differs."""
+    given, _ = replacement(None, "int8")
+    model = layer_model(given, batch=16)
+    spec = KernelSpec(None, 96, 170, 16, has_bias=True, storages=("int8",))
+    assert default_schedule(spec, k1).stages[0].in_half
+    check(model, k1, work)
+    inputs = _inputs(model)
+    outputs = run_on_stock_runtime(build_for_stock_runtime(model, k1, work), inputs, work / "run", outputs=1)
+    errors = compare(outputs, run_once(model, inputs), tolerance=TOLERANCE)
+    assert isinstance(errors, Errors), errors
+
+
 @pytest.mark.parametrize("order", ["last_first", "first_first"])
 @pytest.mark.parametrize("storage", ["fp16", "int8", "int4"])
 def test_the_stock_runtime_computes_the_same_on_this_machine(storage, order, k1: Target, work: Path) -> None:
