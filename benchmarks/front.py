@@ -181,7 +181,7 @@ def selection_table() -> str:
                 len(layers),
                 len(layers[0]),
                 f"{answer.value:,.0f}",
-                f"{100 * answer.gap:.2g} %",
+                f"{100 * answer.gap:.3f} %",
                 f"{solved:.1f}",
                 f"{best:,.0f} ({100 * (best / answer.value - 1):.1f} % more)",
                 f"{merged:.1f}",

@@ -80,10 +80,10 @@ def test_it_is_the_same_every_time_and_copes_with_noise() -> None:
     def noisy() -> Search:
         random = np.random.default_rng(0)
         return search(
-            layers_of(4, 6),
+            layers_of(3, 6),
             8,
             measure=lambda member: max(0.0, member.loss + float(random.normal(0, 0.3))),
-            evaluations=200,
+            evaluations=80,
         )
 
     assert noisy() == noisy()
@@ -161,7 +161,7 @@ def test_half_of_all_models_dominate_nearly_what_all_do() -> None:
 
 
 @given(st.integers(0, 10**6))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=6, deadline=None)
 def test_where_neighbours_are_far_apart_something_between_them_was_judged(seed: int) -> None:
     layers, losses = recorded(seed)
     found = search(layers, 8, measure=lambda m: losses[id(m.options[0]), id(m.options[1])], evaluations=400)
