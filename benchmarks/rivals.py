@@ -23,6 +23,7 @@ from benchmarks.kit.page import markdown_table, with_section
 from benchmarks.kit.predicted import predicted, spaces_of
 from benchmarks.kit.training_data import EXAMPLES
 from lrf_dse.builders.cache import cache_dir
+from lrf_dse.farm import Local
 from lrf_dse.models.compress import Compressor
 from lrf_dse.models.reader import read_model
 from lrf_dse.pipeline.context import Exploration
@@ -73,9 +74,10 @@ def rows_of(example: str, target: str, count: int, store: Store, work: Path) -> 
     x = replace(base, tools=base.bench.tools)
     shapes = list(shapes_of(x, count))
     tasks = {c: layer_task(x, c) for shape in shapes for c in (shape, shape.without_generated)}
-    found = measure_all(
-        list(tasks.values()), store, bench=x.bench, folder=work, jobs=2, progress=lambda done, total: None
-    )
+    with Local(2) as farm:
+        found = measure_all(
+            list(tasks.values()), store, bench=x.bench, folder=work, farm=farm, progress=lambda done, total: None
+        )
 
     def cycles(candidate: Candidate) -> float | None:
         outcome = found[tasks[candidate].key]

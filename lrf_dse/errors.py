@@ -15,6 +15,7 @@ is wrong, where (file, key or layer) and what to do. A bug is never wrapped in o
     ├── BuildError          a compiler refused; a stage turns it into a Failure record
     ├── ScheduleError       HAL IR that the schedule host does not know (names the operation)
     ├── RunError            a program that crashed, hung or gave no result
+    ├── ClusterError        a scheduler that does not answer, or no worker that may compute
     └── BudgetError         no plan satisfies the budgets
 
 A candidate that fails is data (`lrf_dse.schema.Failure`); these exceptions end the command.
@@ -75,6 +76,10 @@ class ScheduleError(BuildError):
 
 class RunError(LrfDseError):
     """A program under test crashed, hung, or gave no usable result."""
+
+
+class ClusterError(LrfDseError):
+    """A cluster's scheduler does not answer, or none of its workers may compute."""
 
 
 class BudgetError(LrfDseError):

@@ -28,6 +28,7 @@ TABLE: tuple[frozenset[str], ...] = tuple(
         "units options",
         "resources",
         "process",
+        "farm",
         "sealed",
         "judged",
         "schema",
@@ -72,7 +73,20 @@ TERMINAL_ROOMS = {"cli", "__main__"}
 TERMINAL_MODULES = {"typer", "click", "rich"}
 TERMINAL_CALLS = {"print", "exit", "quit", "sys.exit", "os._exit", "SystemExit"}
 
-HEAVY = {"iree", "keras", "matplotlib", "onnx_ir", "onnxruntime", "pandas", "plotly", "t3f", "tensorflow", "torch"}
+HEAVY = {
+    "dask",
+    "distributed",
+    "iree",
+    "keras",
+    "matplotlib",
+    "onnx_ir",
+    "onnxruntime",
+    "pandas",
+    "plotly",
+    "t3f",
+    "tensorflow",
+    "torch",
+}
 
 MAX_FILE_LINES = 350
 MAX_FUNCTION_LINES = 60

@@ -113,7 +113,7 @@ make_venv() {
     "${pip[@]}" pip setuptools wheel hatchling editables || fail "pip could not install the build tools"
     # Readers of other frameworks (torch alone is 200 MB to fetch) are for those who have such files, and for the tests.
     local extras=dev
-    [[ $stage == run ]] || extras=dev,sklearn,torch
+    [[ $stage == run ]] || extras=cluster,dev,sklearn,torch
     "${pip[@]}" --no-build-isolation --editable ".[$extras]" || fail "pip could not install the pinned packages"
     key "$stage" >"$stamp"
 }

@@ -10,7 +10,7 @@ from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from lrf_dse.models.calibrate import layer_moments
 from lrf_dse.models.data import Dataset
@@ -61,6 +61,15 @@ class _Made:
     joints: Memo[Hashable, Moment] = field(default_factory=lambda: Memo(MEMO_BYTES, lambda made: made.nbytes))
     corrections: Memo[Hashable, Replacement] = field(default_factory=lambda: Memo(MEMO_BYTES, bytes_of))
     orders: Memo[Hashable, Order | None] = field(default_factory=lambda: Memo(MEMO_BYTES, _size_of_order))
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """What was made of a candidate: its trial, and the fit to all rows where that was made too."""
+
+    candidate: Candidate
+    trial: LayerTrial | None
+    fit: LayerFit | None
 
 
 class Compressor:
@@ -128,6 +137,33 @@ class Compressor:
     def fit(self, candidate: Candidate) -> LayerFit:
         """The weights that a candidate ships: its trial, fitted again to all rows. Raises as `trial` does."""
         return self._made.fits.get(self.fit_key(candidate), lambda: self._fitted(candidate))
+
+    def fitted(self, candidate: Candidate, *, final: bool) -> Fitted:
+        """The trial, and the fit where it is `final`, as a value that `adopt` takes elsewhere."""
+        return Fitted(candidate, self.trial(candidate), self.fit(candidate) if final else None)
+
+    def known(self, candidate: Candidate) -> Fitted | None:
+        """What is in memory of the fit that all storages of a candidate's shape start from, or of a whole one."""
+        start = candidate if self.has_fit(candidate) or candidate.tt_shape is None else _in_fp32(candidate)
+        key = self.fit_key(start) if not start.is_dense else None
+        trial, fit = (None, None) if key is None else (self._made.trials.find(key), self._made.fits.find(key))
+        return None if trial is None and fit is None else Fitted(start, trial, fit)
+
+    def has_fit(self, candidate: Candidate) -> bool:
+        """Whether the fit of a candidate that ships is in memory."""
+        return self._made.fits.find(self.fit_key(candidate)) is not None
+
+    def adopt(self, fitted: Fitted) -> None:
+        """Take what a compressor of the same layer, data and seed has made for one's own."""
+        key, trial, fit = self.fit_key(fitted.candidate), fitted.trial, fitted.fit
+        if trial is not None:
+            self._made.trials.get(key, lambda: trial)
+        if fit is not None:
+            self._made.fits.get(key, lambda: fit)
+
+    def part(self, name: str) -> LayerPart:
+        """What the fits of one layer depend on."""
+        return LayerPart(name, *self.model.weights(name), self.moments.get(name), self.seed)
 
     def fit_key(self, candidate: Candidate) -> FitKey:
         """What the fit of a candidate depends on. Raises ValueError for a layer that stays as it is."""
@@ -210,6 +246,38 @@ class Compressor:
     def apply(self, choices: Iterable[Candidate]) -> onnx.ModelProto:
         """The model with every choice in the place of its layer; a layer that no choice names is dense."""
         return replaced(self.model, self.replacements(choices))
+
+
+@dataclass(frozen=True, eq=False)
+class LayerPart:
+    """One layer as its fits see it: W [out, in], b [out] or None, the moment of its inputs, the seed."""
+
+    name: str
+    weight: Array
+    bias: Array | None
+    moment: Moment | None
+    seed: int
+
+    @cached_property
+    def compressor(self) -> Compressor:
+        """Fits this layer, and remembers: see `Compressor.fitted`. It knows no model around the layer."""
+        made = Compressor(cast("Model", _Weights(self.weight, self.bias)), seed=self.seed)
+        made.moments = {} if self.moment is None else {self.name: self.moment}
+        return made
+
+    def __reduce__(self) -> tuple[Any, ...]:  # without the compressor, which grows
+        return LayerPart, (self.name, self.weight, self.bias, self.moment, self.seed)
+
+
+@dataclass(frozen=True, eq=False)
+class _Weights:
+    """As much of a Model as the fits of one layer ask for."""
+
+    weight: Array
+    bias: Array | None
+
+    def weights(self, _name: str) -> tuple[Array, Array | None]:
+        return self.weight, self.bias
 
 
 def replaced(

@@ -7,6 +7,8 @@ Bytes differ by what is around the kernel in every module: that is seen on the s
 
 from __future__ import annotations
 
+from functools import partial
+
 from lrf_dse.jsonform import to_json
 from lrf_dse.pipeline.context import Exploration
 from lrf_dse.pipeline.estimates import dispatch_cycles
@@ -50,7 +52,7 @@ def kernel_task(x: Exploration, candidate: Candidate, around: Around | None) -> 
         timing_key(candidate, x.target, x.tools, sources, around=None if around is None else to_json(around)),
         "timing",
         to_json(candidate),
-        lambda: layer_program(candidate, schedule, seed=x.settings.seed),
+        partial(layer_program, candidate, schedule, seed=x.settings.seed),
         # Around a single generated kernel there is nothing that data tiling could change.
         builders=("iree",),
         alone=None if around is None else (kernel_spec(candidate), schedule, around),

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from lrf_dse.farm import Farm, Local
 from lrf_dse.models.data import Dataset
 from lrf_dse.models.model import Model
 from lrf_dse.pipeline.quality import Judge
+from lrf_dse.pipeline.recorded import Records
 from lrf_dse.pipeline.settings import ExploreSettings
 from lrf_dse.pipeline.timing import Bench, Outcome, Task, measure_all
-from lrf_dse.store import Store
 from lrf_dse.target import Target
 
 Progress = Callable[[str, int, int], None]
@@ -31,13 +32,14 @@ class Exploration:
     settings: ExploreSettings
     model: Model
     bench: Bench
-    store: Store
+    store: Records
     judge: Judge
     data: Dataset | None
     tools: dict[str, str]
     progress: Progress
     lessons: Dataset | None = None
     warnings: list[str] = field(default_factory=list)
+    farm: Farm = field(default_factory=lambda: Local(1))
 
     def warn_once(self, warning: str) -> None:
         """Add a warning of the report, unless it is there."""
@@ -56,6 +58,6 @@ class Exploration:
             self.store,
             bench=self.bench,
             folder=self.settings.out,
-            jobs=self.settings.jobs,
+            farm=self.farm,
             progress=lambda done, total: self.progress(stage, done, total),
         )

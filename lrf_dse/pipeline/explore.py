@@ -49,6 +49,7 @@ from lrf_dse.pipeline.settings import ExploreSettings, command_of
 from lrf_dse.pipeline.storages import with_bits
 from lrf_dse.pipeline.sweeping import with_sweeps
 from lrf_dse.pipeline.timing import Bench
+from lrf_dse.pipeline.workers import opened_farm
 from lrf_dse.report.info import ReportInfo
 from lrf_dse.report.write import write_report
 from lrf_dse.sealed import digest_of, write_atomic
@@ -79,11 +80,14 @@ def explore_with(settings: ExploreSettings, *, progress: Progress = silent) -> R
     bench = Bench(target, settings.board, settings.timeout_s)
     tools = bench.tools  # a missing one is told before a folder is made
     threads = few_blas_threads(model.fc_layers)
-    with threads, _naming_the_folder(settings.out), Store(settings.out) as store:
+    farming = opened_farm(settings.scheduler, jobs=settings.jobs, emulated=settings.board is None)
+    with threads, _naming_the_folder(settings.out), farming as farm, Store(settings.out) as store:
         account = Account(store)
         _claim_folder(store, settings, model, target)
         judge = Judge(Compressor(model, seed=settings.seed, calibration=calibration), store, parts, settings.out)
-        x = Exploration(settings, model, bench, store, judge, data, tools, _keeping(account, progress), lessons)
+        x = Exploration(
+            settings, model, bench, store, judge, data, tools, _keeping(account, progress), lessons, farm=farm
+        )
         keep_golden(settings.out, model, data, seed=settings.seed)
         x.warnings.extend(_warnings(model, calibration, parts))
         if parts:
@@ -92,7 +96,7 @@ def explore_with(settings: ExploreSettings, *, progress: Progress = silent) -> R
         account.keep()
         info = replace(info, spending=account.spent)
         store.put(RESULT_KEY, "result", to_json(info))
-    run = Run(settings.out, store.notes)
+    run = Run(settings.out, [*store.notes, *farm.notes])
     write_report(run.info, settings.out)  # as the records have it, so that `report` writes the same files again
     return run
 

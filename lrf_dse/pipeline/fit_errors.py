@@ -10,8 +10,8 @@ from typing import Any, NotRequired, TypedDict, cast
 from lrf_dse.models.compress import Compressor
 from lrf_dse.models.data import Dataset
 from lrf_dse.pipeline.keys import layer_error_key
+from lrf_dse.pipeline.recorded import Records
 from lrf_dse.schema import Candidate
-from lrf_dse.store import Store
 from lrf_dse.tt.output_error import OutputError
 
 
@@ -35,7 +35,7 @@ class FitErrors:
     """The errors of the fits of a compressor, from the records where they know."""
 
     compressor: Compressor
-    store: Store
+    store: Records
 
     def relative_error(self, candidate: Candidate) -> float:
         """||W - T|| / ||W|| of the fit that a candidate is compared by; 0 for the dense choice."""

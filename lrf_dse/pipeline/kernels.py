@@ -8,18 +8,21 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from lrf_dse.codegen import KernelSchedule, KernelSpec, default_schedule, emit
+from lrf_dse.farm import Farm, Local, Work, stream
 from lrf_dse.jsonform import from_json, to_json
 from lrf_dse.models.kernel_call import KernelChoice
 from lrf_dse.models.rewrite import KEPT, Replacement
 from lrf_dse.pipeline.context import Exploration
-from lrf_dse.pipeline.timing import in_threads
 from lrf_dse.schema import Candidate
 from lrf_dse.target import Target
-from lrf_dse.tune import RecordedMeasure, RunnerMeasure, Tuned, tune, user_records
+from lrf_dse.tune import Outcome, RecordedMeasure, RunnerMeasure, Tuned, kernel_key, tune, user_records
 
 _TUNED_DENSE = 2**22
 """Most weights of a dense layer whose schedules are tried: of a larger one, each is a program of 16 MB or more."""
@@ -52,22 +55,48 @@ def tuned_schedules(x: Exploration, plans: Sequence[Sequence[Candidate]]) -> dic
     specs = list(dict.fromkeys(kernel_spec(c) for choices in plans for c in choices if c.kernel == "rvv"))
     if x.settings.tune == 1:  # nothing to choose from
         return {spec: default_schedule(spec, x.target) for spec in specs}
-    measure = RecordedMeasure(RunnerMeasure(x.target, x.bench, x.bench.runner_tools), user_records())
+    here = RunnerMeasure(x.target, x.bench, x.bench.runner_tools)
+    there = _Sent(here.target, here.runner, here.tools, farm=x.farm, resource=x.bench.resource)
+    measure = RecordedMeasure(there if x.farm.ships else here, user_records())
     folders = {spec: x.settings.out / "work" / f"tune-{number}" for number, spec in enumerate(specs)}
 
     def find(spec: KernelSpec) -> KernelSchedule:
+        folder = folders[spec]
         if spec.shape is None and spec.in_features * spec.out_features > _TUNED_DENSE:
             return default_schedule(spec, x.target)
-        found = tune(spec, x.target, folders[spec], measure=measure, budget=x.settings.tune)
+        found = tune(spec, x.target, folder, measure=measure, budget=x.settings.tune)
         if not isinstance(found, Tuned):
             return default_schedule(spec, x.target)
-        shutil.rmtree(folders[spec], ignore_errors=True)  # there is none where everything was in the records
+        shutil.rmtree(folder, ignore_errors=True)  # there is none where everything was in the records
         return found.schedule
 
     def show(done: int) -> None:
         x.progress("tune kernels", done, len(specs))
 
-    return dict(zip(specs, in_threads(specs, find, jobs=x.settings.jobs, finished=show), strict=True))
+    # What is measured next depends on what was measured before, so each search is a thread here.
+    searches = [Work(folders[spec].name, partial(find, spec), tuple) for spec in specs]
+    with Local(x.settings.jobs if not x.farm.ships else max(1, len(specs))) as searching:
+        found = stream(searching, searches, finished=show)
+    return {spec: found[folder.name] for spec, folder in folders.items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Sent(RunnerMeasure):
+    """The same by a worker of a cluster, in a folder there."""
+
+    farm: Farm
+    resource: str | None
+
+    def __call__(self, spec: KernelSpec, schedule: KernelSchedule, work_dir: Path) -> Outcome:
+        here = RunnerMeasure(self.target, self.runner, self.tools)
+        key = kernel_key(spec, schedule, self.target, self.tools)
+        work = Work(key, _measured_there, lambda: (here, spec, schedule), resource=self.resource)
+        return self.farm.submit(work).result()  # type: ignore[no-any-return]
+
+
+def _measured_there(measure: RunnerMeasure, spec: KernelSpec, schedule: KernelSchedule) -> Outcome:
+    with TemporaryDirectory(prefix="lrf-dse-") as folder:
+        return measure(spec, schedule, Path(folder))
 
 
 def schedules_of(choices: Iterable[Candidate], tuned: Mapping[KernelSpec, KernelSchedule]) -> Schedules:

@@ -8,23 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-
-import numpy as np
-from numpy.typing import NDArray
+from functools import partial
+from typing import Any
 
 from lrf_dse.cost.prune import Narrowing, PredictedErrors, PruneResult, prune
+from lrf_dse.farm import Work, stream
 from lrf_dse.jsonform import to_json
+from lrf_dse.models.compress import LayerPart
 from lrf_dse.pipeline.alone import around_kernels, can_stand_alone, kernel_task
 from lrf_dse.pipeline.context import Exploration
 from lrf_dse.pipeline.estimates import estimate, latency_on
+from lrf_dse.pipeline.fitting import fit_ahead, shared_part
 from lrf_dse.pipeline.keys import space_key, timing_key
-from lrf_dse.pipeline.methods import Judged, judge_layers
+from lrf_dse.pipeline.methods import Judged, competitors, judge_layers
 from lrf_dse.pipeline.recorded import recorded
 from lrf_dse.pipeline.storages import stored_dense, stored_survivors
 from lrf_dse.pipeline.timing import Outcome, Task, layer_program
 from lrf_dse.process.spending import spent_on
 from lrf_dse.report.facts import CandidateResult
 from lrf_dse.schema import Candidate, Failure, FcLayer, Kernel, Measurement, dense_candidate
+from lrf_dse.target import Target
 from lrf_dse.tt.output_spectra import can_predict, predicted_output_errors
 from lrf_dse.tt.spectra import layer_spectra
 
@@ -46,54 +49,79 @@ def _cycles(outcome: Outcome) -> float | None:
 
 
 def narrow_spaces(x: Exploration, dense: Mapping[FcLayer, float | None]) -> dict[FcLayer, PruneResult]:
-    """The survivors of every layer's space, with the funnel that led to them; `dense` are the layers' cycles."""
-    spaces: dict[FcLayer, PruneResult] = {}
-    for done, layer in enumerate(x.model.fc_layers):
-        x.progress("narrow the spaces", done, len(x.model.fc_layers))
-        # A shape that is slower than dense may be what is wanted where size matters.
-        spaces[layer] = _narrow(x, layer, None if x.settings.wants_small else dense[layer])
-    x.progress("narrow the spaces", len(spaces), len(spaces))
-    return spaces
+    """The survivors of every layer's space, with the funnel that led to them; `dense` are the layers' cycles.
+
+    From the records if they have it: the spectra of a large layer take minutes.
+    """
+    layers = x.model.fc_layers
+    # A shape that is slower than dense may be what is wanted where size matters.
+    tasks = {layer: _narrowing(x, layer, None if x.settings.wants_small else dense[layer]) for layer in layers}
+    known = {layer: recorded(x.store, task.key, PruneResult) for layer, task in tasks.items()}
+    spaces = {layer: space for layer, space in known.items() if space is not None}
+    missing = {task.key: layer for layer, task in tasks.items() if layer not in spaces}
+    begun = len(spaces)
+    x.progress("narrow the spaces", begun, len(layers))
+
+    def keep(key: str, space: PruneResult) -> None:
+        spaces[missing[key]] = space
+        x.store.put(key, "space", to_json(space), context={"layer": missing[key].name})
+
+    def show(done: int) -> None:
+        x.progress("narrow the spaces", begun + done, len(layers))
+
+    if x.farm.ships:
+        stream(x.farm, [tasks[layer] for layer in missing.values()], keep=keep, finished=show)
+    else:  # one after the other: each may take threads and memory for a large layer
+        for done, (key, layer) in enumerate(missing.items(), 1):
+            keep(key, tasks[layer]())
+            show(done)
+    return {layer: spaces[layer] for layer in layers}
 
 
-@spent_on("search")
-def _narrow(x: Exploration, layer: FcLayer, dense_cycles: float | None) -> PruneResult:
-    """From the records if they have it: the spectra of a large layer take minutes."""
-    settings, calibration = x.settings, x.judge.compressor.calibration
+def _narrowing(x: Exploration, layer: FcLayer, dense_cycles: float | None) -> Work[PruneResult]:
+    settings, compressor = x.settings, x.judge.compressor
     key = space_key(
         x.model,
         layer,
         x.target,
         top=settings.top,
         seed=settings.seed,
-        calibration=calibration,
+        calibration=compressor.calibration,
         dense_cycles=dense_cycles,
     )
-    known = recorded(x.store, key, PruneResult)
-    if known is not None:
-        return known
-    weight, _ = x.model.weights(layer.name)
-    spectra = layer_spectra(weight, seed=settings.seed)
-    narrowing = Narrowing(settings.top, by_kind=calibration is not None, seed=settings.seed)
-    latency = latency_on(layer, x.target, dense_cycles)
-    found = prune(layer, spectra, x.target, narrowing, latency=latency, predicted=_predicted(x, layer, weight))
-    x.store.put(key, "space", to_json(found), context={"layer": layer.name})
-    return found
+    narrowing = Narrowing(settings.top, by_kind=compressor.calibration is not None, seed=settings.seed)
+
+    def prepare() -> tuple[Any, ...]:
+        return shared_part(compressor, layer.name, uses=1), layer, x.target, narrowing, dense_cycles
+
+    return Work(key, narrowed, prepare)
 
 
-def _predicted(x: Exploration, layer: FcLayer, weight: NDArray[np.float32]) -> PredictedErrors | None:
+@spent_on("search")
+def narrowed(
+    part: LayerPart, layer: FcLayer, target: Target, narrowing: Narrowing, dense_cycles: float | None
+) -> PruneResult:
+    """The survivors of a layer's space, by its weights and by what is known of its inputs."""
+    spectra = layer_spectra(part.weight, seed=part.seed)
+    latency = latency_on(layer, target, dense_cycles)
+    return prune(layer, spectra, target, narrowing, latency=latency, predicted=_predicted(part, layer))
+
+
+def _predicted(part: LayerPart, layer: FcLayer) -> PredictedErrors | None:
     """What is expected of fits to the calibration data; None without data, or of too many inputs."""
-    if x.judge.compressor.calibration is None:
+    if part.moment is None:
         return None
-    moment = x.judge.compressor.moments[layer.name]
-    seen = moment.centred() if layer.has_bias else moment
+    seen = part.moment.centred() if layer.has_bias else part.moment
     if not can_predict(seen):
         return None
-    return lambda shapes: predicted_output_errors(weight, seen, shapes, seed=x.settings.seed)
+    return lambda shapes: predicted_output_errors(part.weight, seen, shapes, seed=part.seed)
 
 
 def measure_layers(x: Exploration, spaces: dict[FcLayer, PruneResult]) -> tuple[CandidateResult, ...]:
     """Every survivor and every dense layer: measured, with what replacing it alone costs."""
+    shapes = [ranked.candidate for space in spaces.values() for ranked in space.survivors]
+    ahead = [competitors(shape, x.judge)[-1] for shape in shapes]
+    fit_ahead(x.farm, x.judge, ahead, progress=lambda done, total: x.progress("fit layers", done, total))
     candidates = _candidates(x, spaces)
     return results_of(x, candidates, stage="measure layers", evaluations=x.settings.layer_evaluations)
 
@@ -128,6 +156,7 @@ def results_of(
     judged = judge_layers(
         tuple(dict.fromkeys(candidate.without_generated for candidate in usable)),
         x.judge,
+        farm=x.farm,
         evaluations=evaluations,
         progress=lambda done, total: x.progress(stage.replace("measure", "judge"), done, total),
     )
@@ -176,4 +205,4 @@ def layer_task(x: Exploration, candidate: Candidate) -> Task:
     if candidate.kernel == "rvv":
         return kernel_task(x, candidate, None)
     key = timing_key(candidate, x.target, x.tools)
-    return Task(key, "timing", to_json(candidate), lambda: layer_program(candidate, seed=x.settings.seed))
+    return Task(key, "timing", to_json(candidate), partial(layer_program, candidate, seed=x.settings.seed))

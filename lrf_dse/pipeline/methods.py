@@ -13,7 +13,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from lrf_dse.farm import Farm
 from lrf_dse.models.layer_fit import methods_for
+from lrf_dse.pipeline.fitting import fit_ahead, judge_ahead
 from lrf_dse.pipeline.quality import Judge
 from lrf_dse.schema import Candidate
 
@@ -31,11 +33,13 @@ def judge_layers(
     candidates: Sequence[Candidate],
     judge: Judge,
     *,
+    farm: Farm,
     evaluations: int,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> dict[Candidate, Judged]:
     """What became of every candidate, with at most about `evaluations` evaluations (one a layer at the least)."""
     rivals = {candidate: competitors(candidate, judge) for candidate in candidates}
+    fit_ahead(farm, judge, [one for found in rivals.values() for one in found], progress=progress)
     for done, found in enumerate(rivals.values()):
         progress(done, len(rivals))
         for candidate in found:
@@ -48,8 +52,10 @@ def judge_layers(
             candidate: (min(found, key=lambda c: _output_error(c, judge)),) for candidate, found in rivals.items()
         }
     if len(rivals) <= evaluations:
+        alone = [[one] for found in rivals.values() for one in found]
+        judge_ahead(farm, judge, alone, "validation", progress=progress)
         return {candidate: _best(found, judge) for candidate, found in rivals.items()}
-    return _from_curves(rivals, judge, evaluations)
+    return _from_curves(rivals, judge, evaluations, farm, progress)
 
 
 def competitors(candidate: Candidate, judge: Judge) -> tuple[Candidate, ...]:
@@ -71,7 +77,11 @@ def _best(found: Sequence[Candidate], judge: Judge) -> Judged:
 
 
 def _from_curves(
-    rivals: Mapping[Candidate, Sequence[Candidate]], judge: Judge, evaluations: int
+    rivals: Mapping[Candidate, Sequence[Candidate]],
+    judge: Judge,
+    evaluations: int,
+    farm: Farm,
+    progress: Callable[[int, int], None],
 ) -> dict[Candidate, Judged]:
     """The shapes of every layer, a few of them measured; `rivals` has one method for each."""
     layers: dict[str, list[Candidate]] = {}
@@ -79,9 +89,11 @@ def _from_curves(
         layers.setdefault(candidate.layer.name, []).append(candidate)
     share = max(1, evaluations // len(layers))
     judged: dict[Candidate, Judged] = {}
-    for shapes in layers.values():
-        ordered = sorted((c for c in shapes if not c.is_dense), key=lambda c: _output_error(rivals[c][0], judge))
-        chosen = {ordered[i] for i in np.linspace(len(ordered) - 1, 0, share).round().astype(int)} if ordered else set()
+    spread = {name: _spread(shapes, rivals, judge, share) for name, shapes in layers.items()}
+    alone = [[rivals[c][0]] for _, chosen in spread.values() for c in chosen]
+    judge_ahead(farm, judge, alone, "validation", progress=progress)
+    for name, shapes in layers.items():
+        ordered, chosen = spread[name]
         judged |= {c: _best(rivals[c], judge) for c in shapes if c.is_dense or c in chosen}
         curve = [(_output_error(judged[c].candidate, judge), judged[c].drop or 0.0) for c in ordered if c in chosen]
         for candidate in ordered:
@@ -89,6 +101,16 @@ def _from_curves(
                 winner = rivals[candidate][0]
                 judged[candidate] = Judged(winner, drop_on(curve, _output_error(winner, judge)), measured=False)
     return {candidate: judged[candidate] for candidate in rivals}
+
+
+def _spread(
+    shapes: Sequence[Candidate], rivals: Mapping[Candidate, Sequence[Candidate]], judge: Judge, share: int
+) -> tuple[list[Candidate], set[Candidate]]:
+    """A layer's shapes by output error, and the `share` of them, spread over these, that are measured."""
+    ordered = sorted((c for c in shapes if not c.is_dense), key=lambda c: _output_error(rivals[c][0], judge))
+    if not ordered:
+        return [], set()
+    return ordered, {ordered[i] for i in np.linspace(len(ordered) - 1, 0, share).round().astype(int)}
 
 
 def drop_on(curve: Sequence[tuple[float, float]], error: float) -> float:

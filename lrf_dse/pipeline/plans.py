@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import inf
-from typing import TYPE_CHECKING
+from typing import Any
 
 from lrf_dse.builders.program import BUILDERS
 from lrf_dse.codegen import lower_bound
 from lrf_dse.cost.latency import combine
 from lrf_dse.errors import BudgetError, RunError
+from lrf_dse.farm import Shared
 from lrf_dse.models.compress import replaced
+from lrf_dse.models.model import Model
+from lrf_dse.models.rewrite import Replacement
 from lrf_dse.pipeline.context import Exploration
 from lrf_dse.pipeline.golden import golden_cases
 from lrf_dse.pipeline.kernels import (
@@ -28,7 +31,7 @@ from lrf_dse.pipeline.keys import plan_timing_key
 from lrf_dse.pipeline.layers import dense_kernels
 from lrf_dse.pipeline.quality import judged_fields
 from lrf_dse.pipeline.storages import stored_dense
-from lrf_dse.pipeline.timing import Outcome, Task
+from lrf_dse.pipeline.timing import Outcome, Program, Task
 from lrf_dse.plan.budgets import confirmation_sentence, why_dense
 from lrf_dse.plan.choice import choose, latency_of, latency_unit
 from lrf_dse.plan.options import Combination
@@ -36,9 +39,6 @@ from lrf_dse.report.facts import FailedPlan
 from lrf_dse.runners.job import Array
 from lrf_dse.schema import REFERENCE, Candidate, Failure, Measurement, Plan, dense_candidate
 from lrf_dse.target import Target
-
-if TYPE_CHECKING:
-    import onnx
 
 
 def measure_dense(x: Exploration) -> Measurement:
@@ -191,10 +191,18 @@ def plan_task(
     context = {choice.layer.name: choice.label_with_kernel for choice in choices}
     threads = choices[0].threads
 
-    def make() -> tuple[onnx.ModelProto, Sequence[Array]]:
-        return replaced(x.model, with_kernels(x.judge.compressor.replacements(choices), choices, schedules)), inputs
+    def arguments() -> tuple[Any, ...]:
+        made = with_kernels(x.judge.compressor.replacements(choices), choices, schedules)
+        return Shared(x.model.key, x.model, uses=x.settings.finalists), Shared(key, made, lasting=False), inputs
 
-    return Task(key, "plan_timing", context, make, threads=threads, builders=builders or tuple(BUILDERS))
+    return Task(
+        key, "plan_timing", context, plan_program, arguments, threads=threads, builders=builders or tuple(BUILDERS)
+    )
+
+
+def plan_program(model: Model, made: Mapping[str, Replacement], inputs: Sequence[Array]) -> Program:
+    """A whole model with what takes the place of its layers, and the inputs of one inference."""
+    return replaced(model, made), inputs
 
 
 def _plan(x: Exploration, choices: Sequence[Candidate], measured: Measurement) -> Plan:

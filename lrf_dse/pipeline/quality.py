@@ -103,7 +103,10 @@ class Judge(FitErrors):
         known = recorded(self.store, key, Accuracy)
         if known is not None:
             return known
-        accuracy = self._accuracy(make(), part)
+        return self.keep_accuracy(key, choices, self._accuracy(make(), part))
+
+    def keep_accuracy(self, key: str, choices: Sequence[Candidate], accuracy: Accuracy) -> Accuracy:
+        """Record an accuracy of these choices under its key."""
         context = {"choices": {c.layer.name: c.label for c in choices}}
         self.store.put(key, "accuracy", to_json(accuracy), context=context)
         return accuracy

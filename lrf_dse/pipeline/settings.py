@@ -137,6 +137,9 @@ class ExploreSettings:
         typed=float,
         flag="--timeout",
     )
+    scheduler: str | None = option(
+        "Compute on the workers of this Dask scheduler, such as tcp://host:8786, instead of this machine."
+    )
     board: Board | None = option("Measure on this board.", typed=None, words=_board_words)
 
     def __post_init__(self) -> None:

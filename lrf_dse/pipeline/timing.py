@@ -5,26 +5,27 @@ Owns the path from an ONNX model to a Measurement or a Failure record. A candida
 
 from __future__ import annotations
 
+import platform
 import shutil
-import signal
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lrf_dse.builders.program import BUILDERS, tool_versions
 from lrf_dse.codegen import KernelSchedule, KernelSpec
 from lrf_dse.errors import BuildError
+from lrf_dse.farm import Farm, Work, stream
 from lrf_dse.jsonform import to_json
 from lrf_dse.models.evaluate import run_once
 from lrf_dse.models.kernel_call import KernelChoice
 from lrf_dse.models.rewrite import Replacement, single_layer_model
 from lrf_dse.models.work import operations
-from lrf_dse.pipeline.recorded import recorded
-from lrf_dse.process.spending import spent_on, waiting
+from lrf_dse.pipeline.recorded import Records, recorded
+from lrf_dse.process.spending import spent_on
 from lrf_dse.runners.board import Board
 from lrf_dse.runners.job import Array, Job, passes_for
 from lrf_dse.runners.qemu import model_sweep
@@ -32,7 +33,6 @@ from lrf_dse.runners.qemu import tool_versions as qemu_versions
 from lrf_dse.runners.runner import runner_for
 from lrf_dse.runners.ssh import tool_versions as board_versions
 from lrf_dse.schema import Candidate, Failure, Measurement
-from lrf_dse.store import Store
 from lrf_dse.target import Target
 from lrf_dse.tt.stored_fit import factors_of
 from lrf_dse.tune import RecordedMeasure, RunnerMeasure, user_records
@@ -41,8 +41,8 @@ if TYPE_CHECKING:
     import onnx
 
 Outcome = Measurement | Failure
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+Program = tuple["onnx.ModelProto", Sequence[Array]]
+"""A model, and the inputs of one inference."""
 
 
 @dataclass(frozen=True)
@@ -71,16 +71,18 @@ class Around:
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """A program to be measured under `key`. `make` gives the model and the inputs of one inference.
+    """A program to be measured under `key`: what the function `make` gives of `arguments`.
 
-    The fastest of the programs of all `builders` counts. A kernel that stands `alone` needs neither model nor builder.
-    A program that is `swept` is known to take that: it runs under the switches of the timing model only.
+    The arguments are asked for when the task is begun, or sent to another machine. The fastest of the programs of all
+    `builders` counts. A kernel that stands `alone` needs neither model nor builder. A program that is `swept` is known
+    to take that: it runs under the switches of the timing model only.
     """
 
     key: str
     kind: str
     context: object
-    make: Callable[[], tuple[onnx.ModelProto, Sequence[Array]]]
+    make: Callable[..., Program]
+    arguments: Callable[[], tuple[Any, ...]] = tuple
     swept: Measurement | None = None
     threads: int = 1
     builders: tuple[str, ...] = tuple(BUILDERS)
@@ -108,6 +110,11 @@ class Bench:
         """The part of `tools` that runs programs."""
         return qemu_versions() if self.board is None else board_versions(self.board)
 
+    @property
+    def resource(self) -> str | None:
+        """What a worker of a cluster must own to run programs here."""
+        return None if self.board is None else f"board:{self.board.host}"
+
     @spent_on("run")
     def run(self, job: Job) -> Outcome:
         """The outcome of one program."""
@@ -126,54 +133,53 @@ class Bench:
 
 def measure_all(
     tasks: Sequence[Task],
-    store: Store,
+    store: Records,
     *,
     bench: Bench,
     folder: Path,
-    jobs: int,
+    farm: Farm,
     progress: Callable[[int, int], None],
 ) -> dict[str, Outcome]:
     """The outcome of every task by key: from the records, or measured now and recorded at once.
 
-    Compilers and simulator are processes of their own, so threads are enough. The first error that is not a
-    Failure stops the rest and is raised; what was measured is in the store by then.
+    The first error that is not a Failure stops the rest and is raised; what was measured is in the store by then.
     """
     by_key = {task.key: task for task in tasks}
     recorded = {key: _recorded(key, store) for key in by_key}
     outcomes = {key: outcome for key, outcome in recorded.items() if outcome is not None}
     missing = [task for key, task in by_key.items() if key not in outcomes]
-    progress(len(outcomes), len(by_key))
-
-    def work(task: Task) -> Outcome:
-        outcome = _measure(task, bench, folder / "work" / task.key)
-        store.put(task.key, task.kind, to_json(outcome), context=task.context)
-        return outcome
-
     known = len(outcomes)
-    measured = in_threads(missing, work, jobs=jobs, finished=lambda done: progress(known + done, len(by_key)))
-    return outcomes | dict(zip((task.key for task in missing), measured, strict=True))
+    progress(known, len(by_key))
+
+    def keep(key: str, outcome: Outcome) -> None:
+        store.put(key, by_key[key].kind, to_json(outcome), context=by_key[key].context)
+
+    measured = stream(
+        farm,
+        [_work(task, bench, None if farm.ships else folder / "work" / task.key) for task in missing],
+        keep=keep,
+        finished=lambda done: progress(known + done, len(by_key)),
+    )
+    return outcomes | dict(measured)
 
 
-def in_threads(
-    items: Sequence[Item], work: Callable[[Item], Result], *, jobs: int, finished: Callable[[int], None]
-) -> list[Result]:
-    """`work` of every item in order, `jobs` at a time; `finished` hears after each how many are done.
+@dataclass(frozen=True)
+class _Way:
+    """How a program is built and measured."""
 
-    The first error stops the rest and is raised.
-    """
-    with waiting(), ThreadPoolExecutor(jobs, initializer=_keep_interrupts_out) as pool:
-        futures = [pool.submit(work, item) for item in items]
-        try:
-            for done, future in enumerate(as_completed(futures), 1):
-                future.result()
-                finished(done)
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
-    return [future.result() for future in futures]
+    bench: Bench
+    threads: int
+    swept: Measurement | None
+    builders: tuple[str, ...]
+    alone: tuple[KernelSpec, KernelSchedule, Around] | None
 
 
-def _recorded(key: str, store: Store) -> Outcome | None:
+def _work(task: Task, bench: Bench, folder: Path | None) -> Work[Outcome]:
+    way = _Way(bench, task.threads, task.swept, task.builders, task.alone)
+    return Work(task.key, _measure, lambda: (way, folder, task.make, *task.arguments()), resource=bench.resource)
+
+
+def _recorded(key: str, store: Records) -> Outcome | None:
     """What the records know; of failures only wrong results, which are the candidate's own.
 
     A compiler that was killed or a program that could not write may have met a full disk or too little memory:
@@ -183,30 +189,26 @@ def _recorded(key: str, store: Store) -> Outcome | None:
     return None if isinstance(outcome, Failure) and outcome.stage != "verify" else outcome
 
 
-def _keep_interrupts_out() -> None:
-    """Block Ctrl-C in this thread and in the processes that it starts.
-
-    It reaches every process of the terminal: what is being built is finished and recorded, not recorded as a
-    compiler that failed.
-    """
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-
-
 @spent_on("compile")
-def _measure(task: Task, bench: Bench, work_dir: Path) -> Outcome:
+def _measure(way: _Way, folder: Path | None, make: Callable[..., Program], *arguments: Any) -> Outcome:
+    """Build and measure what `make` gives of `arguments`, in `folder`: of a worker of a cluster that is one of its own.
+
+    The folder stays if the outcome is a Failure.
+    """
+    work_dir = Path(tempfile.mkdtemp(prefix="lrf-dse-")) if folder is None else folder
     shutil.rmtree(work_dir, ignore_errors=True)
     work_dir.mkdir(parents=True, exist_ok=True)  # the compilers of a killed run may still write here
-    if task.alone is not None:
-        outcome = _measured_alone(*task.alone, bench, work_dir)
-        if isinstance(outcome, Measurement):
-            shutil.rmtree(work_dir, ignore_errors=True)
-        return outcome
-    model, inputs = task.make()
-    outcome = build_and_run(
-        model, inputs, bench, work_dir, threads=task.threads, swept=task.swept, builders=task.builders
-    )
+    if way.alone is not None:
+        outcome = _measured_alone(*way.alone, way.bench, work_dir)
+    else:
+        model, inputs = make(*arguments)
+        outcome = build_and_run(
+            model, inputs, way.bench, work_dir, threads=way.threads, swept=way.swept, builders=way.builders
+        )
     if isinstance(outcome, Measurement):
         shutil.rmtree(work_dir, ignore_errors=True)
+    elif folder is None:
+        outcome = replace(outcome, kept_files=tuple(f"{platform.node()}:{path}" for path in outcome.kept_files))
     return outcome
 
 
@@ -265,9 +267,7 @@ def build_and_run(
     return replace(right[best], builder=best, sweep={} if swept is None else bench.sweep(jobs[best], swept))
 
 
-def layer_program(
-    candidate: Candidate, schedule: KernelSchedule | None = None, *, seed: int
-) -> tuple[onnx.ModelProto, Sequence[Array]]:
+def layer_program(candidate: Candidate, schedule: KernelSchedule | None = None, *, seed: int) -> Program:
     """A model of one layer with random weights, and a random input: a timing does not depend on their values."""
     layer, random = candidate.layer, np.random.default_rng(seed)
 

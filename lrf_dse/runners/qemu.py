@@ -7,6 +7,7 @@ time of its own: QEMU's clock and VmHWM say nothing of a chip.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -147,7 +148,7 @@ def _command(job: Job, files: _Files) -> list[str]:
     asked += ["--threads", str(job.threads)] if job.threads > 1 else []
     asked += ["--passes", str(job.passes)] if files.timed else []
     names = [path.name for path in (*files.inputs, *files.outputs)]
-    return [*options, str(job.program.resolve()), *asked, *names]
+    return [*options, os.path.relpath(job.program, job.work), *asked, *names]
 
 
 def run_timed(

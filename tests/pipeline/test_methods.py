@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import pytest
 
+from lrf_dse.farm import Local
 from lrf_dse.pipeline.methods import competitors, judge_layers
 from lrf_dse.pipeline.quality import Judge
 from lrf_dse.schema import Candidate, FcLayer, TTShape, dense_candidate
@@ -43,7 +44,7 @@ class Answers:
 
 def judged_with(evaluations: int) -> tuple[dict[Candidate, Any], Answers]:
     answers = Answers()
-    return judge_layers(CANDIDATES, cast(Judge, answers), evaluations=evaluations), answers
+    return judge_layers(CANDIDATES, cast(Judge, answers), farm=Local(1), evaluations=evaluations), answers
 
 
 def test_accuracy_decides_where_evaluations_allow() -> None:
@@ -76,6 +77,6 @@ def test_curves_fill_in_where_they_are_few(evaluations: int) -> None:
 def test_without_data_there_is_one_method_and_no_drop() -> None:
     answers = Answers(data=False)
     answers.knows_accuracy = False
-    judged = judge_layers(CANDIDATES, cast(Judge, answers), evaluations=10)
+    judged = judge_layers(CANDIDATES, cast(Judge, answers), farm=Local(1), evaluations=10)
     assert {found.drop for found in judged.values()} == {None}
     assert [c.decomposer for c in competitors(CANDIDATES[-1], cast(Judge, answers))] == ["tt_svd"]
