@@ -1,6 +1,7 @@
 """What a task costs on a cluster, measured on loopback; and from that 1 to 1,000 workers on a large language model.
 
     .venv/bin/python -m benchmarks.cluster measure      # figures of this machine -> docs/many-machines.json
+    .venv/bin/python -m benchmarks.cluster scaling 4    # the same programs on 4 workers
     .venv/bin/python -m benchmarks.cluster simulate     # tables of docs/many-machines.md, docs/many-machines.png
 
 `measure` starts a scheduler and one worker on loopback. `simulate` plays the stages of the layers of a model on any
@@ -33,6 +34,7 @@ import numpy as np
 
 from benchmarks.kit.page import markdown_table, with_section
 from lrf_dse.farm import Shared, Work, stream
+from lrf_dse.farm.cluster import Cluster
 from lrf_dse.models.compress import LayerPart
 from lrf_dse.models.layer_fit import get_method, try_layer
 from lrf_dse.pipeline.blas import few_blas_threads
@@ -50,6 +52,7 @@ WORKERS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1000)
 TASKS = 300
 SCATTER_BYTES = 32 << 20
 FIT_SIZE = 512
+RANKS = (8, 16, 24, 32, 40, 48)
 LINK_BYTES_PER_S = 1.25e9
 """A network of 10 Gbit/s, as between servers; loopback is faster."""
 
@@ -102,7 +105,7 @@ def measured() -> Costs:
     """The costs on this machine, one worker on loopback."""
     from distributed.protocol.pickle import dumps
 
-    with loopback() as (address, scheduler):
+    with loopback(1) as (address, scheduler):
         begin = time.monotonic()
         with opened_farm(address, jobs=1, emulated=True) as farm:
             start_s = time.monotonic() - begin
@@ -148,9 +151,28 @@ def measured() -> Costs:
     )
 
 
+def scaling(workers: int) -> dict[str, float]:
+    """Seconds on the clock that PROGRAMS programs take on so many workers, and how busy the machine was by others."""
+    target = load_target("spacemit-k1")
+    way = _Way(Bench(target), 1, None, ("iree",), None)
+    candidates = [Candidate(FcLayer("fc", 128, 64, 1, True), TTShape((64, 1), (1, 128), (1, r, 1))) for r in RANKS]
+    tasks = [
+        Work(f"rank-{n}", _measure, partial(tuple, (way, None, partial(layer_program, one, seed=0))))
+        for n, one in enumerate(candidates)
+    ]
+    with loopback(workers) as (address, _), opened_farm(address, jobs=1, emulated=True) as farm:
+        assert isinstance(farm, Cluster)
+        while len(farm.admitted) < workers:
+            time.sleep(0.1)
+        stream(farm, [Work(f"warm-{n}", abs, lambda: (1,)) for n in range(4 * workers)])
+        begin = time.monotonic()
+        stream(farm, tasks)
+        return {"seconds": time.monotonic() - begin, "load": os.getloadavg()[0]}
+
+
 @contextmanager
-def loopback() -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """A scheduler and a worker of this machine: the scheduler's address and process."""
+def loopback(workers: int) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """A scheduler and workers of this machine: the scheduler's address and process."""
     with socket.socket() as probe, tempfile.TemporaryDirectory() as folder:
         probe.bind(("127.0.0.1", 0))
         address = f"tcp://127.0.0.1:{probe.getsockname()[1]}"
@@ -160,11 +182,12 @@ def loopback() -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
         quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": folder}
         scheduler = subprocess.Popen([*dask, "scheduler", "--port", address.rpartition(":")[2], *local], **quiet)
         time.sleep(5)
-        worker = subprocess.Popen([*dask, "worker", address, "--nthreads", "1", "--no-nanny", *local], **quiet)
+        one = [*dask, "worker", address, "--nthreads", "1", "--no-nanny", *local]
+        processes = [*(subprocess.Popen(one, **quiet) for _ in range(workers)), scheduler]
         try:
             yield address, scheduler
         finally:
-            for process in (worker, scheduler):
+            for process in processes:
                 process.terminate()
                 process.wait(timeout=30)
 
@@ -262,6 +285,7 @@ def simulate() -> None:
     FIGURES.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
     page = PAGE.read_text(encoding="utf-8")
     page = with_section(page, "costs", _costs_table(costs))
+    page = with_section(page, "workers", _scaling_table(known.get("scaling", {})))
     for name, rows in played.items():
         header = ("workers", "hours", "times faster", "scheduler and client busy", "client's link busy", "workers busy")
         table = markdown_table(header, [_row(row, rows[0]) for row in rows])
@@ -276,19 +300,25 @@ def _row(row: Played, one: Played) -> tuple[str, ...]:
     return (str(row.workers), f"{row.seconds / 3600:.3g}", f"{one.seconds / row.seconds:.1f}", *shares)
 
 
+def _scaling_table(found: Mapping[str, Mapping[str, float]]) -> str:
+    rows = [(workers, f"{one['seconds']:.1f} s", f"{one['load']:.1f}") for workers, one in sorted(found.items())]
+    return markdown_table(("workers", f"{len(RANKS)} programs", "load of the machine"), rows)
+
+
 def _why_it_stops(model: LanguageModel, costs: Costs, rows: Sequence[Played]) -> str:
     """What bounds the time on the most workers."""
     half = next((row.workers for row in rows if row.busy < 0.5), None)
     largest = max(model.layers, key=lambda size: _scaled(costs.spectra_s, size))
     spectra, fit = (_scaled(seconds, largest) / 3600 for seconds in (costs.spectra_s, costs.fit_s))
     count, last = sum(model.layers.values()), rows[-1]
+    hours = last.seconds / 3600
     return (
-        f"* {model.name}: from {half} workers on, more than half of them wait. The spectra are {count} tasks, one a layer, "
-        f"so that more workers than layers have none; and the stages end with their longest tasks: the spectra of the "
-        f"{largest[0]} x {largest[1]} layer take {spectra:.2g} hours and a fit of it {fit:.2g}, together "
-        f"{100 * (spectra + fit) / (last.seconds / 3600):.0f} % of the {last.seconds / 3600:.3g} hours on {last.workers} "
-        f"workers. Scheduler, client and link are busy {100 * max(last.scheduler, last.link):.1f} % of that at most: they "
-        "are not what stops it. Spectra that were split by unfolding would move the bend."
+        f"* {model.name}: from {half} workers on, more than half of them wait. The spectra are {count} tasks, one a "
+        "layer, so that more workers than layers have none; and the stages end with their longest tasks: the spectra "
+        f"of the {largest[0]} x {largest[1]} layer take {spectra:.2g} hours and a fit of it {fit:.2g}, together "
+        f"{100 * (spectra + fit) / hours:.0f} % of the {hours:.3g} hours on {last.workers} workers. Scheduler, client "
+        f"and link are busy {100 * max(last.scheduler, last.link):.1f} % of that at most: they are not what stops it. "
+        "Spectra that were split by unfolding would move the bend."
     )
 
 
@@ -325,14 +355,20 @@ def _plot(played: Mapping[str, Sequence[Played]]) -> None:
 
 
 def main() -> None:
-    """`measure` or `simulate`."""
+    """`measure`, `scaling` or `simulate`."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("measure", "simulate"))
-    if parser.parse_args().what == "measure":
-        known = json.loads(FIGURES.read_text(encoding="utf-8")) if FIGURES.exists() else {}
-        FIGURES.write_text(json.dumps(known | {"costs": asdict(measured())}, indent=1) + "\n", encoding="utf-8")
-    else:
+    parser.add_argument("what", choices=("measure", "scaling", "simulate"))
+    parser.add_argument("workers", nargs="?", type=int, default=1)
+    chosen = parser.parse_args()
+    if chosen.what == "simulate":
         simulate()
+        return
+    known = json.loads(FIGURES.read_text(encoding="utf-8")) if FIGURES.exists() else {}
+    if chosen.what == "measure":
+        known["costs"] = asdict(measured())
+    else:
+        known.setdefault("scaling", {})[str(chosen.workers)] = scaling(chosen.workers)
+    FIGURES.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
