@@ -1,6 +1,6 @@
 """Accuracy against bytes: what few bits, few ranks, and both together keep.
 
-    .venv/bin/python benchmarks/few_bits.py [--examples lenet300 ...] [--epochs 5] [--work DIR] [--out docs]
+    python -m benchmarks.few_bits [--examples lenet300 ...] [--epochs 5] [--work DIR] [--out docs]
 
 At every ratio stands what `explore --objective accuracy --max-bytes` chooses: the pipeline's own stages run, but
 programs are not built (`benchmarks.kit.predicted`), and bytes are those of the fully connected layers with scales and
