@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import threading
@@ -12,6 +13,13 @@ from pathlib import Path
 import pytest
 from explored import command, figures, result, tiny_data, tiny_model
 from farm.clusters import LoopbackCluster, loopback_cluster
+from runners.boards import own_sshd
+from runners.loopback import Sshd
+
+from lrf_dse.resources import data_dir
+from lrf_dse.target import load_target
+
+__all__ = ["own_sshd"]
 
 
 def few_arguments(folder: Path, run: str, *options: object) -> list[object]:
@@ -139,3 +147,30 @@ def test_no_scheduler_is_one_line(local: Path) -> None:
     assert (done.code, done.out) == (2, "")
     assert done.err.startswith("error: tcp://127.0.0.1:9: no scheduler answers") and done.err.count("\n") == 1
     assert not (local / "nobody").exists() or not (local / "nobody" / "records.sqlite").exists()
+
+
+@pytest.mark.soak
+def test_a_slow_board_and_its_owner(cluster: LoopbackCluster, own_sshd: Sshd, tmp_path: Path) -> None:
+    """Programs go to the one worker that owns the board, one at a time; the other one could not reach it."""
+    tiny_model(tmp_path)
+    tiny_data(tmp_path)
+    slow = tmp_path / "slow"
+    slow.write_text('#!/bin/sh\nsleep 0.3\nexec "$@"\n')
+    slow.chmod(0o755)
+    chip = (data_dir("targets") / "spacemit-k1.toml").read_text(encoding="utf-8")
+    prefix = f'["{slow}", "qemu-riscv64", "-cpu", "{load_target("spacemit-k1").qemu.cpu}"]'
+    (tmp_path / "k1.toml").write_text(f"{chip}\n[board]\nrunner_prefix = {prefix}\n")
+    no_ssh = tmp_path / "bin" / "ssh"
+    no_ssh.parent.mkdir()
+    no_ssh.write_text("#!/bin/sh\nexit 255\n")
+    no_ssh.chmod(0o755)
+    cluster.start_worker("other", PATH=f"{no_ssh.parent}:{os.environ['PATH']}")
+    cluster.start_worker("owner", "--resources", "board:board=1")
+    files = [tmp_path / "tiny.onnx", "--data", tmp_path / "tiny.npz", "--target", tmp_path / "k1.toml"]
+    board = ["--board", "board", "--ssh-config", own_sshd.config(), "--ssh-option", "LogLevel=ERROR"]
+    few = ["--top", 1, "--tune", 1, "--bits", "fp32", "--kernels", "rvv", "--evaluations", 12]
+    there = ["--scheduler", cluster.address, "-o", tmp_path / "run", "--quiet"]
+    done = command("explore", *files, *board, *few, *there)
+    assert (done.code, done.err) == (0, "")
+    timings = [json.loads(value) for _, kind, _, value in figures(tmp_path / "run") if "timing" in kind]
+    assert len(timings) >= 4 and all(timing["seconds"] > 0 for timing in timings)

@@ -157,6 +157,6 @@ def test_a_plan_whose_kernel_fails_is_recorded_and_measured_with_irees(
     generated = Candidate(first, SHAPE, kernel="rvv"), dense[1]
     plans, failed = measure_plans(x, [_combination(*dense), _combination(*generated)])
     ours = tuple(dense_candidate(layer, "rvv") for layer in (first, second))
-    assert [(plan.choices, plan.failure) for plan in failed] == [(generated, WRONG), (ours, WRONG)]
+    assert [(plan.choices, plan.failure) for plan in failed] == [(ours, WRONG), (generated, WRONG)]
     assert [plan.choices for plan in plans] == [dense, (replace(generated[0], kernel="iree"), dense[1])]
     assert all(plan.schedules == {} for plan in plans)
