@@ -248,7 +248,7 @@ def main() -> None:
     sections = {"shares": share_table(known), "gaps": gap_table(known)}
     if arguments.selection:
         sections["selection"] = selection_table()
-    if arguments.networks:
+    if known:
         plot(known, arguments.out / "fronts.png")
     print(*sections.values(), sep="\n\n")
     page = arguments.out / "front.md"
