@@ -102,8 +102,8 @@ class Reasons:
             MIRROR: "low rank the other way round: the same matrices",
             SPECTRA: cuts,
             BELOW_DENSE: "not fewer parameters than dense",
-            VECTORS: f"the rank leaves vectors of {self.lanes} numbers partly empty",
-            NEAR: f"{rivals} are no worse in {quick} parameters and error bound",
+            VECTORS: f"a rank above {2 * self.lanes} that leaves vectors of {self.lanes} numbers partly empty",
+            NEAR: f"{rivals} are no worse in {quick} parameters and error bound, or low rank of its rank is no larger",
             BOUNDED: f"predicted output error of {HOPELESS_OUTPUTS:.0%}, or larger than one of {EXACT_OUTPUTS:.0%}"
             if self.predicted
             else f"error bound of {HOPELESS:.0%} or more, nearly what a layer of zeros has, where others have less",

@@ -32,6 +32,9 @@ from lrf_dse.tt.orders import ShapeBlock
 from lrf_dse.tt.shapes import MAX_RANK
 from lrf_dse.tt.spectra import Spectra
 
+FULL_VECTORS = 2
+"""Vectors up to which ranks may fill them in part."""
+
 ESTIMATED_OF_TOP = 6
 """Candidates that are given to the model of the kernel, for each that may survive."""
 
@@ -195,8 +198,24 @@ class _Space:
         self._tuples += len(tuples)
         search.add_points(tuples)
         found = [each.points for each in searches]
+        if self._narrowing.by_kind:
+            found[0] = found[0][~self._refines_low_rank(found[0])]
         self._counts[funnel.NEAR] = sum(map(len, found)) - self._tuples
         return found
+
+    def _refines_low_rank(self, points: Points) -> NDArray[np.bool_]:
+        """Whether plain low rank of the rank of one of its cuts is no larger: it then fits all that a point can.
+
+        Such a point cuts all inputs from all outputs, and has more cores on either side. In the norm of any data the
+        best fit of low rank is no worse, and each of its weights is used once.
+        """
+        layer = self._layer
+        outs, ins = np.cumprod(points.out_dims, axis=1)[:, :-1], np.cumprod(points.in_dims, axis=1)[:, :-1]
+        cut = (outs == layer.out_features) & (ins == 1) | (outs == 1) & (ins == layer.in_features)
+        rank = np.where(cut, points.ranks, 0).max(axis=1, initial=0)
+        bias = layer.out_features if layer.has_bias else 0
+        low_rank = rank * (layer.out_features + layer.in_features) + bias
+        return np.asarray((rank > 0) & (low_rank <= points.params))
 
     @property
     def remaining(self) -> dict[str, int]:
@@ -233,13 +252,22 @@ class _Space:
             caps = np.minimum(caps, parameter_curves(block, self._layer).largest_below(self._below))
         self._counts[funnel.BELOW_DENSE] += int(caps.sum())
         steps = self._steps(block)
-        last = caps // steps
-        self._counts[funnel.VECTORS] += int(last.sum())
-        some = np.flatnonzero(last)
-        if last.any():
-            search.add(block[some], cuts[some], last[some], steps[some])
+        # Of few ranks every one counts, in bytes if not in cycles: whole vectors are asked for from here on.
+        small = np.minimum(caps, FULL_VECTORS * self._target.fp32_lanes)
+        ones = np.ones_like(caps)
+        self._enter_ranks(block, cuts, search, (ones, small, ones))
+        self._enter_ranks(block, cuts, search, (small // steps + 1, caps // steps, steps))
         if block.d in EVEN_DEPTHS and len(block):
             self._tuples += search.add_even(block, cuts, steps, below=self._below, max_rank=self._narrowing.max_rank)
+
+    def _enter_ranks(
+        self, block: ShapeBlock, cuts: IntArray, search: Search, ranks: tuple[IntArray, IntArray, IntArray]
+    ) -> None:
+        first, last, steps = ranks
+        some = np.flatnonzero(last >= first)
+        self._counts[funnel.VECTORS] += int((last - first + 1)[some].sum())
+        if some.size:
+            search.add(block[some], cuts[some], first[some], last[some], steps[some])
 
     def _steps(self, block: ShapeBlock) -> IntArray:
         """Between the ranks of each shape."""

@@ -121,14 +121,14 @@ class Search:
         self._settle()
         return self._known[0] if self._known else no_points()
 
-    def add(self, shapes: ShapeBlock, cuts: IntArray, last: IntArray, steps: IntArray) -> None:
-        """Take in shapes with the ranks step, 2 step, ... up to `last` [shapes] times the step [shapes].
+    def add(self, shapes: ShapeBlock, cuts: IntArray, first: IntArray, last: IntArray, steps: IntArray) -> None:
+        """Take in shapes with ranks of so many steps: first, first + 1, ... last of them, all [shapes], none empty.
 
         `cuts` [shapes, d - 1] are what the error bounds know of them.
         """
         curves = _Curves(shapes, cuts, self._layer, self._errors)
         index = np.arange(len(shapes))
-        first, end = np.ones_like(last), last
+        end = last
         for width in _WIDTHS:
             index, first, end = _cut(index, first, end, width)
             stays = self._may_enter(curves, index, first * steps[index], end * steps[index])

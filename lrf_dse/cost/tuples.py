@@ -19,7 +19,7 @@ from lrf_dse.tt.orders import ShapeBlock
 from lrf_dse.tt.rank_tuples import cheapest_ranks
 from lrf_dse.tt.shapes import rank_caps
 
-MOST_SHAPES = 48
+MOST_SHAPES = 32
 """Points that tuples are sought for; more of them found no better fronts (LeNet-300-100)."""
 
 

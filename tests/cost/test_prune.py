@@ -99,7 +99,7 @@ def test_the_funnel_by_brute_force(layer, dense_share, by_kind, data):
     tuples = remaining["ranks"] - whole.uniform
     mirrored = [s for s in shapes if not (s.d == 2 and s.out_dims[0] == s.in_dims[1] == 1)]
     below = [s for s in mirrored if counts.parameters(s, bias=layer.has_bias) < counts.dense_parameters(layer)]
-    filled = [s for s in below if s.ranks[1] % step_of(s, lanes) == 0]
+    filled = [s for s in below if s.ranks[1] <= 2 * lanes or s.ranks[1] % step_of(s, lanes) == 0]
     known = [len(shapes), len(shapes), len(mirrored), len(mirrored), len(below), len(filled)]
     names = ("ranks", "sample", "mirror", "known spectra", "below dense", "whole vectors")
     assert [remaining[name] - tuples for name in names] == known
@@ -171,8 +171,9 @@ def _row(layer, shape, spectra, latency):
 
 
 def row_is_near(row, rows):
-    """Whether no other is better in all three, by FLOPs or by bounds."""
-    return any(not any(_dominates(other, row, latency) for other in rows) for latency in ("flops", "bound"))
+    """Whether no other is as good in all three, by FLOPs or by bounds."""
+    others = [other for other in rows if other is not row]
+    return any(not any(_no_worse(other, row, latency) for other in others) for latency in ("flops", "bound"))
 
 
 def _no_worse(one, other, latency):
@@ -204,10 +205,10 @@ def test_both_families_and_ranks_that_fill_vectors():
     shapes = [c.candidate.tt_shape for c in result.survivors]
     low_rank = [s.ranks[1] for s in shapes if s.is_low_rank]
     assert len(low_rank) == 12
-    assert all(rank % 8 == 0 for rank in low_rank)
+    assert all(rank <= 16 or rank % 8 == 0 for rank in low_rank)
     others = [s for s in shapes if not s.is_low_rank]
     assert len(others) == 24
-    assert all(rank % step_of(s, 8) == 0 for s in others for rank in s.ranks[1:-1])
+    assert all(max(s.ranks) <= 16 or rank % step_of(s, 8) == 0 for s in others for rank in s.ranks[1:-1])
     assert any(rank % 8 for s in others for rank in s.ranks[1:-1]), "ranks between, where the modes fill the vectors"
     assert [c.params for c in result.survivors] == sorted(c.params for c in result.survivors)
     assert prune(layer, spectra, K1, narrowing) == result
@@ -343,7 +344,7 @@ def test_low_rank_comes_beside_tt_shapes_where_fits_see_data(top, kinds):
 
 
 @pytest.mark.parametrize("by_kind", [False, True])
-@pytest.mark.parametrize("size", [(7, 13), (1, 1), (3, 2), (1, 7)])
+@pytest.mark.parametrize("size", [(1, 1), (3, 2), (1, 7), (2, 2)])
 def test_nothing_below_dense_is_a_legal_result(size, by_kind):
     layer = FcLayer("fc", size[1], size[0], 1, False)
     weight = np.ones(size, dtype=np.float32)

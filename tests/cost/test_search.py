@@ -58,7 +58,7 @@ def searched(layer, spectra, depths):
             caps = np.minimum(block.sizes[:, 0], block.sizes[:, -1])
             last = np.minimum(caps, parameter_curves(block, layer).largest_below(counts.dense_parameters(layer)))
             some = np.flatnonzero(last)
-            search.add(block[some], errors.cuts(block)[some], last[some], np.ones_like(some))
+            search.add(block[some], errors.cuts(block)[some], np.ones_like(some), last[some], np.ones_like(some))
     return search
 
 
