@@ -2,5 +2,8 @@
 
 counts    parameters, FLOPs and bytes of every contraction stage, as exact integers
 latency   the bound that executed instructions give
-prune     from the whole ordered space to a few candidates worth building, counting every step
+curves    counts of whole blocks of shapes at once
+looked_at which shapes are looked at: all, or a sample; search: those near a front; tuples: different ranks for cuts
+funnel    the steps by name, and whether they are safe
+prune     from the whole space to a few candidates worth building, counting every step
 """
