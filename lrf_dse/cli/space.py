@@ -84,8 +84,8 @@ def _show(title: str, spaces: Sequence[LayerSpace]) -> None:
     expected = explore_time(spaces)
     print_line(
         f"{title}: explore would build about {expected.programs} programs of layers and fit about {expected.fits} "
-        f"times: some {max(1, round(expected.seconds / 60))} minutes of one core, within a factor of about two; what a "
-        "large model needs to run comes on top"
+        f"times: some {max(1, round(expected.seconds / 60))} minutes of one core for small layers; wide "
+        "layers, and what else is in the model, come on top"
     )
 
 

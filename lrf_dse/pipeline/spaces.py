@@ -93,9 +93,10 @@ def _spectra_work(layer: FcLayer) -> float:
     return sum(spectrum_work(*sizes, unfolding) for unfolding in affordable_unfoldings(*sizes))
 
 
-_CPU_S: Mapping[str, float] = {"program": 0.9, "fit": 0.5, "plan": 3.0, "start": 20.0}
-"""Processor seconds of a layer's program, of a fit of one shape, of a whole model built and measured, and of what any
-exploration does. Of LeNet-300-100 on one core of a desktop of 2023; fits of wide layers take ten times as long."""
+_CPU_S: Mapping[str, float] = {"program": 0.25, "fit": 0.35, "plan": 1.5, "start": 20.0}
+"""Processor seconds of a layer's program (zig and QEMU), of one shape fitted and judged, of a whole model built and
+measured (IREE), and of what any exploration does. The first three are totals of explorations of LeNet-300-100, divided
+by their number; the last is what was left. Fits of wide layers and models with much else in them take far longer."""
 
 _PLANS = 24
 """Whole models that are measured, about."""
@@ -105,7 +106,7 @@ _STORED = 1.5
 
 
 def explore_time(spaces: Iterable[LayerSpace]) -> ExploreTime:
-    """What `explore` takes after such spaces, within a factor of about two: a model's own run time is not in it."""
+    """What `explore` takes after such spaces, roughly: fits of wide layers and the rest of the model are not in it."""
     survivors = sum(len(space.found.survivors) * len(space.layers) for space in spaces)
     programs = round(survivors * (1 + _STORED))
     fits = 2 * survivors
