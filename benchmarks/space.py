@@ -201,7 +201,9 @@ def losses() -> list[Loss]:
             return float(bound.of(*columns)[0])
 
         by_bounds = replace(latency, estimate=by_bound)
-        dense = Latency(by_bounds.bounds, by_bound, dense=float(bound.of_weights(np.array([ins * outs]))[0]))
+        dense = Latency(
+            by_bounds.bounds, by_bound, dense=float(bound.at_least(np.array([ins * outs]), np.array([0]))[0])
+        )
         for name, without in step_sets():
             top = 8 if name == "all of them" else 10**6
             narrowing = Narrowing(top, depths=(2, 3, 4), without=without, most=200 if name == "sample" else 10**8)

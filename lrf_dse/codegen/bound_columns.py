@@ -39,10 +39,10 @@ class LayerBound:
         ]
         return np.asarray(reduce(np.minimum, bounds))
 
-    def of_weights(self, weights: NDArray[np.int64]) -> FloatArray:
-        """Cycles of any program that reads so many weights, and multiplies each with every row of the batch."""
+    def at_least(self, weights: NDArray[np.int64], multiply_adds: NDArray[np.int64]) -> FloatArray:
+        """Cycles of any program that reads so many weights, each for every row of the batch, and does so much a row."""
         read = weights.astype(np.float64)
-        return np.maximum(self.layer.batch * read / self._peak, self._reading(read))
+        return np.maximum(self.layer.batch * np.maximum(read, multiply_adds) / self._peak, self._reading(read))
 
     def core_cost(self, shape: TTShape) -> CoreCost:
         """By core and its ranks what a stage takes at least: its multiply-adds, or reading its weights if that is more.

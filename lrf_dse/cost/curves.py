@@ -79,6 +79,18 @@ def least_weights(shapes: ShapeBlock) -> tuple[Polynomials, ...]:
     return tuple(found)
 
 
+def least_multiply_adds(shapes: ShapeBlock, index: IntArray, ranks: IntArray) -> IntArray:
+    """What the first and the last stage of any contraction take at least for one row, cores multiplied before or not.
+
+    The first one meets all of x: N r_{k-1} m_k r_k; the last one makes all of y, with an end core: M n_k r.
+    """
+    outs, ins = shapes.out_dims, shapes.in_dims
+    ends, inner = np.minimum(outs[:, 0], outs[:, -1]), outs[:, 1:-1].min(axis=1, initial=int(outs.max(initial=1)))
+    first = np.minimum(ends[index], inner[index] * ranks) if shapes.d > 2 else ends[index]
+    last = np.minimum(ins[:, 0], ins[:, -1])[index]
+    return (shapes.ins_upto[:, -1][index] * first + shapes.outs_upto[:, -1][index] * last) * ranks
+
+
 def rank_steps(shapes: ShapeBlock, lanes: int) -> IntArray:
     """Of every shape the step between ranks that leave no vector of its kernel partly empty, in the cheaper order.
 

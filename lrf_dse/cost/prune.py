@@ -138,6 +138,7 @@ def prune(
     counts = {**space.remaining, **remaining}
     reasons = Reasons(
         lanes=target.fp32_lanes,
+        cores=f"{min(narrowing.depths)} to {max(narrowing.depths)}",
         most=narrowing.most,
         sampled=space.looked_at.is_sample,
         by_kind=narrowing.by_kind,

@@ -15,7 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrf_dse.cost.archive import FloatArray, Grid, IntArray, Mask, non_dominated
-from lrf_dse.cost.curves import Polynomials, even_ranks, flop_curves, least_weights, parameter_curves, tuple_counts
+from lrf_dse.cost.curves import (
+    Polynomials,
+    even_ranks,
+    flop_curves,
+    least_multiply_adds,
+    least_weights,
+    parameter_curves,
+    tuple_counts,
+)
 from lrf_dse.schema import FcLayer, TTShape
 from lrf_dse.tt.error_bounds import ErrorBounds
 from lrf_dse.tt.orders import ShapeBlock
@@ -37,13 +45,15 @@ _WIDEST = 6
 
 @dataclass(frozen=True)
 class CycleBounds:
-    """Lower bounds of cycles: of shapes by out_dims, in_dims [shapes, d] and ranks [shapes, d + 1]; of weights read.
+    """Lower bounds of cycles: of shapes by out_dims, in_dims [shapes, d] and ranks [shapes, d + 1].
+
+    `at_least` is quick: of the weights that are read, and of multiply-adds a row of the batch.
 
     `core_cost` predicts, core by core, the cycles of a shape's other ranks.
     """
 
     of: Callable[[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]], FloatArray]
-    of_weights: Callable[[NDArray[np.int64]], FloatArray]
+    at_least: Callable[[NDArray[np.int64], NDArray[np.int64]], FloatArray]
     core_cost: Callable[[TTShape], CoreCost]
 
 
@@ -153,7 +163,8 @@ class Search:
             bounds = self._errors.bounds(cuts[some], inner[some])
             some_enter = self._grids[0].may_enter(flops[some], params[some], bounds)
             if self._bounds is not None:
-                some_enter |= self._grids[1].may_enter(self._bounds.of_weights(params[some]), params[some], bounds)
+                quick = self._bounds.at_least(params[some], np.zeros_like(some))
+                some_enter |= self._grids[1].may_enter(quick, params[some], bounds)
             some, bounds = some[some_enter], bounds[some_enter]
             if some.size:
                 self._take_in(shapes[some], inner[some], params[some], flops[some], bounds)
@@ -170,7 +181,7 @@ class Search:
         stays = self._grids[0].may_enter(curves.flops.at(index, first), params, errors)
         if self._bounds is not None:
             rest = np.flatnonzero(~stays)
-            quick = self._bounds.of_weights(curves.least_weights(index[rest], first[rest]))
+            quick = self._bounds.at_least(*curves.least_work(index[rest], first[rest]))
             stays[rest] = self._grids[1].may_enter(quick, params[rest], errors[rest])
         return stays
 
@@ -243,9 +254,10 @@ class _Curves:
         self._weights: tuple[Polynomials, ...] = least_weights(shapes)
         self._errors, self._cuts = errors, cuts
 
-    def least_weights(self, index: IntArray, ranks: IntArray) -> IntArray:
-        """The fewest weights that a contraction reads."""
-        return np.asarray(np.minimum.reduce([curve.at(index, ranks) for curve in self._weights]))
+    def least_work(self, index: IntArray, ranks: IntArray) -> tuple[IntArray, IntArray]:
+        """The fewest weights that a contraction reads, and multiply-adds that its first and last stage take."""
+        weights = np.asarray(np.minimum.reduce([curve.at(index, ranks) for curve in self._weights]))
+        return weights, least_multiply_adds(self.shapes, index, ranks)
 
     def errors(self, index: IntArray, ranks: IntArray) -> FloatArray:
         """Error bounds."""

@@ -63,4 +63,4 @@ def latency_on(layer: FcLayer, target: Target, dense_cycles: float | None) -> La
         return found + dispatch_cycles(target)
 
     bounds = LayerBound(layer, target)
-    return Latency(CycleBounds(bounds.of, bounds.of_weights, bounds.core_cost), expected, dense_cycles)
+    return Latency(CycleBounds(bounds.of, bounds.at_least, bounds.core_cost), expected, dense_cycles)

@@ -27,7 +27,8 @@ def test_columns_are_the_bound_of_every_shape(shape, batch, has_bias, name):
     columns = [np.array([row, row]) for row in (shape.out_dims, shape.in_dims, shape.ranks)]
     assert bound.of(*columns).tolist() == pytest.approx([lower_bound(spec, target)] * 2, rel=1e-12)
     fewest = sum(int(np.prod(core)) for core in shape.core_shapes)
-    assert bound.of_weights(np.array([0]))[0] <= bound.of_weights(np.array([fewest]))[0]
+    none = np.array([0])
+    assert bound.at_least(none, none)[0] <= bound.at_least(np.array([fewest]), none)[0]
 
 
 def test_large_layers_do_not_overflow():

@@ -2,9 +2,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrf_dse.codegen.stages import core_merges, merged_shapes
+from lrf_dse.codegen.stages import contraction_orders, core_merges, merged_shapes, stages_of
 from lrf_dse.cost import counts
-from lrf_dse.cost.curves import flop_curves, least_weights, parameter_curves, rank_steps
+from lrf_dse.cost.curves import flop_curves, least_multiply_adds, least_weights, parameter_curves, rank_steps
 from lrf_dse.cost.tuples import tuple_counts
 from lrf_dse.schema import FcLayer, TTShape
 from lrf_dse.tt.orders import block_of
@@ -86,3 +86,19 @@ def test_ranks_that_fill_vectors(shape, lanes):
     assert lanes % step == 0
     assert fills(step)
     assert not any(fills(rank) for rank in range(1, step))
+
+
+@given(shapes(max_d=4), st.data())
+def test_no_contraction_takes_fewer_multiply_adds_than_the_least(shape, data):
+    outs, ins, _ = shape
+    rank = data.draw(st.integers(1, min(outs[0] * ins[0], outs[-1] * ins[-1])))
+    exact = uniform(outs, ins, rank)
+    fewest = min(
+        sum(stage.count.flops for stage in stages_of(cores, order, batch=1)) // 2
+        for merges in core_merges(exact.d)
+        for cores in [merged_shapes(exact.core_shapes, merges)]
+        for order in contraction_orders(len(cores))
+    )
+    (least,) = least_multiply_adds(block_of([(outs, ins)]), np.array([0]), np.array([rank])).tolist()
+    assert 0 < least <= fewest
+    assert exact.d > 2 or not exact.is_low_rank or least == fewest

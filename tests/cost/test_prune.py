@@ -69,7 +69,7 @@ def a_latency(dense=None):
         return counts.flops(shape) / 16 * (1 + shape.ranks[1] % 3) + 100 * shape.d
 
     return Latency(
-        CycleBounds(of, lambda weights: weights / 16, lambda shape: weighted_cost([1] * shape.d)), estimate, dense
+        CycleBounds(of, lambda weights, _: weights / 16, lambda shape: weighted_cost([1] * shape.d)), estimate, dense
     )
 
 

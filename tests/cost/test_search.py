@@ -52,7 +52,7 @@ def searched(layer, spectra, depths):
     """What the search finds, told all shapes and all ranks below dense."""
     bound = LayerBound(layer, K1)
     errors = OfSpectra(spectra)
-    search = Search(layer, errors, CycleBounds(bound.of, bound.of_weights, bound.core_cost))
+    search = Search(layer, errors, CycleBounds(bound.of, bound.at_least, bound.core_cost))
     for d in depths:
         for block in shape_blocks(layer.out_features, layer.in_features, d, block=37):
             caps = np.minimum(block.sizes[:, 0], block.sizes[:, -1])
@@ -72,7 +72,7 @@ def test_no_point_of_a_true_front_is_lost(layer, data):
     bound = LayerBound(layer, K1)
     shapes = list(all_shapes(layer, depths))
     dense = counts.dense_parameters(layer), counts.dense_flops(layer)
-    dense_bound = float(bound.of_weights(np.array([layer.out_features * layer.in_features]))[0])
+    dense_bound = float(bound.at_least(np.array([layer.out_features * layer.in_features]), np.array([0]))[0])
     params = np.array([dense[0], *(counts.parameters(s, bias=layer.has_bias) for s in shapes)])
     flops = np.array([dense[1], *(counts.flops(s, batch=layer.batch, bias=layer.has_bias) for s in shapes)])
     errors = np.array([0.0, *(error_bound(spectra, s) for s in shapes)])
