@@ -15,7 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from lrf_dse.cost.prune import Narrowing, prune
+from lrf_dse.cost.narrowing import Narrowing
+from lrf_dse.cost.prune import prune
 from lrf_dse.schema import FcLayer, TTShape
 from lrf_dse.target import load_target
 from lrf_dse.tt.spectra import layer_spectra

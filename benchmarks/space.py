@@ -32,7 +32,8 @@ from lrf_dse.cost.archive import non_dominated
 from lrf_dse.cost.counts import dense_parameters
 from lrf_dse.cost.curves import tuple_counts
 from lrf_dse.cost.funnel import OPTIONAL, STEPS
-from lrf_dse.cost.prune import Latency, Narrowing, prune
+from lrf_dse.cost.narrowing import Narrowing
+from lrf_dse.cost.prune import Latency, prune
 from lrf_dse.jsonform import from_json, to_json
 from lrf_dse.models.canonical.options import ReadOptions
 from lrf_dse.models.reader import read_with

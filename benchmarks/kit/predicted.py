@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from lrf_dse.cost.counts import stored_bytes
-from lrf_dse.cost.prune import Narrowing, PruneResult, prune
+from lrf_dse.cost.narrowing import Narrowing
+from lrf_dse.cost.prune import PruneResult, prune
 from lrf_dse.jsonform import from_json
 from lrf_dse.pipeline.context import Exploration, silent
 from lrf_dse.pipeline.estimates import estimate

@@ -9,7 +9,7 @@ that are left.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,22 +18,15 @@ from numpy.typing import NDArray
 from lrf_dse.cost import funnel
 from lrf_dse.cost.archive import FloatArray, IntArray, non_dominated
 from lrf_dse.cost.counts import dense_flops, dense_parameters
-from lrf_dse.cost.curves import parameter_curves, rank_steps
-from lrf_dse.cost.funnel import FunnelStep, Reasons, checked_steps
-from lrf_dse.cost.looked_at import MOST_CANDIDATES, LookedAt, looked_at, low_rank_block
-from lrf_dse.cost.search import EVEN_DEPTHS, CycleBounds, Points, Search, joined
+from lrf_dse.cost.funnel import FunnelStep, Reasons
+from lrf_dse.cost.narrowing import Narrowing
+from lrf_dse.cost.near import Space
+from lrf_dse.cost.search import CycleBounds, Points, joined
 from lrf_dse.cost.spread import ladder, spread
-from lrf_dse.cost.tuples import block_of_points, tuples_near
 from lrf_dse.schema import Candidate, FcLayer, TTShape, dense_candidate
 from lrf_dse.target import Target
-from lrf_dse.tt.counting import SPACE_DEPTHS
 from lrf_dse.tt.error_bounds import ErrorBounds, OfAnyWeights, OfSpectra
-from lrf_dse.tt.orders import ShapeBlock
-from lrf_dse.tt.shapes import MAX_RANK
 from lrf_dse.tt.spectra import Spectra
-
-FULL_VECTORS = 2
-"""Vectors up to which ranks may fill them in part."""
 
 ESTIMATED_OF_TOP = 6
 """Candidates that are given to the model of the kernel, for each that may survive."""
@@ -79,36 +72,6 @@ class PruneResult:
     funnel: tuple[FunnelStep, ...]
 
 
-@dataclass(frozen=True)
-class Narrowing:
-    """How a space is narrowed: `top` candidates of cores, with `by_kind` half as many of plain low rank beside them.
-
-    Steps in `without` are left out. Of more than `most` candidates a sample is looked at, drawn from `seed`.
-    """
-
-    top: int = 16
-    by_kind: bool = False
-    without: Collection[str] = ()
-    depths: Sequence[int] = SPACE_DEPTHS
-    max_rank: int = MAX_RANK
-    most: int = MOST_CANDIDATES
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if min(self.top, self.max_rank, self.most) < 1:
-            raise ValueError(f"top, max_rank and most must be >= 1, got {self.top}, {self.max_rank}, {self.most}")
-        checked_steps(self.without)
-
-    @property
-    def shares(self) -> tuple[int, ...]:
-        """How many candidates of each kind may survive: TT shapes, plain low rank; or of all together."""
-        return (self.top, (self.top + 1) // 2) if self.by_kind else (self.top,)
-
-    def does(self, step: str) -> bool:
-        """Whether a step is taken."""
-        return step not in self.without
-
-
 def prune(
     layer: FcLayer,
     spectra: Spectra | None,
@@ -130,7 +93,7 @@ def prune(
     if spectra is not None and (spectra.out_features, spectra.in_features) != sizes:
         raise ValueError(f"layer {layer.name} is {sizes}, its spectra {spectra.out_features, spectra.in_features}")
     errors: ErrorBounds = OfAnyWeights() if spectra is None else OfSpectra(spectra)
-    space = _Space(layer, target, errors, narrowing, latency)
+    space = Space(layer, target, errors, narrowing, None if latency is None else latency.bounds)
     kinds = space.searched()
     chosen = _Choice(layer, latency, predicted, narrowing)
     survivors, remaining = chosen.of(kinds)
@@ -155,133 +118,6 @@ def prune(
         ),
         funnel=funnel.counted(counts, reasons),
     )
-
-
-class _Space:
-    """A layer's space, block by block through the steps that look at one shape, into the search for fronts."""
-
-    def __init__(
-        self, layer: FcLayer, target: Target, errors: ErrorBounds, narrowing: Narrowing, latency: Latency | None
-    ) -> None:
-        self._layer, self._target, self._errors, self._narrowing = layer, target, errors, narrowing
-        self._bounds = None if latency is None else latency.bounds
-        self._counts: Counter[str] = Counter()
-        self._below = dense_parameters(layer)
-        self._tuples = 0
-        most = narrowing.most if narrowing.does(funnel.SAMPLE) else None
-        self.looked_at: LookedAt = looked_at(
-            layer.out_features,
-            layer.in_features,
-            narrowing.depths,
-            max_rank=narrowing.max_rank,
-            most=most,
-            seed=narrowing.seed,
-        )
-
-    def searched(self) -> list[Points]:
-        """What stands near the front: TT shapes and plain low rank each for themselves, or all together."""
-        search = self._new_search()
-        searches = [search, self._new_search()] if self._narrowing.by_kind else [search]
-        sizes = self._layer.out_features, self._layer.in_features
-        if min(sizes) > 1:
-            self._enter(low_rank_block(*sizes), searches[-1])
-        for block in self.looked_at.blocks():
-            self._enter(block, search)
-        points = search.points
-        tuples = tuples_near(
-            points,
-            search,
-            self._layer,
-            self._errors,
-            steps=self._steps_of(points),
-            max_rank=self._narrowing.max_rank,
-        )
-        self._tuples += len(tuples)
-        search.add_points(tuples)
-        found = [each.points for each in searches]
-        if self._narrowing.by_kind:
-            found[0] = found[0][~self._refines_low_rank(found[0])]
-        self._counts[funnel.NEAR] = sum(map(len, found)) - self._tuples
-        return found
-
-    def _refines_low_rank(self, points: Points) -> NDArray[np.bool_]:
-        """Whether plain low rank of the rank of one of its cuts is no larger: it then fits all that a point can.
-
-        Such a point cuts all inputs from all outputs, and has more cores on either side. In the norm of any data the
-        best fit of low rank is no worse, and each of its weights is used once.
-        """
-        layer = self._layer
-        outs, ins = np.cumprod(points.out_dims, axis=1)[:, :-1], np.cumprod(points.in_dims, axis=1)[:, :-1]
-        cut = (outs == layer.out_features) & (ins == 1) | (outs == 1) & (ins == layer.in_features)
-        rank = np.where(cut, points.ranks, 0).max(axis=1, initial=0)
-        bias = layer.out_features if layer.has_bias else 0
-        low_rank = rank * (layer.out_features + layer.in_features) + bias
-        return np.asarray((rank > 0) & (low_rank <= points.params))
-
-    @property
-    def remaining(self) -> dict[str, int]:
-        """Of every step so far what it left; the tuples that were found count with what stayed from the start."""
-        low_rank = min(self._layer.out_features, self._layer.in_features, self._narrowing.max_rank)
-        low_rank *= min(self._layer.out_features, self._layer.in_features) > 1
-        counts = self._counts
-        if 2 not in self._narrowing.depths:  # plain low rank is looked at in any case
-            low_rank, extra = 0, low_rank
-        else:
-            extra = 0
-        whole = self.looked_at.whole
-        steps = {
-            funnel.RANKS: whole.uniform + extra,
-            funnel.SAMPLE: counts[funnel.MIRROR] + low_rank,
-        }
-        names = (funnel.MIRROR, funnel.SPECTRA, funnel.BELOW_DENSE, funnel.VECTORS, funnel.NEAR)
-        steps |= {name: counts[name] for name in names}
-        return {funnel.WHOLE: whole.tuples + extra} | {name: count + self._tuples for name, count in steps.items()}
-
-    def _new_search(self) -> Search:
-        return Search(self._layer, self._errors, self._bounds)
-
-    def _enter(self, block: ShapeBlock, search: Search) -> None:
-        """Take one block through the steps that need no other shape."""
-        caps = np.minimum(np.minimum(block.sizes[:, 0], block.sizes[:, -1]), self._narrowing.max_rank)
-        self._counts[funnel.MIRROR] += int(caps.sum())
-        cuts = self._errors.cuts(block)
-        known = (cuts >= 0).all(axis=1)
-        if not known.all():
-            block, cuts, caps = block[np.flatnonzero(known)], cuts[known], caps[known]
-        self._counts[funnel.SPECTRA] += int(caps.sum())
-        if self._narrowing.does(funnel.BELOW_DENSE):
-            caps = np.minimum(caps, parameter_curves(block, self._layer).largest_below(self._below))
-        self._counts[funnel.BELOW_DENSE] += int(caps.sum())
-        steps = self._steps(block)
-        # Of few ranks every one counts, in bytes if not in cycles: whole vectors are asked for from here on.
-        small = np.minimum(caps, FULL_VECTORS * self._target.fp32_lanes)
-        ones = np.ones_like(caps)
-        self._enter_ranks(block, cuts, search, (ones, small, ones))
-        self._enter_ranks(block, cuts, search, (small // steps + 1, caps // steps, steps))
-        if block.d in EVEN_DEPTHS and len(block):
-            self._tuples += search.add_even(block, cuts, steps, below=self._below, max_rank=self._narrowing.max_rank)
-
-    def _enter_ranks(
-        self, block: ShapeBlock, cuts: IntArray, search: Search, ranks: tuple[IntArray, IntArray, IntArray]
-    ) -> None:
-        first, last, steps = ranks
-        some = np.flatnonzero(last >= first)
-        self._counts[funnel.VECTORS] += int((last - first + 1)[some].sum())
-        if some.size:
-            search.add(block[some], cuts[some], first[some], last[some], steps[some])
-
-    def _steps(self, block: ShapeBlock) -> IntArray:
-        """Between the ranks of each shape."""
-        if self._narrowing.does(funnel.VECTORS) and self._target.fp32_lanes > 1 and len(block):
-            return rank_steps(block, self._target.fp32_lanes)
-        return np.ones(len(block), dtype=np.int64)
-
-    def _steps_of(self, points: Points) -> IntArray:
-        steps = np.ones(len(points), dtype=np.int64)
-        for d in np.unique(points.depths).tolist():
-            some = np.flatnonzero(points.depths == d)
-            steps[some] = self._steps(block_of_points(points, some, d))
-        return steps
 
 
 _CHOICE_STEPS = (funnel.BOUNDED, funnel.FASTER, funnel.ESTIMATED, funnel.WORTH, funnel.FRONT, funnel.TOP)

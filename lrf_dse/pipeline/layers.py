@@ -11,7 +11,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from lrf_dse.cost.prune import Narrowing, PredictedErrors, PruneResult, prune
+from lrf_dse.cost.narrowing import Narrowing
+from lrf_dse.cost.prune import PredictedErrors, PruneResult, prune
 from lrf_dse.farm import Work, stream
 from lrf_dse.jsonform import to_json
 from lrf_dse.models.compress import LayerPart

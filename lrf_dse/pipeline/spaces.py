@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from lrf_dse.cost.prune import Narrowing, PruneResult, prune
+from lrf_dse.cost.narrowing import Narrowing
+from lrf_dse.cost.prune import PruneResult, prune
 from lrf_dse.models.model import Model
 from lrf_dse.pipeline.context import Progress, silent
 from lrf_dse.pipeline.estimates import estimate, latency_on

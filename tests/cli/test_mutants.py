@@ -16,7 +16,8 @@ from explored import Done, command
 from models.graphs import values
 from mutants import mutant
 
-from lrf_dse.cost.prune import Narrowing, prune
+from lrf_dse.cost.narrowing import Narrowing
+from lrf_dse.cost.prune import prune
 from lrf_dse.errors import LrfDseError
 from lrf_dse.models.compress import Compressor
 from lrf_dse.models.data import load_data, split

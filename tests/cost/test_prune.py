@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from lrf_dse.cost import counts
 from lrf_dse.cost.archive import non_dominated
 from lrf_dse.cost.curves import rank_steps
-from lrf_dse.cost.prune import Latency, Narrowing, prune
+from lrf_dse.cost.narrowing import Narrowing
+from lrf_dse.cost.prune import Latency, prune
 from lrf_dse.cost.search import CycleBounds
 from lrf_dse.cost.spread import spread
 from lrf_dse.cost.tuples import tuple_counts
