@@ -91,12 +91,12 @@ def import_onnx(model: onnx.ModelProto, out_dir: Path) -> Path:
     """Write `model` as MLIR in the torch dialect; the path of the file. Raises BuildError."""
     onnx_path, mlir_path = out_dir / "model.onnx", out_dir / "model.mlir"
     content = model.SerializeToString()
+    onnx_path.write_bytes(content)  # it stays beside what is made of it: a failure names it
     digest = hashlib.sha256(content).hexdigest()
     known = _IMPORTED.find(digest)
     if known is not None:  # by another builder: what builders differ in comes later
         mlir_path.write_bytes(known)
         return mlir_path
-    onnx_path.write_bytes(content)
     iree_version()
     importer = [sys.executable, "-m", "iree.compiler.tools.import_onnx"]
     run_compiler(
