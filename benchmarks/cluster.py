@@ -357,7 +357,7 @@ def _plot(played: Mapping[str, Sequence[Played]]) -> None:
 def main() -> None:
     """`measure`, `scaling` or `simulate`."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("measure", "scaling", "simulate"))
+    parser.add_argument("what", nargs="?", choices=("measure", "scaling", "simulate"), default="measure")
     parser.add_argument("workers", nargs="?", type=int, default=1)
     chosen = parser.parse_args()
     if chosen.what == "simulate":

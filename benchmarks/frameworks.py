@@ -2,7 +2,7 @@
 
     python benchmarks/frameworks.py [--rows TEXT] [--target NAME] [--only-read | --quick] [--docs]
 
-The frameworks write the files themselves (`exports.py`). A file is read and compared with the framework's own answers,
+The frameworks write the files themselves (`kit/exports.py`). A file is read and compared with the framework's own answers,
 its layers are counted against those of the network, and then it is explored with a tiny budget and its knee exported,
 which verifies the program under QEMU against onnxruntime. `--docs` writes the table into docs/models.md. Exit code 1 if
 a file is refused, wrong, or does not end as a verified bundle.
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from lrf_dse.models.model import Model
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "models.md"
-EXPORTS = Path(__file__).with_name("exports.py")
+EXPORTS = Path(__file__).parent / "kit" / "exports.py"
 FRAMEWORKS = ("tensorflow", "torch", "scikit-learn", "onnxruntime")
 TIMEOUT_S = 900
 

@@ -1,6 +1,6 @@
 """Small networks as each framework itself writes them, with its own answers. Run by benchmarks/frameworks.py.
 
-    python benchmarks/exports.py tensorflow|torch|scikit-learn|onnxruntime FOLDER
+    python benchmarks/kit/exports.py tensorflow|torch|scikit-learn|onnxruntime FOLDER
 
 Each framework runs in a process of its own. FOLDER then holds the files, `<framework>.json` (a list of exports) and
 NAME.npz with samples x and the framework's answers y for each network.
