@@ -2,7 +2,7 @@
 
     python benchmarks/frameworks.py [--rows TEXT] [--target NAME] [--only-read | --quick] [--docs]
 
-The frameworks write the files themselves (`kit/exports.py`). A file is read and compared with the framework's own answers,
+The frameworks write the files themselves (`kit/exports.py`). Each is read and compared with the framework's answers,
 its layers are counted against those of the network, and then it is explored with a tiny budget and its knee exported,
 which verifies the program under QEMU against onnxruntime. `--docs` writes the table into docs/models.md. Exit code 1 if
 a file is refused, wrong, or does not end as a verified bundle.
