@@ -19,6 +19,9 @@ from lrf_dse.errors import BuildError, ToolError
 
 _MOST_CPU_S = 600.0
 
+_STARTED = 'trap "" XFSZ; exec "$@"'
+"""A file that may grow no larger is then an error that zig's own clang names; by the signal it would die in silence."""
+
 
 def zig_version() -> str:
     """Version of the ziglang wheel. Raises ToolError if it is not installed."""
@@ -52,7 +55,7 @@ def _run(args: Sequence[str], cwd: Path, libraries: Path) -> None:
         # Objects of one build are of no use to the next; the global cache keeps musl and compiler-rt.
         "ZIG_LOCAL_CACHE_DIR": str(cwd / ".zig-cache"),
     }
-    command = [*_zig(), "cc", *args]
+    command = ["/bin/sh", "-c", _STARTED, "sh", *_zig(), "cc", *args]
     with building(libraries):
         run_compiler(command, name="zig cc", cwd=cwd, cpu_s=_MOST_CPU_S, env=environment)
 

@@ -95,7 +95,7 @@ def test_unit_and_prime_sizes(size):
 
 
 def test_spectra_that_do_not_cover_a_shape_are_refused():
-    spectra = layer_spectra(np.ones((12, 12), np.float32), depths=(2,))
+    spectra = unfolding_spectra(np.ones((12, 12), np.float32), [(12, 1)], seed=0)
     with pytest.raises(ValueError, match=r"no unfolding \(2, 6\)"):
         error_bound(spectra, TTShape((2, 6), (6, 2), (1, 2, 1)))
 
