@@ -1,4 +1,4 @@
-"""Read back what a program wrote: its outputs and its memory statistics. Whatever is wrong there is `Rejected`.
+"""Read back what a program wrote: its outputs and its memory statistics. Raises `Rejected` for whatever is wrong.
 
 For every runner that runs a program of the contract in `lrf_dse.runners.job`. Starts no process, keeps no state.
 """
@@ -48,6 +48,7 @@ def read_ram_parts(path: Path) -> dict[str, int]:
     if not parts:
         raise Rejected("run", f"{path.name} holds no entry named *_bytes")
     for name, value in parts.items():
+        # `type` and not isinstance: to Python, True is an int too.
         if type(value) is not int or not 0 <= value < 1 << 63:
             raise Rejected("run", f"{path.name}: {name[:40]!r} must be a number of bytes, got {str(value)[:40]!r}")
     return parts
@@ -57,6 +58,7 @@ def read_object(path: Path, writer: str) -> dict[str, Any]:
     """The JSON object that `writer` left in `path`. Raises Rejected."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
+    # The file may come from a board: a deeply nested text ends the parser with RecursionError.
     except (FileNotFoundError, ValueError, RecursionError):
         data = None
     if not isinstance(data, dict):

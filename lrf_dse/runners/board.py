@@ -16,13 +16,15 @@ from lrf_dse.jsonform import from_json
 from lrf_dse.target import Isa, Target
 
 BOARD_STAGE = "board"
-"""The stage of a Failure that says nothing of the candidate (the board was away, full, or another): measure again."""
+"""The stage of a Failure that says nothing about the candidate: the board was away or full, or is now another one. The
+same candidate must be measured again."""
 
 DEFAULT_DIRECTORY = "lrf-dse"
 RISCV64 = "riscv64"
 
 # Users' names and hosts also meet the user's own ProxyCommand, where the local shell would read them.
 _HOST = re.compile(r"(?:[\w.+-]+@)?[\w\[][\w.:%\[\]-]*")
+# Left free on the board beside what a program needs: for the outputs, and for whatever else runs there.
 _SPARE_BYTES = 8 << 20
 
 
@@ -49,6 +51,7 @@ class Board:
             raise UsageError(f"--board {self.host!r}: give user@host, or a name of your ssh config")
         if self.cpus is not None and not re.fullmatch(r"\d+(-\d+)?(,\d+(-\d+)?)*", self.cpus):
             raise UsageError(f"cores {self.cpus!r}: give a list such as 3 or 4-7")
+        # These words go through the shell of the board. Quoting makes any printable text safe, but no end of a line.
         for text in (self.directory, *self.runner_prefix, *self.options):
             if not text or any(ord(letter) < 32 or ord(letter) == 127 for letter in text):
                 raise UsageError(f"board {self.host}: {text!r} is empty or holds a control character")
@@ -56,6 +59,7 @@ class Board:
     @property
     def folder(self) -> str:
         """`directory` as a path that no program takes for an option."""
+        # Scripts get the folder quoted, where no shell expands a tilde; they start in the home folder anyway.
         path = self.directory.removeprefix("~/").rstrip("/") or "/"
         path = "." if self.directory == "~" else path
         return path if path.startswith(("/", "./")) else f"./{path}"
@@ -107,13 +111,14 @@ class BoardFacts:
 
 @dataclass(frozen=True)
 class _Probe:
-    """What toolchain/board/machine.c prints. RVV 1.0 allows no more than 65,536 bits."""
+    """What toolchain/board/machine.c prints: whether RVV 1.0 works, vlenb in bytes, whether rdcycle is permitted."""
 
     rvv: bool
     vlenb: int
     rdcycle: bool
 
     def __post_init__(self) -> None:
+        # RVV 1.0 (section 2, "Implementation-defined Constant Parameters") allows VLEN up to 65,536 bits.
         if not 0 <= self.vlenb <= 8192:
             raise ValueError(f"vector registers of {self.vlenb} bytes")
 
@@ -134,6 +139,7 @@ def parse_facts(text: str, board: Board) -> BoardFacts:
     try:
         probe = from_json(_Probe, json.loads(probed))
     except (ValueError, RecursionError):
+        # 126 is the POSIX shell's code for "found, but cannot be executed".
         code = (parts.get("code", "").split() or ["?"])[0][:20]
         hint = "; is its folder mounted noexec?" if code == "126" else ""
         raise ValueError(f"a small riscv64 program does not run there (exit code {code}){hint}") from None
@@ -141,6 +147,7 @@ def parse_facts(text: str, board: Board) -> BoardFacts:
         machine=machine,
         kernel=kernel,
         isa=_field(cpuinfo, "isa"),
+        # Cores of RVV 0.7.1 (C906, C910) answer to vlenb too, but cannot run code of RVV 1.0.
         vlen_bits=probe.vlenb * 8 if probe.rvv else 0,
         vlenb=probe.vlenb,
         rdcycle=probe.rdcycle,
@@ -193,7 +200,7 @@ def _field(text: str, name: str) -> str | None:
 
 
 def _kilobytes(text: str | None) -> int:
-    """Bytes of "123 kB"; a board that does not tell is not refused for it."""
+    """Bytes of "123 kB". A board that does not tell gets a figure so large that nothing is refused for it."""
     found = re.match(r"(\d{1,15}) kB", text or "")
     return int(found.group(1)) * 1024 if found else 1 << 62
 
@@ -219,6 +226,8 @@ def _emulator(board: Board, machine: str, cpuinfo: str) -> str | None:
     """What runs the programs if it is no riscv64 core; also where a whole user space is emulated."""
     if board.emulator or machine != RISCV64:
         return board.emulator or Path(board.runner_prefix[0]).name
+    # A machine that calls itself riscv64 may be a chroot or container under qemu-user: there /proc/cpuinfo is that of
+    # the host, without the field "isa", or QEMU's own, which names itself.
     if "qemu" in (_field(cpuinfo, "uarch") or "") or _field(cpuinfo, "isa") is None:
         return "an emulated user space"
     return None
@@ -235,6 +244,7 @@ def _missing_extensions(facts: BoardFacts, isa: Isa) -> str:
 def _letters(isa: str) -> frozenset[str]:
     letters = isa.lower().removeprefix("rv64").partition("_")[0]
     letters = re.split(r"[zsx]", letters)[0]  # older kernels write multi-letter names without the underscore
+    # "g" is short for IMAFD (unprivileged ISA, "ISA Extension Naming Conventions").
     return frozenset(letters.replace("g", "imafd"))
 
 

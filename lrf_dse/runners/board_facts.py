@@ -26,6 +26,7 @@ _lock = threading.Lock()
 
 def inspect_board(board: Board) -> BoardFacts:
     """The facts of `board`, asked on the first call. Raises BoardProblem, ToolError, BuildError."""
+    # The lock is held while the board is asked: a second thread waits for the answer and does not ask again.
     with _lock:
         if board not in _known:
             _known[board] = _ask(board)
@@ -40,6 +41,7 @@ def forget_board(board: Board) -> None:
 
 def _ask(board: Board) -> BoardFacts:
     program = _machine_program()
+    # The name differs between boards: two names of one host may be asked at the same time.
     name = f".lrf-{program.name}-{hashlib.sha256(repr(board).encode()).hexdigest()[:8]}"
     with program.open("rb") as stream:
         answer, _ = ask(board, INSPECT, [board.folder, name, *board.runner_prefix], stdin=stream)

@@ -46,11 +46,13 @@ class PlacedProgram:
 def measure_placed(folder: BoardFolder, facts: BoardFacts, program: PlacedProgram, policy: RepeatPolicy) -> Measurement:
     """Verify a program that lies in `folder`, then time it. Raises Rejected (BoardProblem is one)."""
     for name in (*output_names(len(program.expected)), _STATS, _TIMES):
+        # What an earlier run left must not be taken for an answer of this one.
         (program.work / name).unlink(missing_ok=True)
     if program.threads > len(facts.cpus):
         reason = f"it lets programs run on {len(facts.cpus)} cores, this one wants {program.threads} threads"
         raise BoardProblem(folder.board, reason)
     bench = _Bench(folder, facts, program)
+    # A first run gives outputs and memory; it is verified before anything is timed.
     bench.call("--stats", _STATS, wanted=(_STATS,), timeout_s=program.timeout_s)
     ram_parts = read_ram_parts(program.work / _STATS)
     errors = bench.verify()
@@ -91,6 +93,7 @@ class _Bench:
         if self.program.threads > 1:
             options = ("--threads", str(self.program.threads), *options)
         words = [*pin, *self.folder.board.runner_prefix, FILES + self.program.name, *options, *inputs, *outputs]
+        # Frequency is read of the first core of the list, such as 4 of "4-7".
         core = int((self.cpus or "0").replace("-", ",").partition(",")[0])
         return self.folder.run(words, self.program.work, wanted=(*outputs, *wanted), core=core, timeout_s=timeout_s)
 
@@ -114,6 +117,7 @@ class Batch:
     peak_resident_kb: int
 
     def __post_init__(self) -> None:
+        # Cold time and resident set may be 0 (unknown), hence the 1 that is added to each before all must be above 0.
         figures = (*self.ns, *self.cycles, self.passes, self.cold_ns + 1, self.peak_resident_kb + 1)
         if len(self.ns) < 2 or not all(0 < figure < 1 << 63 for figure in figures):
             raise ValueError("two samples and more are expected, all above 0")
@@ -159,8 +163,10 @@ def _time(bench: _Bench, policy: RepeatPolicy) -> BoardFigures:
         left_s = policy.time_limit_s - elapsed_s
         options = ("--board", _TIMES, str(count), str(round(policy.warm_up_s * 1e3)), str(round(left_s * 1e3)))
         start = time.monotonic()
+        # The program stops its repeats itself after `left_s`; beyond this sum it hangs.
         limit_s = bench.program.timeout_s + policy.warm_up_s + left_s
         around = bench.call(*options, wanted=(_TIMES,), timeout_s=limit_s)
+        # The way over the network counts too, so that a slow connection cannot stretch the limit.
         elapsed_s += time.monotonic() - start
         bench.verify()
         timing = timing.with_batch(read_batch(bench.program.work / _TIMES), around)

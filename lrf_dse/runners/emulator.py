@@ -1,4 +1,4 @@
-"""The process qemu-riscv64: which one there is, and one run of it. Knows nothing of what a program computes."""
+"""The process qemu-riscv64: its path and version, and one run of it. Knows nothing of what a program computes."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ SAID = ("stdout.txt", "stderr.txt")
 """What the program printed, in the work folder."""
 
 _VERSION_TIMEOUT_S = 30.0
+# Reserved and not used: QEMU takes memory of the host only for the pages that the guest touches.
 _ADDRESS_SPACE = "16G"
 
 
@@ -47,14 +48,15 @@ def run_qemu(command: Sequence[str], target: Target, work: Path, *, writes: Path
     """Run `command` (options, a program, its arguments) in `work` until it exits with 0, else raise Rejected.
 
     The plugin of the command creates the file `writes` when it loads: raises ToolError if QEMU never came so far.
-    Seed and address space are fixed, so that a program's addresses are the same every time: without -R, QEMU gives away
-    addresses of the host, which are random, as soon as a hint is taken. The guest gets an empty environment (it lies on
-    its stack), which also keeps QEMU_* variables of the user out. `timeout_s` is processor time: on a busy machine the
-    same program takes longer by the clock.
+    A program's addresses are the same in every run, and so are its modelled cycles. `timeout_s` is processor time: on a
+    busy machine the same program takes longer by the clock.
     """
     limit = Limit(cpu_s=timeout_s, idle_s=min(IDLE_S, timeout_s))
+    # The seed fixes the random bytes that a program gets at its start (AT_RANDOM). Without -R, QEMU gives away
+    # addresses of the host, which are random, as soon as a hint of mmap is taken.
     code = _wait([_qemu(), "-cpu", target.qemu.cpu, "-seed", "1", "-R", _ADDRESS_SPACE, *command], work, limit)
     said = (work / SAID[1]).read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    # QEMU's own complaints begin with its name; a program's do not.
     if not writes.exists() or (code != 0 and said and said[0].startswith(f"{QEMU}: ")):
         detail = said[-1] if said else f"exit code {code}"
         raise ToolError(f"{QEMU} -cpu {target.qemu.cpu} (target {target.name}) did not start: {detail}")
@@ -68,6 +70,8 @@ def _wait(command: Sequence[str], work: Path, limit: Limit) -> int:
     with (
         (work / SAID[0]).open("wb") as stdout,
         (work / SAID[1]).open("wb") as stderr,
+        # The environment lies on the guest's stack, so it must be the same everywhere. An empty one also keeps out the
+        # user's QEMU_* variables, which QEMU takes for options.
         started(command, name=QEMU, cwd=work, env={}, stdout=stdout, stderr=stderr) as child,
     ):
         try:

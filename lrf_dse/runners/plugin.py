@@ -31,6 +31,7 @@ _FLAGS = (
     "-shared",
     "-s",
 )
+# classes.def is C text for the preprocessor; this pattern reads the same table, one line for each class.
 _CLASS_LINE = re.compile(r'^LRF_CLASS\((\w+), "(.*)"\)$', re.MULTILINE)
 
 
@@ -69,6 +70,7 @@ def _units(name: str, toolchain: Path) -> list[Path]:
 def _sources(name: str, toolchain: Path) -> list[Path]:
     """Every file that the plugin `name` is made of: its C files and whatever they may include."""
     folder = toolchain / "plugin"
+    # Headers of the other plugin are among them: a plugin is rather built once too often than found stale.
     shared = sorted([*folder.glob("*.h"), *folder.glob("*.def"), toolchain / "host" / "region.h"])
     return [*_units(name, toolchain), *shared]
 

@@ -23,6 +23,7 @@ from lrf_dse.runners.verify import compare
 from lrf_dse.schema import Failure, Measurement
 from lrf_dse.target import Target
 
+# Written by the plugin, read by the plugin, and written by the program.
 _FIGURES, _MODEL, _STATS = "figures.json", "model.txt", "stats.json"
 
 
@@ -45,6 +46,7 @@ class QemuRunner:
             if isinstance(errors, str):
                 raise Rejected("verify", errors)
             passes = _read_passes(files.figures, job.passes) if files.timed else None
+            # All passes execute the same instructions; the last one is the one that is timed.
             counts = passes[-1].counts if passes else _read_counts(files.figures)
             ram_parts = read_ram_parts(files.stats)
         except Rejected as rejected:
@@ -142,10 +144,13 @@ def _prepare(job: Job, switches: TimingSwitches) -> _Files:
 def _command(job: Job, files: _Files) -> list[str]:
     """Names are relative to the work folder, so that the guest's stack is the same everywhere."""
     path = plugin_path("timing") if files.timed else plugin_path()
-    plugin = str(path).replace(",", ",,") + f",out={_FIGURES}"  # QEMU's escape in option values
+    # A comma ends an option value of QEMU, two commas stand for one.
+    plugin = str(path).replace(",", ",,") + f",out={_FIGURES}"
+    # -0 sets argv[0], which lies on the stack as well.
     options = ["-0", "program", "-plugin", f"{plugin},model={_MODEL}" if files.timed else plugin]
     asked = ["--stats", _STATS]
     asked += ["--threads", str(job.threads)] if job.threads > 1 else []
+    # Counts are the same in every pass, so the counting plugin asks for one.
     asked += ["--passes", str(job.passes)] if files.timed else []
     names = [path.name for path in (*files.inputs, *files.outputs)]
     return [*options, os.path.relpath(job.program, job.work), *asked, *names]

@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+# Two-sided 95 % of the normal distribution.
 Z_95 = 1.96
 
 
@@ -53,6 +54,8 @@ def summarise(samples: Sequence[float]) -> Summary:
     Summary(minimum=1.0, median=2.0, spread=1.0)
     """
     ordered, n = sorted(samples), len(samples)
+    # The number of samples below the median has mean n/2 and standard deviation sqrt(n)/2; both are doubled here. Ranks
+    # count from 1, as in the book.
     half_width = Z_95 * math.sqrt(n)
     low = max(1, math.floor((n - half_width) / 2))
     high = min(n, math.ceil(1 + (n + half_width) / 2))
@@ -67,6 +70,7 @@ def next_batch(samples: Sequence[float], *, elapsed_s: float, policy: RepeatPoli
         return policy.min_repeats
     if elapsed_s >= policy.time_limit_s or count >= policy.max_repeats or is_stable(samples, policy):
         return 0
+    # The interval narrows with the square root of the number, so a few more samples would hardly change it.
     return min(count, policy.max_repeats - count)
 
 

@@ -53,6 +53,7 @@ class SshRunner:
                 folder.put(files, programs=frozenset({_PROGRAM}))
                 return measure_placed(folder, facts, program, self.policy)
         except Rejected as rejected:
+            # A board that comes back may have another kernel, or less free space.
             if rejected.stage == BOARD_STAGE:
                 forget_board(self.board)
             kept = (job.program, *inputs, *(job.work / name for name in output_names(len(job.expected))))

@@ -23,9 +23,12 @@ from lrf_dse.runners.board import BOARD_STAGE, Board
 from lrf_dse.runners.ssh_scripts import remote_command
 
 SSH = "ssh"
+# For answers that take no time of their own; a program's limit comes from its job.
 _ANSWER_TIMEOUT_S = 60.0
+# 255 is what ssh exits with where it fails itself (ssh(1)); 70 is what our own scripts exit with.
 _SSH_ERROR, _NOT_DONE = 255, 70
 _STDERR_BYTES = 8192
+# The words of GNU and busybox programs for a full disk, a quota and a limit on file sizes.
 _DISK_FULL = "No space left on device|quota exceeded|File too large|Wrote only [0-9]+ of|short write"
 
 
@@ -53,12 +56,14 @@ def ask(
     Without `stdin` the remote standard input stays open until the answer is there: its end tells the script that
     nobody waits any more. Output goes to files: a pipe held open by a master connection would outlive the timeout.
     """
+    # Random, so that no text of a login's start-up files can be taken for it.
     marker = f"lrf-dse-{secrets.token_hex(8)}"
     command = [*_client(board), remote_command(script, marker, arguments)]
     with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
         given = subprocess.PIPE if stdin is None else stdin
         try:
             with started(command, name=SSH, stdin=given, stdout=stdout, stderr=stderr) as child:
+                # ssh itself does nothing while a program runs on the board, so idleness says nothing.
                 limit = Limit(wall_s=timeout_s + board.connect_timeout_s, idle_s=inf)
                 code = wait(child, name=SSH, limit=limit)
         except ToolTimeout as error:
@@ -78,9 +83,12 @@ def _client(board: Board) -> list[str]:
     path = shutil.which(SSH)
     if path is None:
         raise ToolError(f"{SSH} not found: install the Debian package openssh-client (apt-get install openssh-client)")
+    # What a user may have set for interactive work and what would break a command: passwords asked for, a terminal that
+    # changes bytes, a command or forwardings of their own, a client that goes into the background.
     ours = {
         "BatchMode": "yes",
         "ConnectTimeout": str(board.connect_timeout_s),
+        # A connection without an answer for 30 seconds is given up.
         "ServerAliveInterval": "10",
         "ServerAliveCountMax": "3",
         "RequestTTY": "no",
@@ -90,11 +98,14 @@ def _client(board: Board) -> list[str]:
         "ForwardX11": "no",
         "StdinNull": "no",
         "ForkAfterAuthentication": "no",
+        # Under QUIET nothing is said on errors; `_unreached` reads what ssh says at INFO.
         "LogLevel": "INFO",
     }
     options = [f"-o{key}={value}" for key, value in ours.items()]
     config = ["-F", str(board.config)] if board.config is not None else []
     port = ["-p", str(board.port)] if board.port is not None else []
+    # OpenSSH keeps the first value that it gets for an option: ours stand before the board's and before the user's
+    # file.
     return [path, *config, *port, *options, *(f"-o{option}" for option in board.options), "--", board.host]
 
 
@@ -109,6 +120,7 @@ def _undone(board: Board, code: int, said: str) -> BoardProblem:
     last = last_line(said)
     if full := _line_with(said, _DISK_FULL):
         return BoardProblem(board, f"its disk is full ({full}): free some space there")
+    # 126 and 127: the shell could not execute, or not find, one of the programs.
     if code in (_NOT_DONE, 126, 127):
         return BoardProblem(board, last or f"exit code {code}")
     detail = f": {last}" if last else ""
@@ -118,6 +130,7 @@ def _undone(board: Board, code: int, said: str) -> BoardProblem:
 def _unreached(board: Board, code: int, said: str) -> Exception:
     """The script never began: what ssh says of it, in words that say what to do."""
     host, last = board.host, last_line(said)
+    # The user's own configuration is at fault: no board is to blame, and no other measurement can go on.
     if re.search(r"Bad configuration option|bad configuration|Can't open user config", said):
         return ToolError(f"{SSH}: {last}")
     if re.search(r"REMOTE HOST IDENTIFICATION HAS CHANGED|REVOKED HOST KEY", said):
@@ -129,6 +142,7 @@ def _unreached(board: Board, code: int, said: str) -> Exception:
         line = _line_with(said, "Permission denied|Too many")
         hint = f"check the user and your key, `ssh {host}` must work without a password"
         return BoardProblem(board, f"it refused the login ({line}): {hint}")
+    # ssh came through, since the code is not its own, but the first word of the script was never printed.
     if code == 0 or (code != _SSH_ERROR and code > 0):
         return BoardProblem(board, f"its login shell does not run `sh -c` (exit code {code}): {last or 'no output'}")
     reason = f"cannot be reached: {last or 'no word from ssh'}; is it on, and does `ssh {host}` work?"

@@ -28,12 +28,15 @@ from lrf_dse.runners.ssh_scripts import CHECK, PUBLISH, REMOVE, RUN, UPLOAD
 FILES = "../files/"
 """Where the files of `put` lie, seen from where programs run."""
 
+# A transfer may take so long as a line of 400 kbit/s needs, and a minute to begin.
 _SLOWEST_BYTES_PER_S = 50_000
 _TRANSFER_TIMEOUT_S = 60.0
 _SUMS, _COMPLETE = "sums", "complete"
+# A shell reports a program that a signal ended as 128 plus the number of the signal.
 _SIGNALLED = 128
 _REMOVE_TIMEOUT_S = 15.0
-_ARCHIVE_END_BYTES = 1024  # of zeros
+# A tar archive ends with two blocks of 512 zeros (POSIX pax, "ustar Interchange Format"): without them it is cut off.
+_ARCHIVE_END_BYTES = 1024
 _CODE = re.compile(r"\d{1,3}")
 
 
@@ -129,6 +132,7 @@ def read_answer(board: Board, answer: bytes, said: str, *, wanted: Sequence[str]
 
 
 def _pack(archive: IO[bytes], files: Mapping[str, Path], *, programs: frozenset[str], sums: str) -> None:
+    # Not tarfile's default, the pax format: busybox's tar skips its extended headers.
     with tarfile.open(fileobj=archive, mode="w", format=tarfile.GNU_FORMAT) as tar:
         for name, path in files.items():
             with path.open("rb") as stream:

@@ -1,4 +1,4 @@
-"""What runs on the board: short POSIX shell scripts (dash, busybox, bash), and how they are quoted.
+"""The scripts that run on the board, in POSIX shell (dash, busybox, bash), and how they are quoted.
 
 A script is constant text; every name and number reaches it as an argument, quoted once for the login's shell.
 Written without backslashes and ends of lines, which some login shells treat in single quotes too. Each begins by
@@ -71,4 +71,5 @@ REMOVE = _START + 'rm -rf "$1/$2" && echo done'
 
 def remote_command(script: str, marker: str, arguments: Sequence[str]) -> str:
     """The command line for the login's shell: sh -c SCRIPT MARKER ARGUMENT..., every word quoted."""
+    # exec: no shell of the login stays between ssh and the script, which the end of the connection then reaches.
     return shlex.join(["exec", "sh", "-c", script, marker, *arguments])

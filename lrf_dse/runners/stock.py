@@ -15,6 +15,7 @@ from lrf_dse.errors import RunError, ToolError, ToolTimeout
 from lrf_dse.process import Limit, run
 from lrf_dse.runners.job import Array
 
+# It is there to end a module that hangs; how long one takes is of no interest here.
 _MOST_CPU_S = 3600.0
 
 
@@ -39,6 +40,7 @@ def run_on_stock_runtime(vmfb: Path, inputs: Sequence[Array], work: Path, *, out
 
 def _run_module() -> str:
     """The program of the wheel that runs a module."""
+    # The environment's bin/ has a script of that name, but is on PATH only where the environment was activated.
     spec = importlib.util.find_spec("iree._runtime_libs")
     for folder in spec.submodule_search_locations or [] if spec else []:
         program = Path(folder) / "iree-run-module"

@@ -13,8 +13,11 @@ from lrf_dse.target import Target, Timing, operations
 from lrf_dse.target.figure import Figure
 from lrf_dse.target.timing import SEWS, UNKNOWN_OPERATION
 
-FRACTION = 16  # costs are in 1/16 cycles, bandwidths in 1/256 bytes a cycle: LRF_FRACTION, LRF_RATE of timing_model.h
+# The plugin computes in integers: costs are in 1/16 cycles, bandwidths in 1/256 bytes a cycle. These two must be equal
+# to LRF_FRACTION and LRF_RATE of toolchain/plugin/timing_model.h.
+FRACTION = 16
 RATE = 256
+# As many as targets/sifive-x280.toml assumes of the one chip that is known to have such a queue.
 SWEEP_QUEUE = 16
 
 
@@ -50,6 +53,7 @@ def sweep_of(target: Target) -> Mapping[str, TimingSwitches]:
     if timing is None:
         return {}
     skipped = set()
+    # A core with a reorder buffer writes results of its instructions in any order and lets them wait in its window.
     if timing.window is not None:
         skipped |= {"in-order write-back", "decoupled vector queue"}
     if target.isa.vlen_bits is None or timing.vector_queue is not None:
@@ -114,18 +118,21 @@ def _memory_scalars(timing: Timing, switches: TimingSwitches, threads: int) -> d
         "prefetch_near_lines": timing.prefetch.near_lines,
         "prefetch_far_lines": timing.prefetch.far_lines,
         "dram_latency": round(timing.dram.latency_cycles.value),
+        # A rate of 0 would mean that nothing ever arrives.
         "dram_rate": max(1, round(RATE * min(dram.bytes_per_cycle.value, share))),
         "dram_write_rate": max(1, round(RATE * min(writes.value, share))),
     }
 
 
 def _value(figure: Figure | None) -> float:
-    """What the plugin is told where a chip has no such figure: nothing happens."""
+    """The figure's value. Where a chip has no such figure the plugin gets 0, which switches the mechanism off."""
     return 0.0 if figure is None else figure.value
 
 
 def _operation_line(name: str, timing: Timing) -> str:
-    """What has no cost is charged like simple integer arithmetic, and the plugin counts it as unknown."""
+    """The line of one operation: busy and latency are 16 numbers, M1 to M8 at e8, then at e16, e32 and e64."""
+    # Instructions that the plugin does not know, and vector ones of a chip without vectors, must cost something: they
+    # are charged like simple integer arithmetic, and the plugin counts the unknown ones.
     cost = timing.costs.cost.get(name) or timing.costs.cost["int_alu"]
     by_sew = [cost.at(sew) for sew in SEWS]
     busy = " ".join(_numbers(busy, FRACTION) for busy, _ in by_sew)
@@ -146,10 +153,12 @@ def _fixed(value: float) -> int:
 
 
 def _cache_lines(timing: Timing, threads: int) -> list[str]:
-    """A shared cache is divided among the threads that share it: each has a power of two of its sets."""
+    """One line for each cache. A shared cache is divided among the threads that share it."""
     lines = []
     for level, cache in enumerate(timing.cache):
         sharers = 1
+        # The plugin finds a set by a mask of the address, so the number of sets stays a power of two: three threads get
+        # a quarter each.
         while sharers < min(threads, cache.shared_by):
             sharers *= 2
         sets = max(1, cache.size_bytes // (cache.ways * timing.line_bytes) // sharers)
