@@ -57,6 +57,8 @@ def time_cases(
             folder.put(files, programs=frozenset({"program"}))
             for done, ((name, case), there) in enumerate(zip(cases.items(), inputs, strict=True)):
                 progress(done, len(cases))
+                # Asked here as well, although measure_placed asks it: there it ends the whole measurement, here one
+                # case.
                 if case.threads > len(facts.cpus):
                     reason = f"needs {case.threads} cores, programs may use {len(facts.cpus)}"
                     outcomes[name] = Failure(BOARD_STAGE, reason)
@@ -93,6 +95,8 @@ def cycles_of(measurement: Measurement, target: Target) -> tuple[float, str]:
         return measurement.cycles, "rdcycle"
     known = [freq for freq in (board.freq_hz_before, board.freq_hz_after) if freq is not None]
     if known:
+        # The larger of the two: a core that was idle before the run had lowered its clock, and raised it when the work
+        # began.
         return measurement.seconds * max(known), f"seconds at {max(known) / 1e9:g} GHz, as the board says"
     if target.core.freq_hz is None:
         raise UsageError(

@@ -17,6 +17,7 @@ from lrf_dse.errors import StoreError, TargetError, UsageError
 from lrf_dse.target import Figure, Timing, cost_table_file, load_target, target_file
 
 _SOURCE = "board"
+# Both files are changed as text, line by line: a TOML writer would lose their comments and their order.
 _ENTRY = r"^({name}\s*=\s*\{{)(.*)(\}}\s*)$"
 _FIGURE = re.compile(r"^(\w+)\s*=\s*\{\s*value\b.*$")
 
@@ -90,6 +91,7 @@ def write_calibration(target: str, found: Calibration, out: Path) -> Path:
         raise UsageError(f"-o {out}: {taken} is there already, and no calibration wrote it; give another name")
     costs = with_measured_costs(table.read_text(encoding="utf-8"), found.costs, source=found.source)
     chip = with_measured_figures(text, found.figures, source=found.source)
+    # The function in place of a text keeps backslashes of the name from being read as groups.
     chip = re.sub(r"^costs\s*=.*$", lambda _: f"costs = {_quoted(out.stem)}", chip, count=1, flags=re.MULTILINE)
     chip = re.sub(r'^(title\s*=\s*".*)"\s*$', rf'\g<1>, calibrated {found.date}"', chip, count=1, flags=re.MULTILINE)
     _write(out, place, chip, costs)
@@ -109,12 +111,14 @@ def _write(out: Path, place: Path, chip: str, costs: str) -> None:
     """Both files, once they have been read back as a target."""
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
+        # Beside their place, so that each is renamed within one file system: never half a file under the final name.
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=".calibrated-") as scratch:
             trial = Path(scratch) / out.name
             (Path(scratch) / "costs").mkdir()
             (Path(scratch) / "costs" / place.name).write_text(costs, encoding="utf-8")
             trial.write_text(chip, encoding="utf-8")
             load_target(str(trial))
+            # The table first: a target that names a missing table could not be loaded.
             (Path(scratch) / "costs" / place.name).replace(place)
             trial.replace(out)
     except TargetError as error:
@@ -159,6 +163,7 @@ def _source(cost: MeasuredCost, entry: Mapping[str, Any], sources: Mapping[str, 
 
 def _with_sources(table: str, known: Mapping[str, Any], sources: Mapping[str, str]) -> str:
     """New [sources.*] before [cost], in the place of those of the same name."""
+    # A section ends where the next line begins with a bracket.
     for key in sources.keys() & known.keys():
         table = re.sub(rf"^\[sources\.{re.escape(key)}\]\n(?:(?!\[).*\n)*", "", table, count=1, flags=re.MULTILINE)
     sections = "".join(
@@ -177,6 +182,7 @@ def with_measured_figures(text: str, figures: Mapping[str, float], *, source: st
     for line in text.splitlines():
         if line.startswith("["):
             caches += line.startswith("[[timing.cache]]")
+            # [[timing.cache]] may stand several times; the Nth is "cache N".
             places = {"[timing]": "timing", "[[timing.cache]]": f"cache {caches}", "[timing.dram]": "dram"}
             section = places.get(line.strip(), "")
         figure = _FIGURE.match(line)

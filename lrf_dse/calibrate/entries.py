@@ -1,6 +1,6 @@
 """The timing model of a target against published figures: `lrf-dse timing`.
 
-Every figure is what the model says, as it is: no entry is corrected. Only silicon entries validate it.
+Every figure is shown as the model computes it; no entry is corrected. Only silicon entries validate the model.
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ class TimingEntry:
     @property
     def factor(self) -> float:
         """The factor by which the model is off, at least 1: twice and half are both 2."""
+        # error is ratio - 1, so log1p(error) is the logarithm of the ratio.
         return math.exp(abs(math.log1p(self.error)))
 
 
@@ -122,6 +123,8 @@ def assemble_micros(target: Target, micros: Sequence[Micro], work: Path) -> Path
     """One program of all loops, in the folder `work`. Raises ToolError and BuildError."""
     work.mkdir(parents=True, exist_ok=True)
     (work / "micro.S").write_text(program_text(micros), encoding="utf-8")
+    # Without a C library: the program is its loops and the system call that ends it. medany: the buffer is addressed
+    # relative to the code, wherever the linker puts the two.
     machine = ["-target", "riscv64-freestanding-none", f"-mcpu={target.cc.mcpu}", "-mcmodel=medany"]
     include = ["-I", str(data_dir("toolchain") / "host")]
     zig_cc([*machine, "-nostdlib", "-static", *include, "micro.S", "-o", "micro"], cwd=work)
@@ -145,6 +148,7 @@ def run_micros(
 
 def micro_value(micro: Micro, passes: Sequence[PassFigures]) -> float:
     """The figure of `micro` by its last pass, less that of its baseline."""
+    # The passes of the baseline follow those of the loop; the last of each half is warm.
     counted = passes[: regions_of(micro) // (1 if micro.baseline is None else 2)][-1]
     cycles = counted.cycles - (passes[-1].cycles if micro.baseline is not None else 0)
     return micro.value(float(cycles))

@@ -28,6 +28,7 @@ POLICY = RepeatPolicy(max_repeats=160, time_limit_s=3.0, warm_up_s=0.05)
 """There are hundreds of loops, and none takes longer than some milliseconds."""
 
 BARRIER = "timing barrier_cycles"
+# As many cores as share the L2 of a K1.
 _BARRIER_THREADS = 4
 
 
@@ -96,6 +97,7 @@ def calibrate(
     )
     measured = {name: outcome for name, outcome in outcomes.items() if isinstance(outcome, Measurement)}
     failures = {name: outcome.reason for name, outcome in outcomes.items() if isinstance(outcome, Failure)}
+    # Every figure is a difference to this loop.
     if CALL.name not in measured:
         raise RunError(f"board {board.host}: not even an empty loop can be measured: {failures[CALL.name]}")
     known = {name: cycles_of(measurement, target) for name, measurement in measured.items()}
@@ -119,6 +121,7 @@ def _questions(loops: Loops) -> dict[str, BoardCase]:
     asked: dict[str, BoardCase] = {}
     bodies = bodies_of(loops.micros)
     for number, (micro, _) in enumerate(bodies):
+        # `bodies_of` puts a baseline right behind its loop, so the second body of a name is the baseline.
         name = _less(micro) if micro.name in asked else micro.name
         asked[name] = BoardCase(input_of(number))
     if loops.barrier_threads is not None:
@@ -132,10 +135,12 @@ def _less(micro: Micro) -> str:
 
 def value_of(micro: Micro, cycles: Mapping[str, float]) -> float | None:
     """The figure of one loop; None where it, or what is subtracted, was not measured, or is lost in the noise."""
+    # A baseline contains the call as well, so it is subtracted once in either case.
     baseline = CALL.name if micro.baseline is None else _less(micro)
     if micro.name not in cycles or baseline not in cycles:
         return None
     own = cycles[micro.name] - cycles[baseline]
+    # Noise can make a loop of free instructions look faster than an empty one.
     return micro.value(own) if own > 0 else None
 
 
@@ -173,6 +178,7 @@ def _cost(name: str, found: Mapping[str, Mapping[int | None, float | None]], tar
     each = _whole(found.get("busy", {}))
     busy = None if each is None else {lmul: value * len(cost.pipes) for lmul, value in each.items()}
     latency = _whole(found.get("latency", {}))
+    # One figure for all LMULs, as the table has it: the median is not moved by an LMUL that behaves otherwise.
     if busy is not None and cost.per_element and target.isa.vlen_bits is not None:
         lanes = target.isa.vlen_bits // FP32_BITS
         rates = [value / (lanes * (lmul or 1)) for lmul, value in busy.items()]

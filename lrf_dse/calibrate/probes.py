@@ -17,13 +17,15 @@ from lrf_dse.calibrate.mixed import mispredicted_jump, sized_chases
 from lrf_dse.target import Target, Timing
 
 LMULS = (1, 2, 4, 8)
-COPIES = 128  # of the instruction in a loop: its counter and branch are lost in them
+# Copies of the instruction in one iteration: the loop's counter and branch are two instructions beside them.
+COPIES = 128
 CALL = Micro("call", "", 1, iterations=1)
 """What surrounds every other loop: subtracted from all."""
 
 Part = Literal["busy", "latency"]
 
 _ITERATIONS = 20
+# So many destinations in turn that none is written again while its result is under way.
 _INTEGERS = ("t0", "t1", "t2", "t3", "t4", "a2", "a3")
 _FLOATS = ("ft0", "ft1", "ft2", "ft3", "ft4", "ft5", "ft6", "ft7", "fa5", "fa6", "fa7")
 # a4 a large integer, a5 a small one; fa0 and fa1 floats, fa2 and fa3 doubles: dividers may be fast on simple values.
@@ -37,7 +39,8 @@ _OPERANDS = """.option arch, +zba, +zbb
         fcvt.d.s fa3, fa1
         fmv.d ft0, fa3
         mv t0, a5"""
-_STRIDE_BYTES = 68  # no core takes it for unit stride
+# 17 elements: no core takes it for unit stride, and successive elements lie in different cache lines.
+_STRIDE_BYTES = 68
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,8 @@ _SCALAR: Mapping[str, Probe] = {
     "int_popcount": _scalar("cpop {i}, a4", "cpop t0, t0"),
     "int_mul_word": _scalar("mulw {i}, a4, a5", "mulw t0, t0, a5"),
     "int_mul": _scalar("mul {i}, a4, a5", "mul t0, t0, a5"),
+    # t0 becomes a4 / t0: it goes back and forth between two values. A chain that divides its own result would end at 0,
+    # which many dividers finish early.
     "int_div_word": _scalar("divw {i}, a4, a5", "divw t0, a4, t0"),
     "int_div": _scalar("div {i}, a4, a5", "div t0, a4, t0"),
     "load": _scalar("ld {i}, 0(a0)"),
@@ -87,12 +92,14 @@ _SCALAR: Mapping[str, Probe] = {
     "float_fma": _scalar("fmadd.s {f}, fa0, fa1, fa1", "fmadd.s ft0, ft0, fa1, fa1"),
     "float_div": _scalar("fdiv.s {f}, fa0, fa1", "fdiv.s fa1, fa0, fa1"),
     "float_div_double": _scalar("fdiv.d {f}, fa2, fa3", "fdiv.d ft0, fa2, ft0"),
+    # A chain of one direction alone does not exist: the latency is the mean of both.
     "float_convert": _scalar("fcvt.d.s {f}, fa0", "fcvt.s.d ft0, ft0\nfcvt.d.s ft0, ft0"),
     "float_to_int": _scalar("fcvt.w.s {i}, fa0, rtz"),
     "int_to_float": _scalar("fcvt.s.w {f}, a4"),
 }
 
-_OFFSETS = "vid.v {s}\n vsll.vi {s}, {s}, 6"  # a cache line each
+# Indices of a cache line (64 bytes) for each element.
+_OFFSETS = "vid.v {s}\n vsll.vi {s}, {s}, 6"
 _VECTOR: Mapping[str, Probe] = {
     "v_config": Probe("vsetvli t0, x0, e32, m{l}, ta, ma", lmuls=(1,)),
     "v_int_alu": Probe("vadd.vv {d}, {s}, {s}", "vadd.vv {d}, {d}, {s}"),
@@ -100,6 +107,7 @@ _VECTOR: Mapping[str, Probe] = {
     "v_int_compare": Probe("vmslt.vv {d}, {s}, {s}"),
     "v_int_mul": Probe("vmul.vv {d}, {s}, {s}", "vmul.vv {d}, {d}, {s}"),
     "v_int_div": Probe("vdivu.vx {d}, {s}, a5"),
+    # Widening and narrowing instructions are charged by the LMUL of their wide operand, which is twice that of vtype.
     "v_int_widen": Probe("vwadd.vv {d}, {s}, {s}", halved=True),
     "v_int_narrow": Probe("vnsrl.wi {d}, {s}, 1", halved=True),
     "v_splat": Probe("vfmv.v.f {d}, fa0"),
@@ -123,6 +131,7 @@ _VECTOR: Mapping[str, Probe] = {
     "v_mask_count": Probe("vcpop.m {i}, {s}", lmuls=(1,)),
     "v_mask_index": Probe("vid.v {d}"),
     "v_slide": Probe("vslidedown.vi {d}, {s}, 1", "vslidedown.vi {d}, {p}, 1"),
+    # The destination of a gather may not overlap its sources (RVV 1.0, section 16.4): chains go between two groups.
     "v_gather": Probe("vrgather.vv {d}, {s}, {s}", "vrgather.vv {d}, {p}, {s}", setup="vid.v {s}"),
     "v_gather16": Probe("vrgatherei16.vv {d}, {s}, {s}", "vrgatherei16.vv {d}, {p}, {s}", setup="vid.v {s}"),
     "v_compress": Probe("vcompress.vm {d}, {s}, {s}"),
@@ -158,6 +167,7 @@ def measurable(target: Target) -> tuple[str, ...]:
 
 def _loop(name: str, probe: Probe, template: str, lmul: int | None, *, turns: bool) -> Micro:
     """Destinations take `turns`, or one follows from the other: two of them where {p} is another than {d}."""
+    # At M8 this leaves three destinations: v0, v8 and v16.
     *targets, source = groups(lmul or 1)
     if not turns:
         targets = targets[: 2 if "{p}" in template else 1]

@@ -85,6 +85,7 @@ _OPERANDS: Mapping[str, str] = {
 def _throughput(name: str, lmul: int) -> Micro:
     """Independent instructions, each with a destination of its own; the last group is a source of all."""
     *targets, source = groups(lmul)
+    # M8 has three destinations: the loop counter and the branch would weigh too much beside three instructions.
     repeat = max(1, 12 // len(targets))
     operands = _OPERANDS[name]
     body = [f"{name} {operands.format(d=group, s=source)}" for group in targets * repeat]
@@ -95,10 +96,12 @@ def _other(instruction: str, sew: int, lmul: str) -> Micro:
     """Independent instructions at e`sew` and `lmul`; results may be twice as wide, or have several fields."""
     name = instruction.partition(" ")[0]
     fields = re.search(r"seg(\d)", name)
+    # Registers that one result takes: twice the LMUL where it is widened, the LMUL for each field of a segment.
     wide = 2 if name.startswith(("vw", "vfw")) else int(fields[1]) if fields else 1
     group = max(1, wide // 2) if lmul.startswith("mf") else wide * int(lmul[1:])
     targets = [f"v{first}" for first in range(0, 16, group)]
     body = [instruction.format(d=target, s="v16", s2="v24") for target in targets * max(1, 8 // len(targets))]
+    # The assembler must know half precision for e16, also where the target is not compiled for it.
     setup = [".option arch, +zfh, +zvfh", f"vsetvli t0, x0, e{sew}, {lmul}, ta, ma"]
     return Micro(f"{name} e{sew} {lmul}", lines_of(body), len(body), setup=lines_of(setup))
 
@@ -176,6 +179,7 @@ def _x60_fitted() -> Iterator[Published]:
     yield from _throughputs(_X60_THROUGHPUT, X60_BENCH)
     for instruction, sew, vtype_lmul, cycles in _X60_OTHER:
         yield _entry(_other(instruction, sew, vtype_lmul), cycles, "fitted", X60_BENCH)
+    # v0 is the mask and v30 the source: neither is a destination.
     masked = lines_of(f"vfmacc.vf {group}, fa0, v30, v0.t" for group in groups(2)[1:-1])
     micro = Micro("vfmacc.vf m2, masked", masked, len(groups(2)) - 2, setup=vector_setup(2))
     yield _entry(micro, 4, "fitted", f"{X60_BENCH}: a masked FMA costs twice")

@@ -57,6 +57,8 @@ def copy_stream(name: str, lmul: int, size: int) -> Micro:
 
 def read_stream(name: str, lmul: int, size: int) -> Micro:
     """vsetvli, vle8, vmsgt, vcpop, two adds, subtract, branch: bytes read a cycle."""
+    # In UTF-8 a byte above -65 (signed) begins a character: the loop counts characters, as utf8_count of rvv-bench
+    # does.
     body = f"""li a2, {size}
         mv a3, a0
         li a5, -65
@@ -95,10 +97,13 @@ def mandelbrot(name: str, width: int, lmul: int, *, sew: int = 32, steps: int = 
 
     At e16 the counters have 32 bits: twice the LMUL.
     """
+    # Both widths have the same number of elements at these LMULs, so that one vl (t1) and one mask (v0) serve both.
     half = sew == 16
     wide = 2 * lmul if half else lmul
     counting, working = f"vsetvli x0, x0, e32, m{wide}, ta, ma", f"vsetvli x0, x0, e{sew}, m{lmul}, ta, ma"
     round_scalar = "fcvt.h.s {0}, {0}" if half else ""
+    # A mask has one bit for each element. e8 with a quarter of the LMUL of e32 has as many elements: vfirst sees all of
+    # them.
     points = _points(f"m{wide}", working if half else "", steps)
     step = _step(working, counting if half else "", {1: "mf4", 2: "mf2", 4: "m1"}[wide], whole_move=half)
     body = f"""
@@ -125,6 +130,8 @@ def mandelbrot(name: str, width: int, lmul: int, *, sew: int = 32, steps: int = 
         bne t3, t2, 1b"""
     setup = [".option arch, +zfh, +zvfh"] if half else []
     setup.append(f"li t2, {width}")
+    # The corner of the picture (-1.5, -1) and the bound of |z|^2: made of quarters, because no instruction loads a
+    # constant.
     for register, value in {"fa6": -1.5, "fa7": -1.0, "fa3": 4.0}.items():
         setup += [f"li t0, {int(4 * value)}", f"fcvt.s.w {register}, t0", "li t0, 4", "fcvt.s.w ft0, t0"]
         setup += [f"fdiv.s {register}, {register}, ft0", round_scalar.format(register)]
@@ -156,6 +163,8 @@ def _points(wide: str, working: str, steps: int) -> str:
 
 def _step(working: str, counting: str, mask_lmul: str, *, whole_move: bool) -> str:
     """One step of z^2 + c: is a point left, |z|^2 compared, the multiplications, counts where the mask holds."""
+    # z = x + iy. v18 and v22 hold x^2 and y^2, v20 x (doubled below), v16 y. A whole-register move does not depend on
+    # vtype, which is that of the counters at e16.
     return f"""vsetvli x0, t1, e8, {mask_lmul}, ta, ma
         vfirst.m a2, v0
         bltz a2, 4f
@@ -186,5 +195,6 @@ def gemm_step(name: str) -> Micro:
     body = ["vle32.v v0, (a3)", *(f"flw {register}, {4 * row}(a2)" for row, register in enumerate(floats))]
     body += ["addi a3, a3, 64", f"addi a2, a2, {4 * rows}"]
     body += [f"vfmacc.vf v{2 + 2 * row}, {register}, v0" for row, register in enumerate(floats)]
+    # The panel of the vector column begins 128 KiB behind that of the scalars, which takes 15 KiB (256 x 15 x 4 bytes).
     start = "mv a2, a0\n li a3, 131072\n add a3, a3, a0"
     return Micro(name, lines_of(body), 1, setup=vector_setup(2), iterations=k, passes=3, start=start)
