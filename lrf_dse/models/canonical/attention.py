@@ -26,6 +26,7 @@ def attention(emit: Emitter, node: ir.Node) -> list[Any] | None:
     given = list(node.attributes.get_ints("qkv_hidden_sizes", ()))
     if shape is None or sizes is None or not heads or past is not None or len(shape) != 3:
         return None
+    # Without `qkv_hidden_sizes` queries, keys and values are of one size.
     given = given or [sizes[1] // 3] * 3
     if any(size % heads for size in given) or not _plain(node):
         return None
@@ -97,6 +98,8 @@ def _mixed(
     queries, keys, values = cut
     batch, tokens, hidden = sizes
     heads = node.attributes.get_int("num_heads", 1) or 1
+    # Scaled dot-product attention: Vaswani et al., arXiv 1706.03762, equation 1. An attribute of 0 stands for 1 /
+    # sqrt(size of a head).
     scale = node.attributes.get_float("scale", 0.0) or 1.0 / sqrt(hidden[0] // heads)
     turned = emit.op("Transpose", keys, perm=[0, 1, 3, 2])
     scores = emit.op("Mul", emit.op("MatMul", queries, turned), emit.constant(scale, "scale"))

@@ -21,9 +21,12 @@ BATCH_NAME = re.compile(r"(?i).*batch.*|n|b|bs|none|samples|num_samples")
 SURE_NAME = re.compile(r"(?i).*batch.*")
 """The same, wherever it stands."""
 
+# tf2onnx writes unk__12; torch.onnx writes x_dynamic_axes_1 where the axes of x were given as a list without names.
 NO_NAME = re.compile(r"unk__\d+|dynamic_axes_\d+|.*_dynamic_axes_\d+|\?|-1|")
 """Names that exporters make up, one for each axis: they say nothing."""
 
+# Height and width at the same place belong together: 224 x 224 is ImageNet's, 48 x 320 and 32 x 320 are PaddleOCR's
+# lines of text.
 _IMAGE = ((224, 224), (48, 320), (32, 320), (64, 256), (640, 640))
 """Heights and widths to try: an image of ImageNet, lines of text, a page."""
 
@@ -33,6 +36,7 @@ _DEFAULTS = (
 )
 """Other sizes to try, by what names mean: one cached step, a short sequence."""
 
+# At 16 kHz, the usual rate of speech networks.
 _SOUND = (512, 16000, 1600)
 """Samples to try: a window, a second, a tenth of one."""
 
@@ -72,6 +76,7 @@ def _set_sizes(graph: onnx.GraphProto, symbols: Mapping[str, list[tuple[str, int
     inputs = {value.name: value.type.tensor_type.shape.dim for value in graph.input}
     for symbol, places in symbols.items():
         for name, axis in places:
+            # This clears the symbol: both are one `oneof` of the protobuf.
             inputs[name][axis].dim_value = sizes[symbol]
 
 
@@ -92,6 +97,8 @@ def forget_symbols(graph: onnx.GraphProto, *, sized: bool) -> None:
 
     Where dynamic axes were `sized`, what the file says of outputs may be of another size, and even of another rank.
     """
+    # `value_info` holds the values between inputs and outputs. Those of outputs cannot be deleted; a cleared dimension
+    # keeps the rank and says no size.
     del graph.value_info[:]
     for value in graph.output:
         if value.type.tensor_type.HasField("shape"):
@@ -129,6 +136,7 @@ def _batch_symbols(symbols: Mapping[str, list[tuple[str, int]]], options: ReadOp
     named = [symbol for symbol in first if BATCH_NAME.fullmatch(symbol)]
     if len(named) == 1:
         return tuple(named)
+    # A colon marks the names that _symbols() made itself for axes without one.
     made_up = all(":" in symbol for symbol in first)
     return tuple(first) if len(first) == 1 or made_up else ()
 
@@ -181,6 +189,7 @@ def _proposed(
     }
     set_aside(proto.graph)  # the model is refused in any case
     first: dict[str, int] | None = None
+    # The k-th sizes of all symbols are tried together: every combination would be one run of ONNX's checker each.
     for k in range(max(map(len, usual.values()), default=1)):
         sizes = dict(known) | {symbol: options[min(k, len(options) - 1)] for symbol, options in usual.items()}
         first = first or sizes
@@ -208,6 +217,7 @@ def _usual(symbol: str, place: tuple[str, int], graph: onnx.GraphProto) -> Seque
     """Sizes that most networks can do with, the likeliest first, by the name and the place of an axis."""
     name, axis = place
     tensor = next(value.type.tensor_type for value in graph.input if value.name == name)
+    # ONNX's codes of float32, float16 and float64.
     dims, is_float = tensor.shape.dim, tensor.elem_type in (1, 10, 11)
     if len(dims) == 2 and axis == 1 and is_float:
         return _SOUND
@@ -216,5 +226,6 @@ def _usual(symbol: str, place: tuple[str, int], graph: onnx.GraphProto) -> Seque
     is_image = re.fullmatch(r"(?i).*(height|width|size).*|h|w", symbol)
     by_place: Sequence[int] = _OTHERS
     if (len(dims) == 4 and axis > 1) or is_image:
+        # [batch, channels, height, width] is ONNX's order of axes for images.
         by_place = [sizes[axis - 2 if axis in (2, 3) else 0] for sizes in _IMAGE]
     return next((sizes for pattern, sizes in _DEFAULTS if pattern.fullmatch(symbol)), by_place)

@@ -45,23 +45,31 @@ def canonical_model(source: Source, path: Path, options: ReadOptions) -> Model:
     logging.getLogger("onnx_ir").setLevel(logging.ERROR)
     proto, notes = source.proto, list(source.notes)
     check_header(proto)
+    # The checks of constants read `graph.initializer` alone, so sparse constants must have moved there before.
     densify(proto.graph)
     check_initializers(proto.graph)
     in_float32(proto, notes)
     choose_outputs(proto, options.outputs, notes)
     said, batch = written_batch(proto)
+    # `dim_value` and `dim_param` are one `oneof` of ONNX's protobuf: fix_axes() writes sizes over the symbols, so that
+    # their names are read before it.
     symbols = _first_symbols(proto.graph)
     sizes = fix_axes(proto, options)
     fix_inputs(proto.graph, options.inputs, notes)
+    # forget_symbols() deletes what the file declares; it is kept for the values that no inference can size.
     declared = declared_shapes(proto.graph, sizes)
     forget_symbols(proto.graph, sized=bool(sizes))
+    # The converter, the checker and the inference of ONNX serialise the whole model for their C++ part.
     big = set_aside(proto.graph)
     model = _to_ir(checked(converted_opset(proto, notes), sized=bool(sizes)))
     _put_back(model.graph, big)
     steps = [expand_contrib, expand_learners, *([dequantise] if options.dequantize else [])]
     settle(model, declared, steps=steps, keep_quantised=not options.dequantize)
+    # A second time, because the expansions above leave Gemm and MatMul nodes, and because write_dense() checks a bias
+    # and reshapes operands only where their shapes are static.
     settle(model, declared, steps=[write_dense], keep_quantised=not options.dequantize)
     share_constants(model.graph)
+    # The inventory adds up to 100 % of the parameters, so that it must know what was removed without a use.
     dead = remove_dead(model.graph)
     sites, skipped = discover(model.graph)
     weights = inventory(model.graph, sites, skipped, dead)
@@ -150,7 +158,7 @@ def _spec(value: ir.Value, role: str) -> TensorSpec:
         dtype = value.dtype.numpy()
     except TypeError as error:
         raise ModelError(f"{role} {value.name!r} is {value.dtype}, which no array holds") from error
-    if dtype.kind not in "fiub":
+    if dtype.kind not in "fiub":  # numpy's letters for float, signed, unsigned and bool
         raise ModelError(f"{role} {value.name!r} is {value.dtype}: only numbers can be compiled; see --output")
     if prod(shape) * dtype.itemsize > MAX_BYTES:
         raise ModelError(f"{role} {value.name!r} has shape {list(shape)}: over 2 GB; export a smaller batch")

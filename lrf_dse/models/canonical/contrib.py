@@ -60,6 +60,7 @@ def _fused_conv(emit: Emitter, node: ir.Node) -> Results:
     value = emit.op("Conv", *node.inputs[:3], **kept(node, *CONV))
     emit.name_last()
     if len(node.inputs) > 3 and node.inputs[3] is not None:
+        # The fourth operand, Z, is a skip connection; it is added before the activation.
         value = emit.op("Add", value, node.inputs[3])
     activated = _activated(emit, value, node)
     return None if activated is None else [activated]
@@ -70,6 +71,7 @@ def _fused_matmul(emit: Emitter, node: ir.Node) -> Results:
     for k, letter in enumerate("AB"):
         value = node.inputs[k]
         shape = static_shape(value)
+        # `transBatchA` and `transBatchB` transpose batch axes as well; only the last two are turned here.
         if node.attributes.get_int(f"transBatch{letter}", 0):
             return None
         if node.attributes.get_int(f"trans{letter}", 0) and shape is not None and len(shape) > 1:
@@ -87,6 +89,8 @@ def _gelu(emit: Emitter, node: ir.Node) -> Results:
     if node.attributes.get_string("approximate", "none") == "tanh":
         return _fast_gelu(emit, node)
     value = _biased(emit, node, 1)
+    # x Phi(x) = x / 2 (1 + erf(x / sqrt 2)): Hendrycks and Gimpel, arXiv 1606.08415, section 2, as are the next two
+    # forms.
     inner = emit.op("Erf", emit.op("Mul", value, emit.constant(1 / sqrt(2), "scale")))
     half = emit.op("Mul", value, emit.constant(0.5, "half"))
     return [emit.op("Mul", half, emit.op("Add", inner, emit.constant(1.0, "one")))]
@@ -94,6 +98,7 @@ def _gelu(emit: Emitter, node: ir.Node) -> Results:
 
 def _fast_gelu(emit: Emitter, node: ir.Node) -> Results:
     value = _biased(emit, node, 1)
+    # x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))), the same paper's approximation.
     cube = emit.op("Mul", emit.op("Mul", value, value), value)
     inner = emit.op("Add", value, emit.op("Mul", cube, emit.constant(0.044715, "cubic")))
     bent = emit.op("Tanh", emit.op("Mul", inner, emit.constant(sqrt(2 / pi), "scale")))
@@ -102,6 +107,7 @@ def _fast_gelu(emit: Emitter, node: ir.Node) -> Results:
 
 
 def _quick_gelu(emit: Emitter, node: ir.Node) -> Results:
+    # x sigmoid(1.702 x), the same paper's faster approximation.
     value, alpha = node.inputs[0], node.attributes.get_float("alpha", 1.702)
     scaled = value if alpha == 1.0 else emit.op("Mul", value, emit.constant(float(alpha or 0.0), "alpha"))
     return [emit.op("Mul", value, emit.op("Sigmoid", scaled))]
@@ -145,6 +151,7 @@ def _root_mean_square(emit: Emitter, x: ir.Value | None, gamma: ir.Value | None,
     """X gamma / sqrt(mean(x^2) + epsilon)."""
     epsilon = node.attributes.get_float("epsilon", 1e-5)
     # ReduceMean takes its axes as an attribute before opset 18, as an input from there on.
+    # RMSNorm: Zhang and Sennrich, arXiv 1910.07467.
     square = emit.op("Mul", x, x)
     size = (static_shape(x) or static_shape(gamma) or (1,))[-1]
     total = emit.op("ReduceSum", square, emit.constant([-1], "axis"), keepdims=1)
@@ -162,10 +169,12 @@ def _embed_layer_norm(emit: Emitter, node: ir.Node) -> Results:
         return None
     total = emit.op("Gather", words, ids)
     if given is None:
+        # Without `position_ids` token k of each sequence has the position k.
         given = emit.constant([list(range(shape[1]))] * shape[0], "positions")
     total = emit.op("Add", total, emit.op("Gather", positions, given))
     if table is not None:
         total = emit.op("Add", total, emit.op("Gather", table, segments))
+    # 1e-12 is the default of onnxruntime's schemas here and above; LayerNormalization's own is 1e-5.
     epsilon = node.attributes.get_float("epsilon", 1e-12)
     normed = emit.op("LayerNormalization", total, gamma, beta, axis=-1, epsilon=epsilon)
     return [normed, None, total]

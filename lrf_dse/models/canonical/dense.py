@@ -38,6 +38,7 @@ def write_dense(graph: ir.Graph) -> bool:
 
 def share_constants(graph: ir.Graph) -> None:
     """Let equal matrices be one constant: exporters write copies, and folding makes some."""
+    # A digest reads every byte of a matrix, so that only shapes that occur twice are read.
     sizes = Counter(_kind(value) for value in graph.initializers.values())
     known: dict[tuple[object, ...], ir.Value] = {}
     for value in list(graph.initializers.values()):
@@ -131,6 +132,7 @@ def _matmul(node: ir.Node) -> bool:
     operands = (node.inputs[0], weight) if at else (weight, node.inputs[1])
     product = emit.op("MatMul", *operands)
     _mark(emit, node)
+    # MatMul broadcasts as numpy.matmul does: the leading ones of the constant were axes of the result.
     if len(constant.shape) > len(other):
         shape = static_shape(node.outputs[0])
         if shape is None:
@@ -148,6 +150,8 @@ def _einsum(node: ir.Node) -> bool:
     shape = static_shape(x)
     kept, summed = [k for k in x_labels if k not in labels], [k for k in labels if k in x_labels]
     made = [k for k in out_labels if k in labels]
+    # A MatMul sums over labels that both operands have and makes new ones from the constant. A label in all three terms
+    # would give each sample a matrix of its own; a label twice in one term takes a diagonal.
     is_matmul = (
         shape is not None
         and summed
@@ -180,6 +184,7 @@ def _labels(node: ir.Node) -> tuple[Constant, ir.Value, str, str, str] | None:
     equation = node.attributes["equation"].as_string().replace(" ", "")
     left, arrow, out = equation.partition("->")
     terms = left.split(",")
+    # Without "->" the labels of the result are implied (those that occur once, in alphabetical order): left as it is.
     if not arrow or len(terms) != 2 or len(node.inputs) != 2:
         return None
     at = 0 if resolve(node.inputs[0]) is not None else 1

@@ -45,7 +45,7 @@ class Emitter:
         return values
 
     def constant(self, array: Any, name: str = "constant") -> ir.Value:
-        """`array` as a new initializer; floats as float32, other numbers as int64."""
+        """`array` as a new initializer: floats become float32, Python integers int64; arrays of integers stay."""
         values = np.asarray(array)
         if values.dtype.kind == "f":
             values = values.astype(np.float32)
@@ -71,6 +71,7 @@ def expand_all(graph: ir.Graph, expansion_of: Callable[[ir.Node], Expansion | No
     """Replace each node of `graph` that has an expansion by what that gives; whether there was one."""
     changed = False
     for node in list(graph):
+        # An expansion earlier in this loop may have removed this node from the graph (`_linear_classifier` does so).
         expand = expansion_of(node) if node.graph is graph else None
         if expand is None:
             continue
@@ -96,11 +97,14 @@ def replace_node(graph: ir.Graph, node: ir.Node, nodes: Sequence[ir.Node], resul
     import onnx_ir as ir
 
     operands = tuple(node.inputs)
+    # Not strict: an expansion may leave out the optional outputs at the end.
     pairs = [(old, new) for old, new in zip(node.outputs, results, strict=False) if new is not None]
     own = {output for new in nodes for output in new.outputs}
     passed = [(old, new) for old, new in pairs if new not in own]
     for old, new in passed:  # a value that was there before keeps its own name
         if old.is_graph_output():
+            # An output of the model has a name that users feed on, and `new` has one already: an Identity gives the
+            # same tensor under both names.
             identity = ir.node("Identity", [new], outputs=[ir.val(f"{old.name}.same")])
             nodes = [*nodes, identity]
             pairs = [(a, identity.outputs[0] if a is old else b) for a, b in pairs]
@@ -119,12 +123,14 @@ def replace_node(graph: ir.Graph, node: ir.Node, nodes: Sequence[ir.Node], resul
 def inline_branch(graph: ir.Graph, node: ir.Node, branch: ir.Graph) -> None:
     """Put the nodes of a branch in the place of the If that holds it."""
     taken = names_in(graph)
+    # A branch is a scope of its own, and the names of its constants may stand in the graph as well.
     for value in list(branch.initializers.values()):
         branch.initializers.pop(value.name)  # type: ignore[arg-type]
         value.name = fresh(value.name or "constant", taken - {value.name or ""})
         graph.register_initializer(value)
     nodes = list(branch)
     results = list(branch.outputs)
+    # In onnx_ir a node belongs to one graph: it must leave the branch before it can enter the graph.
     branch.outputs.clear()
     branch.remove(nodes)
     replace_node(graph, node, nodes, results)

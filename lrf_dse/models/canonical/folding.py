@@ -38,7 +38,7 @@ MOST_GROWTH = 4
 """A constant that is made from much smaller ones (an Expand of a scalar) stays computed above BIG_RESULT."""
 
 BIG_RESULT = 1 << 20
-"""Elements."""
+"""Elements that a constant may always have: 4 MB of float32."""
 
 
 def fold_constants(model: ir.Model, *, keep_quantised: bool) -> bool:
@@ -63,6 +63,7 @@ def set_constant(graph: ir.Graph, value: ir.Value, array: NDArray[Any] | ir.Tens
     tensor.name = name
     constant = ir.Value(name=name, shape=tensor.shape, type=ir.TensorType(tensor.dtype), const_value=tensor)  # type: ignore[arg-type]
     ir.convenience.replace_all_uses_with(value, constant)
+    # The node stays if another of its outputs is used, and a graph may not hold one name twice.
     value.name = f"{name}.folded"
     graph.register_initializer(constant)
     _drop(graph, node)
@@ -103,6 +104,7 @@ def _attribute_tensor(node: ir.Node) -> NDArray[Any] | ir.TensorProtocol | None:
     for name, dtype in (("value_int", np.int64), ("value_ints", np.int64), ("value_float", np.float32)):
         if name in node.attributes:
             return np.asarray(node.attributes[name].value, dtype)
+    # `sparse_value`, `value_string` and `value_strings` are left: no layer has such weights.
     if "value_floats" in node.attributes:
         return np.asarray(node.attributes["value_floats"].value, np.float32)
     return None
@@ -118,6 +120,8 @@ def _known_shapes(graph: ir.Graph) -> bool:
         if shape is None or node.outputs[0].is_graph_output():
             continue
         start, end = (node.attributes.get_int(key, default) for key, default in (("start", 0), ("end", len(shape))))
+        # Opset 15 gave Shape `start` and `end`, with the rules of a Python slice: negative ones count from the back,
+        # and too large ones are clamped.
         known = shape[start:end] if node.op_type == "Shape" else prod(shape)
         set_constant(graph, node.outputs[0], np.asarray(known, np.int64))
         changed = True
@@ -145,6 +149,7 @@ def is_constant(value: ir.Value | None) -> bool:
 def _foldable(graph: ir.Graph, never: frozenset[str]) -> list[ir.Node]:
     """The nodes whose operands are all constant, or computed by such nodes, in execution order."""
     found: dict[ir.Node, None] = {}
+    # ONNX lists nodes in topological order, so that one pass sees each producer before its users.
     for node in graph:
         operands = [value for value in node.inputs if value is not None]
         known = all(is_constant(value) or value.producer() in found for value in operands)
@@ -173,6 +178,8 @@ def _is_worth_it(node: ir.Node) -> bool:
         return False
     shapes = [static_shape(output) for output in node.outputs if output.name]
     if any(shape is None for shape in shapes):
+        # These can make a large tensor out of a few numbers; the results of all others are about as large as their
+        # operands.
         return node.op_type not in ("ConstantOfShape", "Expand", "Tile", "Range", "EyeLike", "OneHot", "Pad")
     given = sum(prod(static_shape(value) or ()) for value in node.inputs if value is not None)
     made = sum(prod(shape) for shape in shapes if shape is not None)
@@ -216,6 +223,7 @@ def _computed(
         array = (known or {}).get(operand)
         tensor = operand.const_value if array is None else ir.tensor(array, name=operand.name)
         assert tensor is not None and operand.name, "only constants are folded"
+        # Small operands travel inside the protobuf, large ones beside it: a protobuf would hold one more copy of each.
         if tensor.nbytes <= BIG_BYTES or tensor.dtype not in _FED:
             graph.initializer.append(ir.to_proto(tensor))
             graph.initializer[-1].name = operand.name

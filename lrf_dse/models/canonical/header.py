@@ -24,11 +24,13 @@ NEWEST_OPSET = 26
 LEAST_IR, NEWEST_IR = 8, 13
 """IR 8 came with local functions, which plans use; 13 is the newest that onnxruntime 1.31 reads."""
 
+# ONNX's specification of its IR gives the domain of the standard operations two names.
 STANDARD = ("", "ai.onnx")
 
 
 def check_header(proto: onnx.ModelProto) -> None:
     """Refuse a model without opset or nodes; bring its IR version into the range that all tools read."""
+    # Both names of the domain may stand in one file; their versions must then be the same.
     versions = sorted({entry.version for entry in proto.opset_import if entry.domain in STANDARD})
     if not versions:
         raise ModelError(f"names no ONNX opset; export it again with opset {LEAST_OPSET} or newer")

@@ -61,6 +61,8 @@ def set_aside(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
     big = {tensor.name: tensor for tensor in graph.initializer if tensor.ByteSize() > BIG_BYTES}
     small = [tensor for tensor in graph.initializer if tensor.name not in big]
     for tensor in big.values():
+        # Inference reads the values of small constants alone (targets of Reshape, axes); of a weight it needs type and
+        # shape.
         graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
     del graph.initializer[:]
     graph.initializer.extend(small)

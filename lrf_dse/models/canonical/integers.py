@@ -21,6 +21,8 @@ def within(emit: Emitter, value: Any, scale: ir.Value | None, zero: ir.Value | N
         return value
     kind = np.dtype(np.uint8) if offset is None else offset.array().dtype
     low = 0 if offset is None else int(offset.array().ravel()[0])
+    # Only a zero point at the end of the range is a ReLU. Another range clips where the quantiser saw no values, which
+    # is a part of the rounding and goes with it.
     if kind.kind not in "iu" or low != np.iinfo(kind).min:
         return value
     high = float(step.array().ravel()[0]) * (np.iinfo(kind).max - low)
@@ -32,6 +34,7 @@ def floats_of(emit: Emitter, value: ir.Value | None, zero: ir.Value | None, scal
     constant = resolve(value)
     if constant is None:
         return value
+    # Affine quantisation, as in ONNX's DequantizeLinear and Jacob et al., arXiv 1712.05877, equation 1.
     numbers = constant.array().astype(np.float32)
     for operand, join in ((zero, np.subtract), (scale, np.multiply)):
         known = resolve(operand)

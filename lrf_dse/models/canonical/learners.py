@@ -42,6 +42,8 @@ def _normalizer(emit: Emitter, node: ir.Node) -> list[Any]:
     elif kind == "L1":
         norm = emit.op("ReduceSum", size, axis, keepdims=1)
     else:
+        # ReduceMax takes its axes as an attribute before opset 18 and as an input from there on; TopK and ReduceSum
+        # look the same in every opset that is kept.
         norm = emit.several("TopK", 2, size, emit.constant([1], "one"), axis=-1)[0]
     return [emit.op("Div", value, norm)]
 
@@ -65,6 +67,7 @@ def _linear_classifier(emit: Emitter, node: ir.Node) -> list[Any] | None:
         return None  # one row of coefficients for two classes has rules of its own
     if transform not in ("SOFTMAX", "LOGISTIC", "NONE"):
         return None
+    # What was made of the label would otherwise keep the node, which is replaced without a label.
     emit.graph.remove(made, safe=True)
     scores = _linear(emit, node, count)
     if transform == "SOFTMAX":
@@ -92,6 +95,7 @@ def _made_of(value: ir.Value) -> list[ir.Node] | None:
 
 
 def _linear(emit: Emitter, node: ir.Node, rows: int) -> ir.Value:
+    # ai.onnx.ml stores the coefficients in one list, [classes or targets, features] in row-major order.
     matrix = np.asarray(node.attributes["coefficients"].value, np.float32).reshape(rows, -1)
     operands = [_as_float(emit, node), emit.constant(matrix, "weight")]
     if "intercepts" in node.attributes:

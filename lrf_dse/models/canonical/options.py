@@ -41,6 +41,7 @@ def parse_dims(texts: Sequence[str]) -> dict[str, int]:
     """
     found: dict[str, int] = {}
     for text in texts:
+        # The last "=" divides, because names of axes and inputs may hold one.
         name, equals, size = text.rpartition("=")
         if not equals or not name or not size.isdecimal():
             raise UsageError(f"--dim takes NAME=N, such as --dim T=16, got {text!r}")

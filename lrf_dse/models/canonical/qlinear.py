@@ -36,6 +36,7 @@ def _qgemm(emit: Emitter, node: ir.Node) -> list[Any] | None:
     step = resolve(a_scale)
     if known is None or scales is None or step is None or resolve(a) is not None:
         return None
+    # There is a scale for each output: a column of B, or a row of it if B is transposed.
     axis = 0 if swap else -1
     numbers = known.array().astype(np.float32)
     if zeros is not None:
@@ -45,11 +46,13 @@ def _qgemm(emit: Emitter, node: ir.Node) -> list[Any] | None:
     operands = [a, emit.constant(numbers, "weight")]
     bias = resolve(c)
     if bias is not None:
+        # The bias is int32 in units of a_scale b_scale, as the sums of products are; it has no scale of its own.
         operands.append(
             emit.constant(bias.array().astype(np.float32) * float(step.array().ravel()[0]) * factors, "bias")
         )
     elif c is not None:
         return None
+    # QGemm has no beta.
     product = emit.op("Gemm", *operands, **kept(node, "alpha", "transA", "transB"))
     emit.name_last()
     return [within(emit, product, *(*node.inputs[7:9], None, None)[:2])]
@@ -63,6 +66,7 @@ def _qlinear_conv(emit: Emitter, node: ir.Node) -> list[Any] | None:
         return None
     numbers = known.array().astype(np.float32)
     if zeros is not None:
+        # A convolution's weights are [out, in, ...]: a scale for each output lies along axis 0.
         numbers = numbers - along(zeros.array().astype(np.float32), numbers.shape, 0)
     factors = scales.array().astype(np.float32)
     operands = [x, emit.constant(numbers * along(factors, numbers.shape, 0), "weight")]
@@ -92,6 +96,7 @@ def _unary(kind: str, *names: str) -> Expansion:
     """QLinearSigmoid and its like (X, its scale and zero, y's)."""
 
     def expand(emit: Emitter, node: ir.Node) -> list[Any] | None:
+        # The standard operations have channels at axis 1 alone.
         if node.attributes.get_int("channels_last", 0):
             return None
         return [emit.op(kind, node.inputs[0], **(kept(node, *names) if names else {}))]
@@ -101,6 +106,7 @@ def _unary(kind: str, *names: str) -> Expansion:
 
 def _qlinear_concat(emit: Emitter, node: ir.Node) -> list[Any]:
     """QLinearConcat (y's scale and zero, then each operand with its own)."""
+    # The operands come as (tensor, scale, zero), and floats_of() takes the zero before the scale.
     parts = [floats_of(emit, *(node.inputs[k + j] for j in (0, 2, 1))) for k in range(2, len(node.inputs), 3)]
     return [emit.op("Concat", *parts, axis=node.attributes["axis"].as_int())]
 

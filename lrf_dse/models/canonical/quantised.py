@@ -37,6 +37,7 @@ def _quantize(emit: Emitter, node: ir.Node) -> list[Any] | None:
         return None
     scale, zero = (*node.inputs[1:3], None)[:2]
     users = {use.node.op_type in _INTEGER_PRODUCTS for use in node.outputs[0].uses()}
+    # Users of both kinds would need the activation twice, divided and not: such a node is left.
     if len(users) > 1:
         return None
     passed = within(emit, node.inputs[0], scale, zero)
@@ -96,11 +97,13 @@ _FLOAT_NOW = (
 
 def _dynamic(emit: Emitter, node: ir.Node) -> list[Any]:
     """Y = x with scale 1 and zero point 0: what follows multiplies by the scale."""
+    # The true scale comes from the range of x at run time; with a scale of 1 the float x stands for its own integers.
     return [node.inputs[0], emit.constant(1.0, "scale"), emit.constant(0.0, "zero")]
 
 
 def _matmul_integer(emit: Emitter, node: ir.Node) -> list[Any] | None:
     a, b, a_zero, b_zero = (*node.inputs, None, None)[:4]
+    # One operand must be constant: two activations are no layer, and the product of two constants is folded.
     if (resolve(b) is None) == (resolve(a) is None) or (resolve(a_zero) is None and a_zero is not None):
         return None
     operands = (floats_of(emit, a, a_zero), floats_of(emit, b, b_zero))
@@ -157,6 +160,7 @@ def _lstm(emit: Emitter, node: ir.Node) -> list[Any] | None:
         if offset is not None:
             numbers = numbers - offset.array().astype(np.float32).reshape(shape)
         numbers = numbers * step.array().astype(np.float32).reshape(shape)
+        # ONNX's LSTM takes them the other way round, [directions, 4 hidden, in].
         matrices.append(emit.constant(np.ascontiguousarray(numbers.swapaxes(1, 2)), "weight"))
     values = emit.several("LSTM", len(node.outputs), node.inputs[0], *matrices, *node.inputs[3:8], **kept(node))
     emit.name_last()
@@ -199,6 +203,7 @@ def _unrounded(emit: Emitter, value: ir.Value | None) -> ir.Value | None:
         return None
     given = node.inputs[0]
     before = None if given is None else given.producer()
+    # A Cast to int32 truncates; exporters round before it.
     return before.inputs[0] if before is not None and before.op_type in ("Floor", "Round") else given
 
 
@@ -209,6 +214,7 @@ _INT32 = 6
 def _matmul_nbits(emit: Emitter, node: ir.Node) -> list[Any] | None:
     """MatMulNBits: B [N, blocks, bytes] of 4 or 8 bits, a scale and perhaps a zero point for each block."""
     a, b, scale, zero = (*node.inputs, None)[:4]
+    # Input 4, `g_idx`, gives each row of K a block of its own choice; only blocks in order are read here.
     more = any(operand is not None for operand in node.inputs[4:5])
     bits, block = node.attributes.get_int("bits", 4), node.attributes.get_int("block_size", 32)
     k, n = (node.attributes[key].as_int() for key in ("K", "N"))
@@ -224,12 +230,15 @@ def _matmul_nbits(emit: Emitter, node: ir.Node) -> list[Any] | None:
         return None
     blocks = -(-k // block)
     numbers = unpacked(packed.array(), bits).reshape(n, blocks, block)
+    # Without zero points onnxruntime's definition takes the middle of the range, 8 of 4 bits.
     offset: NDArray[np.float32] = np.full((n, blocks, 1), 2.0 ** (bits - 1), np.float32)
     if zeros is not None:
         stored = zeros.array()
         wide = stored if stored.dtype.kind == "f" else unpacked(stored.reshape(n, -1), bits)
+        # Each row of packed zero points fills whole bytes: an odd number of 4-bit ones has a half byte of padding.
         offset = wide.reshape(n, -1)[:, :blocks].reshape(n, blocks, 1).astype(np.float32)
     weight = (numbers - offset) * scales.array().reshape(n, blocks, 1).astype(np.float32)
+    # The last block of a row is stored in full, also where K ends inside it.
     matrix = np.ascontiguousarray(weight.reshape(n, -1)[:, :k].T)
     product = emit.op("MatMul", a, emit.constant(matrix, "weight"))
     emit.name_last()

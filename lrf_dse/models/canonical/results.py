@@ -30,6 +30,8 @@ def choose_outputs(proto: onnx.ModelProto, wanted: Sequence[str], notes: list[st
         kinds = ", ".join(f"{value.name!r} ({_kind(value)})" for value in graph.output)
         raise ModelError(f"no output is a tensor of numbers: {kinds}; export it with a tensor as output")
     if probabilities or any(node.domain == ML_DOMAIN for node in graph.node):
+        # A learner gives an integer label beside its scores. `learners` can write out the scores alone, so the label
+        # goes.
         scores = probabilities or [value for value in kept if _is_float(value)]
         kept = scores or kept
     for value in graph.output:

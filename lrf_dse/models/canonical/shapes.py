@@ -45,9 +45,13 @@ def settle(
             _infer(model)
         if _open(model):
             _ask_onnxruntime(model)
+        # A shape that onnxruntime told may make one more Shape node a constant: go on while the number of open values
+        # falls.
         if not changed and len(_open(model)) == open_before:
             break
     if _open(model):
+        # From here on in the order of trust: what a run gives, then what the file declares, which may be of other
+        # sizes.
         _run_for_shapes(model)
         _set_declared(model, declared)
 
@@ -63,6 +67,8 @@ def _infer(model: ir.Model) -> None:
     del proto.graph.value_info[:]
     proto.graph.value_info.extend(kept)
     try:
+        # `data_prop` follows the values of small integer tensors through Gather, Concat and their like, which compute
+        # the target of a Reshape.
         inferred = onnx.shape_inference.infer_shapes(proto, data_prop=True)
     except (onnx.shape_inference.InferenceError, ValueError, RuntimeError):
         return
@@ -79,6 +85,7 @@ def _ask_onnxruntime(model: ir.Model) -> None:
 
     proto = without_weights(model)
     names = {value.name or "" for value in _open(model)}
+    # onnxruntime's Python interface shows the shapes of inputs and outputs alone: each open value becomes an output.
     outputs = [value for value in proto.graph.output if value.name not in names]
     del proto.graph.output[:]
     proto.graph.output.extend([*outputs, *(onnx.ValueInfoProto(name=name) for name in sorted(names))])
@@ -114,6 +121,7 @@ def _run_for_shapes(model: ir.Model) -> None:
     try:
         session = session_of(proto, optimise=False)
         decides = chooser(model.graph)
+        # A shape that depends on data differs here: NonZero, for one, finds nothing in zeros and everything in ones.
         for kind in ("zeros", "ones", "random", *(["chosen"] if decides else [])):
             feed = {value.name or "": _filled(value, kind) for value in model.graph.inputs}
             if decides is not None and kind == "chosen":
@@ -163,6 +171,7 @@ def without_weights(model: ir.Model) -> onnx.ModelProto:
     try:
         return ir.to_proto(model)
     finally:
+        # The graph belongs to the caller: it gets its weights back even if it cannot be serialised.
         del graph.inputs[inputs:]
         for value, tensor in zip(big, tensors, strict=True):
             value.const_value = tensor
@@ -170,6 +179,7 @@ def without_weights(model: ir.Model) -> onnx.ModelProto:
 
 
 def _values(model: ir.Model) -> list[ir.Value]:
+    # An optional output that is left out has the empty name.
     return [output for node in model.graph for output in node.outputs if output.name]
 
 

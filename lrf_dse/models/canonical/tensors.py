@@ -62,6 +62,7 @@ def _check_tensor(tensor: onnx.TensorProto) -> None:
     if tensor.HasField("raw_data"):
         if tensor.data_type == ir.DataType.STRING:
             raise ModelError(f"initializer {tensor.name!r} holds text as raw data, which ONNX does not allow")
+        # Elements of 4 bits share bytes, so that the last byte may be half full: round up.
         wanted = -(-prod(tensor.dims) * ir.DataType(tensor.data_type).bitwidth // 8)
         if len(tensor.raw_data) != wanted:
             raise ModelError(
@@ -81,6 +82,7 @@ def densify(graph: onnx.GraphProto) -> None:
         if min(dims, default=1) < 0 or prod(dims) > MOST_ELEMENTS:
             raise ModelError(f"sparse initializer {name!r} has the shape {list(dims)}, which is not supported")
         values, indices = numpy_helper.to_array(sparse.values), numpy_helper.to_array(sparse.indices)
+        # ONNX allows two forms of indices: [count] into the flat tensor, or [count, rank] with one for each axis.
         if indices.ndim == 2 and indices.shape[1] == len(dims):
             inside = bool(np.all((indices >= 0) & (indices < np.array(dims))))
             indices = np.ravel_multi_index(tuple(indices.T), dims) if inside else np.array([-1])
@@ -112,11 +114,13 @@ def in_float32(proto: onnx.ModelProto, notes: list[str]) -> None:
                 _to_float32(tensor)
         values = (*graph.value_info, *getattr(graph, "input", ()), *getattr(graph, "output", ()))
         for value in values:
+            # The inputs and outputs of a local function are bare names.
             if not isinstance(value, str) and value.type.tensor_type.elem_type in others:
                 seen.add(value.type.tensor_type.elem_type)
                 value.type.tensor_type.elem_type = TensorProto.FLOAT
         for node in graph.node:
             for attribute in node.attribute:
+                # Of Cast, of the Random operations and EyeLike, of QuantizeLinear, and of LayerNormalization.
                 if attribute.name in ("to", "dtype", "output_dtype", "stash_type") and attribute.i in others:
                     seen.add(attribute.i)
                     attribute.i = TensorProto.FLOAT
