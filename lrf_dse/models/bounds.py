@@ -55,6 +55,7 @@ class Bounds:
         gap = abs(budget - self.drop)
         if not gap:
             return None
+        # The sample size of a one-sided z test: the deviation of a mean falls with the square root of the samples.
         needed = self.samples * ((_normal_deviate() + POWER) * self.deviation / gap) ** 2
         return max(self.samples, ceil(needed)) if needed <= MOST_NEEDED else None
 
@@ -85,6 +86,7 @@ def fewest_samples(metric: Metric, budget: float) -> int | None:
     """
     if metric.unit != "%" or metric.relative or budget <= 0:
         return None
+    # z^2 / (n + z^2) <= budget / 100, solved for n.
     return ceil(_normal_deviate() ** 2 * max(0.0, 100.0 / budget - 1.0))
 
 
@@ -126,6 +128,7 @@ def _design_effect(lost: Floats, whole: Floats, rows: Units) -> float:
 
 def _score(worse: float, better: float, n: float, delta: float) -> float:
     """Tango's score statistic of the hypothesis that the difference is `delta`; it falls with `delta`."""
+    # Tango's A, B and C; `rare` is his q21, the most likely share of better answers if the drop were `delta`.
     a, b = 2 * n, -worse - better + (2 * n - worse + better) * delta
     c = -better * delta * (1 - delta)
     rare = max(0.0, (sqrt(max(0.0, b * b - 4 * a * c)) - b) / (2 * a))
@@ -136,6 +139,7 @@ def _score(worse: float, better: float, n: float, delta: float) -> float:
 
 def _crossing(function: Callable[[float], float], low: float, high: float) -> float:
     """Where a falling function becomes negative, by bisection."""
+    # An interval of at most 2, halved 60 times, is below the resolution of doubles near 1.
     for _ in range(60):
         middle = (low + high) / 2
         low, high = (middle, high) if function(middle) >= 0 else (low, middle)
@@ -155,6 +159,7 @@ def _linearised(by_unit: Floats) -> tuple[float, float]:
     half = float(t.ppf(CONFIDENCE, units - 1)) * deviation
     if np.count_nonzero(by_unit[:, 0]) < FEW_DIFFERENCES and by_unit[:, 0].any():
         # A unit may lose as much as it holds, and so rare a loss may not have been seen: the rule of three.
+        # The rule of three is 3 / n at 95 %; z^2 / (n + z^2), with z^2 = 2.7, is the score bound of the same event.
         z = _normal_deviate()
         half += z * z / (units + z * z) * max(1.0, float(np.abs(by_unit[:, 0]).max()) * units / total)
     return ratio - half, ratio + half

@@ -61,6 +61,7 @@ def layer_moments(
     UsageError for an unknown layer.
     """
     sites = [model.site(name) for name in (model.sites if layers is None else layers)]
+    # Layers that read the same value (queries, keys and values of attention) share one sum.
     sums = {_sources(site): MomentSum(site.layer.in_features, seed=seed) for site in sites}
     if not sums:
         return {}
@@ -97,6 +98,7 @@ def joint_moment(
     runs = fed.layer_inputs(replacements, fed.inputs, names)
     for (first, actual), (_, wanted) in zip(runs, fed.inputs_before(names), strict=True):
         rows = [
+            # Its blocks E[x_a x_a'] and E[x_d x_a'] are the normal equations of the correction (see `tt.drift`).
             np.concatenate([_rows(use, values[str(use.x.name)]) for values in (actual, wanted)], axis=1)
             for use in site.uses
         ]
@@ -166,6 +168,8 @@ def _rows(use: FcUse, value: NDArray[Any]) -> NDArray[Any]:
 
 def _count_runs(total: MomentSum, rows: NDArray[Any], unit: int, random: np.random.Generator) -> None:
     """Of an inference that stands for too few units: hold out some runs of its rows, but never all."""
+    # Rounding down makes more runs than RUNS, but fewer than twice as many: the numbers below are unique over
+    # inferences.
     run = np.arange(len(rows)) // max(1, len(rows) // RUNS)
     chosen = random.permutation(run[-1] + 1)[: int(HELD_OUT * (run[-1] + 1))] if len(rows) else run
     apart = np.isin(run, chosen)

@@ -55,6 +55,8 @@ def chain(
     shape = in_shape
     indices = range(tt.d) if order == "first_first" else range(tt.d - 1, -1, -1)
     for k, matrix in zip(indices, stage_matrices(cores, order), strict=True):
+        # The state at stage k has the modes before k in front and those after k behind: with the first core first the
+        # outputs that are made already and the inputs that are left, with the last core first the other way round.
         before, after = (tt.out_dims, tt.in_dims) if order == "first_first" else (tt.in_dims, tt.out_dims)
         stage = _stage(matrix, batch * prod(before[:k]), columns * prod(after[k + 1 :]), shape)
         steps += stage
@@ -65,6 +67,8 @@ def chain(
 def _stage(matrix: Core, outer: int, columns: int, shape: tuple[int, ...]) -> list[Step]:
     """One stage: A [R, K] applied to every one of the `outer` slices [K, columns] of a state of `shape`."""
     rows, inner = matrix.shape
+    # IREE 3.13 turns MatMul(A, S [L, K, 1]) into a generic operation with gathers, and compiles S [L, K] x A^T as a
+    # plain matrix product.
     if columns == 1:
         wanted: tuple[int, ...] = (outer, inner)
         step = Step("MatMul", "right", np.ascontiguousarray(matrix.T), (outer, rows))

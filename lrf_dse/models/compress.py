@@ -92,6 +92,7 @@ class Compressor:
         `orders` tells the orders of a layer's units apart, by layer name; fits of layers in the same order are shared.
         """
         other = Compressor(model, seed=self.seed, calibration=self.calibration)
+        # One memory for both: its keys hold the order of the units.
         other.orders, other.original, other._made = orders, self, self._made
         other.moments = moments
         return other
@@ -144,6 +145,7 @@ class Compressor:
 
     def known(self, candidate: Candidate) -> Fitted | None:
         """What is in memory of the fit that all storages of a candidate's shape start from, or of a whole one."""
+        # Rounding to few bits starts from the cores in fp32, which all storages of a shape share.
         start = candidate if self.has_fit(candidate) or candidate.tt_shape is None else _in_fp32(candidate)
         key = self.fit_key(start) if not start.is_dense else None
         trial, fit = (None, None) if key is None else (self._made.trials.find(key), self._made.fits.find(key))
@@ -188,6 +190,7 @@ class Compressor:
             )
         free = None if shape is None else self.trial(_in_fp32(candidate))
         factors = self._factors(candidate, None if free is None else free.trial.cores, final=False)
+        # A ridge of infinity stands for a fit that ignores the data.
         trial = Trial([factor.core for factor in factors], inf if free is None else free.trial.ridge)
         return judged_trial(
             weight, trial, moment, centred=is_centred(candidate), fallback=None if free is None else free.fallback
@@ -261,6 +264,7 @@ class LayerPart:
     @cached_property
     def compressor(self) -> Compressor:
         """Fits this layer, and remembers: see `Compressor.fitted`. It knows no model around the layer."""
+        # A worker gets one layer, not the model: a Model holds the whole graph.
         made = Compressor(cast("Model", _Weights(self.weight, self.bias)), seed=self.seed)
         made.moments = {} if self.moment is None else {self.name: self.moment}
         return made
@@ -315,5 +319,6 @@ def is_centred(candidate: Candidate) -> bool:
 def replacement_of(choice: Candidate, fit: LayerFit) -> Replacement:
     """What takes the place of the layer of `choice`."""
     if choice.tt_shape is None:
+        # A dense layer is a train of one core [1, out, in, 1].
         return Replacement(weight=fit.cores[0][0, :, :, 0], bias_shift=fit.bias_shift, stored=fit.stored)
     return Replacement(fit.cores, choice.order, bias_shift=fit.bias_shift, stored=fit.stored)

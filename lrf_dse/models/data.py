@@ -94,6 +94,7 @@ def load_data(path: Path, model: Model, metric: Metric | None = None, *, judges:
         y = checked_targets(y, samples, model, metric=judged, path=path)
     elif judged.needs == "labels":
         raise DataError(f"{path}: has no labels y, which metric {judged.name} needs; add them, or use agreement")
+    # A model's input may have this name; its array is then that input.
     groups = None if "groups" in x else _groups(arrays.get("groups"), samples, path)
     return Dataset(path, x, y, digest, judged, groups=groups)
 
@@ -139,6 +140,7 @@ def part_of(dataset: Dataset, name: str, rows: NDArray[np.integer]) -> Dataset:
         y=None if dataset.y is None else dataset.y[rows],
         part=name,
         groups=None if dataset.groups is None else dataset.groups[rows],
+        # Units are those of the source: neighbours in a part need not have been neighbours there.
         runs=dataset.units[rows],
     )
 
@@ -187,6 +189,8 @@ def _inputs(values: NDArray[Any], spec: TensorSpec, model: Model, where: str) ->
             f"{_way_out(values.shape, shape)}"
         )
     wanted = np.dtype(spec.dtype)
+    # numpy's kinds that are taken for each kind of input. Integers are none for a float: pixels of 0 to 255, which most
+    # networks want scaled, would pass without a word.
     safe = {"f": "f", "i": "iu", "u": "iu", "b": "b"}.get(wanted.kind, "")
     if values.dtype.kind not in safe:
         hint = (
@@ -206,6 +210,7 @@ def _inputs(values: NDArray[Any], spec: TensorSpec, model: Model, where: str) ->
 
 def _way_out(given: tuple[int, ...], wanted: tuple[int, ...]) -> str:
     """What makes an array of shape `given` samples of shape `wanted`: another order of axes, never a reshape."""
+    # Images as [height, width, channels] for a model that wants channels first are the usual case.
     if sorted(given[1:]) == sorted(wanted) and len(given) == len(wanted) + 1:
         orders = [
             order for order in permutations(range(1, len(given))) if tuple(given[axis] for axis in order) == wanted
@@ -223,6 +228,7 @@ def _way_out(given: tuple[int, ...], wanted: tuple[int, ...]) -> str:
 
 
 def _finite(values: NDArray[Any], wanted: np.dtype[Any], where: str) -> NDArray[Any]:
+    # A float64 beyond float32 becomes Inf, which is refused below with the sample's number.
     with np.errstate(over="ignore"):
         converted = values.astype(wanted, copy=False)
     bad = np.unique(np.nonzero(~np.isfinite(converted))[0])

@@ -63,6 +63,7 @@ def discover(graph: ir.Graph) -> tuple[tuple[FcSite, ...], tuple[Skipped, ...]]:
 
 def _examine(node: ir.Node) -> FcUse | str | None:
     """The use of a layer, or the reason why there is none, or None for a node that has nothing to do with it."""
+    # Before the domain is asked: some of them are onnxruntime's own operations (domain com.microsoft).
     if node.op_type in INTEGER_OPS:
         return f"{node.op_type} computes in integers; {DEQUANTIZE}"
     if node.domain not in ("", "ai.onnx"):
@@ -77,6 +78,8 @@ def _examine(node: ir.Node) -> FcUse | str | None:
     at = 1 if resolve(node.inputs[1]) is not None else 0
     weight = resolve(node.inputs[at])
     if weight is None:
+        # A MatMul of two activations is common (attention) and no news; a Gemm is written for a layer, so that it is
+        # named.
         return "the second operand is not constant" if node.op_type == "Gemm" else None
     if resolve(node.inputs[1 - at]) is not None:
         return "both operands are constant"
@@ -139,10 +142,12 @@ def _conv(node: ir.Node) -> FcUse | str | None:
     if not fits:
         return f"its input {list(x)} does not fit its weights {list(weight.shape)}"
     if prod(weight.shape[2:]) == 1:
+        # A stride leaves out points, a padding adds some: the rows of x would not be those of y.
         if x[2:] != out[2:]:
             return f"a {kernel} convolution with a stride or padding"
         return _unless_empty(FcUse(node, "conv", x[0], prod(x[2:]), weight, bias))
     padded = any(node.attributes.get_ints("pads", []) or [])
+    # Such a kernel meets its input at one place only: each image is one row.
     if weight.shape[2:] == x[2:] and prod(out[2:]) == 1 and not padded:
         return _unless_empty(FcUse(node, "conv", x[0], 1, weight, bias))
     return f"a {kernel} convolution"
@@ -159,6 +164,7 @@ def _added_bias(node: ir.Node, form: tuple[int, ...]) -> Constant | None:
     """The bias of an Add that alone consumes the product, one number for each output in the axes of `form`, or None."""
     output = node.outputs[0]
     uses = list(output.uses())
+    # Whoever else reads the product reads it without the bias.
     if len(uses) != 1 or output.is_graph_output() or uses[0].node.op_type != "Add":
         return None
     add = uses[0].node
@@ -201,6 +207,8 @@ def _by_matrix(uses: Sequence[FcUse]) -> Iterator[tuple[FcUse, ...]]:
     for use in uses:
         sizes[use.matrix().shape] = sizes.get(use.matrix().shape, 0) + 1
     groups: dict[object, list[FcUse]] = {}
+    # A digest is that of W [out, in], so that one matrix that is stored as rows here and as columns there is found
+    # equal.
     digests: dict[tuple[int, Form], str] = {}
     for use in uses:
         alone = sizes[use.matrix().shape] == 1

@@ -89,6 +89,7 @@ def run_slice(
     from onnxruntime import RunOptions
 
     options = RunOptions()
+    # Without this onnxruntime runs every node, whatever outputs are asked for.
     options.only_execute_path_to_fetches = names is not None
     try:
         return [np.asarray(value) for value in session.run(names, feed, options)]
@@ -101,6 +102,7 @@ def _slice(values: NDArray[Any], start: int, batch: int | None) -> NDArray[Any]:
         sample: NDArray[Any] = values[start]
         return sample
     part = values[start : start + batch]
+    # The batch is fixed in the graph: a part that is too short is filled up, and the copies are cut off afterwards.
     missing = batch - len(part)
     return np.concatenate([part, np.repeat(part[-1:], missing, axis=0)]) if missing else part
 
@@ -134,6 +136,7 @@ def _refusals() -> tuple[type[Exception], ...]:
     """
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
+    # InvalidArgument, Fail, InvalidGraph and some ten more, each derived from Exception itself.
     own = [each for each in vars(state).values() if isinstance(each, type) and issubclass(each, Exception)]
     return (*own, RuntimeError, ValueError, MemoryError)
 

@@ -118,6 +118,7 @@ class FedModel:
             proto = _widened(self._proto, self.model, width)
             many = _Way(self._session(proto), width, segments_of(proto, self._sources, self._session))
             wanted = self._everything(one)
+            # Three ways must agree before the fast one counts: one by one, side by side, and side by side in parts.
             both = [self._everything(many), self._everything(replace(many, segments=None))]
         except LrfDseError:  # the graph holds a size that depends on the batch
             return one
@@ -170,7 +171,8 @@ class FedModel:
         if step not in self._thinned:
             batch, samples = self.model.batch or 1, len(next(iter(self.inputs.values())))
             starts = np.arange(0, samples, step * batch)
-            chosen = (starts[:, None] + np.arange(batch)).ravel() % samples
+            chosen = (starts[:, None] + np.arange(batch)).ravel() % samples  # the last one is filled from the first
+            # A shallow copy shares the graph, sessions that exist and known states; what layers read is kept apart.
             other = copy(self)
             other.inputs, other.chosen = {name: array[chosen] for name, array in self.inputs.items()}, chosen
             other._before = Memo(MEMO_BYTES, _bytes_of)
@@ -226,6 +228,7 @@ class FedModel:
     def _marks(self, replacements: Mapping[str, Replacement], weights: Mapping[str, Array]) -> dict[str, bytes]:
         """What tells fed weights apart, by name; those of the model as it was read are all alike."""
         kept = {name for fed in self._fed if fed.layer not in replacements for name in fed.names}
+        # Most choices keep most layers: an empty mark for those saves hashing their weights each time.
         return {name: b"" if name in kept else blake2b(array.data).digest() for name, array in weights.items()}
 
 
@@ -330,6 +333,8 @@ def _widened(proto: onnx.ModelProto, model: Model, width: int) -> onnx.ModelProt
     for tensor in wide.graph.initializer:
         if tensor.name in shapes:
             sizes = numpy_helper.to_array(tensor).copy()
+            # In a Reshape 0 copies the size of the input and -1 is computed: both adapt by themselves. A fixed first
+            # size is taken for the batch; where it is none, the comparison in `_ready` shows it.
             if sizes.size and sizes[0] > 0:
                 sizes[0] *= width
             tensor.CopyFrom(numpy_helper.from_array(sizes, tensor.name))

@@ -72,6 +72,7 @@ def in_few_bits(model: onnx.ModelProto, stored: Iterable[Stored]) -> onnx.ModelP
         nodes.extend(own)
     others = list(made.graph.node)
     del made.graph.node[:]
+    # ONNX wants producers before their users, and these read constants alone.
     made.graph.node.extend([*nodes, *others])
     return made
 
@@ -91,6 +92,7 @@ def _found(model: onnx.ModelProto, stored: Iterable[Stored]) -> Iterator[tuple[s
     known: dict[tuple[int, bytes], tuple[Stored, bool]] = {}
     for one in stored:
         known[_digest(one.values)] = one, False
+        # setdefault: a symmetric matrix is found as it is, without a Transpose.
         known.setdefault(_digest(np.ascontiguousarray(one.values.T)), (one, True))
     for tensor in model.graph.initializer:
         if tensor.data_type != TensorProto.FLOAT or len(tensor.dims) < 2:
@@ -154,6 +156,7 @@ def _in_blocks(name: str, laid: _Laid) -> _Parts:
     scales = numpy_helper.from_array(stored.scales.reshape(*stored.scales.shape, *window), f"{name}.scales")
     single, matrix = f"{name}.scales_single", f"{name}.rows" if laid.transposed else name
     nodes = [
+        # DequantizeLinear gives the type of its scales: they are made single before it.
         _cast(scales.name, single),
         helper.make_node(
             "DequantizeLinear", [codes.name, single], [matrix], f"{name}.dequantize", axis=1, block_size=GROUP
@@ -191,6 +194,7 @@ def _cast(name: str, to: str) -> onnx.NodeProto:
 
 def _nibbles(codes: NDArray[np.generic]) -> bytes:
     """int4 as ONNX packs it: in row-major order, the first of two in the low half of a byte."""
+    # Two's complement: -8 is 0x8 and -1 is 0xF.
     flat = np.asarray(codes, np.int8).reshape(-1).astype(np.uint8) & 0xF
     if flat.size % 2:
         flat = np.append(flat, np.uint8(0))

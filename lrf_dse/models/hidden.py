@@ -83,7 +83,9 @@ def reordered(model: Model, hidden: Hidden, order: Order) -> Model:
     nodes = {node.name: node for node in copy.graph}
     taken = names_in(copy.graph)
     writer = model.site(hidden.writer)
+    # A MatMul's constant is [in, out]: the units are columns of the writer and rows of the readers.
     _permute(copy.graph, nodes[hidden.writer], 1, order, axis=1, taken=taken)
+    # One number for all outputs is the same in any order.
     if writer.bias is not None and int(np.prod(writer.bias.shape)) > 1:
         adder, at = bias_input(nodes[hidden.writer])
         _permute(copy.graph, adder, at, order, axis=-1, taken=taken)

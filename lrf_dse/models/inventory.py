@@ -68,6 +68,7 @@ def inventory(
         params = _new_params(tensors, counted)
         total += params
         name = node.name or node.outputs[0].name or node.op_type
+        # [1, N] and [N, 1] are vectors: biases and scales, too small to be listed.
         is_matrix = any(len(tensor.shape) > 1 and tensor.size > max(tensor.shape.numpy()) for tensor in tensors)
         if name in reasons and node not in in_layers:
             found[name] = replace(reasons[name], params=params, macs=macs_of(node))
@@ -127,6 +128,7 @@ def remove_dead(graph: ir.Graph) -> tuple[Skipped, ...]:
             params = _new_params(tensors, counted)
             found.append(Skipped(node.name or node.outputs[0].name or node.op_type, "its output is not used", params))
     for node in reversed(dead):
+        # Users go before their producers: onnx_ir removes no node whose values are still used.
         graph.remove(node, safe=True)
     for name, value in list(graph.initializers.items()):
         if value.uses() or value.is_graph_output():
@@ -146,6 +148,8 @@ def _live(graph: ir.Graph) -> set[ir.Node]:
         node = waiting.pop()
         if node is None or node in live:
             continue
+        # A body may use values of the graph around it without naming them as inputs, so that its nodes are followed
+        # too.
         live.add(node)
         waiting += [value.producer() for value in node.inputs if value is not None]
         for body in _bodies(node):
@@ -234,10 +238,12 @@ def _gemm_macs(node: ir.Node, left: tuple[int, ...], _: tuple[int, ...], out: tu
 
 
 def _conv_macs(_: ir.Node, __: tuple[int, ...], kernel: tuple[int, ...], out: tuple[int, ...]) -> int:
+    # The kernel is [out, in / groups, height, width].
     return prod(out) * prod(kernel[1:])
 
 
 def _transposed_conv_macs(_: ir.Node, x: tuple[int, ...], kernel: tuple[int, ...], __: tuple[int, ...]) -> int:
+    # The kernel is [in, out / groups, height, width]: every element of x meets the whole kernel of its channel.
     return prod(x) * prod(kernel[1:])
 
 
@@ -245,6 +251,7 @@ def _einsum_macs(node: ir.Node, left: tuple[int, ...], right: tuple[int, ...], o
     terms = node.attributes["equation"].as_string().replace(" ", "").partition("->")[0].split(",")
     if len(terms) != 2 or "." in "".join(terms):
         return 0
+    # One multiply-add for every combination of all labels, as in the loops that a literal einsum is.
     sizes = dict(zip(terms[0], left, strict=False)) | dict(zip(terms[1], right, strict=False))
     return prod(sizes.values())
 

@@ -95,6 +95,7 @@ def call_node(inputs: Sequence[ir.Value], call: Call, *, out_shape: tuple[int, .
 
     output = ir.val(f"{name}_out", ir.DataType.FLOAT, out_shape)
     node = ir.node("Dense" if call.shape is None else "TTDense", inputs, domain=DOMAIN, outputs=[output], name=name)
+    # `meta` lives in memory only; onnx_ir writes `attributes` and `metadata_props` to the file.
     node.meta[_CALL] = call
     return node
 
@@ -102,6 +103,7 @@ def call_node(inputs: Sequence[ir.Value], call: Call, *, out_shape: tuple[int, .
 def define_functions(model: ir.Model, taken: set[str]) -> None:
     """Complete every call in `model`: join bias and activation to it, write its attributes and its function."""
     nodes = [node for node in model.graph if _CALL in node.meta]
+    # The body of a function names an opset of its own; here it is the model's.
     (opset,) = {v for domain, v in model.graph.opset_imports.items() if domain in ("", "ai.onnx")}
     for index, node in enumerate(nodes, 1):
         call: Call = node.meta[_CALL]
@@ -128,6 +130,7 @@ def activation_of(node: ir.Node) -> Activation | None:
         return Activation(0.0, None)
     if node.op_type != "Clip":
         return None
+    # Clip takes its bounds as optional inputs since opset 11; the canonical form has 13 at least.
     bounds = [float("-inf"), float("inf")]
     for side, value in enumerate(node.inputs[1:3]):
         constant = resolve(value)
@@ -150,6 +153,7 @@ def _join_bias(graph: ir.Graph, call: ir.Node, taken: set[str]) -> bool:
     constant = resolve(next((value for value in add.inputs if value is not call.outputs[0]), None))
     if constant is None or constant.dtype != "FLOAT" or len(constant.shape) > len(shape):
         return False
+    # A bias is one number for each output, along the last axis; anything else is a tensor that happens to be added.
     if prod(constant.shape) not in (1, shape[-1]) or prod(constant.shape[:-1]) != 1:
         return False
     bias = np.ascontiguousarray(np.broadcast_to(constant.array().reshape(-1), (shape[-1],)))
@@ -220,6 +224,7 @@ def _function(node: ir.Node, call: Call, spec: KernelSpec, *, opset: int) -> ir.
     x, constants = inputs[0], inputs[1 : 1 + len(call.constants())]
     weights = _dequantized(body, call, constants) if call.storages else constants
     if spec.shape is None:
+        # The kernel wants W [out, in], MatMul on rows its transpose.
         x = body.add("MatMul", x, body.add("Transpose", weights[0], perm=[1, 0]))
     else:
         x = _chained(body, node, call, x, weights)
@@ -258,6 +263,7 @@ def _spread(body: _Body, scales: ir.Value, stored: Stored) -> ir.Value:
     sizes = [(rows, groups, 1), (rows, groups, GROUP), (rows, groups * GROUP)]
     one, many, flat = (body.constant(np.array(size, np.int64)) for size in sizes)
     scales = body.add("Reshape", body.add("Expand", body.add("Reshape", scales, one), many), flat)
+    # The last group may be shorter than GROUP: what was repeated beyond K is cut off.
     begin, end, axis = (body.constant(np.array([place], np.int64)) for place in (0, k, 1))
     return body.add("Slice", scales, begin, end, axis)
 
@@ -266,7 +272,9 @@ def _core(body: _Body, matrix: ir.Value, shape: tuple[int, ...], order: Order) -
     """The core [r, m, n, r'] of its stage's matrix."""
     left, m, n, right = shape
     if order == "last_first":
+        # With the last core first A_k is [(r m), (n r')]: a core in its own order of axes.
         return body.add("Reshape", matrix, body.constant(np.array(shape, np.int64)))
+    # With the first core first A_k is [(m r'), (r n)].
     apart = body.add("Reshape", matrix, body.constant(np.array((m, right, left, n), np.int64)))
     return body.add("Transpose", apart, perm=[2, 0, 3, 1])
 
@@ -302,10 +310,11 @@ class _Body:
 
     def cast(self, value: ir.Value) -> ir.Value:
         """`value` in single precision."""
-        return self.add("Cast", value, to=1)
+        return self.add("Cast", value, to=1)  # ONNX's code of float32
 
     def constant(self, array: NDArray[Any]) -> ir.Value:
         """The value of a new Constant node."""
         import onnx_ir as ir
 
+        # An ONNX function has no initializers.
         return self.add("Constant", value=ir.tensor(array))

@@ -124,6 +124,7 @@ def judged_trial(
     matrix = to_matrix(trial.cores)
     error = None
     if moment is not None:
+        # E[W x] - E[T x] = (W - T) E[x]: added to the bias, it makes the mean outputs equal.
         shift = (weight.astype(np.float64) - matrix) @ moment.mean if centred else None
         error = output_error(moment, weight, matrix, shift=shift, fitted=not trial.final)
     return LayerTrial(
@@ -148,6 +149,7 @@ def _tried(
         except np.linalg.LinAlgError as error:  # the data span too little, or too large numbers, for a factorisation
             reason = f"{method.decomposer}: {error}"
     name = method.decomposer if reason is None else "tt_svd"
+    # `inf` is the ridge of a fit that ignores the data; a refit to more rows would change nothing.
     return Trial(get_decomposer(name, seed=seed).decompose(weight, shape), inf, final=True), reason
 
 

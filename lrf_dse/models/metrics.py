@@ -104,9 +104,12 @@ def drop_between(
         sign *= 100.0 / (abs(dense.value if scale is None else scale) or 1.0)
     columns = np.stack([dense.gained, dense.possible, other.gained, other.possible], axis=1)
     drawn = _units(columns if units is None else summed(columns, units), seed)
+    # One product gives the sums of all resamples: its first factor says how often each draws every unit.
     sums = _resampling(len(drawn), seed) @ drawn
+    # A resample may hold nothing that counts, such as padding alone; nothing was gained there either.
     possible = np.where(sums[:, [1, 3]] > 0, sums[:, [1, 3]], 1.0)
     drops = sign * (sums[:, 0] / possible[:, 0] - sums[:, 2] / possible[:, 1])
+    # The percentile interval. It is shown beside a drop; whether a budget holds is decided by `bounds`.
     low, high = np.quantile(drops, [0.025, 0.975])
     return Drop(sign * (dense.value - other.value), float(low), float(high))
 
@@ -121,6 +124,7 @@ def _units(columns: Floats, seed: int) -> Floats:
     """The rows, or at most `MOST_UNITS` sums of random groups of about equal size."""
     if len(columns) <= MOST_UNITS:
         return columns
+    # [resamples, units] numbers are held at a time: 16 MB for the largest.
     group = np.random.default_rng(seed).permutation(np.arange(len(columns)) % MOST_UNITS)
     return np.stack([np.bincount(group, weights=column) for column in columns.T], axis=1)
 
@@ -138,6 +142,7 @@ def class_axis(output_shape: tuple[int, ...], labels_shape: tuple[int, ...] | No
     Axes of size 1 do not count; of several, the last is taken. Without labels it is the only axis longer than 1, or the
     last one.
     """
+    # From the last axis to the first: where several could hold scores, frameworks put classes last.
     candidates = range(len(output_shape) - 1, 0, -1)
     if labels_shape is None:
         long = [axis for axis in candidates if output_shape[axis] > 1]
@@ -186,6 +191,7 @@ def _top(best: int) -> Callable[[Array, Array | None, Array], Scores]:
 def _balanced(output: Array, labels: Array | None, _dense: Array) -> Scores:
     right, wanted = _among(output, labels, 1)
     counted = wanted >= 0
+    # Each class that occurs has the same share in all; within it each of its labels the same.
     sizes = np.bincount(wanted[counted])
     share = np.where(counted, 1.0 / sizes[np.maximum(wanted, 0)].clip(1) / np.count_nonzero(sizes), 0.0)
     return Scores(100.0 * (right * share).sum(axis=1), share.sum(axis=1))
@@ -210,6 +216,7 @@ def _cosine(output: Array, values: Array | None, dense: Array) -> Scores:
     axis = class_axis(output.shape, None)
     found, wanted = (np.moveaxis(a.astype(np.float64), -1 if axis is None else axis, -1) for a in (output, wanted))
     norms = np.linalg.norm(found, axis=-1) * np.linalg.norm(wanted, axis=-1)
+    # The cosine with a vector of zeros is not defined; 0 is the answer that flatters nobody.
     cosine = np.divide((found * wanted).sum(axis=-1), norms, out=np.zeros_like(norms), where=norms > 0)
     rows = cosine.reshape(len(output), -1)
     return Scores(100.0 * rows.sum(axis=1), np.full(len(rows), float(rows.shape[1])))
@@ -286,6 +293,7 @@ def why_unfit(metric: Metric, output_shape: tuple[int, ...], *, kind: str = "f")
     return None
 
 
+# A drop of a percentage is a difference in points; one of an error has no scale of its own and is relative.
 _POINTS: Mapping[str, Any] = {"unit": "%", "drop_unit": "points"}
 _RELATIVE: Mapping[str, Any] = {"drop_unit": "% of the dense model's", "relative": True, "needs": "values"}
 

@@ -33,10 +33,10 @@ class Model:
     """A model file as read. `ir` belongs to it: rewriting works on a copy.
 
     `sha256` is over the model file and the external data it names; `key` is a content key of it and of how it was read.
-    `batch` is the number of samples in
-    one inference, None if the model has no batch dimension (then one inference is one sample).
-    `total_macs` counts matrix products, convolutions and recurrent cells; `total_params` every weight once. `skipped`
-    are the others of them (see `inventory`). `notes` say what reading changed, one line each.
+    `batch` is the number of samples in one inference, None if the model has no batch dimension (then one inference is
+    one sample). `total_macs` counts the multiply-adds of matrix products, convolutions and recurrent cells in one
+    inference; `total_params` counts every weight once. `skipped` are the nodes that hold weights and are no FC layers,
+    each with the reason (see `inventory`). `notes` say what reading changed, one line each.
     """
 
     path: Path

@@ -40,6 +40,7 @@ def _rows(data: Dataset) -> Counter[bytes]:
         telling |= (array != array[:, :1]).any(axis=1)
     found: Counter[bytes] = Counter()
     for k in np.flatnonzero(telling).tolist():
+        # 128 bits: among 10^9 different rows two have one digest with a probability of about 10^-21.
         digest = blake2b(digest_size=16)
         for array in arrays:
             digest.update((array[k] + array.dtype.type(0)).tobytes())  # -0.0 is 0.0
@@ -59,5 +60,7 @@ def _by_chance(ours: Counter[bytes], theirs: Counter[bytes]) -> bool:
     if both == len(repeated):
         return False
     p = ours.total() / total.total()
+    # The number of rows on both sides is a sum of independent trials with unequal probabilities q: its mean is the sum
+    # of q, its variance that of q (1 - q).
     q = [1.0 - p**count - (1.0 - p) ** count for count in repeated.values()]
     return both <= sum(q) + _SIGMAS * sqrt(sum(each * (1.0 - each) for each in q))

@@ -38,10 +38,12 @@ def units_of(samples: int, *, groups: NDArray[Any] | None = None, labels: NDArra
     >>> units_of(6, groups=np.array(["b", "a", "a", "b", "c", "c"]))
     array([1, 0, 0, 1, 2, 2])
     """
+    # What the user says of his data beats the guess by neighbours, also where groups are single samples.
     if groups is not None:
         return np.unique(groups, return_inverse=True)[1].reshape(-1).astype(np.int64)
     length = min(LONGEST, samples // FEWEST_UNITS)
     if labels is not None:
+        # The median, since one rare class would make every run a single sample.
         length = min(length, int(np.median(np.unique(labels, return_counts=True)[1])) // RUNS_PER_CLASS)
     return np.arange(samples, dtype=np.int64) // max(1, length)
 
@@ -61,14 +63,17 @@ def deal(
     np.add.at(held, (unit, classes), 1.0)
     if len(held) < len(shares):
         raise ValueError(f"{len(held)} units cannot be dealt out to {len(shares)} parts")
+    # [parts, classes]: how many samples of each class every part should still get. It may fall below 0.
     missing = np.array(list(shares.values()))[:, None] * held.sum(axis=0)
     part_of = np.zeros(len(held), np.intp)
     empty = set(range(len(shares)))
     shuffled = np.random.default_rng(seed).permutation(len(held))
+    # A stable sort keeps the drawn order among units of one size.
     order = shuffled[np.argsort(-held[shuffled].sum(axis=1), kind="stable")]
     for left, k in zip(range(len(order), 0, -1), order, strict=True):
         # What a part misses of all classes keeps many small classes from being rounded the same way.
         wanting = missing @ held[k] / held[k].sum() + OF_ALL * missing.sum(axis=1)
+        # The last units go to the parts that have none yet: an empty part would judge nothing.
         allowed = sorted(empty) if left <= len(empty) else range(len(shares))
         part_of[k] = max(allowed, key=lambda part: (wanting[part], -part))
         missing[part_of[k]] -= held[k]

@@ -77,6 +77,7 @@ def rewrite(
     for name, replacement in replacements.items():
         constants = _Constants(copy.graph, name, taken)
         made = replacement
+        # A kernel is generated with its weights, so that a kept layer gets its own here.
         if made.kernel is not None and made.cores is None and made.weight is None:
             made = replace(made, weight=model.weights(name)[0])
         for use in model.site(name).uses:
@@ -90,6 +91,7 @@ def rewrite(
     for name, value in (values or {}).items():
         if name in copy.graph.initializers:
             copy.graph.initializers[name].const_value = ir.tensor(np.asarray(value, np.float32), name=name)
+    # Last: it joins biases to the calls as constants of other names, and `values` go by the names before.
     define_functions(copy, taken)
     return ir.to_proto(copy)
 
@@ -167,6 +169,8 @@ def _replace(node: ir.Node, use: FcUse, replacement: Replacement, constants: _Co
     else:
         nodes = _computed(x, replacement, constants, out_shape=out_shape, columns=use.columns)
         if bias is not None:
+            # Conv adds its bias along axis 1; an Add aligns axes from the last one, so that the bias needs ones behind
+            # it.
             column = constants.add(_array(bias).reshape(-1, *(1 for _ in out_shape[2:])), "bias")
             nodes.append(
                 make_node(
@@ -201,6 +205,7 @@ def _call_between_transposes(
 
     def turned(value: ir.Value, shape: tuple[int, int, int]) -> ir.Value:
         outer, first, second = shape
+        # With one row or one column both orders are the same bytes.
         if 1 in (first, second):
             return reshaped(value, (outer, second, first))
         value = reshaped(value, shape)
@@ -249,6 +254,7 @@ def layer_form(layer: FcLayer, shape: TTShape | None, order: Order) -> list[Any]
 
     The steps of the layer, dense without a `shape`, and how it stands in a model of its own.
     """
+    # Only the shapes of constants enter the form, so that any values will do; a broadcast zero takes no memory.
     weight = np.broadcast_to(np.float32(0), (layer.out_features, layer.in_features))
     zeros = None if shape is None else [np.zeros(size, np.float32) for size in shape.core_shapes]
     replacement = Replacement(zeros, order, weight=None if zeros else weight)
@@ -277,6 +283,7 @@ def _set_weight(node: ir.Node, at: int, array: Array, constants: _Constants) -> 
 
     old = node.inputs[at]
     assert old is not None and old.name, "discover() takes only a constant for a matrix"
+    # The name stays where it can: constants that were trained are found by their names.
     if all(use.node is node for use in old.uses()):
         old.const_value = ir.tensor(array, name=old.name)
     else:

@@ -65,6 +65,7 @@ class Segments:
         found, mark = [], b""
         for part in self.parts:
             mine = [given[name] for name in part.reads if name in given]
+            # A chain: each mark holds the one before, so that equal marks mean equal choices in all parts up to here.
             mark = blake2b(b"".join([mark, *mine]), digest_size=16).digest() if mine else mark
             found.append(mark)
         return found
@@ -74,6 +75,7 @@ class Segments:
 
         Errors are those of `run_slice`, which names sample `start`.
         """
+        # A value that is no cut is an output of the model: all parts must have run.
         end = max((self.ends.get(name, len(self.parts)) for name in names), default=0)
         first, state = states.last(end)
         for number in range(first, end):
@@ -112,6 +114,7 @@ class RunStates:
 
     def last(self, parts: int) -> tuple[int, State]:
         """The last known state after at most so many parts, and after how many."""
+        # From the end: the later the known state, the fewer parts are left to run.
         for number in range(parts, 0, -1):
             known = self.states.memo.find(self._key(number))
             if known is not None:
@@ -152,15 +155,19 @@ class KnownStates:
 
         `in_turn`: what one layer reads is asked for after another. None where that takes more memory than may be used.
         """
+        # Where not every state fits into memory, only each `share`-th is kept, so that no state pushes another out.
         share = max(1, -(-runs * segments.state_bytes // self._most_bytes))
         known, dense = segments.marks(marks), segments.marks(dict.fromkeys(marks, b""))
         if in_turn:
+            # A correction goes on from the part before, which a step would have left out: all states, or none.
             return States(self._corrections, self._number_of(inputs), known) if share <= 1 else None
         same = next((k for k, (a, b) in enumerate(zip(known, dense, strict=True)) if a != b), len(dense))
         return States(self._scores, self._number_of(inputs), known, step=share, most=same)
 
     def _number_of(self, inputs: tuple[NDArray[Any], ...]) -> int:
         """What tells these arrays from others that were run: they are the same objects."""
+        # Identity is safe because this list keeps the arrays alive; comparing contents would read all samples at each
+        # call.
         for number, known in enumerate(self._inputs):
             if len(known) == len(inputs) and all(a is b for a, b in zip(inputs, known, strict=True)):
                 return number
@@ -178,11 +185,14 @@ def segments_of(proto: onnx.ModelProto, cuts: Sequence[str], session_of: Session
     None where it cannot be cut: a body of a node reads values by name, or a value's type or sizes are not known.
     """
     nodes = list(proto.graph.node)
+    # The body of an If, Loop or Scan reads values of the graph around it, and no input of the node names them.
     if any(attribute.HasField("g") or attribute.graphs for node in nodes for attribute in node.attribute):
         return None
     part_of = _parted(nodes, cuts)
     made = {name: part_of[i] for i, node in enumerate(nodes) for name in node.output if name}
     count = max(part_of) + 1
+    # By value the last part that reads it. An output of the model is read after all parts; a cut after its own, since
+    # callers ask for it.
     used = {output.name: count for output in proto.graph.output} | {name: made[name] + 1 for name in cuts}
     for i, node in enumerate(nodes):
         for name in node.input:
@@ -208,6 +218,7 @@ def _parted(nodes: Sequence[onnx.NodeProto], cuts: Sequence[str]) -> list[int]:
     maker = {name: i for i, node in enumerate(nodes) for name in node.output}
     found: dict[int, int] = {}
     parts = 0
+    # A node belongs to the first cut that needs it; what no cut needs is the last part.
     for name in cuts:
         waiting, before = [name], len(found)
         while waiting:

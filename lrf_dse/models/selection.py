@@ -24,6 +24,7 @@ class LayerChoice:
     def reason_against(self, site: FcSite) -> str | None:
         """Why a layer is left out, None if it is not."""
         layer = site.layer
+        # Not fnmatch(), which ignores case where the system's file names do.
         if self.include and not any(fnmatchcase(layer.name, pattern) for pattern in self.include):
             return "left out: --include names others"
         if any(fnmatchcase(layer.name, pattern) for pattern in self.exclude):

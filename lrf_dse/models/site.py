@@ -80,6 +80,8 @@ class FcUse:
 
     def read(self, stored: NDArray[Any]) -> NDArray[Any]:
         """W [out, in] of an array as the node stores it, as a view."""
+        # A convolution stores [out, in, height, width]; its window has one point, or covers the input, so that the last
+        # axes are a part of the inputs.
         return stored.T if self.form == "rows" else stored.reshape(stored.shape[0], -1)
 
     def stored(self, matrix: NDArray[Any]) -> NDArray[Any]:
@@ -91,6 +93,7 @@ class FcUse:
     def rows_of(self, x: NDArray[Any]) -> NDArray[Any]:
         """What the layer reads, of one inference or of several, as rows [rows, in]."""
         in_features = self.matrix().shape[1]
+        # x lies as [outer, in, columns]; several inferences only make the first axis longer.
         return x.reshape(-1, in_features, self.columns).swapaxes(1, 2).reshape(-1, in_features)
 
 
@@ -137,6 +140,7 @@ class FcSite:
         weight.flags.writeable = False
         if self.bias is None:
             return weight, None
+        # The file may add one number to all outputs, or a bias with further axes of one.
         bias = np.broadcast_to(self.bias.array().reshape(-1), (self.layer.out_features,))
         return weight, np.ascontiguousarray(bias)
 
@@ -145,5 +149,6 @@ def bias_input(node: ir.Node) -> tuple[ir.Node, int]:
     """The node that adds the constant bias of an FC layer, and which of its inputs that is: Conv's B, or an Add's."""
     if node.op_type == "Conv":
         return node, 2
+    # discover() takes an Add for a bias only where nothing else reads the product, so the first user is that Add.
     use = next(iter(node.outputs[0].uses()))
     return use.node, 1 - use.idx

@@ -73,6 +73,7 @@ def is_function(source: Path) -> bool:
 def load_function(spec: str) -> Callable[..., Any]:
     """The function module:function; the module may lie in the current folder. Raises DataError."""
     module, _, name = spec.partition(":")
+    # An installed command has its own folder in front of the path, not the user's.
     sys.path.insert(0, str(Path.cwd()))
     try:
         with naming(spec):
@@ -110,6 +111,7 @@ def _yielded(source: Path) -> Arrays:
     samples = 0
     with naming(str(source)):
         made = load_function(str(source))()
+        # These three are one batch with all data; anything else is iterated for batches.
         for batch in [made] if isinstance(made, Mapping | np.ndarray | tuple) else made:
             batches.append(_named(batch))
             samples += len(next(iter(batches[-1].values()), ()))
@@ -132,6 +134,7 @@ def _named(batch: Any) -> Arrays:
 
 def _read_npy(path: Path) -> NDArray[Any]:
     with _reading(path, ".npy file; write it with numpy.save"), path.open("rb") as stream:
+        # An array of Python objects is a pickle inside, and a pickle can run code when it is opened.
         array = np.load(stream, allow_pickle=False)
     if not isinstance(array, np.ndarray):
         raise DataError(f"{path}: is not a single array; write it with numpy.save")
@@ -159,6 +162,7 @@ def _reading(path: Path, wanted: str) -> Iterator[None]:
             f"{path}: claims more data than there is memory; give fewer samples, or write it again if it is small"
         ) from error
     except (*_BYTES, *_HEADER, *_REFUSED) as error:
+        # numpy's words for an array of pickled objects; it has no exception of its own for it.
         if "Object arrays" in str(error):
             raise DataError(
                 f"{path}: holds pickled Python objects, which could run code; refused: save plain numeric arrays"

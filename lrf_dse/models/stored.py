@@ -35,6 +35,8 @@ class PlanWeights:
 def to_bytes(weights: PlanWeights) -> bytes:
     """The weights as an .npz; layers that stay as they are take no space."""
     replacements = weights.replacements
+    # numpy makes each key a file name inside the .npz, and the name of a layer may hold any character: layers are
+    # numbered.
     arrays: dict[str, NDArray[Any]] = {"names": np.array(list(replacements), str)}
     arrays |= {f"value.{name}": value for name, value in weights.values.items()}
     arrays["orders"] = np.array([replacement.order for replacement in replacements.values()], str)
@@ -84,6 +86,7 @@ def _replacement(arrays: Mapping[str, NDArray[Any]], k: int, order: Any) -> Repl
 def _stored(arrays: Mapping[str, NDArray[Any]], k: int) -> Iterator[Stored]:
     """What is stored for the factors of one layer in few bits; nothing for a layer in fp32."""
     for i in count():
+        # The storage is a part of the key, because the factors of one layer may differ in it.
         storage = next((name for name in get_args(Storage) if f"{k}.{name}{i}" in arrays), None)
         if storage is None:
             return

@@ -43,6 +43,7 @@ def add_constant(graph: ir.Graph, array: np.ndarray, name: str, taken: set[str])
 
 def fresh(name: str, taken: set[str]) -> str:
     """`name`, or `name_2`, `name_3`, ...: the first whose node and output names are free."""
+    # A node and its output are named together, so that both names must be free.
     candidate, count = name, 2
     while candidate in taken or f"{candidate}_out" in taken:
         candidate, count = f"{name}_{count}", count + 1

@@ -63,12 +63,14 @@ def checked_targets(y: Array, samples: int, model: Model, *, metric: Metric, pat
 
 def _labels(y: Array, samples: int, model: Model, path: Path) -> Array:
     shape = sample_shape(model.outputs[0], model.batch)
+    # Keras and scikit-learn often hold labels as one column.
     if y.ndim == 2 and y.shape[1] == 1 and sum(size > 1 for size in shape) == 1:
         y = y[:, 0]
     if y.ndim == 0 or len(y) != samples:
         raise DataError(
             f"{path}: y has {len(y) if y.ndim else 'no'} labels for {samples} samples, shape {list(y.shape)}"
         )
+    # Labels out of a table of numbers are floats that hold whole numbers.
     if y.dtype.kind == "f" and bool(np.all(np.isfinite(y) & (y == np.floor(y)))):
         y = y.astype(np.int64)
     axis = class_axis((samples, *shape), y.shape)
@@ -89,6 +91,8 @@ def _labels(y: Array, samples: int, model: Model, path: Path) -> Array:
 
 
 def _check_range(y: Array, classes: int, path: Path) -> None:
+    # A sample without a label has no place in accuracy, so that one label a sample must be in range; of several a
+    # negative one is padding, as in sequences of unequal length.
     counted = y if y.ndim == 1 else y[y >= 0]
     bad = np.flatnonzero((counted < 0) | (counted >= classes))
     if len(bad):

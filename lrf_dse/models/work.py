@@ -27,7 +27,10 @@ def _operations(node: onnx.NodeProto, shapes: dict[str, tuple[int, ...]]) -> int
     elements = sum(prod(shapes.get(name, (0,))) for name in node.output)
     read = [shapes.get(name, ()) for name in node.input]
     if node.op_type == "Conv" and len(read) > 1:
+        # The weights are [out, in / groups, height, width].
         return elements * prod(read[1][1:])
+    # The largest axis of the first operand stands for the length of the sums. That is too much where it is the batch,
+    # which a limit of time may be.
     if node.op_type == "Gemm" or node.op_type.endswith("MatMul") or node.domain not in ("", "ai.onnx"):
         return elements * max((max(shape, default=1) for shape in read[:1]), default=1)
     return elements

@@ -68,11 +68,13 @@ def _check_group(path: Path, group: Any, depth: int) -> None:
         link = group.get(name, getlink=True)
         if isinstance(link, h5py.ExternalLink):
             raise ModelError(f"{path}: {name!r} lies in another file, {link.filename!r}; refused")
+        # A soft link names a place in the same file, which is visited under its own name.
         if isinstance(link, h5py.SoftLink):
             continue
         item = group[name]
         if isinstance(item, h5py.Group):
             _check_group(path, item, depth + 1)
+        # HDF5 has three ways to take data from other files: external links, external storage and virtual data sets.
         elif isinstance(item, h5py.Dataset) and (item.external or item.is_virtual):
             raise ModelError(f"{path}: {name!r} takes its data from another file; refused")
 

@@ -32,6 +32,8 @@ def convert_keras(path: Path, out: Path) -> None:
     import keras
     import numpy as np
 
+    # A Lambda layer holds Python bytecode, which the safe mode refuses. Without `compile` no optimiser or loss is
+    # built.
     model = keras.saving.load_model(path, compile=False, safe_mode=True)
     # Without a call Keras does not know the signature of a Sequential that was read.
     zeros = [np.zeros([1 if size is None else size for size in x.shape], x.dtype) for x in model.inputs]
@@ -58,6 +60,7 @@ def convert_tflite(path: Path, out: Path) -> None:
     """A TensorFlow Lite file, float or quantised; refused if it keeps variables from one inference to the next."""
     from tensorflow.lite.python import schema_py_generated as schema
 
+    # VAR_HANDLE opens a variable that outlives the inference; one inference is all that is judged and compiled here.
     codes = schema.ModelT.InitFromPackedBuf(path.read_bytes()).operatorCodes or []
     if any(code.builtinCode == schema.BuiltinOperator.VAR_HANDLE for code in codes):
         raise ValueError("it keeps a state from one inference to the next; export the model without streaming")
@@ -100,7 +103,9 @@ def convert_skops(path: Path, out: Path) -> None:
     if unknown:
         raise ValueError(f"it holds types that are not trusted: {', '.join(unknown)}; refused")
     model = skops.io.load(path, trusted=types)
+    # scikit-learn's models know how many features they read, but no types: all features are one float32 tensor.
     inputs = [("x", FloatTensorType([None, model.n_features_in_]))]
+    # By default skl2onnx gives the scores of a classifier as a sequence of maps, which no board can have as a result.
     options = {id(model): {"zipmap": False}} if is_classifier(model) else None
     out.write_bytes(to_onnx(model, initial_types=inputs, options=options, target_opset=OPSET).SerializeToString())
 

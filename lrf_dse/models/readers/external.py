@@ -37,9 +37,11 @@ def load_external(proto: onnx.ModelProto, path: Path, *, max_bytes: int) -> None
     import onnx
 
     loaded = 0
+    # A list, because setting `data_location` below changes what the generator looks at.
     for tensor in list(_external_tensors(proto)):
         file = _inside_folder(tensor, path)
         where = {entry.key: entry.value for entry in tensor.external_data}
+        # ONNX keeps `offset` and `length` as decimal texts, both optional: by default the data is the whole file.
         offset = _number(where.get("offset", "0"), "offset", tensor, path)
         if offset > file.stat().st_size:
             raise ModelError(f"{path}: external data of {tensor.name!r} starts at byte {offset}, beyond {file.name}")

@@ -56,6 +56,8 @@ class Framework:
 
 
 def _convert(framework: Framework, path: Path, out: Path) -> None:
+    # `python -m` looks for modules in the current folder first. The conversion runs in an empty one, so that no file
+    # beside the model is imported in the place of a framework's module; its paths must be absolute for that.
     command = [sys.executable, "-m", "lrf_dse.models.readers.conversion", framework.conversion]
     try:
         done = run(
@@ -74,9 +76,10 @@ def _convert(framework: Framework, path: Path, out: Path) -> None:
 def _last_words(stderr: str, code: int) -> str:
     """The last line of a traceback that says something, or how the process ended."""
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    # The line of a traceback that says the reason has the form "SomeError: ..."; other lines may stand around it.
     errors = [line for line in lines if re.match(r"[\w.]+: ", line)]
     if code < 0:
-        return f"the framework crashed (signal {-code}); is the file damaged?"
+        return f"the framework crashed (signal {-code}); is the file damaged?"  # subprocess gives minus the signal
     return (errors or lines or ["no reason given"])[-1][:300]
 
 

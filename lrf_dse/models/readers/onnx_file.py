@@ -24,6 +24,7 @@ def read_onnx(path: Path, *, max_bytes: int = MAX_BYTES) -> Source:
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
     try:
+        # The size is asked before reading: a file that is too large must not fill the memory first.
         size = path.stat().st_size
         if size > max_bytes:
             raise ModelError(f"{path}: {size / 1e9:.1f} GB; models over 2 GB are not supported")
@@ -36,6 +37,7 @@ def read_onnx(path: Path, *, max_bytes: int = MAX_BYTES) -> Source:
         proto.ParseFromString(data)
     except DecodeError as error:
         raise ModelError(f"{path}: is not an ONNX file, or is truncated; export or copy it again") from error
+    # Protobuf takes many files for a message, an empty one too: two fields that every ONNX model has decide.
     if not proto.ir_version or not proto.HasField("graph"):
         raise ModelError(f"{path}: is not an ONNX model (no IR version or no graph); export it again")
     if (name := _not_utf8(proto)) is not None:

@@ -48,6 +48,7 @@ def read_source(path: Path) -> Source:
     """The model in `path` in ONNX, by the reader of its suffix. Raises ModelError naming the file, or ToolError."""
     if not path.exists():
         raise ModelError(f"{path}: no such file; check the path of the model")
+    # The one format that is a folder: its name may have any suffix, so that its content is asked first.
     if path.is_dir() and (path / SAVED_MODEL_FILE).is_file():
         return frameworks.SAVED_MODEL(path)
     if not path.is_file():
