@@ -9,7 +9,7 @@ Pure: to judge a model and to make options of a layer are the caller's functions
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 import numpy as np
@@ -40,6 +40,10 @@ SLACK = 1.5
 
 WORTHS = (1e-2, 1e-3)
 """What must be predicted to be gained, of all that is dominated, for one more evaluation: much first, then little."""
+
+WIDER = 2.0
+"""Where no limit of the loss is set and nothing within the other limits loses less than the worst that counts, losses
+up to this factor of the least one count."""
 
 FUTILE = 2
 """After so many rounds of one hope that gained less than that, a larger one is tried; after the largest, none."""
@@ -161,6 +165,7 @@ class _State:
         """What to judge, one after the other, while what comes of it is told by `judge`."""
         while True:
             self.correction = fitted(list(self.found.values()))
+            self._widen()
             picks, grown = self._next(refine)
             if grown:
                 continue
@@ -217,6 +222,25 @@ class _State:
         numbers[LOSS] = loss
         self._judged.append(member)
         self.kept.add(numbers, usable=self._admits(member, loss, self.max_loss))
+
+    def _widen(self) -> None:
+        """Let larger losses count where tight limits leave nothing with a loss that counts.
+
+        Otherwise all that keeps the limits would be worth nothing, and the search would end with the first it judged.
+        """
+        if self.max_loss is not None:
+            return
+        members = [m for m in (*self._judged, *self.pool, *self._single()) if self.within.admits(m)]
+        numbers, _, _ = self._known(members)
+        if not members or SLACK * (least := float(numbers[:, LOSS].min())) <= self.terrain.worst:
+            return
+        self.terrain = replace(self.terrain, worst=WIDER * least)
+        kept = Kept(self.terrain, self.kept.count)
+        for member in self._judged:
+            numbers = totals_of(member)
+            numbers[LOSS] = member.loss if member.is_dense else self.found[_key(member)].measured
+            kept.add(numbers, usable=self._admits(member, numbers[LOSS], None))
+        self.kept = kept
 
     def _admits(self, member: Combination, loss: float, max_loss: float | None) -> bool:
         return loss <= (self.terrain.worst if max_loss is None else max_loss) and self.within.admits(member)

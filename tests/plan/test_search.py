@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lrf_dse.plan.options import Combination, LayerOption
+from lrf_dse.plan.options import Combination, LayerOption, Limits
 from lrf_dse.plan.search import Search, search
 from lrf_dse.plan.terrain import GAP, SAME_RATIO, Terrain
 from lrf_dse.plan.volume import hypervolume
@@ -170,6 +170,17 @@ def test_where_neighbours_are_far_apart_something_between_them_was_judged(seed: 
         between = [m for m in every if gap.low * SAME_RATIO < m.latency < gap.high / SAME_RATIO]
         assert gap.ratio > GAP
         assert gap.tried or not between
+
+
+@pytest.mark.parametrize(("limit", "factor"), [(40.0, 1.0), (40.0, 3.0), (60.0, 0.5), (80.0, 2.0)])
+def test_under_a_tight_limit_the_least_loss_is_found_however_large_it_is(limit: float, factor: float) -> None:
+    """Everything that is fast enough loses more than the worst that counts, and the budget allows all losses."""
+    layers = layers_of(3, 9)
+    within = Limits(latency=limit)
+    found = search(layers, 8, measure=lambda m: factor * m.loss, evaluations=400, within=within, objective="accuracy")
+    best = min(m.loss for m in map(Combination, itertools.product(*layers)) if within.admits(m))
+    assert factor * best > 1.5
+    assert min(m.loss for m in found.finalists if within.admits(m)) == best
 
 
 def test_ranks_are_asked_for_where_the_front_bends() -> None:
