@@ -51,6 +51,13 @@ class Kept:
             whole = left
         self.members = grown
 
+    def on(self, terrain: Terrain, usable: Sequence[bool]) -> Kept:
+        """The same models come in once more in their order, compared on another terrain, of which some are `usable`."""
+        again = Kept(terrain, self.count)
+        for numbers, ok in zip(self._numbers, usable, strict=True):
+            again.add(numbers, usable=ok)
+        return again
+
     def renew(self) -> None:
         """Choose anew among all judged models, where that dominates more."""
         everyone = list(range(len(self._usable)))

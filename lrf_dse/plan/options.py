@@ -62,6 +62,11 @@ class Combination:
         return sum(option.loss for option in self.options)
 
     @property
+    def key(self) -> tuple[int, ...]:
+        """Which options these are, while they live: comparing candidates takes longer."""
+        return tuple(map(id, self.options))
+
+    @property
     def is_dense(self) -> bool:
         """Whether every layer is kept as it is."""
         return all(option.candidate.is_dense for option in self.options)

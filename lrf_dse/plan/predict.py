@@ -13,6 +13,7 @@ from math import sqrt
 
 import numpy as np
 
+from lrf_dse.plan.front import FloatArray
 from lrf_dse.plan.options import Combination
 
 _NOISE = 0.1
@@ -46,6 +47,20 @@ class Correction:
 def meeting(member: Combination) -> float:
     """The root of the sum over pairs of layers of the product of their losses: 0 where one layer alone loses."""
     return sqrt(max(0.0, member.loss**2 - sum(option.loss**2 for option in member.options)))
+
+
+def rate_at(loss: float, wholes: FloatArray, summed: Sequence[float], count: int) -> float:
+    """What whole models lose for each point that their layers add up to, by the `count` of them nearest to `loss`.
+
+    `wholes` [n] are their losses as wholes. In steps of 5 %, which let a solved program serve several rounds.
+    """
+    sums = np.array(summed)
+    near = sums > 0
+    if not near.any():
+        return 1.0
+    at = np.argsort(np.abs(wholes[near] - loss), kind="stable")[:count]
+    rate = max(0.05, float(np.median(wholes[near][at] / sums[near][at])))
+    return float(1.05 ** np.ceil(np.log(rate) / np.log(1.05) - 1e-9))
 
 
 def fitted(known: Sequence[Prediction]) -> Correction:

@@ -28,7 +28,7 @@ from lrf_dse.plan.options import (
     dense_combination,
     totals_of,
 )
-from lrf_dse.plan.predict import Correction, Prediction, fitted
+from lrf_dse.plan.predict import Correction, Prediction, fitted, rate_at
 from lrf_dse.plan.refine import Between, ranks_between
 from lrf_dse.plan.select import near_to, pool_of
 from lrf_dse.plan.single import Answer, best_within
@@ -214,7 +214,7 @@ class _State:
 
     def judge(self, member: Combination, loss: float) -> None:
         """What came of `member`."""
-        self.found[_key(member)] = Prediction(member, member.loss, self.correction.loss(member), loss)
+        self.found[member.key] = Prediction(member, member.loss, self.correction.loss(member), loss)
         self._keep(member, loss)
 
     def _keep(self, member: Combination, loss: float) -> None:
@@ -228,19 +228,12 @@ class _State:
 
         Otherwise all that keeps the limits would be worth nothing, and the search would end with the first it judged.
         """
-        if self.max_loss is not None:
-            return
         members = [m for m in (*self._judged, *self.pool, *self._single()) if self.within.admits(m)]
-        numbers, _, _ = self._known(members)
-        if not members or SLACK * (least := float(numbers[:, LOSS].min())) <= self.terrain.worst:
+        least = float(np.min(self._known(members)[0][:, LOSS], initial=np.inf))
+        if self.max_loss is not None or not members or SLACK * least <= self.terrain.worst:
             return
         self.terrain = replace(self.terrain, worst=WIDER * least)
-        kept = Kept(self.terrain, self.kept.count)
-        for member in self._judged:
-            numbers = totals_of(member)
-            numbers[LOSS] = member.loss if member.is_dense else self.found[_key(member)].measured
-            kept.add(numbers, usable=self._admits(member, numbers[LOSS], None))
-        self.kept = kept
+        self.kept = self.kept.on(self.terrain, self._known(self._judged)[2])
 
     def _admits(self, member: Combination, loss: float, max_loss: float | None) -> bool:
         return loss <= (self.terrain.worst if max_loss is None else max_loss) and self.within.admits(member)
@@ -250,7 +243,7 @@ class _State:
         numbers = np.array([totals_of(member) for member in members]).reshape(-1, 4)
         judged, usable = [], []
         for row, member in zip(numbers, members, strict=True):
-            known = self.found.get(_key(member))
+            known = self.found.get(member.key)
             row[LOSS] = self.correction.loss(member, hope=hope) if known is None else known.measured
             judged.append(known is not None or member.is_dense)
             most = None if self.max_loss is None else self.max_loss * (1.0 if judged[-1] else SLACK)
@@ -259,7 +252,7 @@ class _State:
 
     def _picks(self, pool: Sequence[Combination], worth: float, *, hope: float = 0.0) -> list[Combination]:
         """The ends, by what is known, and what adds most to the judged front; without those that were judged."""
-        pool = [*self._judged, *(member for member in pool if _key(member) not in self.found), *self._single()]
+        pool = [*self._judged, *(member for member in pool if member.key not in self.found), *self._single()]
         numbers, judged, usable = self._known(pool, hope=hope)
         ends = ends_of(numbers, usable, dense=[member.is_dense for member in pool])
         points = self.terrain.points(numbers, usable)
@@ -281,7 +274,7 @@ class _State:
         numbers, _, usable = self._known(self._judged)
         on_front = front_mask(self.terrain.points(numbers, usable)) & np.array(usable, np.bool_)
         near = near_to([self._judged[i] for i in np.flatnonzero(on_front)], self.layers)
-        return list({_key(member): member for member in [*self.pool, *near]}.values())
+        return list({member.key: member for member in [*self.pool, *near]}.values())
 
     def _single(self) -> list[Combination]:
         """The best within the limits by the prediction: on models of many layers the pool may lack it."""
@@ -299,18 +292,11 @@ class _State:
         return self._answers[key]
 
     def _rate(self) -> float:
-        """What whole models near the largest loss lose for each point that their layers add up to, in steps of 5 %.
-
-        Steps let a solved program serve several rounds.
-        """
-        numbers, _, _ = self._known(self.pool)
-        summed = np.array([member.loss for member in self.pool])
-        near = summed > 0
-        if not near.any() or self.max_loss is None:
+        """What whole models near the largest loss lose for each point that their layers add up to."""
+        if self.max_loss is None:
             return 1.0
-        at = np.argsort(np.abs(numbers[near, LOSS] - self.max_loss), kind="stable")[: self.count]
-        rate = max(0.05, float(np.median(numbers[near, LOSS][at] / summed[near][at])))
-        return float(1.05 ** np.ceil(np.log(rate) / np.log(1.05) - 1e-9))
+        numbers, _, _ = self._known(self.pool)
+        return rate_at(self.max_loss, numbers[:, LOSS], [member.loss for member in self.pool], self.count)
 
     def _in_gaps(self) -> list[Combination]:
         """For every gap of the judged front in which nothing was tried: the least loss that options make there."""
@@ -323,11 +309,11 @@ class _State:
     def _least_loss_in(self, gap: Gap) -> Combination | None:
         limits = Limits(gap.high / SAME_RATIO, self.within.flash_bytes, self.within.ram_bytes)
         low = gap.low * SAME_RATIO
-        inside = [m for m in self.pool if low < m.latency < limits.bounds[LATENCY] and _key(m) not in self.found]
+        inside = [m for m in self.pool if low < m.latency < limits.bounds[LATENCY] and m.key not in self.found]
         if inside:
             return min(inside, key=lambda member: (self.correction.loss(member), member.flash_bytes))
         member = best_within(self.layers, "accuracy", within=limits, min_latency=low).combination
-        return None if member is None or _key(member) in self.found else member
+        return None if member is None or member.key in self.found else member
 
     def gaps(self) -> list[Gap]:
         """The gaps of the front of judged models."""
@@ -361,8 +347,3 @@ class _State:
             gaps=tuple(self.gaps()),
             asked=tuple(self.asked),
         )
-
-
-def _key(member: Combination) -> tuple[int, ...]:
-    """Which options these are: they live as long as a search, and comparing candidates takes longer."""
-    return tuple(map(id, member.options))
