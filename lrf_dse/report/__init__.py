@@ -1,4 +1,4 @@
-"""The report of a run: numbers decided once (`info.ReportInfo`), then rendered by html, plots and tables.
+"""The report of a run: every number is decided once (`info.ReportInfo`), then html, plots and tables render it.
 
 Renderers decide nothing and measure nothing; `write.write_report` puts everything into a folder.
 """

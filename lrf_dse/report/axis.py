@@ -12,11 +12,13 @@ Unit = Literal["count", "bytes", "plain"]
 
 Ticks = tuple[tuple[float, str], ...]
 
+# Of the span of the values: so much is free beyond the first and the last one, for their marks.
 _AIR = 0.08
 _MOST_TICKS = 8
 _FARTHEST = 0.5
 """A budget line farther from the values than this share of their span would squeeze them: it is not shown."""
 
+# Per cent of error. Where errors get large the steps are smaller than 1-2-5: accuracies of 90, 80, 70, 50 are expected.
 _ERRORS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 30.0, 50.0, 70.0, 90.0)
 
 
@@ -58,9 +60,11 @@ def error_axis(label: str, errors: Sequence[float], *, line: float | None) -> Ax
 def _limits(values: Sequence[float], line: float | None, log: bool) -> tuple[float, float]:
     scaled = [log10(v) if log else v for v in values]
     low, high = min(scaled), max(scaled)
+    # A single value still needs a span: a factor of 2 on a logarithmic axis, a fifth of the value on a linear one.
     span = (high - low) or (0.3 if log else abs(high) * 0.2) or 1.0
     if line is not None and (not log or line > 0):
         at = log10(line) if log else line
+        # `at` is a budget line, which only then stretches the axis.
         if low - _FARTHEST * span <= at <= high + _FARTHEST * span:
             low, high = min(low, at), max(high, at)
     span = max(span, high - low)
@@ -70,11 +74,13 @@ def _limits(values: Sequence[float], line: float | None, log: bool) -> tuple[flo
 
 def _log_ticks(low: float, high: float, unit: Unit) -> Ticks:
     if unit == "bytes":
+        # Powers of two: 64 KiB and 128 KiB, where powers of ten would be odd numbers of bytes.
         first, last = ceil(log2(low)), floor(log2(high))
         step = max(1, ceil((last - first + 1) / _MOST_TICKS))
         return tuple((float(2**k), tick_text(2**k, unit)) for k in range(first, last + 1, step))
     first, last = floor(log10(low)), ceil(log10(high))
     sparse = max(1, ceil((last - first) / _MOST_TICKS))  # more decades than ticks: every second one, every third, ...
+    # From fine to coarse, the first that has few enough ticks.
     for steps, stride in (((1, 2, 5), 1), ((1, 3), 1), ((1,), sparse)):
         places = [m * 10.0**k for k in range(first, last + 1, stride) for m in steps if low <= m * 10.0**k <= high]
         if len(places) <= _MOST_TICKS:
@@ -90,6 +96,7 @@ def _linear_ticks(low: float, high: float, unit: Unit) -> Ticks:
     else:
         decade = 10.0 ** floor(log10(least))
         step = next(m * decade for m in (1, 2, 5, 10) if m * decade >= least)
+    # k times 0.1 is 0.30000000000000004 for k = 3.
     places = [round(k * step, 12) for k in range(ceil(low / step), floor(high / step) + 1)]
     return tuple((place, tick_text(place, unit)) for place in places)
 

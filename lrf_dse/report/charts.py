@@ -96,7 +96,9 @@ def _chart(
     lines = []
     for line in (x_line, y_line):
         axis = x if line and line.axis == "x" else y
+        # A far budget line would squeeze the plans (axis._FARTHEST): it is named in the note instead.
         if line and axis.low <= line.position <= axis.high:
+            # In the right part of the drawing the label stands left of its line, where there is room.
             low = line.axis == "x" and axis.fraction(line.position) > 0.6
             lines.append(BudgetLine(line.axis, line.position, line.label, low))
         elif line:
@@ -123,12 +125,14 @@ def _vertical(info: ReportInfo, rows: Sequence[PlanRow]) -> _Vertical:
     note = f"Better is left and up. {_JOINS} Accuracy on {samples:,} validation samples"
     accuracies = [row.plan.accuracy or 0.0 for row in rows]
     drop = info.budgets.max_drop
+    # The budget is a drop from the dense model; the axis shows accuracy.
     limit = None if drop is None else (info.dense.accuracy or 0.0) - drop
     text = f"accuracy drop ≤ {drop or 0:g}"
     if max(accuracies, default=0.0) - min(accuracies, default=0.0) <= ZOOM_POINTS:
         axis = make_axis(label, accuracies, line=limit, log=False, unit="plain")
         return axis, accuracies, None if limit is None else BudgetLine("y", limit, text), f"{note}."
-    floor = 50.0 / max(samples, 1)  # half a sample: where an accuracy of 100% stands on a logarithmic axis
+    # No error has no logarithm: an accuracy of 100 % stands where half a wrong sample would.
+    floor = 50.0 / max(samples, 1)
     errors = [max(100.0 - accuracy, floor) for accuracy in accuracies]
     at = None if limit is None else max(100.0 - limit, floor)
     axis = error_axis(label, errors, line=at)
@@ -168,6 +172,7 @@ def _with_labels(points: Sequence[ChartPoint], x: Axis, y: Axis, *, rising: bool
         if free:
             found[i] = free[0][0]
             taken.append(free[0][1])
+        # These two are labelled in any case: every sentence of the report refers to them.
         elif points[i].row.role in ("dense", "chosen"):
             found[i] = corners[0]
     return [ChartPoint(p.row, p.x, p.y, found.get(i)) for i, p in enumerate(points)]
@@ -181,6 +186,7 @@ def _text_box(u: float, v: float, text: str, corner: Corner) -> _Box:
 
 
 def _inside(box: _Box) -> bool:
+    # Labels may stick out a little; more of that on the right, where the page has a margin.
     return box[0] >= -0.02 and box[1] >= -0.02 and box[2] <= 1.05 and box[3] <= 1.02
 
 

@@ -1,9 +1,11 @@
-"""The report's colours, one table for both renderers: after Okabe and Ito, safe for colour-blind readers."""
+"""The report's colours, one table for both renderers; colour-blind readers can tell them apart."""
 
 from __future__ import annotations
 
 from types import MappingProxyType
 
+# Six are of the palette of Okabe and Ito (Color Universal Design, 2008); the light green and the greys are added.
+# Shapes tell roles apart as well (plots, figures).
 PURPOSE_COLOURS = ("#0072b2", "#56b4e9", "#009e73", "#a6d854", "#d55e00", "#e69f00", "#cc79a7", "#4b5563", "#c8ccd2")
 """Of the parts of a bar, in their order."""
 

@@ -82,6 +82,7 @@ def names_of(folders: Sequence[str]) -> list[str]:
     (['a', 'b'], ['x/run', 'y/run'])
     """
     parts = [folder.rstrip("/").split("/") for folder in folders]
+    # One more part of the path each time, until no two names are equal.
     for depth in range(1, max(map(len, parts), default=1) + 1):
         names = ["/".join(part[-depth:]) for part in parts]
         if len(set(names)) == len(names):
@@ -94,6 +95,7 @@ def _facts(info: ReportInfo) -> dict[str, str]:
     return {
         "model": f"{info.model.name} ({info.model.sha256[:12]})",
         "chip": info.target.title,
+        # The source of the reference, such as "modelled cycles, spacemit-k1": it tells boards from models.
         "latency": info.dense.latency_source,
         "data": "none" if data is None else f"{data.name} ({data.sha256[:12]}), {data.metric}",
         "limits": str(info.budgets) or "none",
@@ -106,12 +108,14 @@ def _facts(info: ReportInfo) -> dict[str, str]:
 def _loss_unit(info: ReportInfo) -> str:
     if not info.accuracy_known or info.data is None:
         return "relative weight error"
+    # Metric and unit are part of the text: points of accuracy and per cent of an error share no axis.
     return f"drop of {info.data.metric} on validation, {info.data.drop_unit}"
 
 
 def _series(name: str, info: ReportInfo, ratio: str) -> Series:
     known = [(row, float(getattr(row, ratio) or 0.0)) for row in info.rows]
     usable = [(row, value) for row, value in known if value > 0 and row.loss is not None]
+    # Fronts minimise everything, and of a ratio more is better.
     front = non_dominated([(-value, row.loss) for row, value in usable])
     points = sorted((usable[i][1], _loss(usable[i][0]), usable[i][0].plan.id) for i in front)
     chosen = next(((value, _loss(row)) for row, value in usable if row.is_chosen), None)

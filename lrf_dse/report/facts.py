@@ -1,4 +1,4 @@
-"""What a report is told: the model, its layers, the search, training and data, as plain frozen values.
+"""The facts that a report is made from: the model, its layers, the search, training and data, as frozen values.
 
 Owns their fields and units only; what follows from them is decided in `lrf_dse.report.info`.
 """

@@ -43,6 +43,7 @@ def _front_line(chart: Chart) -> dict[str, Any]:
 def _markers(info: ReportInfo, chart: Chart) -> list[dict[str, Any]]:
     traces = []
     for role, (symbol, width) in _SYMBOLS.items():
+        # A trace for each role: the legend of plotly lists traces.
         members = [point for point in chart.points if point.row.role == role]
         if not members:
             continue
@@ -53,11 +54,13 @@ def _markers(info: ReportInfo, chart: Chart) -> list[dict[str, Any]]:
                 "name": _LEGEND[role],
                 "x": [point.x for point in members],
                 "y": [point.y for point in members],
+                # plotly reads some HTML in every text, and names come from model files.
                 "text": [html.escape(point.row.plan.id) if point.corner else "" for point in members],
                 "textposition": [point.corner or "top right" for point in members],
                 "hovertext": [hover(info, point.row) for point in members],
                 "hovertemplate": "%{hovertext}<extra></extra>",
                 "marker": {"symbol": symbol, "size": width, "color": COLOURS[role], "line": {"width": 1}},
+                # A mark at the edge is drawn whole.
                 "cliponaxis": False,
             }
         )
@@ -102,6 +105,7 @@ def _layout(chart: Chart) -> dict[str, Any]:
 
 
 def _axis(axis: Axis) -> dict[str, Any]:
+    # plotly gives the range of a log axis by exponents, but its ticks by values.
     low, high = (log10(axis.low), log10(axis.high)) if axis.log else (axis.low, axis.high)
     return {
         "type": "log" if axis.log else "linear",
@@ -116,6 +120,7 @@ def _axis(axis: Axis) -> dict[str, Any]:
 def _shape(line: BudgetLine) -> dict[str, Any]:
     style = {"color": COLOURS["budget"], "width": 1.5, "dash": "dash"}
     along, across = (line.axis, "y" if line.axis == "x" else "x")
+    # "paper" coordinates go from 0 to 1 across the drawing, whatever the axis.
     ends = {f"{along}0": line.position, f"{along}1": line.position, f"{across}0": 0, f"{across}1": 1}
     return {"type": "line", **ends, f"{across}ref": "paper", "line": style, "layer": "below"}
 

@@ -23,6 +23,7 @@ def draw_funnels(title: str, funnels: Sequence[LayerFunnel]) -> bytes:
 
 def _draw(figure: Figure, title: str, funnels: Sequence[LayerFunnel]) -> None:
     columns = min(3, len(funnels))
+    # Rounded up.
     rows = -(-len(funnels) // columns)
     figure.set_size_inches(2.2 + 3.2 * columns, 0.8 + 3.2 * rows)
     panels = figure.subplots(rows, columns, squeeze=False, sharey=True)
@@ -32,8 +33,10 @@ def _draw(figure: Figure, title: str, funnels: Sequence[LayerFunnel]) -> None:
         sizes = [float(step.remaining) for step in funnel.steps]
         colours = ["C0" if step.kind == "safe" else "C1" for step in funnel.steps]
         places = range(len(names))
+        # A logarithmic axis has no 0: bars begin at 0.5, and a step that leaves nothing is still a thin bar.
         axes.barh(places, [max(size, 0.7) for size in sizes], color=colours, left=0.5)
         axes.set_xscale("log")
+        # Room for the count behind the longest bar: four decades.
         axes.set_xlim(0.5, max(sizes) * 1e4)
         for place, size in zip(places, sizes, strict=True):
             axes.text(max(size, 1.0) * 2, place, short(int(size)), va="center", fontsize=7.5)

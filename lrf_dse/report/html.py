@@ -38,6 +38,7 @@ def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_FOLDER),
         autoescape=True,
+        # A name that a template misspells is an error, not an empty cell.
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -101,6 +102,7 @@ def render_html(info: ReportInfo, *, stills: Mapping[str, bytes]) -> str:
 def _plotly_gz() -> str:
     from plotly.offline import get_plotlyjs
 
+    # No time in the header of gzip: equal runs make equal reports.
     return base64.b64encode(gzip.compress(get_plotlyjs().encode(), mtime=0)).decode()
 
 
@@ -134,6 +136,7 @@ def _bars(info: ReportInfo) -> dict[str, list[float]]:
     """Bar lengths of every funnel in percent: log(what remains) over log(the layer's whole space)."""
     return {
         funnel.layer: [
+            # 1 is added so that a step that leaves nothing has length 0, 2 so that an empty space is no division by 0.
             round(100 * log10(1 + step.remaining) / log10(2 + max(s.remaining for s in funnel.steps)), 1)
             for step in funnel.steps
         ]

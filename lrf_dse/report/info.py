@@ -46,7 +46,7 @@ from lrf_dse.target import Figure, Target
 
 @dataclass(frozen=True)
 class PlanRow:
-    """One plan with everything that is derived from it; ratios are dense / plan, so above 1 is better.
+    """One plan with everything that is derived from it. Ratios are dense / plan, so above 1 is better.
 
     `same_as` is the plan on the front that this one counts as one with: within 1 % in latency, flash and RAM, and 0.1
     points.
@@ -154,11 +154,13 @@ class ReportInfo:
                 is_chosen=plan.id == self.chosen,
                 over_budget=not self.budgets.admits(plan),
                 slower_than_dense=slower_than_dense(plan, self.plans),
+                # A plan that is on no front is not in the mapping.
                 same_as=None if front.get(i, i) == i else self.plans[front[i]].id,
             )
             for i, plan in enumerate(self.plans)
         ]
         return tuple(
+            # The id decides last, so that equal runs have equal reports.
             sorted(rows, key=lambda r: (not r.plan.is_reference, r.latency or 0, r.plan.flash_bytes, r.plan.id))
         )
 
@@ -170,7 +172,10 @@ class ReportInfo:
             return {i: i for i in members}
         sizes = [(latency_of(p, self.latency_unit), p.flash_bytes, p.drop_points, p.ram_bytes) for p in self.plans]
         points = np.array([sizes[i] for i in members], dtype=np.float64)
+        # Latency, flash and RAM are compared by ratios, the drop by differences (plan.terrain.same). 1e-9 stands for a
+        # 0, which has no logarithm.
         points[:, [0, 1, 3]] = np.log(np.maximum(points[:, [0, 1, 3]], 1e-9))
+        # The reference and the chosen plan are always shown as themselves.
         shown = [at for at, i in enumerate(members) if self.plans[i].id in (REFERENCE, self.chosen)]
         return {members[at]: members[other] for at, other in enumerate(merged(points, shown))}
 
@@ -230,6 +235,7 @@ class ReportInfo:
         if not self.accuracy_known or self.data is None or not self.data.validation_samples or not self.data.in_points:
             return None
         share = (self.dense.accuracy or 0.0) / 100.0
+        # 1.96 standard deviations of a binomial share, times 100 points.
         return 196.0 * sqrt(share * (1.0 - share) / self.data.validation_samples)
 
     @cached_property
@@ -274,11 +280,12 @@ class ReportInfo:
             noise = f" At this sample size, differences below about {self.noise_points:.2f} points are noise (95%)."
         return (
             f"{self.data.metric} of the rewritten model by onnxruntime on {self.data.validation_samples:,} validation "
-            f"samples, which the search uses; a drop budget is confirmed on {self.data.confirmation_samples:,} others, "
-            "which judge at most five frozen plans, the likeliest to hold it first, each upper bound of 95%, until one "
-            f"fails; test figures are of {self.data.test_samples:,} that nothing else sees. "
+            f"samples, which the search uses. A drop budget is confirmed on {self.data.confirmation_samples:,} others: "
+            "at most five frozen plans are tested there, the likeliest to keep the budget first, each by its upper "
+            "bound of 95%, until one fails. "
+            f"Test figures are of {self.data.test_samples:,} samples that nothing else sees. "
             f"Decomposers see {self.data.calibration_samples:,} others. Intervals are 95%, by a paired bootstrap: the "
-            f"same samples for the plan and the dense model.{noise}"
+            f"plan and the dense model are judged on the same samples.{noise}"
         )
 
 

@@ -53,6 +53,7 @@ def _draw_predictions(figure: Figure, rows: Sequence[PredictionFacts], unit: str
     axes.grid(visible=True, color=COLOURS["grid"], linewidth=0.8)
     axes.set_axisbelow(True)
     measured = [row.measured for row in rows]
+    # The diagonal on which prediction and measurement are equal.
     ends = min(0.0, *measured), max(measured)
     axes.plot(ends, ends, color=COLOURS["muted"], linewidth=1.0, linestyle=(0, (5, 3)), label="as predicted")
     axes.scatter([row.summed for row in rows], measured, marker="x", s=26.0, color=COLOURS["dominated"], label="sum")
@@ -87,6 +88,7 @@ def _draw_comparison(figure: Figure, plot: ComparisonPlot) -> None:
         axes.plot(*zip(*places, strict=True), color=colour, marker=marker, linewidth=1.2, label=series.run)
         if series.chosen is not None:
             axes.scatter(*series.chosen, s=250.0, marker="*", color=colour, edgecolors="black", zorder=5)
+    # Plain numbers at 1, 2 and 5 of every decade; matplotlib itself would label powers of ten alone, as exponents.
     axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_locator(NullLocator())
@@ -106,8 +108,10 @@ def saved(draw_on: Callable[[Figure], None], form: Literal["png", "svg"]) -> byt
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
+    # rc_context and not rcParams: a caller's own style stays as it is.
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=SIZE_INCHES, dpi=DPI, layout="constrained")
+        # A Figure without pyplot has no canvas of its own that can draw.
         FigureCanvasAgg(figure)
         draw_on(figure)
         buffer = io.BytesIO()

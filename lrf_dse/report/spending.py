@@ -36,8 +36,10 @@ class SpentRow:
 def spent_rows(spending: Spending) -> tuple[SpentRow, ...]:
     """Every purpose that took time; nothing where nothing was counted."""
     total = spending.total_cpu_s
+    # A run of another version may have purposes that this table does not name: they come last.
     names = [*PURPOSES, *sorted(spending.cpu_s.keys() - PURPOSES.keys())]
     return tuple(
+        # The total is above 0 here, since one of its parts is.
         SpentRow(name, PURPOSES.get(name, ""), cpu_s, cpu_s / total, spending.wall_s.get(name, 0.0))
         for name in names
         if (cpu_s := spending.cpu_s.get(name, 0.0)) > 0

@@ -38,6 +38,7 @@ def comparison_csv(found: Comparison) -> str:
     for name, info in found.runs.items():
         row = info.chosen_row
         cells = _plan_cells(info, row or info.rows[0])
+        # Layers of two runs may have different names, and a table has one set of columns.
         numbers = {key: value for key, value in cells.items() if not key.startswith(("choice ", "kernel "))}
         facts = {
             "run": name,
@@ -58,6 +59,7 @@ def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
     buffer = io.StringIO(newline="")
     if rows:
         writer = csv.writer(buffer, lineterminator="\n")
+        # All rows have the same keys in the same order, since one function made them.
         writer.writerow(map(_text_cell, rows[0]))
         writer.writerows([_text_cell(cell) for cell in row.values()] for row in rows)
     return buffer.getvalue()
@@ -70,6 +72,7 @@ def _text_cell(cell: Any) -> Any:
     """
     if not isinstance(cell, str):
         return cell
+    # ascii("\n") is "'\\n'": without its quotes it is the escape.
     plain = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in cell)
     return f"'{plain}" if plain.startswith(("=", "+", "-", "@")) else plain
 
@@ -88,6 +91,7 @@ def _plan_cells(info: ReportInfo, row: PlanRow) -> dict[str, Any]:
         "latency": row.latency,
         "latency_unit": info.latency_unit,
         "cycles": plan.cycles,
+        # `and` keeps an unknown None, which is an empty cell: so everywhere below.
         "cycles_least": plan.cycles_span and plan.cycles_span[0],
         "cycles_most": plan.cycles_span and plan.cycles_span[1],
         "seconds": plan.seconds,

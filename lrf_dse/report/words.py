@@ -24,6 +24,7 @@ def size(value: float | None) -> str:
         return DASH
     for unit, scale in (("MiB", 2**20), ("KiB", 2**10)):
         if value >= scale:
+            # Three digits would round 1,023 KiB to 1.02e+03.
             return f"{value / scale:.3g} {unit}" if value < 1000 * scale else f"{value / scale:,.0f} {unit}"
     return f"{value:,.0f} B"
 
@@ -32,6 +33,7 @@ def ratio(value: float | None) -> str:
     """Three digits and a times sign: 3.14, 25.0, 250."""
     if value is None:
         return DASH
+    # Three digits that count, also where a trailing 0 is one.
     digits = 2 if value < 10 else 1 if value < 100 else 0
     return f"{value:,.{digits}f}{TIMES}"
 
@@ -76,6 +78,7 @@ def drop(value: float | None) -> str:
     """How much worse than dense, in any unit; a gain is negative, 0 has no sign."""
     if value is None:
         return DASH
+    # The sign is decided by the rounded text: -0.001 is "0.00", not "-0.00".
     text = f"{abs(value):,.2f}"
     return f"{MINUS}{text}" if value < 0 and float(text.replace(",", "")) else text
 

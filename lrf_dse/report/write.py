@@ -36,6 +36,7 @@ def write_report(info: ReportInfo, folder: Path) -> tuple[Path, ...]:
     }
     # A file's name need not be UTF-8; what is not is escaped, which in JSON reads back as the same name.
     contents = {name: text.encode(errors="backslashreplace") for name, text in texts.items()}
+    # The SVG files are also the still pictures inside report.html: they are drawn once, and are the same bytes.
     contents |= {f"{name}.svg": svg for name, svg in drawn.items()}
     contents |= {f"{chart.name}.png": draw(chart, "png") for chart in charts(info)}
     if predictions:
