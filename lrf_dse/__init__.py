@@ -7,20 +7,28 @@ The public API:
     run.info.plans                  the whole-model plans, run.plan("knee") one of them
     lrf_dse.export(run, "knee", "out/")
 
-The rooms of the house, each importing only what stands above it:
+The rooms of the house. Each imports only what stands above it (`tests/test_architecture.py` holds the exact table):
 
-    errors, units, options, resources, process, schema, jsonform, target
+    errors, units, options, resources    what every room may use: errors, quantities, options, data files
+    process     external programs, started and ended as a group
+    farm        where tasks are computed: threads of this machine, or a cluster
+    sealed, judged, schema, jsonform     files that are written whole; the values that rooms exchange; their JSON form
+    target      a chip and how to reach it, from its TOML file
     tt          shapes, decompositions and contraction of one layer's weights
-    cost        exact counts, closed-form latency, pruning
-    models      model files: read, find FC layers, rewrite, evaluate
+    cost        exact counts, and the search through a layer's design space
+    codegen     kernels of whole layers as C text
+    models      model files: read, find FC layers, fit, rewrite, evaluate
     store       the records of a run
-    builders    compilers: model -> .vmfb and riscv64 program
-    runners     run, verify, measure
+    builders    compilers: a model becomes a .vmfb and a riscv64 program
+    runners     run a program, verify its outputs, then measure it
+    tune        which schedule of a kernel is the fastest
+    finetune    weights of a whole plan: later layers corrected, all of them trained
     plan        fronts and whole-model selection
     deploy      bundles for a board
+    calibrate   what instructions, caches and memory of a chip cost
     report      numbers decided once, then rendered
     pipeline    the exploration, stage by stage
-    doctor, cli the command line
+    doctor, cli external tools, and the command line
 """
 
 from __future__ import annotations

@@ -124,6 +124,7 @@ TOOLS: tuple[Tool, ...] = (
     ),
 )
 
+# "qemu-riscv64 version 7.2.22", "OpenSSH_9.2p1", "strace -- version 6.1", "2.21.0rc1".
 _VERSION = re.compile(r"\d+\.\d+(?:\.\d+)*\w*")
 
 
@@ -140,6 +141,7 @@ def _check(tool: Tool, timeout_s: float) -> ToolCheck:
             return _missing(tool)
         version, problem = _ask(tool.command, timeout_s)
     if tool.wheel is not None:
+        # `iree-import-onnx --help` shows that it runs and tells no version.
         version = _wheel_version(tool.wheel)
         if version is None:
             return _missing(tool)

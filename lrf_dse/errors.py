@@ -13,7 +13,7 @@ is wrong, where (file, key or layer) and what to do. A bug is never wrapped in o
     │       └── ToolHangs   one that does nothing any more
     ├── StoreError          records that cannot be read or written
     ├── BuildError          a compiler refused; a stage turns it into a Failure record
-    ├── ScheduleError       HAL IR that the schedule host does not know (names the operation)
+    │   └── ScheduleError   HAL IR that the schedule host does not know (names the operation)
     ├── RunError            a program that crashed, hung or gave no result
     ├── ClusterError        a scheduler that does not answer, or no worker that may compute
     └── BudgetError         no plan satisfies the budgets
@@ -67,7 +67,7 @@ class BuildError(LrfDseError):
 
 
 class ScheduleError(BuildError):
-    """HAL IR holds an operation or a form that the schedule host does not know; `location` is what it says of where."""
+    """HAL IR holds an operation or a form that the schedule host does not know; `location` is the IR's own words."""
 
     def __init__(self, message: str, *, location: str = "") -> None:
         super().__init__(message)

@@ -52,4 +52,5 @@ def content_key(kind: str, **facts: Any) -> str:
     True
     """
     text = json.dumps(facts, sort_keys=True, separators=(",", ":")).encode()
+    # 96 bits: among a million keys two are equal by chance with a probability of about 10^-17.
     return f"{kind}-{hashlib.sha256(text).hexdigest()[:24]}"

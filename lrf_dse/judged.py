@@ -28,9 +28,11 @@ class Accuracy:
 class Confirmation:
     """What became of a plan on the part of the data that chose nothing; `order` is 0 where it was not judged there.
 
-    `drop` is in the metric's drop unit, over `samples` samples; `low` and `high` are bounds of 95% each. The plan
-    `holds` the budget if `high` is within it, and is `confirmed` if those judged before it hold it, too. `needed` is
-    about how many samples would tell, None where it is told already or no number in reach would.
+    `drop` is in the metric's drop unit, over `samples` samples; `low` and `high` are one-sided bounds, each with 95%
+    confidence. The plan `holds` the budget if `high` is within it, and is `confirmed` if all plans that were judged
+    before it hold the budget too (a fixed sequence of tests, see `plan.confirm`). It is `refuted` if `low` is above the
+    budget. `needed` is about how many samples would decide; it is None where they decided, or where no number in reach
+    would.
     """
 
     confirmed: bool = False

@@ -11,6 +11,7 @@ from typing import Any
 
 from lrf_dse.errors import UsageError
 
+# dataclasses.field() carries any mapping as `metadata`: what a field is on a command line stands there under this key.
 _KEY = "option"
 
 
@@ -104,6 +105,7 @@ def _filled(settings: type, values: Mapping[str, Any], fixed: Mapping[str, Any])
         if _KEY in one.metadata and one.name in values:
             filled[one.name] = values[one.name]
         elif _KEY not in one.metadata and (inner := _inner(one)) is not None and one.name not in fixed:
+            # Names are unique over nested settings, so that one flat set of options fills them all.
             filled[one.name] = _filled(inner, values, {})
     return settings(**filled)
 

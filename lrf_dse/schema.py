@@ -42,6 +42,7 @@ class TTShape:
 
     def __post_init__(self) -> None:
         d = len(self.out_dims)
+        # One core alone would be W itself: dense is a candidate without a TT shape.
         _require(d >= 2 and len(self.in_dims) == d, f"a TT shape needs d >= 2 pairs of dims, got {self}")
         _require(len(self.ranks) == d + 1, f"d = {d} cores need {d + 1} ranks, got {self.ranks}")
         _require(self.ranks[0] == self.ranks[-1] == 1, f"the outer ranks must be 1, got {self.ranks}")
@@ -73,6 +74,7 @@ class TTShape:
     @property
     def is_low_rank(self) -> bool:
         """Whether this is the plain low-rank pair U (V x), written with unit modes."""
+        # m = (M, 1) and n = (1, N): V [r, N] is the last core, which meets the input first.
         return self.d == 2 and self.out_dims[1] == 1 and self.in_dims[0] == 1
 
     def __str__(self) -> str:
@@ -244,6 +246,8 @@ class Measurement:
     @property
     def time(self) -> float:
         """What programs for one target are compared by: the best that its runner gives, in a unit of its own."""
+        # Seconds of a board before modelled cycles, and those before bare counts; one target's runner always gives the
+        # same, so that figures of two units never meet.
         known = (self.seconds, self.cycles, self.instructions)
         return float(next((value for value in known if value is not None), 0.0))
 
@@ -271,9 +275,9 @@ class Plan:
     dense they are, in the metric's drop unit, with 95% intervals. They are None where no data was given. `weights` is
     the key of what takes the place of the model's weights; with `sequential` later layers are fitted to what the
     compressed earlier ones give them, with `reordered` hidden units stand in an order that fits better. `finetuning`
-    says how they were trained after that, if they were (`weight_error` is from before). `confirmation` is there where
-    the run has a drop budget. `schedules` is the JSON
-    form of codegen.KernelSchedule for each layer of kernel rvv.
+    says how the weights were trained after that, None if they were not; `weight_error` is from before the training.
+    `confirmation` is None unless the run has a drop budget. `schedules` is the JSON form of codegen.KernelSchedule for
+    each layer of kernel rvv.
     """
 
     id: str

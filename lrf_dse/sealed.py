@@ -32,6 +32,8 @@ def write_atomic(path: Path, content: bytes) -> None:
     File and folder are on the disk when this returns, in this order: after a power cut the name never leads to an
     empty file.
     """
+    # Beside the file, because a rename is atomic within one file system only; named by thread, because two may write
+    # one file at a time.
     part = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_native_id()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -88,6 +90,7 @@ def seal(content: bytes, key: str) -> bytes:
 
 def unseal(data: bytes, key: str) -> bytes | None:
     """The content of a sealed file of `key`; None if it is damaged, of another key, or has no seal."""
+    # The last mark: the content may hold one itself, as a sealed file within a sealed file does.
     content = data[: data.rfind(_MARK)] if _MARK in data else b""
     return content if seal(content, key) == data else None
 

@@ -13,6 +13,7 @@ from typing import Literal
 
 from lrf_dse.errors import UsageError
 
+# KiB is 1024 bytes and KB 1000 (IEC 80000-13).
 _BYTES = {"": 1, "B": 1} | {
     f"{prefix}{binary}B": (1024 if binary else 1000) ** power
     for power, prefix in enumerate("KMG", start=1)
@@ -60,6 +61,7 @@ def _parsed(text: str | float, units: Mapping[str, float], option: str, wanted: 
     """The number, and the unit as `units` spell it; their case does not matter."""
     match = _QUANTITY.fullmatch(str(text))
     spelled = {unit.lower(): unit for unit in units}
+    # Unicode has the prefix micro twice: keyboards give U+00B5, and NFKC makes U+03BC of it.
     unit = None if match is None else spelled.get(match.group(2).replace("μ", "µ").lower())
     if match is None or unit is None:
         named = ", ".join(unit for unit in units if unit)

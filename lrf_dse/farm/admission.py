@@ -36,6 +36,7 @@ async def check_in(ask: Callable[[], Facts], wanted: Facts, label: str, dask_wor
     found = await asyncio.to_thread(ask)  # asking tools takes longer than a worker's loop may stand still
     differs = differences(found, wanted)
     if not differs:
+        # As many as it has threads: every task takes one, so that the resource admits a worker and limits nothing.
         await dask_worker.set_resources(**{label: dask_worker.state.nthreads})
     return differs
 

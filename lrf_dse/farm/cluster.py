@@ -119,6 +119,7 @@ class Cluster(Executor):
         if wait:
             _wait_for(list(self._pending))
         self._closed.set()
+        # The watcher ends first: it would open a closed connection again.
         self._watcher.join()
         self._client.close(timeout=5)
 
@@ -127,6 +128,8 @@ class Cluster(Executor):
     def _send(self, future: Future[Any], sent: _Sent) -> None:
         """Hand a task to the scheduler. Where that fails, the watcher finds the task unsent and tries again."""
         sent.tries += 1
+        # For a key that it knows Dask's client gives the handle that it has, a lost one too: each try has a key of its
+        # own.
         key = f"lrf-dse-{sent.work.key}" if sent.tries == 1 else f"lrf-dse-{sent.work.key}-{sent.tries}"
         resources = {self._admission.label: 1} | ({sent.work.resource: 1} if sent.work.resource else {})
         try:
@@ -166,6 +169,7 @@ class Cluster(Executor):
 
     def _take(self, future: Future[Any], sent: _Sent, handle: distributed.Future[Any]) -> None:
         """Called by Dask when a try has ended: pass its result on, unless the try was lost or is not the latest."""
+        # A try before the latest may still end: the task is pure, but its result is passed on once.
         if handle is not sent.handle or handle.status not in {"finished", "error"}:
             return
         try:
@@ -200,6 +204,7 @@ class Cluster(Executor):
                 del self._pending[future]
         for future, sent in waiting:
             future.cancel()
+            # Whoever waits in as_completed() hears of a cancelled future only by this call (concurrent.futures).
             future.set_running_or_notify_cancel()
             if sent.handle is not None:
                 sent.handle.release()
@@ -241,6 +246,7 @@ class Cluster(Executor):
     def _admit(self) -> tuple[str, ...]:
         """Let new workers check in; the addresses of those that may compute."""
         label = self._admission.label
+        # Resources stay with a worker as long as it lives: one that an earlier run admitted needs no question.
         workers = self._client.scheduler_info()["workers"]
         admitted = [address for address, facts in workers.items() if label in facts["resources"]]
         others = workers.keys() - set(admitted)

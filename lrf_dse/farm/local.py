@@ -27,4 +27,6 @@ def _keep_interrupts_out() -> None:
     It reaches every process of the terminal: what is being built is finished and recorded, not recorded as a
     compiler that failed.
     """
+    # A blocked signal stays blocked in a new process, over exec too (POSIX), so that compilers and simulators inherit
+    # this.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})

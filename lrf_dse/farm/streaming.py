@@ -62,6 +62,7 @@ def stream(
                 take(future)
                 finished(done)
     except BaseException:
+        # BaseException: Ctrl-C is no Exception, and minutes of measuring must not be lost to it.
         farm.shutdown(wait=True, cancel_futures=True)
         for future in [one for one in futures if _has_result(one)]:
             take(future)

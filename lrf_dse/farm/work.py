@@ -40,4 +40,5 @@ class Work(Generic[Result]):
 
     def __call__(self) -> Result:
         """The result, computed here."""
+        # Only local executors call a Work; a cluster sends its function and arguments apart (`cluster`).
         return self.function(*(one.value if isinstance(one, Shared) else one for one in self.prepare()))

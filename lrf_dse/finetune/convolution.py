@@ -18,7 +18,9 @@ def conv(x: Sequence[Tensor], a: Mapping[str, Any]) -> Tensor:
     strides, dilations = (list(a.get(name, [1] * rank)) for name in ("strides", "dilations"))
     pads = _pads(value.shape[2:], weight.shape[2:], strides, dilations, a)
     last = [0, *range(2, rank + 2), 1]
+    # ONNX has channels at axis 1, TensorFlow's kernels on a CPU want them last.
     value = tf.pad(tf.transpose(value, last), [[0, 0], *pads, [0, 0]])
+    # ONNX: [out, in / group, height, width]; TensorFlow: [height, width, in / group, out].
     kernel = tf.transpose(weight, [*range(2, rank + 2), 1, 0])
     # Gradients of a convolution in groups do not exist on a CPU: each group is one of its own.
     parts = [
@@ -37,9 +39,12 @@ def _pads(
     kind = a.get("auto_pad", b"NOTSET")
     if kind in (b"NOTSET", b"VALID"):
         given = list(a.get("pads", [0] * 2 * len(sizes))) if kind == b"NOTSET" else [0] * 2 * len(sizes)
+        # ONNX lists all beginnings and then all ends: [top, left, bottom, right].
         return [[before, behind] for before, behind in zip(given[: len(sizes)], given[len(sizes) :], strict=True)]
     pads = []
     for size, k, stride, dilation in zip(sizes, kernel, strides, dilations, strict=True):
+        # ONNX's Conv: SAME gives ceil(size / stride) places. An odd number of added rows has its larger half at the end
+        # for SAME_UPPER, at the beginning for SAME_LOWER.
         total = max(0, (ceil(size / stride) - 1) * stride + (k - 1) * dilation + 1 - size)
         small, large = total // 2, total - total // 2
         pads.append([small, large] if kind == b"SAME_UPPER" else [large, small])

@@ -61,6 +61,7 @@ class TrainableGraph:
         }
         used = {name for node in graph.node for name in node.input}
         self.variables: dict[str, Tensor] = {
+            # TensorFlow allows fewer characters in names than ONNX.
             name: tf.Variable(value, name=f"v{k}")
             for k, (name, value) in enumerate(constants.items())
             if value.dtype == np.float32 and value.ndim and name in used - frozen
@@ -73,6 +74,7 @@ class TrainableGraph:
         """The first output of one inference on whole input tensors, in the model's order."""
         graph = self.model.graph
         names = [value.name for value in graph.input if value.name not in self.variables]
+        # The empty name is an optional operand that is left out.
         values: dict[str, Tensor] = {"": None, **self._constants, **weights}
         values |= dict(zip(names, inputs, strict=True))
         for node, attributes in zip(graph.node, self._attributes, strict=True):
@@ -87,6 +89,8 @@ class TrainableGraph:
         import tensorflow as tf
 
         weights = self.variables | {name: grid.rounded(self.variables[name]) for name, grid in self._grids.items()}
+        # The graph is one inference, with its batch fixed in its Reshapes; this runs many of them as one graph. The
+        # fallback, a loop over inferences, is refused: it would train at a fraction of the speed without a word.
         return tf.vectorized_map(partial(self._one, weights), tuple(inputs), fallback_to_while_loop=False)
 
     @property

@@ -71,6 +71,8 @@ class TrainableGrid:
         low, high = CODES[self._grid.storage]
         scales = tf.gather(self._scales(), self._grid.places)
         ratio = tf.clip_by_value(tf.math.divide_no_nan(value, scales), low, high)
+        # The slope by a scale is then round(v / s) - v / s inside the range and the last code beyond it: equation 3 of
+        # Esser et al. (arXiv 1902.08153).
         return tf.grad_pass_through(tf.round)(ratio) * scales
 
     def now(self) -> Grid:
@@ -85,6 +87,7 @@ class TrainableGrid:
 
         assert self._grid.scales is not None
         grown = self._grid.scales.astype(np.float32) * tf.exp(self.growth)
+        # int8 scales are stored in fp32, int4 scales in fp16 (`tt.grid`).
         return _half(grown) if self._grid.storage == "int4" else grown
 
 
@@ -121,6 +124,8 @@ def _numbered(stored: Sequence[Stored], shapes: Sequence[tuple[int, ...]]) -> tu
         return np.zeros(0, np.int64), None
     places, count = [], 0
     for one, own, shape in zip(stored, scales, shapes, strict=True):
+        # Scales that count go the same way as scales do (`spread`, `core_of`), so that no layout is written down twice.
+        # Doubles count exactly up to 2^53.
         numbers = (count + np.arange(own.size, dtype=np.float64)).reshape(own.shape)
         laid = np.asarray(spread(numbers, one.codes.shape[1]))
         places.append((core_of(laid, shape, "last_first") if len(shape) == 4 else laid).ravel())

@@ -35,6 +35,8 @@ def objective(kind: Kind, model: onnx.ModelProto) -> Loss:
 
         scores, teacher = (_log(value) if probabilities else value for value in (output, taught))
         soft = tf.nn.softmax_cross_entropy_with_logits(tf.nn.softmax(teacher / TEMPERATURE), scores / TEMPERATURE)
+        # Slopes of softened answers fall with 1 / T^2; this makes them comparable with those of the labels (Hinton et
+        # al., arXiv 1503.02531, section 2).
         distilled = tf.reduce_mean(soft) * TEMPERATURE**2
         if labels is None:
             return distilled
@@ -63,4 +65,5 @@ def _ends_in_softmax(model: onnx.ModelProto) -> bool:
 def _log(probabilities: Tensor) -> Tensor:
     import tensorflow as tf
 
+    # log p differs from the scores by a number that is the same for all classes, which a softmax does not see.
     return tf.math.log(tf.maximum(probabilities, 1e-9))

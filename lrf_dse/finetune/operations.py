@@ -1,7 +1,7 @@
 """ONNX operations in TensorFlow, one inference at a time: what a network can be trained through.
 
-Owns the meaning of each operation (ONNX operator specification, opset 13 and later) and nothing of training. An
-operation that is not here is a clear error: `lrf_dse.finetune.layerwise` needs none of them.
+Owns the meaning of each operation (ONNX operator specification, opset 13 and later) and nothing of training. A model
+with an operation that is not here is not trained end to end: its layers are fitted to the training data instead.
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ def _matmul(x: Sequence[Tensor], _: Attributes) -> Tensor:
 
 def _reshape(x: Sequence[Tensor], a: Attributes) -> Tensor:
     sizes = _constant(x[1])
+    # In ONNX a size of 0 copies that of the input, unless `allowzero` says that it is meant.
     if not a.get("allowzero"):
         sizes = [x[0].shape[k] if size == 0 else size for k, size in enumerate(sizes)]
     return _tf().reshape(x[0], sizes)
@@ -71,6 +72,7 @@ def _axes(x: Sequence[Tensor], a: Attributes) -> list[int] | None:
 
 def _reduce(name: str) -> Operation:
     def operation(x: Sequence[Tensor], a: Attributes) -> Tensor:
+        # ONNX keeps reduced axes by default, TensorFlow drops them.
         return getattr(_tf(), name)(x[0], axis=_axes(x, a), keepdims=bool(a.get("keepdims", 1)))
 
     return operation
@@ -123,19 +125,23 @@ def _gather(x: Sequence[Tensor], a: Attributes) -> Tensor:
 
 
 def _gelu(x: Sequence[Tensor], a: Attributes) -> Tensor:
+    # Texts in attributes are bytes, as protobuf holds them.
     return _tf().nn.gelu(x[0], approximate=a.get("approximate", b"none") == b"tanh")
 
 
 def _leaky_relu(x: Sequence[Tensor], a: Attributes) -> Tensor:
+    # ONNX's default; TensorFlow's is 0.2.
     return _tf().nn.leaky_relu(x[0], alpha=a.get("alpha", 0.01))
 
 
 def _hard_sigmoid(x: Sequence[Tensor], a: Attributes) -> Tensor:
+    # max(0, min(1, alpha x + beta)) with ONNX's defaults; that of PyTorch has alpha 1/6, and writes it.
     return _tf().clip_by_value(x[0] * a.get("alpha", 0.2) + a.get("beta", 0.5), 0.0, 1.0)
 
 
 def _pool(name: str) -> Operation:
     def operation(x: Sequence[Tensor], _: Attributes) -> Tensor:
+        # Behind batch and channels.
         axes = list(range(2, len(x[0].shape)))
         return getattr(_tf(), name)(x[0], axes, keepdims=True)
 
@@ -160,6 +166,7 @@ def _of(name: str) -> Operation:
 
 def _softmax(name: str) -> Operation:
     def operation(x: Sequence[Tensor], a: Attributes) -> Tensor:
+        # The default since opset 13; before it was 1, over all axes from there on. The canonical form has 13 at least.
         return getattr(_tf().nn, name)(x[0], axis=int(a.get("axis", -1)))
 
     return operation
@@ -172,7 +179,7 @@ OPERATIONS: dict[str, Operation] = {
     "Concat": _concat,
     "Conv": conv,
     "Div": _of("divide"),
-    "Dropout": _first,
+    "Dropout": _first,  # training of the plan has none: what is trained is what ships
     "Elu": _of("nn.elu"),
     "Erf": _of("math.erf"),
     "Exp": _of("exp"),

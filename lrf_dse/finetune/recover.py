@@ -44,6 +44,7 @@ def recover(
     `scales` are, for a constant that lies on a grid of int8 or int4, those of its elements, in its shape.
     """
     before, after = constants(replaced(model, replacements)), constants(trained)
+    # What no layer below takes out of this set was trained and is no matrix of a layer: biases, norms, embeddings.
     changed = {name for name, value in after.items() if not np.array_equal(value, before[name])}
     found: dict[str, Replacement] = {}
     for layer, replacement in _written(replacements).items():
@@ -113,6 +114,7 @@ def positions_of(
     shapes = shapes_of(model, layer, replacement)
     count = np.arange(sum(prod(shape) for shape in shapes), dtype=np.int64)
     found: dict[str, NDArray[np.int64]] = {}
+    # float32 holds whole numbers up to 2^24; two digits of 20 bits count 2^40 elements.
     for shift in (0, _DIGIT_BITS):
         # One more than the digit: no constant is all zeros, and none of the layer's is as it was.
         digits = ((count >> shift) % (1 << _DIGIT_BITS) + 1).astype(np.float32)
@@ -134,6 +136,7 @@ def _stored_again(before: Sequence[Stored], values: Sequence[Array], scales: Seq
         if one.scales is None:
             found.append(Stored(one.storage, to_half(matrix)))
         else:
+            # All elements of a group, or of a row for int8, have one scale: the first stands for it.
             own = steps[:, :: GROUP if one.storage == "int4" else matrix.shape[1]].astype(one.scales.dtype)
             found.append(Stored(one.storage, codes_of(matrix, steps, one.storage), own))
     return tuple(found)

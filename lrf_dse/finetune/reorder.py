@@ -50,6 +50,7 @@ def reordering(compressor: Compressor, choices: Sequence[Candidate]) -> Compress
         order = compressor.found_orders.get(key, partial(best_order, sides, seed=compressor.seed))
         if order is not None:
             model = reordered(model, hidden, order)
+            # Only the readers read the units; what the writer reads stands as before.
             moments |= {name: moments[name].reordered(order) for name in hidden.readers if name in moments}
             for name in names:
                 side = b"rows" if name == hidden.writer else b"columns"
@@ -99,6 +100,7 @@ def as_read(model: Model, other: Model, replacements: Mapping[str, Replacement])
         if made.cores is None and made.weight is None and not np.array_equal(weight, moved):
             made = replace(made, weight=np.ascontiguousarray(moved))
         if bias is not None and moved_bias is not None and not np.array_equal(bias, moved_bias):
+            # A shift says what is added to the bias as it was read, so that the move of the bias is a shift too.
             own = 0.0 if made.bias_shift is None else made.bias_shift
             made = replace(made, bias_shift=np.asarray(moved_bias - bias + own, np.float32))
         if made is not KEPT:

@@ -91,6 +91,7 @@ def _joint(compressor: Compressor, name: str, done: dict[str, Replacement]) -> M
 def _fitted(compressor: Compressor, choice: Candidate, joint: Moment) -> Replacement | None:
     """`choice` fitted to what it reads; its own fit where that is what it always read."""
     name, shape, n = choice.layer.name, choice.tt_shape, choice.layer.in_features
+    # Where no compressed layer lies before this one, x_a and x_d are the same rows: their means tell, at no cost.
     if np.allclose(joint.mean[:n], joint.mean[n:], rtol=1e-9, atol=0):
         return compressor.replacements([choice]).get(name)
     centred = choice.layer.has_bias and (shape is None or get_method(choice.decomposer).needs_data)
@@ -112,6 +113,7 @@ def _cores(compressor: Compressor, choice: Candidate, target: Target, moment: Mo
     """The cores fitted to the target on all rows, from the layer's own fit: the target is near, and so is its ridge."""
     method, shape, seed = get_method(choice.decomposer).decomposer, choice.tt_shape, compressor.seed
     assert shape is not None
+    # Fits in few bits start from cores in fp32, whose trial knows the ridge.
     own = compressor.trial(replace(choice, storage="fp32")).trial
     if method not in DATA_AWARE or own.ridge == inf:
         name = method if method not in DATA_AWARE else "tt_svd"

@@ -119,6 +119,7 @@ def finetune(
             break
         weights = trainer.graph.weights()
         epoch = Epoch(len(history), loss, score(with_values(model, weights.values)))
+        # Strictly better: of equal scores the earlier weights, which are nearer to the fit, are kept.
         if epoch.score < min(past.score for past in history):
             best_weights = weights
         history.append(epoch)
@@ -184,9 +185,12 @@ class _Trainer:
         self.lessons, self.recipe, self.loss = lessons, recipe, loss
         self.per_step = min(lessons.count, max(1, recipe.batch // lessons.samples_each))
         steps = recipe.epochs * (lessons.count // self.per_step)
+        # Cosine decay to zero: Loshchilov and Hutter, arXiv 1608.03983. Decay of weights apart from the gradient
+        # (AdamW): the same authors, arXiv 1711.05101.
         rate = tf.keras.optimizers.schedules.CosineDecay(recipe.learning_rate, max(1, steps))
         self.optimizer = tf.keras.optimizers.AdamW(rate, weight_decay=recipe.weight_decay, global_clipnorm=1.0)
         self.variables = self.graph.trained
+        # Its slots must be there before restore() can set them.
         self.optimizer.build(self.variables)
         self._step = tf.function(self._one_step)
 
@@ -212,7 +216,10 @@ class _Trainer:
         return float(np.mean(losses))
 
     def _batches(self, number: int) -> Iterator[NDArray[np.intp]]:
+        # Drawn from the number of the epoch: a training that goes on sees the order that it would have seen.
         order = np.random.default_rng([self.recipe.seed, number]).permutation(self.lessons.count)
+        # What is left of the last step waits for another epoch's order: a smaller step would be traced and compiled
+        # once more.
         for start in range(0, self.lessons.count - self.per_step + 1, self.per_step):
             yield order[start : start + self.per_step]
 
@@ -224,6 +231,7 @@ class _Trainer:
         wanted = expected[model.graph.output[0].name]
         got = self.graph.many([values[:count] for values in self.lessons.inputs]).numpy().reshape(wanted.shape)
         error = float(np.abs(got - wanted).max() / max(float(np.abs(wanted).max()), 1e-30))
+        # Written this way round, because a NaN must not pass.
         if not error < AGREEMENT:
             raise RunError(f"TensorFlow computes another function than onnxruntime (error {error:.1e} of max |y|)")
 

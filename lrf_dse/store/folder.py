@@ -12,6 +12,7 @@ MARKER = ".lrf-dse-run"
 _MARKER_TEXT = b"""A run folder of lrf-dse. `lrf-dse explore` made it and may write any file here.
 Keep this file: it tells the run from a folder of yours when the records are damaged.
 """
+# The text of CREATE TABLE stands in the first page, at its end: SQLite fills pages from behind.
 _PAGE_BYTES = 4096
 
 
@@ -19,6 +20,8 @@ def is_run_folder(folder: Path) -> bool:
     """Whether `folder` is marked as a run's, or holds records of ours, whole or damaged. Raises StoreError."""
     try:
         marker, records = folder / MARKER, folder / FILE_NAME
+        # The marker is asked first, also because opening the records here and closing them again would drop the lock of
+        # a store that this process holds (see `records`).
         if marker.is_file() and marker.read_bytes() == _MARKER_TEXT:
             return True
         if not records.is_file():
@@ -40,6 +43,7 @@ def claim(folder: Path) -> None:
             raise StoreError(f"{folder / FILE_NAME}: not an lrf-dse records file; choose another run folder")
         raise StoreError(f"{folder}: holds {foreign} and is no run folder; choose another, or an empty one")
     marker = folder / MARKER
+    # Records without a marker, as in a folder that was copied without its hidden files, get one again.
     if not marker.is_file() or marker.read_bytes() != _MARKER_TEXT:
         write_atomic(marker, _MARKER_TEXT)
 

@@ -101,7 +101,10 @@ class Store:
 
     def _begin(self, db: sqlite3.Connection) -> None:
         """Lock the file, make its tables or check them, and drop the rows that are damaged."""
+        # SQLite takes the lock with the transaction below and, in this mode, keeps it after COMMIT until the file is
+        # closed.
         db.execute("PRAGMA locking_mode = EXCLUSIVE")
+        # FULL: the journal is on the disk before the file is touched, and the file before COMMIT returns.
         db.execute("PRAGMA synchronous = FULL")
         db.execute("PRAGMA secure_delete = ON")  # what was deleted must not come back where a page is damaged
         db.execute("BEGIN EXCLUSIVE")
@@ -163,6 +166,7 @@ class Store:
         with self._thread_lock:
             try:
                 self._db.execute("BEGIN IMMEDIATE")
+                # REPLACE gives the new row the next `seq`: records come in the order of their last put.
                 self._db.execute(
                     "INSERT OR REPLACE INTO record (key, kind, value, context, digest) VALUES (?, ?, ?, ?, ?)", row
                 )
@@ -182,6 +186,7 @@ class Store:
     def record(self, key: str) -> Record | None:
         """The record of `key`, or None."""
         found = self._read(f"{_ROW} WHERE key = ?", (key,))
+        # The index leads to the row; a damaged one may lead to that of another key, which is whole in itself.
         if found and found[0][0] != key:
             raise self._damaged_row(found[0])
         return self._whole(found[0]) if found else None

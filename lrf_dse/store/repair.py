@@ -37,6 +37,8 @@ def repair(path: Path) -> tuple[int, Path]:
                 sql = "INSERT INTO record (key, kind, value, context, digest) VALUES (?, ?, ?, ?, ?)"
                 db.executemany(sql, rows)
                 db.execute("COMMIT")
+            # Copied, not renamed: at no moment of a kill is there neither the damaged file nor the sound one under its
+            # name.
             aside = _free_name(path)
             shutil.copyfile(path, aside)
             # A journal of the damaged file must not be rolled back into the sound one.
@@ -77,6 +79,7 @@ def _whole_rows(path: Path) -> list[tuple[str, ...]]:
             create(db)
             db.execute("COMMIT")
         header = bytearray(copy.read_bytes()[:_PAGE_BYTES])
+        # The header is that of a new file: SQLite must not believe the number of pages in it.
         header[_CHANGE_COUNTER] = b"\xff" * 4
         copy.write_bytes(bytes(header) + path.read_bytes()[_PAGE_BYTES:])
         with closing(connect(copy, "ro")) as db:
@@ -90,6 +93,7 @@ def _whole_rows(path: Path) -> list[tuple[str, ...]]:
 
 
 def _readable(db: sqlite3.Connection, order: str) -> Iterator[tuple[Any, ...]]:
+    # The index of keys may be what is damaged; the table itself is a tree by `seq`.
     sql = f"SELECT seq, key, kind, value, context, digest FROM record NOT INDEXED ORDER BY seq {order}"
     with suppress(sqlite3.Error, OverflowError):
         yield from db.execute(sql)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 FILE_NAME = "records.sqlite"
+# It stands in the header as `user_version`; to be raised whenever the table changes.
 SCHEMA_VERSION = 2
 APPLICATION_ID = 0x6C726664
 """In the file's header, "lrfd": tells our file from any other SQLite file."""
@@ -35,6 +36,8 @@ def connect(path: Path, mode: str) -> sqlite3.Connection:
     Text that is no UTF-8 is read as it is: that its digest differs is found later. Raises sqlite3.Error.
     """
     uri = f"{path.resolve().as_uri()}?mode={mode}"
+    # timeout 0: a file in use is an error at once. isolation_level None: Python's module begins no transactions of its
+    # own. Threads may share the connection because `Store` has a lock around it.
     db = sqlite3.connect(uri, uri=True, timeout=0, isolation_level=None, check_same_thread=False)
     db.text_factory = lambda data: data.decode("utf-8", "surrogateescape")
     return db
