@@ -21,9 +21,10 @@ from lrf_dse.process import Limit, run
 
 @dataclass(frozen=True)
 class ToolCheck:
-    """What was found of one tool. `version` is None where it is missing or does not tell; `warning` is for a human.
+    """What was found of one tool. `version` is None where the tool is missing or does not tell it.
 
-    `needed` is whether explorations and exports need it; the others are for boards, second opinions and tests.
+    `warning` is a text for the user. `needed` says whether explorations and exports need the tool; the others are for
+    boards, second opinions and tests.
     """
 
     name: str

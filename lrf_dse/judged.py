@@ -1,6 +1,6 @@
-"""What the quality of a plan is known by: the metric on a part of the data, its confirmation, and how it was trained.
+"""How good a plan is, and how that is known: its metric on a part of the data, its confirmation, and its training.
 
-Frozen values, as those of `schema`, which holds them in its plans.
+The values are frozen, as those of `schema` are, whose plans hold them.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ class Confirmation:
 class FineTuning:
     """How weights were trained after they were fitted: `how` is "end to end" or "layer by layer".
 
-    `drops` are on the validation part, before training and after every epoch; `losses` one an epoch. `best_epoch` is
-    the one whose weights are kept, 0 where training did not help; `ended` says why it ended.
+    `drops` are on the validation part, before training and after every epoch; `losses` has one number for each epoch.
+    `best_epoch` is the one whose weights are kept, 0 where training did not help; `ended` says why training ended.
     """
 
     how: str

@@ -20,7 +20,8 @@ Storage = Literal["fp32", "fp16", "int8", "int4"]
 """How the numbers of a factor are stored; `lrf_dse.tt.grid` has the formats."""
 
 Kernel = Literal["iree", "rvv"]
-"""How a layer is computed, dense or not: as the compiler does, or by our generated C (without vectors: plain C)."""
+"""How a layer is computed, dense or not: by the compiler's code, or by our generated C, which is plain C on a target
+without vectors."""
 
 
 def _require(condition: bool, message: str) -> None:
@@ -101,7 +102,7 @@ class FcLayer:
 
 @dataclass(frozen=True)
 class Candidate:
-    """One way to compute an FC layer. `tt_shape` is None for one matrix W; `storage` is that of every factor."""
+    """One way to compute an FC layer. `tt_shape` is None for one matrix W; every factor is kept in `storage`."""
 
     layer: FcLayer
     tt_shape: TTShape | None
@@ -140,7 +141,7 @@ class Candidate:
 
     @property
     def without_generated(self) -> Candidate:
-        """The same with IREE's kernel for a generated one: weights, errors and accuracies are no other."""
+        """The same candidate with IREE's kernel for a generated one: it has the same weights and errors."""
         return replace(self, kernel="iree") if self.kernel == "rvv" else self
 
     @property
@@ -156,10 +157,11 @@ def dense_candidate(layer: FcLayer, kernel: Kernel = "iree") -> Candidate:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What the cost model says of one inference.
+    """What the cost model says of one inference: parameters, floating-point operations, bytes moved and cycles.
 
-    `cycles` are expected of the candidate's kernel, by `source`; None (and "") where nothing predicts it: a kernel of
-    the compiler's, a target without a timing model. No program takes fewer than `lower_bound`; None without a peak.
+    `cycles` is what the candidate's kernel is expected to take, and `source` says which model predicts it. They are
+    None and "" where no model does: for a kernel of the compiler's, or a target without a timing model. No program
+    takes fewer cycles than `lower_bound`, which is None where the target states no peak.
     """
 
     params: int
@@ -245,7 +247,7 @@ class Measurement:
 
     @property
     def time(self) -> float:
-        """What programs for one target are compared by: the best that its runner gives, in a unit of its own."""
+        """The figure by which programs for one target are compared: seconds, else cycles, else instructions."""
         # Seconds of a board before modelled cycles, and those before bare counts; one target's runner always gives the
         # same, so that figures of two units never meet.
         known = (self.seconds, self.cycles, self.instructions)

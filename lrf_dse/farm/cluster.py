@@ -35,14 +35,16 @@ PATIENCE_S = 300.0
 then. What was computed is recorded."""
 
 _GRACE_S = 5.0
-"""Seconds for another worker to come where the first ones are refused."""
+"""Seconds to wait for another worker where the first ones are refused."""
 
 _SPREAD_S = 2.0
 """A value that was not used for so long may have lost its copies: Dask drops those that no task waits for."""
 
 _TICK_S = 0.5
+"""Seconds between two looks at the scheduler and its workers."""
+
 _RETRIES = 2
-"""Of a task that raised: a full disk or a missing tool is one machine's, and the next try may get another."""
+"""Retries of a task that raised: a full disk or a missing tool is one machine's, and the next try may get another."""
 
 _CONFIG = {
     "distributed.comm.timeouts.connect": f"{CONNECT_S}s",

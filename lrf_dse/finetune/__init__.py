@@ -1,4 +1,4 @@
-"""Weights of a whole plan: what depends on more than one layer's own inputs.
+"""The weights of a whole plan, where they depend on more than one layer's own inputs.
 
     sequential   later layers fitted to what the compressed earlier ones really give them
     reorder      hidden units in the order in which the layers on both sides of them fit best

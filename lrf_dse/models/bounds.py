@@ -44,7 +44,7 @@ class Bounds:
 
     @property
     def deviation(self) -> float:
-        """The standard deviation that the upper bound stands for."""
+        """The standard deviation of the drop that the upper bound stands for, in the drop's unit."""
         return max(0.0, self.high - self.drop) / _normal_deviate()
 
     def samples_to_decide(self, budget: float) -> int | None:
@@ -61,7 +61,10 @@ class Bounds:
 
 
 def drop_bounds(dense: Scores, other: Scores, metric: Metric, *, scale: float | None, units: Units) -> Bounds:
-    """The drop from `dense` to `other` over the same samples, with its bounds. `scale` is as `drop_between` has it."""
+    """The drop from `dense` to `other` over the same samples, with a one-sided bound of 95% on each side.
+
+    `scale` is as `drop_between` has it; `units` [samples] says which samples belong together.
+    """
     sign = -1.0 if metric.smaller_is_better else 1.0
     lost = sign * (dense.gained - other.gained)
     if metric.relative and scale is None:
@@ -91,13 +94,13 @@ def fewest_samples(metric: Metric, budget: float) -> int | None:
 
 
 def _counts(lost: Floats, whole: Floats, metric: Metric) -> bool:
-    """Whether shares are numbers of rights: percent, of one or more answers a sample."""
+    """Whether shares count right answers: percent, of one or more answers a sample."""
     counts = np.concatenate([lost / 100.0, whole])
     return metric.unit == "%" and not metric.relative and bool(np.allclose(counts, np.round(counts), atol=1e-6))
 
 
 def _counted(lost: Floats, whole: Floats, units: Units, *, wrong: Floats) -> tuple[float, float]:
-    """Bounds of the share of answers lost, the counts divided by the design effect of units (Rao, Scott, 1992).
+    """Tango's bounds of the share of answers lost, with counts divided by the units' design effect (Rao, Scott, 1992).
 
     Where nothing differs, the dense model's `wrong` answers say how much samples of a unit resemble each other.
     """
@@ -112,7 +115,10 @@ def _counted(lost: Floats, whole: Floats, units: Units, *, wrong: Floats) -> tup
 
 
 def _design_effect(lost: Floats, whole: Floats, rows: Units) -> float:
-    """How much the variance is larger because samples come in units; unknown where nothing is lost, so the most."""
+    """The factor by which units make the variance larger than that of independent answers.
+
+    Where nothing is lost it is not known, and is taken to be the size of the largest unit.
+    """
     by_unit = summed(np.stack([lost, whole], axis=1), rows)
     units, n = len(by_unit), float(whole.sum())
     if units < 2:

@@ -85,8 +85,8 @@ def joint_moment(
 ) -> Moment:
     """The moment of rows [x_a, x_d]: what `layer` reads with `replacements` in place, and what it read before.
 
-    The samples are those of `fed`; every so many-th of them where they make many more rows than the layer has inputs.
-    See `layer_moments` for the rest.
+    The samples are those of `fed`. Where they make many more rows than the layer has inputs, only every k-th inference
+    is taken. See `layer_moments` for `seed`, `units` and the errors.
     """
     site = fed.model.site(layer)
     total = MomentSum(2 * site.layer.in_features, seed=seed)

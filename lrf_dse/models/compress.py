@@ -109,7 +109,7 @@ class Compressor:
 
     @property
     def corrections(self) -> Memo[Hashable, Replacement]:
-        """What `finetune.sequential` fitted to them."""
+        """The corrected layers that `finetune.sequential` has fitted to those moments."""
         return self._made.corrections
 
     @cached_property
@@ -123,7 +123,7 @@ class Compressor:
 
     @cached_property
     def fed(self) -> FedModel:
-        """The model with fed weights. Raises ValueError without calibration data: it is proved on that."""
+        """The model with fed weights. Raises ValueError without calibration data, which shows how it may be run."""
         if self.calibration is None:
             raise ValueError("without calibration data nothing says what a model is fed with")
         return FedModel(self.model, self.calibration.x)
@@ -144,7 +144,7 @@ class Compressor:
         return Fitted(candidate, self.trial(candidate), self.fit(candidate) if final else None)
 
     def known(self, candidate: Candidate) -> Fitted | None:
-        """What is in memory of the fit that all storages of a candidate's shape start from, or of a whole one."""
+        """What is in memory of a candidate's fit, or of the fit in fp32 that all storages of its shape start from."""
         # Rounding to few bits starts from the cores in fp32, which all storages of a shape share.
         start = candidate if self.has_fit(candidate) or candidate.tt_shape is None else _in_fp32(candidate)
         key = self.fit_key(start) if not start.is_dense else None
@@ -156,7 +156,7 @@ class Compressor:
         return self._made.fits.find(self.fit_key(candidate)) is not None
 
     def adopt(self, fitted: Fitted) -> None:
-        """Take what a compressor of the same layer, data and seed has made for one's own."""
+        """Keep what another compressor of the same layer, data and seed has made."""
         key, trial, fit = self.fit_key(fitted.candidate), fitted.trial, fitted.fit
         if trial is not None:
             self._made.trials.get(key, lambda: trial)
@@ -197,7 +197,10 @@ class Compressor:
         )
 
     def _known_ridge(self, candidate: Candidate) -> float | None:
-        """How far the data are to be trusted does not depend on the order of the units: it is chosen once."""
+        """The ridge that was chosen in the file's order of units; None where it has to be chosen here.
+
+        How far the data are to be trusted does not depend on that order, so that it is chosen once.
+        """
         moment = self.moments.get(candidate.layer.name)
         if not self.orders.get(candidate.layer.name) or moment is None or moment.second is None:
             return None

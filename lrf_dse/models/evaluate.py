@@ -64,7 +64,7 @@ def run_once(model: onnx.ModelProto, inputs: Sequence[NDArray[Any]]) -> tuple[ND
 
 
 def first_output(model: onnx.ModelProto, dataset: Dataset) -> NDArray[Any]:
-    """What metrics are of: the first output for every sample of `dataset` [samples, ...]."""
+    """The first output for every sample of `dataset` [samples, ...], which is what metrics judge."""
     return next(iter(outputs(model, dataset.x).values()))
 
 
@@ -112,7 +112,7 @@ def session_of(
 ) -> onnxruntime.InferenceSession:
     """`model` ready to run, silent; a small one on one thread. Raises ModelError if onnxruntime refuses it.
 
-    `weights_bytes` is what it will be fed that is not in it.
+    `weights_bytes` is the size of the weights that are not in it and that it will be fed.
     """
     import onnxruntime
 

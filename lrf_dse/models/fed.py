@@ -43,10 +43,10 @@ WIDE_BYTES = 64 << 20
 More than one value is in memory at a time, and beyond the caches more inferences gain nothing."""
 
 MEMO_BYTES = 512 << 20
-"""What layers read of a model as it was read is kept up to this size: every correction compares with it."""
+"""What the layers of the unchanged model read is kept up to this size: every correction compares with it."""
 
 AGREES = 1e-4
-"""Inferences side by side agree with those one by one, relative to the largest value: other sums round otherwise."""
+"""How far inferences side by side may lie from those one by one, over the largest value: sums round otherwise."""
 
 FLOAT_BYTES = 4
 
@@ -70,7 +70,7 @@ class _Fed:
         return (self.weight,) if self.bias is None else (self.weight, self.bias)
 
     def feed(self, model: Model, replacement: Replacement) -> dict[str, Array]:
-        """Both for a replacement of the layer."""
+        """The layer's matrix and bias with a replacement, by the names of the inputs that take them."""
         fed = {self.weight: self.use.stored(_matrix(model, self.layer, replacement))}
         if self.bias is not None and self.own_bias is not None:
             shift = 0.0 if replacement.bias_shift is None else replacement.bias_shift
@@ -156,9 +156,9 @@ class FedModel:
         yield from self._runs(self._ready, replacements, inputs, made, keep=names, in_turn=True)
 
     def mark_of(self, replacements: Mapping[str, Replacement], names: Sequence[str]) -> bytes | None:
-        """What tells apart the values `names`, which layers read, with `replacements` from others; None: not known.
+        """A mark of the values `names`, which layers read: equal marks mean equal values. None where it is not known.
 
-        Layers that do not decide them have no say.
+        Layers that these values do not depend on have no part in it.
         """
         segments, made = self._ready.segments, [name for name in names if name not in self.inputs]
         if segments is None:
@@ -180,7 +180,7 @@ class FedModel:
         return self._thinned[step]
 
     def inputs_before(self, names: Sequence[str]) -> list[tuple[int, dict[str, NDArray[Any]]]]:
-        """The same of `inputs`, with the weights as they were read: kept, as far as memory allows."""
+        """`layer_inputs` of the model's own `inputs` with its own weights, kept as far as memory allows."""
         return self._before.get(tuple(names), lambda: list(self.layer_inputs({}, self.inputs, names)))
 
     def _runs(
@@ -195,7 +195,7 @@ class FedModel:
     ) -> Iterator[tuple[int, dict[str, NDArray[Any]]]]:
         """The first inference of every run, and the values `names`, and inputs to `keep`, of the whole run.
 
-        `in_turn`: what one layer reads is asked for after another.
+        `in_turn`: the caller asks for what the layers read, one layer after the other.
         """
         weights = self._weights(replacements)
         samples, batch, width = len(next(iter(inputs.values()))), self.model.batch, way.width

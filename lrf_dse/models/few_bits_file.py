@@ -145,7 +145,7 @@ def _in_half(name: str, laid: _Laid) -> _Parts:
 
 
 def _in_blocks(name: str, laid: _Laid) -> _Parts:
-    """The same of int4 whose K is one axis."""
+    """The constants and nodes that give the value `name` of int4 where K is one axis."""
     from onnx import TensorProto, helper, numpy_helper
 
     stored = laid.stored
@@ -168,7 +168,10 @@ def _in_blocks(name: str, laid: _Laid) -> _Parts:
 
 
 def _scaled(name: str, laid: _Laid) -> _Parts:
-    """The same of int8, and of int4 where no block can be: then the file has a code in a byte, a scale for each."""
+    """The constants and nodes that give the value `name` of int8, or of int4 where blocks cannot be written.
+
+    In the second case the file has each code in a byte of its own, and a scale for each.
+    """
     from onnx import helper, numpy_helper
 
     stored = laid.stored

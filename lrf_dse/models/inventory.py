@@ -117,7 +117,7 @@ def by_reason(skipped: Sequence[Skipped]) -> tuple[Group, ...]:
 
 
 def remove_dead(graph: ir.Graph) -> tuple[Skipped, ...]:
-    """Remove what no output of the model needs; what of it held matrices."""
+    """Remove what no output of the model needs, and return what of it held matrices."""
     live = _live(graph)
     dead = [node for node in graph if node not in live]
     found = []
@@ -257,7 +257,7 @@ def _einsum_macs(node: ir.Node, left: tuple[int, ...], right: tuple[int, ...], o
 
 
 def _cell_macs(node: ir.Node, x: tuple[int, ...], w: tuple[int, ...], _: tuple[int, ...]) -> int:
-    """X [steps, batch, in] with W [directions, gates * hidden, in] and R [directions, gates * hidden, hidden]."""
+    """Of x [steps, batch, in] with W [directions, gates * hidden, in] and R [directions, gates * hidden, hidden]."""
     hidden = w[1] // _GATES[node.op_type]
     return x[0] * x[1] * w[0] * w[1] * (w[2] + hidden) if len(x) == len(w) == 3 else 0
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
 DOMAIN = "lrf_dse"
-"""Of these functions, and of nothing else in a model."""
+"""The domain of these functions; nothing else in a model has it."""
 SPEC, SCHEDULE = "kernel_spec", "kernel_schedule"
 """The attributes of a call."""
 

@@ -46,8 +46,8 @@ _CENTRED = "_centred"
 class LayerTrial:
     """A fit of one layer that has not seen the rows held out, and the errors by which it is compared.
 
-    `squared_error` is ||W - T||^2, `squared_norm` ||W||^2; `output_error` is that to expect of the refit's outputs on
-    fresh data, None without data. `fallback` says why TT-SVD stands for the method, where it does.
+    `squared_error` is ||W - T||^2, `squared_norm` ||W||^2; `output_error` is the error to expect of the refit's outputs
+    on fresh data, None without data. `fallback` says why TT-SVD stands in the place of the method, None if it does not.
     """
 
     trial: Trial
@@ -179,5 +179,5 @@ def finished(
 
 
 def squared_norm_of(values: Array) -> float:
-    """Its sums are double: squares of float32 beyond 1e19 are no float32."""
+    """The squared Frobenius norm of a matrix, summed in double: squares of float32 beyond 1e19 are no float32."""
     return float(np.einsum("ij,ij->", values, values, dtype=np.float64))

@@ -255,15 +255,16 @@ def get_metric(name: str) -> Metric:
 
 
 def dense_scale(metric: Metric, targets: Array | None, dense: Array) -> float | None:
-    """What relative drops are relative to where it is not the dense model's value.
+    """What relative drops are divided by, where that is not the dense model's value; else None.
 
-    Against itself the dense model has no squared error: the variance of its output, then.
+    Without targets the dense model is compared with itself and has no squared error: the variance of its output is
+    taken.
     """
     return float(dense.astype(np.float64).var()) if metric.name == "mse" and targets is None else None
 
 
 def default_metric(targets: Array | None, output_shape: tuple[int, ...], *, kind: str = "f") -> str:
-    """What is measured where nobody said, of outputs of `output_shape` [per sample] and numpy's `kind` of number.
+    """The metric where the user named none, for outputs of `output_shape` [per sample] and numpy's `kind` of number.
 
     top1 with labels, mse with numbers of the output's shape, agreement without y. A single score has no largest place:
     it is compared as a number, with y or with the dense model's. Integers and truth values are equal or not.

@@ -17,7 +17,7 @@ SPLIT_VERSION = 2
 """To be raised whenever the same data and seed are dealt out otherwise."""
 
 OF_ALL = 0.2
-"""What counts of the samples that a part misses in all, beside those of the class in question."""
+"""The weight of the samples that a part still misses in all, where those of the unit's own classes weigh 1."""
 
 Units = NDArray[np.int64]
 """For every sample the number of its unit."""
@@ -26,10 +26,11 @@ LONGEST = 16
 """Neighbours that are taken for alike. Long runs would keep films apart, and leave too few units to deal out."""
 
 FEWEST_UNITS = 50
-"""Runs of neighbours are so short that there are about so many of them."""
+"""Runs of neighbours are made so short that there are at least so many of them."""
 
 RUNS_PER_CLASS = 12
-"""And so short that a class of usual size has so many: where a file is sorted by class, every part still sees each."""
+"""Runs are also so short that a class of the median size has so many: where a file is sorted by class, every part
+still sees each class."""
 
 
 def units_of(samples: int, *, groups: NDArray[Any] | None = None, labels: NDArray[Any] | None = None) -> Units:

@@ -242,7 +242,7 @@ def _computed(
 def _steps(
     replacement: Replacement, in_shape: tuple[int, ...], out_shape: tuple[int, ...], *, columns: int = 1
 ) -> tuple[Step, ...]:
-    """A layer without a kernel of its own, from x of `in_shape`; dense from rows."""
+    """The steps of a layer without a generated kernel, from x of `in_shape`; a dense layer takes x as rows."""
     cores, order = replacement.cores, replacement.order
     if cores is not None:
         return chain(cores, order, in_shape=in_shape, out_shape=out_shape, columns=columns)

@@ -61,7 +61,10 @@ class Segments:
         return sum(part.bytes for part in self.parts)
 
     def marks(self, given: Mapping[str, bytes]) -> list[bytes]:
-        """A mark of all that parts up to each one were given, from marks of what is given by name; no mark, no say."""
+        """For each part a mark of all that it and the parts before it were given, from marks of these values by name.
+
+        A value without a mark (a sample) does not count.
+        """
         found, mark = [], b""
         for part in self.parts:
             mine = [given[name] for name in part.reads if name in given]
@@ -101,7 +104,7 @@ class States:
     most: int = sys.maxsize
 
     def at(self, first: int) -> RunStates:
-        """Those of the run from inference `first` on."""
+        """The states of the run that begins with inference `first`."""
         return RunStates(self, first)
 
 
@@ -122,7 +125,7 @@ class RunStates:
         return 0, {}
 
     def keep(self, parts: int, state: State) -> None:
-        """Keep the state after so many parts, if it is one of those."""
+        """Keep the state after so many parts, if it is one of those that are kept."""
         if parts <= self.states.most and parts % self.states.step == 0:
             self.states.memo.get(self._key(parts), lambda: state)
 
@@ -133,8 +136,9 @@ class RunStates:
 class KnownStates:
     """What is known between the parts of a graph, in bounded memory.
 
-    Scores know the states of the layers as they were read, which other choices share; corrections, which go from layer
-    to layer, all of theirs. Those are kept apart: corrections need each for a while only.
+    For scores, the states of unchanged layers are kept, which many choices share. For corrections, which go from layer
+    to layer, all states are kept. Each kind has a memory of its own: a correction needs a state for a short time only,
+    and must not push out those of scores.
     """
 
     def __init__(self, most_bytes: int = STATE_BYTES) -> None:
@@ -151,9 +155,10 @@ class KnownStates:
         runs: int,
         in_turn: bool,
     ) -> States | None:
-        """The states of so many `runs` of `inputs`, parts given what `marks` tell apart by name (b"": as it was read).
+        """The states of so many `runs` of `inputs`; `marks` tell the fed weights apart by name (b"": the model's own).
 
-        `in_turn`: what one layer reads is asked for after another. None where that takes more memory than may be used.
+        `in_turn`: the caller asks for what the layers read, one layer after the other. None where the states of that
+        take more memory than may be used.
         """
         # Where not every state fits into memory, only each `share`-th is kept, so that no state pushes another out.
         share = max(1, -(-runs * segments.state_bytes // self._most_bytes))
@@ -165,7 +170,7 @@ class KnownStates:
         return States(self._scores, self._number_of(inputs), known, step=share, most=same)
 
     def _number_of(self, inputs: tuple[NDArray[Any], ...]) -> int:
-        """What tells these arrays from others that were run: they are the same objects."""
+        """A number for these array objects, the same one whenever the same objects come again."""
         # Identity is safe because this list keeps the arrays alive; comparing contents would read all samples at each
         # call.
         for number, known in enumerate(self._inputs):

@@ -30,7 +30,7 @@ FILE_OP = "lrf_dse.op"
 
 @dataclass(frozen=True)
 class Skipped:
-    """A node that holds weights but is no layer that we can work on; what of the model's weights and work it has."""
+    """A node that holds weights but is no layer that we can work on, with its part of the model's weights and work."""
 
     name: str
     reason: str

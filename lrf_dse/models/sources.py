@@ -89,7 +89,7 @@ def load_function(spec: str) -> Callable[..., Any]:
 
 @contextmanager
 def naming(spec: str) -> Iterator[None]:
-    """What a user's own code raises, as one line that names it."""
+    """Turn what a user's own code raises into one line that names it."""
     try:
         yield
     except DataError:

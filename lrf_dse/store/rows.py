@@ -61,7 +61,7 @@ def pragma(db: sqlite3.Connection, name: str) -> Any:
 
 
 def table_text(db: sqlite3.Connection) -> str | None:
-    """How the file's table of records was made; None without one."""
+    """The statement that made the file's table of records; None if there is no such table."""
     found = db.execute("SELECT sql FROM sqlite_master WHERE type = 'table' AND name = 'record'").fetchone()
     return None if found is None else found[0]
 

@@ -1,6 +1,6 @@
 """onnxruntime's fused attention as projections, products and a softmax: the projection is an FC layer.
 
-Without a cache of past keys, packed inputs of other kinds or a mask of lengths: such a node stays as it is.
+A node with a cache of past keys, with packed inputs of other kinds or with a mask of lengths stays as it is.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def attention(emit: Emitter, node: ir.Node) -> list[Any] | None:
 
 
 def multi_head_attention(emit: Emitter, node: ir.Node) -> list[Any] | None:
-    """MultiHeadAttention of query, key and value [batch, tokens, hidden], projected before; `bias` is theirs."""
+    """MultiHeadAttention of query, key and value [batch, tokens, hidden], projected before; None if there is a bias."""
     query, key, value, bias, mask, scores = (*node.inputs, None, None, None, None, None)[:6]
     more = any(operand is not None for operand in node.inputs[6:])
     shapes = [static_shape(operand) for operand in (query, key, value)]

@@ -19,7 +19,7 @@ BATCH_NAME = re.compile(r"(?i).*batch.*|n|b|bs|none|samples|num_samples")
 """Names that exporters and people give to the axis of samples, if it is the first one."""
 
 SURE_NAME = re.compile(r"(?i).*batch.*")
-"""The same, wherever it stands."""
+"""Names that mean the axis of samples wherever it stands."""
 
 # tf2onnx writes unk__12; torch.onnx writes x_dynamic_axes_1 where the axes of x were given as a list without names.
 NO_NAME = re.compile(r"unk__\d+|dynamic_axes_\d+|.*_dynamic_axes_\d+|\?|-1|")
@@ -41,13 +41,17 @@ _SOUND = (512, 16000, 1600)
 """Samples to try: a window, a second, a tenth of one."""
 
 _STATE = (1,)
-"""Of the state of a recurrent cell: [layers, batch, hidden]."""
+"""Sizes to try for the batch of a recurrent cell's state, [layers, batch, hidden]."""
 
 _OTHERS = (16, 64, 1)
+"""Sizes to try where neither the name nor the place of an axis says anything."""
 
 
 def fix_axes(proto: onnx.ModelProto, options: ReadOptions) -> dict[str, int]:
-    """Give every dynamic axis of the inputs its size; the sizes by symbol. Raises ModelError naming what is missing.
+    """Give every dynamic axis of the inputs its size, and return the sizes by symbol.
+
+    Raises ModelError naming the axes whose size is missing, with sizes to try, and UsageError for options that do not
+    fit.
 
     An axis without a name is called "input:axis". `options.batch` is the size of the axis of samples: the symbol with
     a name that says so, else the one at axis 0.
@@ -214,7 +218,7 @@ def _can_have(proto: onnx.ModelProto, symbols: Mapping[str, list[tuple[str, int]
 
 
 def _usual(symbol: str, place: tuple[str, int], graph: onnx.GraphProto) -> Sequence[int]:
-    """Sizes that most networks can do with, the likeliest first, by the name and the place of an axis."""
+    """Sizes that most networks of this kind accept, the likeliest first, by the name and the place of an axis."""
     name, axis = place
     tensor = next(value.type.tensor_type for value in graph.input if value.name == name)
     # ONNX's codes of float32, float16 and float64.

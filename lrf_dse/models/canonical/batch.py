@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import onnx
 
 _TOLERANCE = 1e-5
-"""Of max |y|: kernels for another number of rows sum in another order."""
+"""How far results may differ, relative to max |y|: kernels for another number of rows sum in another order."""
 
 
 def batch_of(
@@ -48,7 +48,7 @@ def batch_of(
 
 
 def _mixes(proto: onnx.ModelProto, inputs: Sequence[TensorSpec], size: int) -> bool:
-    """Whether another sample in the same inference changes a sample's results; a model that cannot run says nothing."""
+    """Whether another sample in the same inference changes a sample's results; true where the model cannot run."""
     random = np.random.default_rng(0)
     first, second = ({spec.name: _drawn(spec, random) for spec in inputs} for _ in range(2))
     try:

@@ -20,7 +20,7 @@ DOMAIN = "com.microsoft"
 
 
 def expand_contrib(graph: ir.Graph) -> bool:
-    """Write out the operations of onnxruntime's own; whether there was one."""
+    """Write out the operations of onnxruntime's own. Returns whether there was one."""
     return expand_all(graph, lambda node: _EXPANSIONS.get(node.op_type) if _is_ours(node) else None)
 
 
@@ -85,7 +85,7 @@ def _fused_matmul(emit: Emitter, node: ir.Node) -> Results:
 
 
 def _gelu(emit: Emitter, node: ir.Node) -> Results:
-    """X Phi(x), or its tanh form; `bias` is added first."""
+    """The Gaussian error linear unit x Phi(x), or its tanh form; a bias is added to x first."""
     if node.attributes.get_string("approximate", "none") == "tanh":
         return _fast_gelu(emit, node)
     value = _biased(emit, node, 1)
@@ -124,7 +124,7 @@ def _bias_split(emit: Emitter, node: ir.Node) -> Results:
 
 
 def _skip_layer_norm(emit: Emitter, node: ir.Node) -> Results:
-    """LayerNormalization of x + skip (+ bias); the fourth output is that sum."""
+    """LayerNormalization of the sum x + skip (+ bias); the fourth output is that sum."""
     x, skip, gamma, beta, bias = (*node.inputs, None, None)[:5]
     total = emit.op("Add", x, skip)
     total = total if bias is None else emit.op("Add", total, bias)
@@ -148,7 +148,7 @@ def _simplified(emit: Emitter, node: ir.Node) -> Results:
 
 
 def _root_mean_square(emit: Emitter, x: ir.Value | None, gamma: ir.Value | None, node: ir.Node) -> ir.Value:
-    """X gamma / sqrt(mean(x^2) + epsilon)."""
+    """RMSNorm: x gamma / sqrt(mean(x^2) + epsilon), the mean along the last axis."""
     epsilon = node.attributes.get_float("epsilon", 1e-5)
     # ReduceMean takes its axes as an attribute before opset 18, as an input from there on.
     # RMSNorm: Zhang and Sennrich, arXiv 1910.07467.
@@ -161,7 +161,7 @@ def _root_mean_square(emit: Emitter, x: ir.Value | None, gamma: ir.Value | None,
 
 
 def _embed_layer_norm(emit: Emitter, node: ir.Node) -> Results:
-    """LayerNormalization of word, position and segment embeddings; the mask's index is not given."""
+    """LayerNormalization of the sum of word, position and segment embeddings; None where the mask's index is used."""
     ids, segments, words, positions, table, gamma, beta, mask, given = (*node.inputs, None, None)[:9]
     shape = static_shape(ids)
     masked = len(node.outputs) > 1 and bool(node.outputs[1].uses())

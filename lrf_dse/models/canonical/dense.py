@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def write_dense(graph: ir.Graph) -> bool:
-    """Rewrite every matrix product with a constant matrix; whether there was one to rewrite."""
+    """Rewrite every matrix product with a constant matrix. Returns whether there was one to rewrite."""
     changed = False
     for node in list(graph):
         rewrite = _FORMS.get(node.op_type) if node.domain in ("", "ai.onnx") else None
@@ -54,7 +54,7 @@ def share_constants(graph: ir.Graph) -> None:
 
 
 def _kind(value: ir.Value) -> tuple[object, ...] | None:
-    """What must be equal before values are compared; None for what is not worth it."""
+    """The shape of a float32 constant of two or more axes, equal shapes being compared; None for what is not shared."""
     constant = resolve(value)
     if constant is None or constant.dtype != "FLOAT" or len(constant.shape) < 2:
         return None
@@ -114,7 +114,7 @@ def _stretches(shape: Sequence[int], wanted: Sequence[int]) -> bool:
 
 
 def _turned(emit: Emitter, value: ir.Value | None) -> ir.Value:
-    """A matrix transposed. One row or column is only a matter of shape."""
+    """A matrix transposed; where it has one row or one column, a Reshape does it."""
     shape = static_shape(value)
     if shape is not None and 1 in shape:
         return emit.op("Reshape", value, emit.constant([shape[1], shape[0]], "shape"))

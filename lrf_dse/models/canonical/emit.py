@@ -68,7 +68,7 @@ Expansion = Callable[[Emitter, Any], "list[Any] | None"]
 
 
 def expand_all(graph: ir.Graph, expansion_of: Callable[[ir.Node], Expansion | None]) -> bool:
-    """Replace each node of `graph` that has an expansion by what that gives; whether there was one."""
+    """Replace each node of `graph` that has an expansion by what that gives. Returns whether there was one."""
     changed = False
     for node in list(graph):
         # An expansion earlier in this loop may have removed this node from the graph (`_linear_classifier` does so).
@@ -88,7 +88,7 @@ CONV = ("auto_pad", "dilations", "group", "kernel_shape", "pads", "strides")
 
 
 def kept(node: ir.Node, *names: str) -> dict[str, Any]:
-    """The attributes of `node` among `names`, all of them without any, for a node in its place."""
+    """The attributes of `node` that `names` lists, all of them without names, for a node in its place."""
     return {key: attribute.value for key, attribute in node.attributes.items() if not names or key in names}
 
 

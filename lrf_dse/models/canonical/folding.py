@@ -42,7 +42,10 @@ BIG_RESULT = 1 << 20
 
 
 def fold_constants(model: ir.Model, *, keep_quantised: bool) -> bool:
-    """Make every value that depends on no input an initializer; whether any was. Also opens If with a known choice."""
+    """Make every value that depends on no input an initializer. Returns whether anything changed.
+
+    An If whose condition became constant is replaced by the branch that is taken.
+    """
     changed = _constant_nodes(model.graph)
     changed |= _known_shapes(model.graph)
     changed |= _known_branches(model.graph)
@@ -111,7 +114,7 @@ def _attribute_tensor(node: ir.Node) -> NDArray[Any] | ir.TensorProtocol | None:
 
 
 def _known_shapes(graph: ir.Graph) -> bool:
-    """Shape and Size of values whose shape is known."""
+    """Make the Shape and Size of values whose shape is known constants."""
     changed = False
     for node in list(graph):
         if node.op_type not in ("Shape", "Size") or node.domain not in ("", "ai.onnx"):
@@ -129,7 +132,7 @@ def _known_shapes(graph: ir.Graph) -> bool:
 
 
 def _known_branches(graph: ir.Graph) -> bool:
-    """If with a constant condition: the branch that is taken stands in its place."""
+    """Put the branch that is taken in the place of an If with a constant condition."""
     changed = False
     for node in list(graph):
         if node.op_type != "If" or node.domain not in ("", "ai.onnx") or not is_constant(node.inputs[0]):

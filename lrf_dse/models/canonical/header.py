@@ -16,10 +16,10 @@ LEAST_OPSET = 13
 """Older models are converted: from here on the axes of Squeeze, Split and the like are inputs."""
 
 CONVERTED_OPSET = 17
-"""What they are converted to: the oldest with LayerNormalization, and one that every compiler here knows."""
+"""What older models are converted to: the oldest with LayerNormalization, and one that every compiler here knows."""
 
 NEWEST_OPSET = 26
-"""What onnxruntime 1.31, which evaluates the model, accepts."""
+"""The newest opset that onnxruntime 1.31, which evaluates the model, accepts."""
 
 LEAST_IR, NEWEST_IR = 8, 13
 """IR 8 came with local functions, which plans use; 13 is the newest that onnxruntime 1.31 reads."""
@@ -42,7 +42,7 @@ def check_header(proto: onnx.ModelProto) -> None:
 
 
 def opset_of(proto: onnx.ModelProto) -> int | None:
-    """The version of the standard operations, None if there is none."""
+    """The version of the standard operations that `proto` imports, None if it imports none."""
     return max((entry.version for entry in proto.opset_import if entry.domain in STANDARD), default=None)
 
 

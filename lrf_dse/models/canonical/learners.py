@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 
 def expand_learners(graph: ir.Graph) -> bool:
-    """Write out the linear operations of ai.onnx.ml; whether there was one."""
+    """Write out the linear operations of ai.onnx.ml. Returns whether there was one."""
     return expand_all(graph, lambda node: _EXPANSIONS.get(node.op_type) if node.domain == ML_DOMAIN else None)
 
 
 def _scaler(emit: Emitter, node: ir.Node) -> list[Any]:
-    """(x - offset) scale."""
+    """Scaler: (x - offset) scale, one of each for a feature."""
     value = _as_float(emit, node)
     for name, kind in (("offset", "Sub"), ("scale", "Mul")):
         if name in node.attributes:
@@ -32,7 +32,7 @@ def _scaler(emit: Emitter, node: ir.Node) -> list[Any]:
 
 
 def _normalizer(emit: Emitter, node: ir.Node) -> list[Any]:
-    """X over its norm along the last axis."""
+    """Each row over its norm along the last axis."""
     kind = node.attributes.get_string("norm", "MAX")
     value = _as_float(emit, node)
     size = emit.op("Abs", value)
@@ -55,7 +55,7 @@ def _linear_regressor(emit: Emitter, node: ir.Node) -> list[Any] | None:
 
 
 def _linear_classifier(emit: Emitter, node: ir.Node) -> list[Any] | None:
-    """The scores, where no output needs the label; what was made of it (a Cast) goes with it."""
+    """The scores, where no output of the model needs the label; what was made of the label (a Cast) goes with it."""
     made = _made_of(node.outputs[0])
     if made is None:
         return None

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def dequantise(graph: ir.Graph) -> bool:
-    """Write the quantised operations of `graph` in float32; whether there was one."""
+    """Write the quantised operations of `graph` in float32. Returns whether there was one."""
     return expand_all(graph, lambda node: _EXPANSIONS.get(node.op_type) or QLINEAR.get(node.op_type))
 
 
@@ -45,11 +45,11 @@ def _quantize(emit: Emitter, node: ir.Node) -> list[Any] | None:
 
 
 _INTEGER_PRODUCTS = ("MatMulInteger", "ConvInteger")
-"""Operations that take integers without their scale; that of the result is somebody else's."""
+"""Operations that take integers without a scale: a Mul behind them multiplies their result by it."""
 
 
 def _dequantize(_: Emitter, node: ir.Node) -> list[Any] | None:
-    """What was an activation before it was quantised is a float already; real integers stay."""
+    """Pass on an activation that is a float again already; a DequantizeLinear of real integers stays."""
     value = node.inputs[0]
     if value is None or resolve(value) is not None:
         return None
@@ -96,7 +96,7 @@ _FLOAT_NOW = (
 
 
 def _dynamic(emit: Emitter, node: ir.Node) -> list[Any]:
-    """Y = x with scale 1 and zero point 0: what follows multiplies by the scale."""
+    """DynamicQuantizeLinear as y = x with scale 1 and zero point 0: what follows multiplies by the scale."""
     # The true scale comes from the range of x at run time; with a scale of 1 the float x stands for its own integers.
     return [node.inputs[0], emit.constant(1.0, "scale"), emit.constant(0.0, "zero")]
 
@@ -168,7 +168,7 @@ def _lstm(emit: Emitter, node: ir.Node) -> list[Any] | None:
 
 
 def _cast(_: Emitter, node: ir.Node) -> list[Any] | None:
-    """The integers of a sum are floats already."""
+    """Pass on a sum of integers that is cast to float32: it is a float already."""
     return [node.inputs[0]] if _is_sum(node.inputs[0]) and node.attributes["to"].as_int() == 1 else None
 
 
@@ -188,7 +188,7 @@ def _is_sum(value: ir.Value | None) -> bool:
 
 
 def _unrounded(emit: Emitter, value: ir.Value | None) -> ir.Value | None:
-    """The float that became the integer `value`; None if it is no integer, or nobody knows."""
+    """The float that became the integer `value`; None if it is no integer, or its origin is not known."""
     stored = resolve(value)
     if stored is not None:
         whole = stored.dtype == "INT32"

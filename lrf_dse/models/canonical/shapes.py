@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
 MOST_ROUNDS = 100
-"""Of folding and inference; one for each layer of a deep network is usual, more than this a graph without end."""
+"""Most rounds of folding and inference. A deep network usually takes one for each layer; a graph that takes more than
+this would never settle."""
 
 
 def settle(
@@ -57,7 +58,7 @@ def settle(
 
 
 def _infer(model: ir.Model) -> None:
-    """ONNX's own inference, again. What it cannot do it leaves open: the model was checked before."""
+    """Run ONNX's own inference again. What it cannot infer stays open: the model was checked before."""
     import onnx
 
     proto = without_weights(model)
@@ -141,7 +142,7 @@ def _run_for_shapes(model: ir.Model) -> None:
 
 
 def _filled(value: ir.Value, kind: str) -> NDArray[Any]:
-    """A tensor for an input: an index or a mask of 0 or 1 is in range."""
+    """A tensor for an input, of zeros, of ones or of random numbers; as an index or a mask, 0 and 1 are in range."""
     shape = static_shape(value)
     if shape is None or value.dtype is None or prod(shape) > MOST_ELEMENTS:
         raise ModelError(f"input {value.name!r} has no known shape")

@@ -21,7 +21,7 @@ BIG_BYTES = 4096
 """Larger constants stand aside while the checker and shape inference run: both copy what they are given."""
 
 MOST_ELEMENTS = 2**29
-"""Of a sparse constant made dense: 2 GB of float32."""
+"""Most elements of a sparse constant that is made dense, and of an input that is filled: 2 GB of float32."""
 
 
 def check_initializers(graph: onnx.GraphProto) -> None:

@@ -10,12 +10,13 @@ from lrf_dse.errors import ModelError
 
 MOST_MEMBERS = 100_000
 MOST_BYTES = 4 << 30
-"""Unpacked: twice what a model may have."""
+"""Most bytes of an archive or a folder, unpacked: twice what a model may have."""
 
 MOST_RATIO = 200
-"""Unpacked to packed, of a large member: weights do not shrink like that, a bomb does."""
+"""The largest ratio of unpacked to packed bytes in a large member: weights do not shrink like that, a bomb does."""
 
 LARGE_BYTES = 64 << 20
+"""Unpacked bytes from which a member is large."""
 
 
 def check_archive(path: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 OPSET = 17
-"""tf2onnx writes up to 18."""
+"""The opset that Keras, tf2onnx and skl2onnx are asked to write; tf2onnx writes up to 18."""
 
 TORCH_OPSET = 18
 """The oldest that torch's exporter writes."""

@@ -26,14 +26,18 @@ from lrf_dse.models.readers.source import Source
 from lrf_dse.process import Limit, run
 
 MOST_CPU_S = 900.0
-"""A model of 1 GB takes minutes."""
+"""Seconds of processor time that a conversion may take: a model of 1 GB takes minutes."""
 
 _QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "", "KERAS_BACKEND": "tensorflow"}
 
 
 @dataclass(frozen=True)
 class Framework:
-    """A ModelReader: `modules` are what its conversion imports, and `extra` the extra that has them, if not all do."""
+    """A ModelReader of one framework's files.
+
+    `modules` are what its conversion imports; `extra` is the extra that installs them, None if every installation has
+    them. `check` looks at the file before the framework opens it.
+    """
 
     name: str
     conversion: str
@@ -84,7 +88,7 @@ def _last_words(stderr: str, code: int) -> str:
 
 
 def _digest(path: Path) -> str:
-    """Over the file, or over the names and contents of all files of a folder."""
+    """The sha256 of the file, or of the names and contents of all files of a folder."""
     if path.is_file():
         return sha256(path.read_bytes()).hexdigest()
     digest = sha256()

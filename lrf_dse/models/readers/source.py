@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """`proto` holds all its data. `sha256` is over every file that was read. `notes` say what was converted."""
+    """A model in ONNX. `proto` holds all its data, `sha256` is over every file read, `notes` say what was converted."""
 
     proto: onnx.ModelProto
     sha256: str
