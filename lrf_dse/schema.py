@@ -79,6 +79,7 @@ class TTShape:
         return self.d == 2 and self.out_dims[1] == 1 and self.in_dims[0] == 1
 
     def __str__(self) -> str:
+        # The outer ranks are 1 in every shape and tell nothing.
         dims = "x".join(map(str, self.out_dims)) + " / " + "x".join(map(str, self.in_dims))
         return f"{dims}, ranks {','.join(map(str, self.ranks[1:-1]))}"
 
@@ -92,7 +93,7 @@ class FcLayer:
     out_features: int
     batch: int
     has_bias: bool
-    op: str = "Gemm"
+    op: str = "Gemm"  # the operation that the model file had in its place
     uses: int = 1
 
     def __post_init__(self) -> None:
@@ -176,6 +177,7 @@ class Estimate:
 class Artifact:
     """A built file: where it is, its hash, and the versions of the tools that made it."""
 
+    # A text, not a Path: a core value has a JSON form.
     path: str
     sha256: str
     tool_versions: Mapping[str, str] = field(default_factory=dict)
@@ -216,7 +218,8 @@ class BoardFigures:
 class Measurement:
     """What a runner observed of one program, after its outputs were verified.
 
-    `counts` are executed instructions by class over the inference region; `instructions` is their sum.
+    `flash_bytes` are weights and code, `ram_bytes` workspace, stack, inputs and outputs, by `ram_parts`. `counts` are
+    executed instructions by class over the inference region; `instructions` is their sum.
     `max_abs_error` and `max_rel_error` (relative to max |y|) are against the independent reference.
 
     Modelled `cycles` are those of a warm pass, `cold_cycles` of the first one. cycles = busy_cycles + the sum of
@@ -324,6 +327,7 @@ class Plan:
     @property
     def threads(self) -> int:
         """Threads that the whole model runs on."""
+        # Layers run one after the other, so that threads are not summed.
         return max(choice.threads for choice in self.choices)
 
     @property

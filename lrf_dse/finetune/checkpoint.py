@@ -30,12 +30,14 @@ class Checkpoint:
 
 def save_checkpoint(path: Path, state: Checkpoint) -> None:
     """Write `state` so that a reader sees it whole or not at all. Raises StoreError."""
+    # An .npz holds arrays alone, so that the table of epochs is a text in an array.
     facts = json.dumps({"epochs": state.epochs})
     arrays: dict[str, Any] = {f"training/{name}": value for name, value in state.training.items()}
     arrays |= {f"best/{name}": value for name, value in state.best.values.items()}
     arrays |= {f"scales/{name}": value for name, value in state.best.scales.items()}
     buffer = io.BytesIO()
     np.savez(buffer, facts=np.array(facts), **arrays)
+    # The digest is the key of the seal: the file of another training is as good as none.
     write_sealed(path, buffer.getvalue(), state.digest)
 
 

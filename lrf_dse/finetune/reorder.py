@@ -46,6 +46,8 @@ def reordering(compressor: Compressor, choices: Sequence[Candidate]) -> Compress
     for hidden in hidden_units(model):
         sides = _sides(model, hidden, chosen, moments)
         names = (hidden.writer, *hidden.readers)
+        # The orders so far belong to the key: a layer between two groups of units is moved twice, its columns and its
+        # rows.
         key = tuple((name, orders.get(name, b""), chosen[name].tt_shape if name in chosen else None) for name in names)
         order = compressor.found_orders.get(key, partial(best_order, sides, seed=compressor.seed))
         if order is not None:

@@ -53,6 +53,7 @@ def corrected(compressor: Compressor, choices: Sequence[Candidate]) -> dict[str,
             found = compressor.replacements([choice]).get(name)
         if found is not None:
             done[name] = found
+        # All choices so far decide what the next layer reads; the kernel that computes them does not.
         before = (*before, (compressor.orders.get(name, b""), choice.without_generated))
     return done
 

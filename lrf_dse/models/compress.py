@@ -55,6 +55,7 @@ class _Made:
         default_factory=lambda: Memo(MEMO_BYTES, lambda made: _bytes_of(made.trial.cores))
     )
     fits: Memo[FitKey, LayerFit] = field(default_factory=lambda: Memo(MEMO_BYTES, lambda made: _bytes_of(made.cores)))
+    # By layer, order of units, whether x is centred, and whether the rows held out count too.
     seen: Memo[tuple[str, bytes, bool, bool], Seen] = field(
         default_factory=lambda: Memo(MEMO_BYTES, lambda made: made.nbytes)
     )
@@ -94,6 +95,8 @@ class Compressor:
         other = Compressor(model, seed=self.seed, calibration=self.calibration)
         # One memory for both: its keys hold the order of the units.
         other.orders, other.original, other._made = orders, self, self._made
+        # Assigned to a cached_property: they are not computed from the data again, but are those given, in the new
+        # order.
         other.moments = moments
         return other
 

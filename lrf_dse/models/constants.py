@@ -45,6 +45,7 @@ def resolve(value: ir.Value | None) -> Constant | None:
 
 def is_looked_up(value: ir.Value | None) -> bool:
     """Whether rows of the constant `value` are looked up somewhere, as those of an embedding are."""
+    # Gather's operand 0 is the table, operand 1 the indices.
     return value is not None and any(use.node.op_type == "Gather" and use.idx == 0 for use in value.uses())
 
 

@@ -38,6 +38,7 @@ def read_with(path: Path, options: ReadOptions) -> Model:
     source = read_source(path)
     try:
         model = canonical_model(source, path, options)
+    # A reader names the file itself; the steps of the canonical form do not know it.
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from error
     except UsageError as error:

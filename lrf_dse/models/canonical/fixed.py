@@ -54,6 +54,7 @@ def _array(name: str, numbers: Sequence[float], shape: tuple[int, ...], element:
     given = np.asarray(numbers, np.float64)
     with np.errstate(all="ignore"):
         made = given.astype(dtype)
+    # A float input may round what is given; an index or a flag must hold it exactly.
     if dtype.kind != "f" and not np.array_equal(made.astype(np.float64), given):
         raise UsageError(f"{said}: the input is {dtype}, which does not hold this")
     return np.ascontiguousarray(np.broadcast_to(made.reshape(shape if len(numbers) > 1 else ()), shape))
@@ -78,6 +79,7 @@ def chooser(nodes: Iterable[ir.Node]) -> Chooser | None:
         if node.op_type != "If" or node.domain not in ("", "ai.onnx"):
             continue
         inputs, compared = _behind(node.inputs[0])
+        # Where several inputs decide together no single option settles it, and none is proposed.
         if len(inputs) == 1 and (shape := static_shape(inputs[0])) is not None and prod(shape) == 1:
             return Chooser(inputs[0].name or "", compared[0] if compared else 1.0)
     return None
@@ -99,6 +101,7 @@ def _behind(value: ir.Value | None) -> tuple[list[ir.Value], list[float]]:
         if node is not None:
             waiting += node.inputs
             constants = [constant for operand in node.inputs if (constant := resolve(operand)) is not None]
+            # A graph asks "is the rate 16000?": the constant of Equal is a value that it was made for.
             if node.op_type == "Equal" and constants and prod(constants[0].shape) == 1:
                 compared.append(float(constants[0].array().reshape(())))
     return list(inputs), compared

@@ -23,6 +23,7 @@ def check_archive(path: Path) -> None:
     """Refuse an archive that is damaged, unpacks to too much, or names files outside itself. Raises ModelError."""
     try:
         with ZipFile(path) as archive:
+            # The directory at the end of the archive alone is read: nothing is unpacked here.
             members = archive.infolist()
     except (BadZipFile, OSError, ValueError, NotImplementedError, RuntimeError) as error:
         raise ModelError(f"{path}: is not a valid archive ({error}); save or copy it again") from error
