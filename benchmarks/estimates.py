@@ -5,7 +5,7 @@
 Of every target with a pipeline model, `--count` kernels of ours (dense, low rank, TT of 2 to 4 cores; batch 1, 4 and
 16; one thread, warm) are built, verified and timed, and so are the first `--iree` layers as IREE compiles them. All is
 kept in the user's cache, so a stopped run goes on. `--list` prints every kernel; `--docs` writes the table into
-docs/timing-model.md. Exit code 1 if a program is faster than its lower bound, or a goal is missed.
+docs/estimates.md. Exit code 1 if a program is faster than its lower bound, or a goal is missed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from lrf_dse.schema import Failure
 from lrf_dse.target import Target, load_target, target_names
 from lrf_dse.tune import RecordedMeasure, RunnerMeasure, user_records
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "timing-model.md"
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "estimates.md"
 SECTION = "estimates"
 IN_ORDER_GOAL, GOAL = 0.10, 0.25
 """Median error: of chips in order with vectors, and of all others."""

@@ -3,19 +3,18 @@
     .venv/bin/python benchmarks/llvm_mca.py [--docs]
 
 Goal: at least 20 loops; each is within 15 %, or the difference is explained: the timing model with results written in
-order and LLVM's costs is within 5 %. --docs writes the tables of docs/timing-model.md, and all loops as .csv beside it.
+order and LLVM's costs is within 5 %. --docs writes the summary of docs/simulators.md, and all loops as .csv.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks.kit.page import markdown_table, with_section
+from benchmarks.kit.page import markdown_table, with_section, write_csv
 from benchmarks.simulators.llvm import disassemble
 from benchmarks.simulators.loops import Loop, distinct, find_loops
 from benchmarks.simulators.mca import EXPLAINED, GOAL, LoopEntry, McaReport, compare_with_mca
@@ -29,9 +28,9 @@ from lrf_dse.pipeline.timing import layer_program
 from lrf_dse.schema import Candidate
 from lrf_dse.target import Target, load_target
 
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "timing-model.md"
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "simulators.md"
 FIGURES = PAGE.with_name("timing-model-mca.csv")
-LEAST_LOOPS, HOTTEST = 20, 32
+LEAST_LOOPS = 20
 SEED = 1
 
 
@@ -136,11 +135,8 @@ def main() -> int:
     for name, reason in report.left_out.items():
         print(f"left out: {name}: {reason}")
     if chosen.docs:
-        with FIGURES.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(table[0]), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(table)
-        text = "\n\n".join([" ".join(lines), loops_table(table[:HOTTEST]), costs])
+        write_csv(FIGURES, table)
+        text = "\n\n".join([" ".join(lines), costs])
         PAGE.write_text(with_section(PAGE.read_text(encoding="utf-8"), "llvm-mca", text), encoding="utf-8")
     return 0 if met else 1
 

@@ -5,7 +5,7 @@
 A plan holds the faster kernel of each shape. So it can depend on an estimate of IREE's kernels only through shapes on
 which these win. Of every distinct layer of the examples, `--count` survivors of its space are built by both, verified
 and timed (modelled cycles, all of IREE's builders). What is measured is kept in the user's cache, so a stopped run goes
-on. --docs writes the table into docs/timing-model.md. Exit code 1 where IREE's kernel is more than 1 % faster.
+on. --docs writes the table into docs/estimates.md. Exit code 1 where IREE's kernel is more than 1 % faster.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from lrf_dse.pipeline.timing import measure_all
 from lrf_dse.schema import Candidate, Measurement
 from lrf_dse.store import Store
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "timing-model.md"
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "estimates.md"
 SECTION = "rivals"
 NAMES = ("lenet300", "patches", "inpaint")
 MOST = 0.01

@@ -2,10 +2,10 @@
 
     python benchmarks/rvsim.py [--docs]
 
-Modelled cycles of a warm inference, spacemit-k1, by every builder of models. --docs writes the section of
-docs/timing-model.md. rvsim's model (benchmarks.simulators.rvsim_model) is fitted to the same microbenchmarks as the
-plugin's: agreement says that two programs that share their published costs, and no code, draw the same conclusions from
-them. Exit code 1 below a rank correlation of 0.9.
+Modelled cycles of a warm inference, spacemit-k1, by every builder of models. --docs writes the summary of
+docs/simulators.md, and all programs as .csv. rvsim's model (benchmarks.simulators.rvsim_model) is fitted to the same
+microbenchmarks as the plugin's: agreement says that two programs that share their published costs, and no code, draw
+the same conclusions from them. Exit code 1 below a rank correlation of 0.9.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from benchmarks.kit.page import markdown_table, with_section
+from benchmarks.kit.page import markdown_table, with_section, write_csv
 from benchmarks.simulators.rvsim import RvsimRunner
 from benchmarks.simulators.sample import sample_candidates
 from benchmarks.simulators.second_opinion import SecondOpinion, second_opinion, spearman
@@ -27,7 +27,8 @@ from lrf_dse.pipeline.timing import layer_program
 from lrf_dse.runners.qemu import QemuRunner
 from lrf_dse.target import load_target
 
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "timing-model.md"
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "simulators.md"
+FIGURES = PAGE.with_name("timing-model-rvsim.csv")
 TARGET = "spacemit-k1"
 GOAL = 0.9
 SEED = 1
@@ -64,13 +65,23 @@ def shown(value: float | None) -> str:
     return "unknown" if value is None else f"{value:.3f}"
 
 
-def tables(found: dict[str, SecondOpinion]) -> str:
-    """Cycles of both; the pairs in opposite order; what one of them did not run, counted by its reason."""
-    rows = [
-        [builder, e.name, f"{e.reference_cycles:,.0f}", f"{e.opinion_cycles:,.0f}", f"{e.ratio:.2f}"]
+def programs(found: dict[str, SecondOpinion]) -> list[dict[str, object]]:
+    """A row for each program with the cycles of both."""
+    return [
+        {
+            "builder": builder,
+            "kernel": e.name,
+            "plugin": f"{e.reference_cycles:.0f}",
+            "rvsim": f"{e.opinion_cycles:.0f}",
+            "ratio": f"{e.ratio:.2f}",
+        }
         for builder, opinion in found.items()
         for e in opinion.entries
     ]
+
+
+def tables(found: dict[str, SecondOpinion]) -> str:
+    """The pairs in opposite order; what one of them did not run, counted by its reason."""
     pairs = [
         [builder, pair.faster, pair.slower, f"{pair.reference:.2f} x", f"{pair.opinion:.2f} x"]
         for builder, opinion in found.items()
@@ -79,7 +90,6 @@ def tables(found: dict[str, SecondOpinion]) -> str:
     reasons = Counter((builder, reason) for builder, one in found.items() for reason in one.left_out.values())
     left_out = [[builder, count, reason] for (builder, reason), count in sorted(reasons.items())]
     parts = [
-        markdown_table(["builder", "kernel", "plugin", "rvsim", "ratio"], rows),
         "Pairs in opposite order, the strongest of each builder:",
         markdown_table(["builder", "faster by the plugin", "faster by rvsim", "plugin", "rvsim"], pairs),
         "Left out:",
@@ -98,7 +108,10 @@ def main() -> int:
     met, lines = summary(found)
     text = f"{lines}\n\n{tables(found)}"
     print(text)
+    for row in programs(found):
+        print(*row.values(), sep="  ")
     if chosen.docs:
+        write_csv(FIGURES, programs(found))
         PAGE.write_text(with_section(PAGE.read_text(encoding="utf-8"), "rvsim", text), encoding="utf-8")
     return 0 if met else 1
 

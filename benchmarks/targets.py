@@ -1,10 +1,10 @@
 """Every target at work: what single operations cost under its model, and three layers, dense and factorised.
 
-    python benchmarks/targets.py [--target NAME ...] [--json FILE] [--write docs/timing-model.md]
+    python benchmarks/targets.py [--target NAME ...] [--json FILE] [--docs]
 
 Modelled cycles; executed instructions for a target without a timing model. Each layer is compiled with the target's own
-flags, verified against onnxruntime under its QEMU, and the faster of all builders counts. --write replaces the section
-"Cycles per target" of that page. Exit code 1 if a program fails.
+flags, verified against onnxruntime under its QEMU, and the faster of all builders counts. --docs writes the tables of
+docs/targets.md. Exit code 1 if a program fails.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from benchmarks.kit.page import with_section
 from lrf_dse.builders.zig import zig_cc
 from lrf_dse.calibrate.measuring import Loops, costs_of, figures_of, loops_of
 from lrf_dse.calibrate.micro import program_text, regions_of
@@ -24,7 +25,7 @@ from lrf_dse.runners.qemu import run_timed
 from lrf_dse.schema import Candidate, FcLayer, Measurement, TTShape, dense_candidate
 from lrf_dse.target import Target, load_target, target_names
 
-SECTION = "## Cycles per target"
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "targets.md"
 
 
 def _layer(in_features: int, out_features: int) -> FcLayer:
@@ -44,7 +45,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--target", nargs="+", default=target_names())
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--write", type=Path)
+    parser.add_argument("--docs", action="store_true")
     chosen = parser.parse_args()
     targets = [load_target(name) for name in chosen.target]
     layers = {target.name: layer_cycles(target) for target in targets}
@@ -53,8 +54,8 @@ def main() -> int:
     print(text)
     if chosen.json:
         chosen.json.write_text(json.dumps({"layers": layers, "operations": costs}, indent=2) + "\n")
-    if chosen.write:
-        _write_section(chosen.write, text)
+    if chosen.docs:
+        PAGE.write_text(with_section(PAGE.read_text(encoding="utf-8"), "cycles", text.rstrip()), encoding="utf-8")
     return 0 if all(isinstance(value, float) for row in layers.values() for value in row.values()) else 1
 
 
@@ -136,21 +137,6 @@ def _number(value: float | str) -> str:
 def _spread(values: Sequence[float] | None) -> str:
     words = ["-"] if values is None else [f"{value:.3g}" for value in values]
     return words[0] if len(set(words)) == 1 else " ".join(words)
-
-
-def _write_section(page: Path, tables: str) -> None:
-    """Replace SECTION of a page, or add it at the end."""
-    text = page.read_text(encoding="utf-8")
-    before, found, rest = text.partition(f"{SECTION}\n")
-    after = rest.partition("\n## ")
-    intro = (
-        "Modelled cycles, warm, batch 1, one thread, the faster of all builders; every program was verified against\n"
-        "onnxruntime under the target's own QEMU. Made by `benchmarks/targets.py --write docs/timing-model.md`.\n"
-        "Cycles are not seconds: clocks differ. How far each is known: `lrf-dse targets NAME`.\n"
-    )
-    body = f"{SECTION}\n\n{intro}\n{tables}"
-    end = f"\n## {after[2]}" if found and after[1] else ""
-    page.write_text(f"{before.rstrip()}\n\n{body}{end}", encoding="utf-8")
 
 
 if __name__ == "__main__":

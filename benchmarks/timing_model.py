@@ -1,6 +1,6 @@
 """The timing model against boards: goals by chip, error by mechanism, tables and plot of docs/timing-model.md.
 
-    .venv/bin/python benchmarks/timing_model.py [--mechanisms] [--write docs/timing-model.md] [--plot FILE.png]
+    .venv/bin/python benchmarks/timing_model.py [--mechanisms] [--docs]
 
 Goals, for the whole loops that set nothing in the model: geometric mean of the error factor at most 1.10 in the core
 and in L1, 1.20 in L2 and memory, none above 1.35. --mechanisms takes one mechanism after the other out of the model.
@@ -16,13 +16,15 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.kit.page import with_section
+from benchmarks.kit.page import with_section, write_csv
 from lrf_dse.calibrate.entries import TimingEntry, TimingReport, run_switches, run_timing
 from lrf_dse.calibrate.silicon import LEFT_OUT, Level
 from lrf_dse.runners.timing import sweep_of
 from lrf_dse.target import Target, load_target
 from lrf_dse.target.timing import Timing
 
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "timing-model.md"
+LOOPS = PAGE.with_name("timing-model-loops.csv")
 CHIPS = ("spacemit-k1", "canaan-k230", "spacemit-k3")
 GOALS: Mapping[tuple[Level, ...], float] = {("compute", "L1"): 1.10, ("L2", "DRAM"): 1.20}
 WORST_GOAL = 1.35
@@ -134,16 +136,22 @@ def by_switch(scratch: Path) -> list[str]:
     return lines
 
 
-def every_loop(reports: Mapping[str, TimingReport]) -> list[str]:
-    """A table of every loop measured on a board."""
-    lines = ["| chip | loop | level | board | modelled | error | set |", "|---|---|---|--:|--:|--:|---|"]
-    for chip, report in reports.items():
-        for e in (entry for entry in report.entries if entry.level is not None):
-            board = "-".join(f"{value:.4g}" for value in dict.fromkeys(e.published))
-            lines.append(
-                f"| {chip} | {e.name} | {e.level} | {board} | {e.modelled:.4g} | {100 * e.error:+.0f}% | {e.sets} |"
-            )
-    return [*lines, "", *(f"Left out: {name}: {reason}." for name, reason in LEFT_OUT.items())]
+def every_loop(reports: Mapping[str, TimingReport]) -> list[dict[str, str]]:
+    """A row for every loop measured on a board."""
+    return [
+        {
+            "chip": chip,
+            "loop": e.name,
+            "level": e.level,
+            "board": "-".join(f"{value:.4g}" for value in dict.fromkeys(e.published)),
+            "modelled": f"{e.modelled:.4g}",
+            "error": f"{100 * e.error:+.0f}%",
+            "set": e.sets,
+        }
+        for chip, report in reports.items()
+        for e in report.entries
+        if e.level is not None
+    ]
 
 
 def plot(reports: Mapping[str, TimingReport], path: Path) -> None:
@@ -170,23 +178,23 @@ def plot(reports: Mapping[str, TimingReport], path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--mechanisms", action="store_true")
-    parser.add_argument("--write", type=Path)
-    parser.add_argument("--plot", type=Path)
+    parser.add_argument("--docs", action="store_true")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
         reports = {chip: run_timing(load_target(chip), scratch) for chip in CHIPS}
         met = judge(reports)
         tables = {}
-        if arguments.mechanisms or arguments.write:
+        if arguments.mechanisms or arguments.docs:
             tables["mechanisms"] = by_mechanism(scratch)
-        if arguments.write:
-            text = arguments.write.read_text(encoding="utf-8")
-            for name, lines in {"silicon": by_switch(scratch), **tables, "loops": every_loop(reports)}.items():
+        if arguments.docs:
+            text = PAGE.read_text(encoding="utf-8")
+            left_out = [f"* {name}: {reason}." for name, reason in LEFT_OUT.items()]
+            for name, lines in {"silicon": by_switch(scratch), **tables, "loops": left_out}.items():
                 text = with_section(text, name, "\n".join(lines))
-            arguments.write.write_text(text, encoding="utf-8")
-    if arguments.plot:
-        plot(reports, arguments.plot)
+            PAGE.write_text(text, encoding="utf-8")
+            write_csv(LOOPS, every_loop(reports))
+            plot(reports, PAGE.with_suffix(".png"))
     sys.exit(0 if met else 1)
 
 

@@ -1,8 +1,10 @@
-"""Tables that benchmarks write into pages of docs/, each between two markers of its own. Pure text."""
+"""Tables that benchmarks write into pages of docs/, each between two markers of its own, and their figures as .csv."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import csv
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -25,6 +27,14 @@ def with_section(page: str, name: str, text: str) -> str:
     if not found or not closed:
         raise ValueError(f"the page has no section between {begin.strip()} and {end.strip()}")
     return f"{before}{begin}{text}\n{end}{after}"
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
+    """The rows, which all have the keys of the first one, as a .csv."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def _row(cells: Sequence[str]) -> str:
