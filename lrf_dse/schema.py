@@ -280,9 +280,9 @@ class Plan:
     dense they are, in the metric's drop unit, with 95% intervals. They are None where no data was given. `weights` is
     the key of what takes the place of the model's weights; with `sequential` later layers are fitted to what the
     compressed earlier ones give them, with `reordered` hidden units stand in an order that fits better. `finetuning`
-    says how the weights were trained after that, None if they were not; `weight_error` is from before the training.
-    `confirmation` is None unless the run has a drop budget. `schedules` is the JSON form of codegen.KernelSchedule for
-    each layer of kernel rvv.
+    says how the weights were trained after that, None if they were not; `weight_error`, the Frobenius norm of the
+    change of all FC weights over their own norm, is from before the training. `confirmation` is None unless the run
+    has a drop budget. `schedules` is the JSON form of codegen.KernelSchedule for each layer of kernel rvv.
     """
 
     id: str

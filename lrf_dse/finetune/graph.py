@@ -89,8 +89,8 @@ class TrainableGraph:
         import tensorflow as tf
 
         weights = self.variables | {name: grid.rounded(self.variables[name]) for name, grid in self._grids.items()}
-        # The graph is one inference, with its batch fixed in its Reshapes; this runs many of them as one graph. The
-        # fallback, a loop over inferences, is refused: it would train at a fraction of the speed without a word.
+        # The graph is one inference, with its batch fixed in its Reshapes; this runs many of them as one graph. An
+        # operation that cannot be run so is an error: the fallback is a loop over inferences, slow without a word.
         return tf.vectorized_map(partial(self._one, weights), tuple(inputs), fallback_to_while_loop=False)
 
     @property

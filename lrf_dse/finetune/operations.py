@@ -135,7 +135,7 @@ def _leaky_relu(x: Sequence[Tensor], a: Attributes) -> Tensor:
 
 
 def _hard_sigmoid(x: Sequence[Tensor], a: Attributes) -> Tensor:
-    # max(0, min(1, alpha x + beta)) with ONNX's defaults; that of PyTorch has alpha 1/6, and writes it.
+    # max(0, min(1, alpha x + beta)) with ONNX's defaults; PyTorch's has alpha 1/6, which its exporter writes.
     return _tf().clip_by_value(x[0] * a.get("alpha", 0.2) + a.get("beta", 0.5), 0.0, 1.0)
 
 

@@ -44,7 +44,7 @@ def recover(
     `scales` are, for a constant that lies on a grid of int8 or int4, those of its elements, in its shape.
     """
     before, after = constants(replaced(model, replacements)), constants(trained)
-    # What no layer below takes out of this set was trained and is no matrix of a layer: biases, norms, embeddings.
+    # What is left of this set after the loops below was trained and is no matrix of a layer: biases, norms, embeddings.
     changed = {name for name, value in after.items() if not np.array_equal(value, before[name])}
     found: dict[str, Replacement] = {}
     for layer, replacement in _written(replacements).items():

@@ -210,7 +210,7 @@ def _inputs(values: NDArray[Any], spec: TensorSpec, model: Model, where: str) ->
 
 def _way_out(given: tuple[int, ...], wanted: tuple[int, ...]) -> str:
     """What makes an array of shape `given` samples of shape `wanted`: another order of axes, never a reshape."""
-    # Images as [height, width, channels] for a model that wants channels first are the usual case.
+    # For instance images with the channels last, for a model that wants them first.
     if sorted(given[1:]) == sorted(wanted) and len(given) == len(wanted) + 1:
         orders = [
             order for order in permutations(range(1, len(given))) if tuple(given[axis] for axis in order) == wanted

@@ -148,10 +148,9 @@ def _live(graph: ir.Graph) -> set[ir.Node]:
         node = waiting.pop()
         if node is None or node in live:
             continue
-        # A body may use values of the graph around it without naming them as inputs, so that its nodes are followed
-        # too.
         live.add(node)
         waiting += [value.producer() for value in node.inputs if value is not None]
+        # A body may use values of the graph around it without naming them as inputs of its node.
         for body in _bodies(node):
             waiting += [value.producer() for inner in body.all_nodes() for value in inner.inputs if value is not None]
             waiting += [value.producer() for value in body.outputs]

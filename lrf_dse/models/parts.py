@@ -39,7 +39,7 @@ def units_of(samples: int, *, groups: NDArray[Any] | None = None, labels: NDArra
     >>> units_of(6, groups=np.array(["b", "a", "a", "b", "c", "c"]))
     array([1, 0, 0, 1, 2, 2])
     """
-    # What the user says of his data beats the guess by neighbours, also where groups are single samples.
+    # What users say of their data beats the guess by neighbours, also where each group is a single sample.
     if groups is not None:
         return np.unique(groups, return_inverse=True)[1].reshape(-1).astype(np.int64)
     length = min(LONGEST, samples // FEWEST_UNITS)

@@ -103,8 +103,8 @@ def replace_node(graph: ir.Graph, node: ir.Node, nodes: Sequence[ir.Node], resul
     passed = [(old, new) for old, new in pairs if new not in own]
     for old, new in passed:  # a value that was there before keeps its own name
         if old.is_graph_output():
-            # An output of the model has a name that users feed on, and `new` has one already: an Identity gives the
-            # same tensor under both names.
+            # The name of an output of the model must stay, and `new` has a name already: an Identity gives the same
+            # tensor under both.
             identity = ir.node("Identity", [new], outputs=[ir.val(f"{old.name}.same")])
             nodes = [*nodes, identity]
             pairs = [(a, identity.outputs[0] if a is old else b) for a, b in pairs]

@@ -107,9 +107,9 @@ def _attribute_tensor(node: ir.Node) -> NDArray[Any] | ir.TensorProtocol | None:
     for name, dtype in (("value_int", np.int64), ("value_ints", np.int64), ("value_float", np.float32)):
         if name in node.attributes:
             return np.asarray(node.attributes[name].value, dtype)
-    # `sparse_value`, `value_string` and `value_strings` are left: no layer has such weights.
     if "value_floats" in node.attributes:
         return np.asarray(node.attributes["value_floats"].value, np.float32)
+    # A Constant of text or of sparse data stays a node: nothing here computes with it.
     return None
 
 
