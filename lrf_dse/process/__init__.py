@@ -96,6 +96,7 @@ def started(
             stdin=stdin,
             stdout=stdout,
             stderr=stderr,
+            # Every child inherits the reading end of the watchdog's pipe: that is how the watchdog knows whom to end.
             pass_fds=(_watched(),),
             start_new_session=True,
         )
@@ -116,6 +117,7 @@ def started(
 
 def wait(child: subprocess.Popen[bytes], *, name: str, limit: Limit) -> int:
     """The exit code of `child`. Raises ToolTimeout beyond the `limit`, ToolError if it was killed."""
+    # A limit that is shorter than _LOOK_S is looked at four times before it ends.
     began = busy_at = time.monotonic()
     spent_s, look_s = 0.0, min(_LOOK_S, limit.idle_s / 4, limit.cpu_s / 4, limit.wall_s / 4)
     while not _has_ended(child, within_s=look_s):
@@ -128,8 +130,10 @@ def wait(child: subprocess.Popen[bytes], *, name: str, limit: Limit) -> int:
         if now - busy_at >= limit.idle_s:
             raise ToolHangs(f"{name} hangs: it did nothing for {limit.idle_s:g} s")
     code = _reaped(child, name)
+    # Checked before the code is read: a program that end_children killed has not failed.
     if _CHILDREN.ending:
         raise Ended
+    # Nothing here kills a program that is being waited for, so this was the kernel (out of memory) or a user.
     if code == -signal.SIGKILL:
         raise ToolError(
             f"{name} was killed, perhaps for memory: free some or use fewer --jobs, and run the same command again"
@@ -151,6 +155,7 @@ def _reaped(child: subprocess.Popen[bytes], name: str) -> int:
 
 def _has_ended(child: subprocess.Popen[bytes], *, within_s: float) -> bool:
     """Wait for the end of `child`, without looking again and again as Popen.wait does with a time-out."""
+    # A pidfd becomes readable when its process ends (pidfd_open(2), Linux 5.3).
     end = os.pidfd_open(child.pid)
     try:
         ready = select.poll()
@@ -172,6 +177,7 @@ def end_children() -> None:
 def processor_seconds(session: int) -> float:
     """Processor time of all processes of a session, and of those that they waited for."""
     ticks = 0
+    # The name in the second field may hold spaces and brackets; what follows its last bracket is numbers.
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             fields = (folder / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
@@ -214,8 +220,10 @@ def _watched() -> int:
         if _CHILDREN.pipe is None:
             reading, _writing = os.pipe()  # no program inherits the writing end: it closes when this process ends
             to_null = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_WRONLY, 0) for fd in (1, 2)]
+            # -I and -S: no variable of the user and no package of the environment can keep it from starting.
             words = [sys.executable, "-I", "-S", str(Path(__file__).with_name("watchdog.py"))]
             actions = [(os.POSIX_SPAWN_DUP2, reading, 0), *to_null]
+            # Not a child in _CHILDREN, and in a session of its own: it must live when all others are killed.
             os.posix_spawn(sys.executable, words, {}, file_actions=actions, setsid=True)
             _CHILDREN.pipe = reading
         return _CHILDREN.pipe

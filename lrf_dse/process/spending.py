@@ -60,6 +60,7 @@ def spent_on(purpose: str) -> Iterator[None]:
     """
     stack = _blocks()
     block = _Block(purpose)
+    # An inner block pauses the outer one, so that no second is counted twice.
     if stack:
         stack[-1].pause()
     stack.append(block)
@@ -128,6 +129,8 @@ def spent_since(before: Look) -> Spending:
     """
     now = look()
     cpu_s = _less(now.cpu_s, before.cpu_s)
+    # The system counts the whole process; blocks count what they enclose. What no block explains is start-up, records
+    # and library threads.
     unexplained = now.all_cpu_s - before.all_cpu_s - sum(cpu_s.values())
     cpu_s[REST] = cpu_s.get(REST, 0.0) + max(0.0, unexplained)
     wall_s, threads = _less(now.main_wall_s, before.main_wall_s), _less(now.thread_wall_s, before.thread_wall_s)

@@ -31,8 +31,10 @@ def orphans(pipe: str) -> set[int]:
 
 def main() -> None:
     """Wait for the end of the pipe, then kill."""
+    # Ctrl-C and the end of a terminal reach every process; this one goes when its pipe ends.
     for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(ignored, signal.SIG_IGN)
+    # It must not keep a file system busy that somebody wants to unmount.
     os.chdir("/")
     while os.read(0, 1):
         pass
@@ -45,6 +47,7 @@ def main() -> None:
             except OSError:
                 continue
         quiet = 0 if found else quiet + 1
+        # Three rounds without an orphan: none is still being started.
         if quiet == 3:
             return
         time.sleep(_PAUSE_S)
