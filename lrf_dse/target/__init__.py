@@ -1,7 +1,7 @@
 """Read and validate target files: one TOML per chip or board.
 
-A target is data. Every figure says whether it is published, derived or assumed, and where it comes from. An unknown
-key or a bad value raises TargetError naming the file and the key.
+A target is data. Every figure says whether it is published, derived from published figures, assumed or measured, and
+where it comes from. An unknown key or a bad value raises TargetError, which names the file and the key.
 
 chip    the target itself, and how its file is read
 figure  a number that says how it is known

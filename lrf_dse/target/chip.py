@@ -19,11 +19,14 @@ FP32_BITS = 32
 class Isa(Section):
     """The instruction set; `vlen_bits` is None for a core without a vector unit."""
 
+    # Programs are compiled for 64-bit cores alone.
     march: str = Field(pattern=r"^rv64")
     vlen_bits: int | None = Field(default=None, ge=64)
 
     @model_validator(mode="after")
     def _power_of_two(self) -> Isa:
+        # RVV 1.0, section 2: VLEN is a power of two, and a register holds at least one element of the widest kind (64
+        # bits here).
         if self.vlen_bits is not None and self.vlen_bits & (self.vlen_bits - 1):
             raise ValueError(f"vlen_bits must be a power of two, got {self.vlen_bits}")
         return self
@@ -47,7 +50,7 @@ class MemoryLevel(Section):
 
 
 class IreeFlags(Section):
-    """What iree-compile must know."""
+    """What iree-compile must know: LLVM's names of the features, and of the calling convention."""
 
     cpu_features: str
     abi: str
@@ -61,7 +64,7 @@ class CompilerFlags(Section):
 
 
 class QemuFlags(Section):
-    """What qemu-riscv64 must know."""
+    """What qemu-riscv64 must know: the value of its option -cpu."""
 
     cpu: str
 
@@ -90,8 +93,10 @@ class Target(Section):
     @model_validator(mode="after")
     def _timing_is_whole(self) -> Target:
         figures = (self.core.freq_hz, self.core.issue_width, self.core.fma_per_cycle)
+        # An estimate needs all of them: half a timing model would give figures that look like the others.
         if any(f is None for f in figures) != all(f is None for f in figures) or bool(self.memory) != self.has_timing:
             raise ValueError("freq_hz, issue_width, fma_per_cycle and [[memory]] go together: give all or none")
+        # The last level is memory, which everything fits.
         if any(level.size_bytes is None for level in self.memory[:-1]) or (
             self.memory and self.memory[-1].size_bytes is not None
         ):
@@ -131,6 +136,7 @@ def load_target(name: str, folder: Path | None = None) -> Target:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise TargetError(f"{path}: not a readable TOML file: {error}") from error
     except ValidationError as error:
+        # One line: the first error is enough to go on with.
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"])) or "(top level)"
         raise TargetError(f"{path}: key {key}: {first['msg']}") from error
@@ -138,6 +144,7 @@ def load_target(name: str, folder: Path | None = None) -> Target:
 
 def target_file(name: str, folder: Path | None = None) -> Path:
     """The file of the target `name`. Raises TargetError that lists the valid names."""
+    # Names of targets hold no dot, so a path is told from a name by its ending.
     path = Path(name) if name.endswith(".toml") else (folder or data_dir("targets")) / f"{name}.toml"
     if not path.is_file():
         known = ", ".join(target_names(folder))
@@ -161,6 +168,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
 
 def _with_tables(data: dict[str, Any], path: Path) -> dict[str, Any]:
     """`data` with the tables that it names in place of their names."""
+    # Whatever else stands in the place of the name is left for the validation, which says what is wrong with it.
     timing = data.get("timing")
     if isinstance(timing, dict) and isinstance(name := timing.get("costs"), str):
         data = data | {"timing": timing | {"costs": _read_toml(cost_table_file(path, name))}}

@@ -14,7 +14,11 @@ class Section(BaseModel):
 
 
 class Known(Section):
-    """How the figures beside it are known."""
+    """How the figures beside it are known.
+
+    "published" by a vendor or by somebody who measured it, "derived" from published figures, "assumed" where nothing is
+    published, "measured" by `lrf-dse calibrate`.
+    """
 
     basis: Literal["published", "derived", "assumed", "measured"]
     source: str = Field(min_length=1)

@@ -15,10 +15,13 @@ from pydantic import BeforeValidator, Field, model_validator
 from lrf_dse.resources import data_dir
 from lrf_dse.target.figure import Figure, Known, Section
 
+# Fractions of a register (mf2, mf4, mf8) are charged as one register (timing_decode_vector.c).
 LMULS = (1, 2, 4, 8)
 UNKNOWN_OPERATION = "unknown"
+# The size of `pipe` in struct lrf_cost (toolchain/plugin/timing_model.h).
 MAX_PIPES_OF_A_COST = 4
 
+# operations.def is C text for the preprocessor; this pattern reads the same table, one line for each operation.
 _OPERATION_LINE = re.compile(r'^LRF_OPERATION\((\w+), "(.*)"\)$', re.MULTILINE)
 
 
@@ -67,7 +70,9 @@ class Cost(Section):
 
     def at(self, sew: Sew) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Busy cycles and latencies at M1, M2, M4 and M8 for elements of `sew` bits."""
+        # Most costs depend on the bytes of a register group, not on the width of its elements, so e32 stands for all.
         busy = {8: self.busy_e8, 16: self.busy_e16, 64: self.busy_e64}.get(sew) or self.busy
+        # A cost of 0 keeps its latency as it is.
         scale = (mine / usual if usual else 1.0 for mine, usual in zip(busy, self.busy, strict=True))
         return busy, tuple(factor * latency for factor, latency in zip(scale, self.latency, strict=True))
 
@@ -175,14 +180,17 @@ class Timing(Section):
     @model_validator(mode="after")
     def _hierarchy_is_whole(self) -> Timing:
         for number, cache in enumerate(self.cache, start=1):
+            # The plugin finds a set by a mask of the address.
             sets = cache.size_bytes // (cache.ways * self.line_bytes)
             if sets * cache.ways * self.line_bytes != cache.size_bytes or sets & (sets - 1):
                 raise ValueError(f"cache {number}: size_bytes must be ways x line_bytes x a power of two")
+            # What lies behind the last cache is memory, and [timing.dram] has its rates.
             last = number == len(self.cache)
             if (cache.fill_bytes_per_cycle is None) != last or (last and cache.write_bytes_per_cycle is not None):
                 raise ValueError(
                     "every [[timing.cache]] but the last needs fill_bytes_per_cycle; the last has no rates"
                 )
+        # A level that is farther and faster is a mistake in a file (such as cycles beside nanoseconds).
         latencies = [cache.latency_cycles.value for cache in self.cache] + [self.dram.latency_cycles.value]
         if sorted(latencies) != latencies:
             raise ValueError(f"latency_cycles must grow from level to level, got {latencies}")
@@ -199,6 +207,7 @@ def timing_figures(timing: Timing) -> list[tuple[str, str, Known]]:
     """Every figure of the timing model as (name, value as text, how it is known), for tables."""
     rows: list[tuple[str, str, Known]] = []
     for name, field in type(timing).model_fields.items():
+        # Every figure that is added to Timing appears by itself; those that have a form of their own follow below.
         if field.annotation in (Figure, Figure | None) and (figure := getattr(timing, name)) is not None:
             rows.append((name.replace("_", " "), f"{figure.value:g}", figure))
     if timing.vector_in_order is not None:
