@@ -1,7 +1,8 @@
-"""Put a bundle on a board: copy, check, run its golden input there, measure, and only then move it into place.
+"""Put a bundle on a board: copy and check it, run its golden input there, measure, and only then move it into place.
 
-Owns the record of what boards said: manifest.json's "boards", and a record of kind "board" in the run that the bundle
-came from. What goes wrong on the way leaves the board's older bundle, and the manifest, as they were.
+Owns the record of what boards measured: the entry "boards" of manifest.json, and a record of kind "board" in the run
+that the bundle came from. If anything fails on the way, the older bundle on the board and the manifest stay as they
+were.
 """
 
 from __future__ import annotations
@@ -76,6 +77,7 @@ def read_bundle(folder: Path) -> Bundle:
             raise UsageError(f"{folder}: {MANIFEST} lists no {min(missing)}; export the bundle again")
         golden = {name: _golden(folder / name, port) for name, port in (inputs | outputs).items()}
         bundle = Bundle(folder, facts, files, {n: golden[n] for n in inputs}, tuple(golden[n] for n in outputs))
+        # Built from a file, so its values are checked here, where an error still names the manifest.
         Isa.model_validate(bundle.isa)
         return bundle
     except OSError as error:
@@ -91,6 +93,7 @@ def _named(kind: str, ports: Sequence[Port]) -> list[tuple[str, Port]]:
 def _golden(path: Path, port: Port) -> Array:
     if path.stat().st_size != port.bytes:
         raise UsageError(f"{path}: not the {port.dtype} {list(port.shape)} of {MANIFEST}; export the bundle again")
+    # Little-endian, whatever this machine is: the order of riscv64, in which the program reads and writes.
     return np.frombuffer(path.read_bytes(), np.dtype(port.dtype).newbyteorder("<")).reshape(port.shape)
 
 
@@ -102,12 +105,13 @@ def deploy(
     policy: RepeatPolicy | None = None,
     now: datetime | None = None,
 ) -> Deployment:
-    """Deploy the bundle in `folder` to `name` (default: the folder's) in the board's directory; what it said.
+    """Deploy the bundle in `folder` to `name` (default: the folder's) in the board's directory; return its figures.
 
     Raises UsageError for a folder that is no bundle, RunError for whatever the board or the program did, StoreError
     if the figures cannot be written (the bundle is in its place then), ToolError without an ssh client.
     """
     bundle = read_bundle(folder)
+    # Checked before anything is sent.
     place = _place(name if name is not None else folder.resolve().name)
     try:
         measurement = _send_and_measure(bundle, board, place, policy or RepeatPolicy())
@@ -137,6 +141,7 @@ def _send_and_measure(bundle: Bundle, board: Board, place: str, policy: RepeatPo
         if "sha256sum" not in facts.tools:
             raise BoardProblem(board, "it has no sha256sum to check what arrives: install coreutils or busybox there")
         there.put(files, programs=frozenset({PROGRAM}), sums=sums)
+        # tar says nothing of a bit that flipped on the way; the sums do.
         there.check()
         program = PlacedProgram(
             PROGRAM,
@@ -147,6 +152,7 @@ def _send_and_measure(bundle: Bundle, board: Board, place: str, policy: RepeatPo
             tolerance=bundle.facts.tolerance,
         )
         measurement = measure_placed(there, facts, program, policy)
+        # Last: whatever raised before leaves the older bundle in its place, and the new one is removed with its folder.
         there.publish(place)
         return measurement
 
@@ -154,6 +160,7 @@ def _send_and_measure(bundle: Bundle, board: Board, place: str, policy: RepeatPo
 def _write_figures(folder: Path, done: Deployment) -> None:
     """Add the figures to the manifest as it is now, by a rename."""
     try:
+        # Read again: measuring took minutes, in which another board may have written its figures.
         manifest, _ = read_manifest(folder)
         manifest.setdefault("boards", {}).setdefault(done.host, {})[done.date] = _entry(done)
         write_manifest(folder, manifest)
@@ -172,6 +179,7 @@ def _write_record(bundle: Bundle, done: Deployment) -> None:
     if not isinstance(run, str) or not (folder := bundle.folder / run).joinpath(FILE_NAME).is_file():
         return
     plan, program = bundle.facts.plan, bundle.facts.files[PROGRAM]["sha256"]
+    # The date is part of the key: every deployment is a record of its own, and none replaces another.
     key = content_key(BOARD_KIND, plan=plan, program=program, host=done.host, date=done.date)
     context = {"plan": plan, "host": done.host, "date": done.date, "path": done.path}
     with Store(folder) as store:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     import onnx
 
 PROGRAM, MODULE, MODEL, README = "model-riscv64", "model.vmfb", "model.onnx", "README"
+# Inside the bundle's folder, so that files get into place by renames within one file system.
 _SCRATCH = ".building-"
 
 
@@ -75,6 +76,7 @@ def write_bundle(request: BundleRequest, out: Path) -> dict[str, Any]:
 
 def _check_folder(out: Path) -> None:
     """Raise StoreError for a folder with files that is no bundle's; an export that was killed leaves half of one."""
+    # What a killed export left shows that the folder is a bundle's, even where no manifest is there yet.
     leftovers = list(out.glob(f"{_SCRATCH}*"))
     foreign = next(iter(sorted(path.name for path in out.iterdir())), None)
     if foreign is not None and not leftovers and not _is_bundle(out):
@@ -88,6 +90,8 @@ def _is_bundle(out: Path) -> bool:
     try:
         read_manifest(out)
     except (OSError, UsageError):
+        # Names are sorted, so the module is the last one in the list: a list of somebody else's files does not end in
+        # it.
         sums = out / SUMS
         return sums.is_file() and sums.read_bytes().rstrip().endswith(f"  {MODULE}".encode())
     return True
@@ -99,6 +103,8 @@ def _write(request: BundleRequest, out: Path, scratch: Path) -> dict[str, Any]:
     work, staged = scratch / "work", scratch / "staged"
     work.mkdir()
     (staged / "golden").mkdir(parents=True)
+    # The reference is the plain model, whose layers are chains of MatMul; the program has kernels of ours in their
+    # place.
     built = BUILDERS[request.plan.builder](request.compiled, request.target, work)
     expected = [run_once(request.model, inputs) for inputs in request.cases]
     measured = _verify(built, request, expected, scratch)
@@ -109,6 +115,8 @@ def _write(request: BundleRequest, out: Path, scratch: Path) -> dict[str, Any]:
     for kind, arrays in (("input", request.cases[0]), ("output", expected[0])):
         for index, array in enumerate(arrays):
             write_raw(staged / "golden" / f"{kind}{index}.bin", array)
+    # The order follows from what lists what: the manifest lists the files so far, the README shows them, the sums list
+    # all, and the manifest is written last with the digest of the sums.
     manifest = _manifest(request, built, measured, stock, staged)
     (staged / README).write_text(bundle_readme(manifest), encoding="utf-8")
     sums = sums_of(staged, (*manifest["files"], README))
@@ -132,6 +140,7 @@ def _verify(
             outputs,
             run,
             operations=operations(request.model),
+            # Kernels of few bits round their state to half precision and need a wider one.
             tolerance=built.schedule.tolerance,
         )
         outcome = runner_for(None).run(job)
@@ -232,15 +241,19 @@ def _ports(values: Any) -> list[dict[str, Any]]:
 
 
 def move_into_place(staged: Path, out: Path) -> None:
-    """Every file by a rename; no manifest until the end, so that one that is there speaks of files that are there."""
+    """Move every file of `staged` to `out` by a rename. The manifest goes last: where it is, all its files are."""
     names = sorted((path.relative_to(staged) for path in staged.rglob("*") if path.is_file()), key=_manifest_last)
+    # If the move is interrupted, this tells the next export that the folder may be cleared (_check_folder).
     half_done = out / f"{_SCRATCH}half-done"
     half_done.mkdir(exist_ok=True)
     for name in names:
         flush_file(staged / name)
+    # From here on no bundle is there, until the new manifest is. Flushing in between keeps this order on the disk, too:
+    # a crash of the machine must not leave a manifest beside files of the other bundle.
     (out / MANIFEST).unlink(missing_ok=True)
     flush_folder(out)
     (out / "golden").mkdir(exist_ok=True)
+    # The older model may have had more inputs.
     for stale in (out / "golden").iterdir():
         stale.unlink()
     for name in names:

@@ -11,6 +11,7 @@ def bundle_readme(manifest: Mapping[str, Any]) -> str:
     target = manifest["target"]
     inputs = " ".join(f"golden/input{i}.bin" for i in range(len(manifest["inputs"])))
     expected = " ".join(f"golden/output{i}.bin" for i in range(len(manifest["outputs"])))
+    # Beside golden/, so that trying the program does not overwrite what it is compared with.
     outputs = " ".join(f"output{i}.bin" for i in range(len(manifest["outputs"])))
     vector = f"a vector unit with VLEN >= {target['vlen_bits']}" if target["vlen_bits"] else "no vector unit needed"
     files = "\n".join(f"  {name:<22} {facts['bytes']:>10,} bytes" for name, facts in manifest["files"].items())

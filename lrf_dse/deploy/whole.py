@@ -20,6 +20,7 @@ from lrf_dse.jsonform import from_json, problem_of
 from lrf_dse.sealed import digest_of, write_atomic
 
 MANIFEST, SUMS = "manifest.json", "SHA256SUMS"
+# The end of the file after the seal: json.dumps with indent=2 closes the text, the object and the line.
 _TAIL = '"\n}\n'
 _HEX = 64
 _AGAIN = "export the bundle again"
@@ -40,6 +41,7 @@ class Port:
             kind = np.dtype(self.dtype)
         except TypeError as error:
             raise ValueError(f"no element type {self.dtype!r}") from error
+        # Floats, integers, unsigned ones and booleans: what the programs read and write as raw values.
         if kind.kind not in "fiub" or any(size < 0 for size in self.shape):
             raise ValueError(f"no port of {self.dtype} {list(self.shape)}")
         count = 1
@@ -81,6 +83,7 @@ def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
     """Write manifest.json with its digest, whole or not at all. Raises StoreError."""
     facts = {key: value for key, value in manifest.items() if key != "seal"}
     text = json.dumps(facts | {"seal": ""}, indent=2)
+    # The digest is of the text up to its own place, so that reading it back needs no JSON.
     head = text.removesuffix(_TAIL.removesuffix("\n"))
     write_atomic(folder / MANIFEST, f"{head}{digest_of(head.encode())}{_TAIL}".encode())
 
@@ -109,6 +112,7 @@ def require_whole(folder: Path, facts: ManifestFacts) -> tuple[str, ...]:
     for name, digest in listed.items():
         if digest_of((folder / _plain(name)).read_bytes()) != digest:
             raise UsageError(f"{folder / name}: not the file that {SUMS} lists; {_AGAIN}")
+    # The manifest lists all files but its README and the sums; each must be in the sums with the same digest.
     for name, said in facts.files.items():
         if listed.get(_plain(name)) != said.get("sha256"):
             raise UsageError(f"{folder / name}: {MANIFEST} and {SUMS} disagree; {_AGAIN}")
@@ -118,6 +122,7 @@ def require_whole(folder: Path, facts: ManifestFacts) -> tuple[str, ...]:
 def _plain(name: str) -> str:
     """`name` if it stays in the bundle and can stand in a list of sums."""
     path = PurePosixPath(name)
+    # sha256sum writes names with a backslash or a line end in an escaped form of its own.
     if path.is_absolute() or ".." in path.parts or str(path) != name or not name.isprintable() or "\\" in name:
         raise UsageError(f"{MANIFEST} lists a file {name!r} that no bundle has")
     return name
