@@ -1,8 +1,8 @@
-"""The autotuner: which schedule of a kernel is the fastest on a target, by building, verifying and timing a few.
+"""The autotuner: it finds the fastest schedule of a kernel on a target by building, verifying and timing a few.
 
 tuner       the search: the closed form ranks, measurements decide
 neighbours  schedules one step away from another
-measuring   one schedule to a program, its random operands and their reference, and what a runner says of it
+measuring   builds a program of one schedule with random operands, and has a runner verify and time it
 records     what was measured, kept in the user's cache by content
 """
 

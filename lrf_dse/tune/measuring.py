@@ -89,6 +89,7 @@ class RecordedMeasure:
 
 def kernel_key(spec: KernelSpec, schedule: KernelSchedule, target: Target, tools: Mapping[str, str]) -> str:
     """The content key of a kernel's time: the C that is generated, not the names of what chose it."""
+    # Two schedules that generate the same text have one key.
     code = emit(spec, schedule, target, name=_NAME)
     return content_key(
         "kernel",
@@ -125,6 +126,7 @@ def kernel_job(
     )
     built = compile_generated(code.source, target, work_dir, name=_NAME)
     program = link_direct([layer], [built], target, work_dir, guarded=guarded)
+    # The reference is computed with the cores that the codes stand for: rounding of weights is no error of a kernel.
     expected = reference(spec, cores, bias, x).astype(np.float32)
     tolerance = tolerance_of(spec, schedule)
     return Job(program, target, (x,), (expected,), work_dir / "run", tolerance=tolerance, threads=spec.threads)
@@ -157,12 +159,14 @@ def random_operands(spec: KernelSpec, *, seed: int) -> tuple[list[Floats], Float
     def normal(*shape: int) -> Floats:
         return random.standard_normal(shape, dtype=np.float32)
 
+    # Each output of a stage sums n_k r_k products, so this factor keeps variances at 1.
     cores = [normal(*shape) * np.float32((shape[2] * shape[3]) ** -0.5) for shape in spec.core_shapes]
     return cores, normal(spec.out_features) if spec.has_bias else None, normal(spec.batch, spec.in_features)
 
 
 def reference(spec: KernelSpec, cores: list[Floats], bias: Floats | None, x: Floats) -> NDArray[np.float64]:
     """The rows y [batch, out] of the layer in float64, by numpy."""
+    # apply contracts in the precision that it is given.
     wide = [core.astype(np.float64) for core in cores]
     y = apply(wide, x.astype(np.float64)) + (0.0 if bias is None else bias)  # type: ignore[arg-type]
     bounds = spec.activation

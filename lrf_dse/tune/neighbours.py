@@ -1,4 +1,4 @@
-"""The schedules one step away from another: what the search tries when the closed form has no more to say. Pure."""
+"""The schedules that are one step away from another: they are tried where the closed form cannot tell. Pure."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ def neighbours(schedule: KernelSchedule) -> Iterator[KernelSchedule]:
             stages = (*schedule.stages[:number], other, *schedule.stages[number + 1 :])
             yield replace(schedule, stages=stages)
     for slices in _scaled(schedule.slices):
+        # Without slices nothing is fused, so the number of fused stages has no old value to start from: all are tried.
         for fused in range(1, len(schedule.stages) + 1) if schedule.slices == 1 else (schedule.fused,):
             yield replace(schedule, slices=slices, fused=fused)
     for fused in (schedule.fused - 1, schedule.fused + 1):
@@ -39,6 +40,7 @@ def _stage_neighbours(how: StageSchedule, *, has_vectors: bool) -> Iterator[Stag
         yield replace(how, vector="rows")
         return
     if has_vectors:
+        # Panels and a state in half precision belong to "rows" alone.
         yield replace(how, vector="rows" if how.vector == "columns" else "columns", panels=1, in_half=False)
         yield from (replace(how, in_half=not how.in_half) for _ in range(how.vector == "rows"))
         for panels in _scaled(how.panels) if how.vector == "rows" else ():

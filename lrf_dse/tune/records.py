@@ -50,6 +50,7 @@ class FileRecords:
         """Record `outcome`. Raises StoreError."""
         try:
             write_sealed(self._path(key), json.dumps(to_json(outcome)).encode(), key)
+        # The cache lies in the home folder, which may be full or read-only where the run's folder is not.
         except StoreError as error:
             raise StoreError(f"{error}; set LRF_DSE_CACHE") from error
 

@@ -50,6 +50,8 @@ def tune(
     ranked = iter(schedules(spec, target, budget))
     found_new = True
     while found_new and search.has_budget:
+        # Two of the ranking, then one neighbour of the best: the closed form is wrong by some per cent, and neighbours
+        # correct it where it counts.
         found_new = search.try_first_new(ranked)
         found_new |= search.try_first_new(ranked)
         if (best := search.best()) is not None:
@@ -95,6 +97,7 @@ def _ranked(spec: KernelSpec, schedule: KernelSchedule, target: Target) -> Itera
     fitting = []
     for other in dict.fromkeys(neighbours(schedule)):
         try:
+            # No prediction (a chip without a timing model) leaves the order of `neighbours`, since sorting is stable.
             fitting.append((predicted_cycles(spec, other, target) or 0.0, other))
         except ValueError:  # slices that do not divide, a block that does not fit
             continue
