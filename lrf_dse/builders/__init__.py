@@ -1,4 +1,6 @@
-"""Compilers and linkers: from a model to files that run on the target. Below, what each module owns.
+"""Compilers and linkers: they make files that run on the target from a model.
+
+The modules, and what each owns:
 
 zig         the C compiler for targets and host (clang from a wheel)
 elf         what a runner and a test must know of an ELF file

@@ -45,6 +45,7 @@ def link_bare_program(
         [
             *("-target", "riscv64-freestanding-none", f"-mcpu={SCALAR_MCPU}", "-mcmodel=medany"),
             *("-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-static", "-s", "-nostdlib"),
+            # -fno-builtin: else clang makes a call of memcpy of the loop in memory.c that is memcpy.
             *("-ffreestanding", "-fno-builtin", "-fno-sanitize=all", "-fno-stack-protector"),
             *(f"-I{bare / 'include'}", f"-I{bare}", f"-I{host}"),
             *(f"-Wl,-T,{bare / 'link.ld'}", "-Wl,--build-id=none"),
@@ -80,6 +81,7 @@ def emit_data(schedule: Schedule, inputs: Sequence[bytes]) -> EmbeddedData:
         *(f"extern const unsigned char {symbol}[];" for symbol in contents),
         f"const unsigned char *const lrf_embedded_inputs[] = {{{', '.join(contents) or 'NULL'}}};",
         f"#define HEAP_BYTES {_heap_bytes(schedule)}",
+        # .bss.unset is not cleared at the start (link.ld): a simulator would spend its time on that.
         f'unsigned char lrf_heap[HEAP_BYTES] __attribute__((aligned({_PAGE_BYTES}), section(".bss.unset")));',
         "const size_t lrf_heap_bytes = HEAP_BYTES;",
         "",
@@ -90,6 +92,7 @@ def emit_data(schedule: Schedule, inputs: Sequence[bytes]) -> EmbeddedData:
 def _heap_bytes(schedule: Schedule) -> int:
     images = [parse_elf(image, "kernel image") for image in schedule.executables.values()]
     ends = [max((segment.vaddr + segment.memsz for segment in image.loads), default=0) for image in images]
+    # The loader copies each image to a page of its own; its addresses begin at 0.
     return sum(-(-end // _PAGE_BYTES) * _PAGE_BYTES for end in ends) + _LOCAL_MEMORY_BYTES
 
 

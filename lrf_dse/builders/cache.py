@@ -34,6 +34,7 @@ def cached(path: Path, make: Callable[[Path], None]) -> Path:
     Folder and name are the key, and must hold a hash of whatever decides the content. A finished file is renamed into
     place: two processes may make it at once. Raises ToolError where the cache cannot be written, and what `make` does.
     """
+    # Two parts of the path, so that a whole file in the place of another one is found, too.
     key = f"{path.parent.name}/{path.name}"
     if read_sealed(path, key) is not None:
         return path

@@ -33,6 +33,7 @@ def run_compiler(
     environment = {**(os.environ if env is None else env), "TMPDIR": tempfile.gettempdir()}
     try:
         done = run(command, name=name, limit=Limit(cpu_s=cpu_s), cwd=cwd, env=environment)
+    # ToolHangs is a ToolTimeout, but says that the compiler waits for something: no fault of its input.
     except ToolHangs:
         raise
     except ToolTimeout as error:
@@ -42,5 +43,6 @@ def run_compiler(
     if any(words in done.stderr for words in _NO_ROOM):
         raise ToolError(f"{name} could not write: the disk is full; free space and run the same command again")
     lines = [line for line in done.stderr.splitlines() if line.strip()] or [f"exit code {done.code}"]
+    # Notes and warnings may stand before the first error; what follows it shows code.
     first = next((line for line in lines if "error" in line.lower()), lines[0])
     raise BuildError(f"{name} failed: {first.strip()[:_MOST_LETTERS]}")

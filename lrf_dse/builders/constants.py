@@ -12,6 +12,7 @@ from typing import Any
 
 from lrf_dse.errors import ScheduleError
 
+# Such as dense<"0x0000803F"> : tensor<1xf32>.
 _HEX = re.compile(r'dense<"0x([0-9A-Fa-f]*)">\s*:\s*(?:tensor|vector)<((?:\d+x)*)([a-z]+)(\d+)>')
 _NUMPY_TYPES = {
     "f16": "float16",
@@ -30,6 +31,7 @@ def buffer_constant_bytes(ir: Any, attribute: Any) -> bytes:
     if not text.startswith("#util.composite"):
         return _element_bytes(ir, text)
     declared = int(re.match(r"#util\.composite<(\d+)xi8", text).group(1))  # type: ignore[union-attr]
+    # One element a line; the first line has the size, the last one closes the list.
     lines = text.splitlines()[1:-1]
     data = b"".join(_element_bytes(ir, line.strip().removesuffix(",")) for line in lines)
     if len(data) != declared:

@@ -27,6 +27,7 @@ _FIXED_SOURCES = ("main.c", "board.c", "bundle.c", "check.c", "sha256.c", "fail.
 _HEADERS = ("board.h", "check.h", "direct.h", "host.h", "library_abi.h", "pool.h", "region.h")
 _BUILDERS = ("direct.py", "host.py", "host_objects.py", "kernel_object.py", "linking.py", "zig.py")
 _GUARD_SOURCE = "guard.c"
+# As in programs made from a module (host), so that a kernel is timed at the same alignment.
 _ALIGNMENT_BYTES = 64
 _FP32_BYTES = 4
 

@@ -27,6 +27,7 @@ _EXECUTABLE, _VARIANT = "tt_kernels", "generated"
 _LEAST_SCRATCH_BYTES = 64  # a binding cannot be empty
 _FLOAT_BYTES = 4
 _BUFFERS = ("x", "weights", "scratch", "y")
+# Such as !torch.vtensor<[1,784],f32>.
 _TENSOR = re.compile(r"!torch\.vtensor<\[((?:\d+(?:,\d+)*)?)\],f32>")
 
 
@@ -79,6 +80,7 @@ def _operators(module: Any) -> dict[str, Any]:
             for view in (view for block in region.blocks for view in block.operations):
                 op = view.operation
                 name = op.attributes["name"].value if op.name == "torch.operator" else ""
+                # The importer writes a node of an operator that it does not know as torch.operator "onnx.NAME".
                 operator = name.removeprefix("onnx.")
                 if operator in found:
                     raise BuildError(f"the imported module holds operator {operator} twice")

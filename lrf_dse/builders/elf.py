@@ -20,6 +20,7 @@ EM_RISCV = 243
 R_RISCV_RELATIVE = 3
 PT_LOAD, PT_DYNAMIC = 1, 2
 
+# System V ABI, chapter 5, "Dynamic Section"; DT_RELR and its sizes are of its later edition, DT_GNU_HASH is GNU's.
 _DT_HASH, _DT_STRTAB, _DT_SYMTAB, _DT_RELA, _DT_RELASZ = 4, 5, 6, 7, 8
 _DT_RELSZ, _DT_PLTRELSZ, _DT_JMPREL, _DT_RELRSZ, _DT_RELR = 18, 2, 23, 35, 36
 _DT_GNU_HASH = 0x6FFFFEF5
@@ -117,6 +118,7 @@ class _Image:
 
 def _header(data: bytes) -> tuple[int, int, tuple[Segment, ...]]:
     """Machine, entry point and program headers; a segment that ends past the file raises struct.error."""
+    # Elf64_Ehdr: e_machine at byte 18, then e_version (skipped), e_entry, e_phoff; e_phentsize and e_phnum at 54.
     machine, entry, table = struct.unpack_from("<H4xQQ", data, 18)
     entry_size, count = struct.unpack_from("<HH", data, 54)
     segments = []
@@ -136,6 +138,7 @@ def _dynamic(data: bytes, segments: tuple[Segment, ...]) -> Mapping[int, int]:
     for segment in segments:
         if segment.type != PT_DYNAMIC:
             continue
+        # An entry is a tag and a value of 8 bytes each; the tag 0 (DT_NULL) ends the table.
         for offset in range(segment.offset, segment.offset + segment.filesz, 16):
             tag, value = struct.unpack_from("<QQ", data, offset)
             if tag == 0:
@@ -151,6 +154,7 @@ def _relocations(memory: _Image, dynamic: Mapping[int, int]) -> Iterator[tuple[i
     for table, size in ((_DT_RELA, _DT_RELASZ), (_DT_JMPREL, _DT_PLTRELSZ)):
         for offset in range(0, dynamic.get(size, 0), _RELA.size):
             info = memory.unpack(_RELA, dynamic[table] + offset)[1]
+            # r_info: the type in the lower half, the symbol in the upper one.
             yield info & 0xFFFFFFFF, info >> 32
     # DT_RELR: an even word relocates one address, an odd word is a bitmap of the 63 addresses that follow.
     for offset in range(0, dynamic.get(_DT_RELRSZ, 0), _WORD.size):
@@ -169,6 +173,7 @@ def _undefined_symbols(
     hash_table = dynamic[_DT_HASH if _DT_HASH in dynamic else _DT_GNU_HASH]
     count = max([memory.unpack(_HASH_START, hash_table)[1], *(index + 1 for _, index in relocations)])
     names = []
+    # Symbol 0 is reserved and stands for none.
     for symbol in range(1, count):
         name, _, _, section, _, _ = memory.unpack(_SYMBOL, dynamic[_DT_SYMTAB] + symbol * _SYMBOL.size)
         if section == _SHN_UNDEF:

@@ -19,6 +19,7 @@ from lrf_dse.builders.hal_operations import HANDLERS, CommandBuffer, InputView, 
 from lrf_dse.builders.schedule import Command, Port, Schedule, Span, Storage, StorageKind
 from lrf_dse.errors import ScheduleError
 
+# Far more than any model has: a loop that never ends is an error, not a hang.
 _MAX_STEPS = 1_000_000
 
 
@@ -55,11 +56,13 @@ class Evaluator:
             if op.name == "hal.executable":
                 self._read_executable(op)
             elif op.name == "util.global":
+                # Set by an initializer; reading one that none has set is an error.
                 self.globals[_symbol(op)] = None
             elif op.name == "util.initializer":
                 initializers.append(op)
             elif op.name == "util.func":
                 self.functions[_symbol(op)] = op
+                # IREE marks entry points with their calling convention; other functions are called by these.
                 entries += [op] if "iree.abi.model" in op.attributes else []
             else:
                 raise ScheduleError(f"the HAL module holds {op.name!r}, which the schedule host does not know")
@@ -67,6 +70,7 @@ class Evaluator:
             raise ScheduleError(f"the HAL module must have one entry point, found {len(entries)}")
         for op in initializers:
             self.run_region(op.regions[0], [])
+        # Whatever initializers emitted happens once, when the program starts; what follows happens in each inference.
         at_load, self.emitted, self.loading = self.emitted, [], False
         results = self.run_region(entries[0].regions[0], self._entry_arguments(entries[0]))
         outputs = tuple(Port(view.span, view.shape, view.element_type) for view in results)
@@ -81,6 +85,7 @@ class Evaluator:
         binaries = [
             b.operation for b in op.regions[0].blocks[0].operations if b.operation.name == "hal.executable.binary"
         ]
+        # A second binary appears where a variant's target differs from the device's by a letter (see dispatches).
         if len(binaries) != 1:
             raise ScheduleError(f"executable @{name} must hold one binary, found {len(binaries)}")
         self.executables[name] = buffer_constant_bytes(ir, binaries[0].attributes["data"])
@@ -102,6 +107,7 @@ class Evaluator:
         """Evaluate a region from its first block until util.return; its operands are the result."""
         block, values = region.blocks[0], dict[Any, Any]()
         while True:
+            # Conditions are known numbers, so each branch is simply taken; phi values are the arguments of blocks.
             values.update(zip(block.arguments, arguments, strict=True))
             for view in block.operations:
                 op = view.operation
@@ -141,6 +147,7 @@ def _branch(op: Any, operands: list[Any]) -> tuple[Any, list[Any]]:
     """The block that a terminator goes to, and the arguments it passes."""
     if op.name == "cf.br":
         return op.successors[0], operands
+    # Operands: the condition, the arguments for the first block, those for the second.
     _, count_true, count_false = operand_segments(op)
     true_args, false_args = operands[1 : 1 + count_true], operands[1 + count_true : 1 + count_true + count_false]
     return (op.successors[0], true_args) if operands[0] else (op.successors[1], false_args)

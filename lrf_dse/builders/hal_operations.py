@@ -81,6 +81,7 @@ class InputView:
 
 
 def _element_bytes(element_type: str) -> int:
+    # Such as 32 of "f32" or "i32".
     digits = "".join(c for c in element_type if c.isdigit())
     if not digits or int(digits) % 8:
         raise ScheduleError(f"element type {element_type!r} is not a whole number of bytes")
@@ -104,8 +105,10 @@ def _reference(buffer: Any, offset: int, length: int) -> Span | _Slot:
 def _pattern_bytes(op: Any, pattern: int) -> bytes:
     length = int(op.attributes["pattern_length"].value) if "pattern_length" in op.attributes else 0
     if length == 0:
+        # Without the attribute the pattern is as long as its own type: the last integer among the operands.
         types = [str(operand.type) for operand in op.operands if str(operand.type) in ("i8", "i16", "i32", "i64")]
         length = int(types[-1][1:]) // 8
+    # MLIR's integers are signed; the mask makes the bytes of a negative one.
     return (pattern & ((1 << (8 * length)) - 1)).to_bytes(length, "little")
 
 
@@ -122,6 +125,7 @@ def _constant(_: Evaluator, op: Any, __: list[Any]) -> list[Any]:
     value = op.attributes["value"]
     if not hasattr(value, "value"):
         raise ValueError("only integer constants are known")
+    # An i1 stays a truth value for cond_br and select.
     return [value.value if isinstance(value.value, bool) else int(value.value)]
 
 
@@ -156,11 +160,13 @@ def _buffer_constant(ev: Evaluator, op: Any, _: list[Any]) -> list[Any]:
 
 
 def _import(_: Evaluator, __: Any, operands: list[Any]) -> list[Any]:
+    # True answers whether constants can be used where they lie: the other branch would copy them at load.
     source, offset, length = operands[-3:]
     return [True, source.narrowed(offset, length)]
 
 
 def _allocate(ev: Evaluator, _: Any, operands: list[Any]) -> list[Any]:
+    # The last operand is the size. What initializers allocate outlives an inference.
     return [ev.new_storage("state" if ev.loading else "transient", operands[-1])]
 
 
@@ -184,6 +190,8 @@ def _executable_create(ev: Evaluator, op: Any, operands: list[Any]) -> list[Any]
 
 
 def _dispatch(_: Evaluator, op: Any, operands: list[Any]) -> list[Any]:
+    # Groups in the order of the operation's definition (HALOps.td of IREE 3.13): command buffer, executable, function,
+    # workgroups x, y and z, constants, then buffers, offsets and lengths of the bindings.
     (commands,), _executable, (function,), (x,), (y,), (z,), constants, buffers, offsets, lengths = _grouped(
         op, operands
     )
@@ -213,6 +221,8 @@ def _record_update(_: Evaluator, __: Any, operands: list[Any]) -> list[Any]:
 
 
 def _queue_fill(ev: Evaluator, op: Any, operands: list[Any]) -> list[Any]:
+    # Of all queue operations the first four operands are the device, its affinity, and the fences to wait for and to
+    # signal.
     target, offset, length, pattern = operands[4:8]
     ev.emitted.append(Fill(target.narrowed(offset, length), _pattern_bytes(op, pattern)))
     return []
@@ -227,6 +237,7 @@ def _queue_copy(ev: Evaluator, _: Any, operands: list[Any]) -> list[Any]:
 
 def _execute(ev: Evaluator, op: Any, operands: list[Any]) -> list[Any]:
     if op.name.endswith("indirect"):
+        # Buffers of the binding table, then their offsets, then their lengths.
         commands, rest = operands[4], operands[5:]
         n = len(rest) // 3
         table = [b.narrowed(o, s) for b, o, s in zip(rest[:n], rest[n : 2 * n], rest[2 * n :], strict=True)]
@@ -250,6 +261,7 @@ def _view_create(_: Evaluator, __: Any, operands: list[Any]) -> list[Any]:
 
 
 def _element_type(_: Evaluator, op: Any, __: list[Any]) -> list[Any]:
+    # IREE makes a number of the type; here its name is kept, which the ports need.
     return [str(op.attributes["type"].value)]
 
 
@@ -275,6 +287,7 @@ HANDLERS: dict[str, Handler] = {
     "arith.andi": _binary(lambda a, b: a & b),
     "arith.ori": _binary(lambda a, b: a | b),
     "arith.select": lambda _ev, _op, v: [v[1] if v[0] else v[2]],
+    # Python's integers have no width.
     "arith.index_cast": _operand(0),
     "util.null": _always(None),
     "util.cmp.eq": _binary(lambda a, b: a == b),
@@ -285,6 +298,7 @@ HANDLERS: dict[str, Handler] = {
     "util.buffer.constant": _buffer_constant,
     "hal.devices.count": _always(1),
     "hal.devices.get": _always(_DEVICE),
+    # Is this a local device, and does it run this format of executable? The module was compiled for no other.
     "hal.device.query": _always(True, True),
     "hal.device.allocator": _always("allocator"),
     "hal.device.queue.alloca": _allocate,
@@ -313,9 +327,11 @@ HANDLERS: dict[str, Handler] = {
     "hal.command_buffer.update_buffer": _record_update,
     "hal.element_type": _element_type,
     "hal.encoding_type": _always("encoding"),
+    # A constant that is read like a file: here it is the buffer itself.
     "hal.ex.file.from_memory": _operand(2),
     "hal.executable.create": _executable_create,
     "hal.executable.lookup.function": _lookup,
+    # The status 0 is success.
     "hal.fence.await": _always(0),
     "hal.fence.create": _always("fence"),
     "hal.fence.join": _always("fence"),

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 from lrf_dse.builders.schedule import Command, Copy, Dispatch, Fill, Port, Schedule, Span
 
-_ALIGNMENT_BYTES = 64  # IREE's kernels assume it of every buffer
+# IREE's kernels assume it of every buffer.
+_ALIGNMENT_BYTES = 64
 
 
 @dataclass(frozen=True)
@@ -38,10 +39,12 @@ def emit_blobs(contents: Mapping[str, bytes]) -> tuple[str, dict[str, bytes]]:
     lines = ["# Generated: weights, kernel images and other data, in read-only memory.", ".section .rodata"]
     files = {}
     for symbol, data in contents.items():
+        # 24 of 64 digits: enough to tell contents apart, and names stay short.
         name = f"{symbol}-{hashlib.sha256(data).hexdigest()[:24]}.bin"
         lines += [f".balign {_ALIGNMENT_BYTES}", f".globl {symbol}", f".globl {symbol}_end"]
         lines += [f"{symbol}:", f'  .incbin "{name}"', f"{symbol}_end:"]
         files[name] = data
+    # Without this section the linker would make the stack of the program executable.
     return "\n".join([*lines, ".section .note.GNU-stack", ""]), files
 
 
@@ -97,6 +100,7 @@ class _ModelC:
             if storage.kind == "constant":
                 lines.append(f"extern const unsigned char {storage.symbol}[];")
             else:
+                # C has no array without elements.
                 size = max(1, storage.size_bytes)
                 lines.append(
                     f"static unsigned char {storage.symbol}[{size}] __attribute__((aligned({_ALIGNMENT_BYTES})));"
@@ -137,6 +141,7 @@ class _ModelC:
                 table = self._table("unsigned char", [str(b) for b in pattern])
                 return [f"  lrf_fill({_address(target)}, {target.length}, {table}, {len(pattern)});"]
             case Copy(source, target):
+                # Spans of one storage may overlap.
                 return [f"  memmove({_address(target)}, {_address(source)}, {target.length});"]
             case Dispatch():
                 return self._dispatch(command)
@@ -144,6 +149,7 @@ class _ModelC:
     def _dispatch(self, command: Dispatch) -> list[str]:
         constants = "NULL"
         if command.constants:
+            # The ABI passes constants as words of 32 bits; negative ones as two's complement.
             constants = self._table("uint32_t", [f"{value & 0xFFFFFFFF}u" for value in command.constants])
         bindings = self._table("void *", [_address(span) for span in command.bindings])
         sizes = self._table("size_t", [str(span.length) for span in command.bindings])

@@ -51,12 +51,14 @@ def import_model(model: onnx.ModelProto, target: Target, machine: Machine, work_
     Calls without a schedule take the default one of `target`. Raises BuildError.
     """
     detached = detach_kernels(model, target, machine.emit)
+    # Here and not in the exported model: only IREE's compiler drops a NaN.
     mlir_path = import_onnx(with_nan_kept(detached.model), work_dir)
     if detached.calls:
         objects = [
             compile_generated(code.source + entry_points(code), machine.target, work_dir, name=f"tt_kernel_{number}")
             for number, code in enumerate(detached.kernels)
         ]
+        # Letter for letter what the compiler makes of these flags (see dispatches).
         device = executable_target(machine.iree_flags)
         insert_dispatches(mlir_path, detached.calls, objects=objects, executable_target=device)
     return mlir_path

@@ -34,6 +34,7 @@ _IMPORTED_BYTES = 64 << 20
 _IMPORTED: Memo[str, bytes] = Memo(_IMPORTED_BYTES, len)
 """Models that were imported lately, by the digest of their ONNX form: builders take the same one in turn."""
 
+# One device with one executable target; a list of several would leave open which of them a kernel is for.
 _DEVICE = re.compile(r'#hal\.device\.target<"local", \[(#hal\.executable\.target<.*>)\]> : !hal\.device')
 
 
@@ -52,6 +53,7 @@ def target_flags(target: Target) -> list[str]:
         "--iree-hal-local-target-device-backends=llvm-cpu",
         "--iree-llvmcpu-target-triple=riscv64-unknown-linux-gnu",
         f"--iree-llvmcpu-target-abi={target.iree.abi}",
+        # Features and no CPU: a CPU of LLVM may bring extensions that the emulator lacks.
         f"--iree-llvmcpu-target-cpu-features={target.iree.cpu_features}",
         # Debug sections would be half of a small module.
         "--iree-llvmcpu-debug-symbols=false",
@@ -75,6 +77,7 @@ def executable_target(flags: tuple[str, ...]) -> str:
 
     with tempfile.TemporaryDirectory(prefix="lrf-dse-") as folder, ir.Context():
         asked, answer = Path(folder) / "asked.mlir", Path(folder) / "answer.mlir"
+        # The device is made from the flags alone, before anything of the program is looked at.
         asked.write_text("module {}\n", encoding="utf-8")
         options = ["--compile-to=preprocessing", *flags, "-o", answer.name]
         _run([_iree_compile(), asked.name, *options], "iree-compile", cwd=asked.parent)
@@ -102,6 +105,7 @@ def import_onnx(model: onnx.ModelProto, out_dir: Path) -> Path:
     run_compiler(
         [*importer, onnx_path.name, "-o", mlir_path.name], name="iree-import-onnx", cwd=out_dir, cpu_s=_MOST_CPU_S
     )
+    # A larger one is more than the memo holds.
     if mlir_path.stat().st_size <= _IMPORTED_BYTES:
         _IMPORTED.get(digest, mlir_path.read_bytes)
     return mlir_path
@@ -135,6 +139,7 @@ def compile_module(mlir_path: Path, flags: Sequence[str]) -> Path:
 def assemble_vmfb(hal_path: Path, target: Target) -> Path:
     """Finish the compilation that `compile_to_hal` began; the path of the .vmfb. Raises BuildError."""
     vmfb_path = hal_path.parent / "model.vmfb"
+    # The flags of the first half, so that what is left of the compilation is done for the same device.
     flags = ["--compile-from=hal", *target_flags(target)]
     run_compiler(
         [_iree_compile(), hal_path.name, *flags, "-o", vmfb_path.name],
@@ -149,6 +154,7 @@ def _iree_compile() -> str:
     iree_version()
     spec = importlib.util.find_spec("iree.compiler")
     for folder in spec.submodule_search_locations or [] if spec else []:
+        # The program itself: the script of the wheel would start Python first.
         program = Path(folder) / "_mlir_libs" / "iree-compile"
         if program.is_file():
             return str(program)

@@ -74,6 +74,7 @@ def detach_kernels(model: onnx.ModelProto, target: Target, emit: Emitter) -> Det
     detached = onnx.ModelProto()
     detached.CopyFrom(model)
     weights = {tensor.name: tensor for tensor in detached.graph.initializer}
+    # Layers of one size share a kernel: its code is in the module once, and only their weights differ.
     known: dict[tuple[KernelSpec, KernelSchedule], KernelCode] = {}
     calls: list[KernelCall] = []
     for node in detached.graph.node:
@@ -167,6 +168,7 @@ def _drop_unused(model: onnx.ModelProto) -> None:
     used = {name for node in model.graph.node for name in _names_used(node)}
     used |= {output.name for output in model.graph.output}
     unused = [index for index, tensor in enumerate(model.graph.initializer) if tensor.name not in used]
+    # From the end, so that the remaining indices stay right.
     for index in reversed(unused):
         del model.graph.initializer[index]
 

@@ -1,7 +1,7 @@
 """Compile the C of a kernel into an object that stands alone: what a program or a .vmfb can link.
 
-Such code may call nothing and own no data that needs relocation at load: IREE's ELF loader resolves no symbols
-(FACTS.md), and a call of memcpy that the compiler put in would crash there. Owns the compiler's flags for kernels.
+Such code may call nothing and own no data that needs relocation at load: IREE's ELF loader resolves no symbols, and a
+call of memcpy that the compiler put in would crash there. Owns the compiler's flags for kernels.
 """
 
 from __future__ import annotations
@@ -14,11 +14,14 @@ from lrf_dse.builders.zig import zig_cc
 from lrf_dse.errors import BuildError
 from lrf_dse.target import Target
 
+# With default visibility a call inside the object goes through a PLT slot, which IREE's loader does not relocate.
+# -ffreestanding keeps most calls of libc out; undefined_symbols finds the others.
 KERNEL_FLAGS = ("-O3", "-ffreestanding", "-fPIC", "-fvisibility=hidden")
 
 _NO_VECTORS_OF_ITS_OWN = ("-fno-vectorize", "-fno-slp-vectorize")
 """The compiler must not use registers that hold vectors of the kernel."""
 
+# System V ABI, chapter 4: section types, the undefined section, executable sections; Elf64_Shdr and Elf64_Sym.
 _SHT_SYMTAB, _SHN_UNDEF, _SHF_EXECINSTR = 2, 0, 4
 _VSET_MASK, _VSET = 0x0000_707F, 0x0000_7057
 _VSETVLI_MASK, _VSETVLI = 0xFC00_0F80 | _VSET_MASK, 0x0C00_7057
@@ -50,6 +53,7 @@ def compile_kernel(
         path.write_text(source, encoding="utf-8")
     except OSError as error:
         raise BuildError(f"{path}: {error.strerror}") from error
+    # Names and not paths: the object holds its source's name, and must be the same in every folder.
     warnings = ("-std=gnu11", "-Wall", "-Wextra", "-Werror")
     built = path.with_suffix(".o")
     zig_cc(
@@ -80,7 +84,8 @@ def foreign_vector_settings(data: bytes) -> int:
         position, end = offset, offset + size if flags & _SHF_EXECINSTR else offset
         while position < end:
             word = int.from_bytes(data[position : position + 4], "little")
-            position += 4 if word & 3 == 3 else 2  # else a compressed instruction
+            # The lowest two bits are 11 in an instruction of 4 bytes; all others are compressed (2 bytes).
+            position += 4 if word & 3 == 3 else 2
             foreign += word & _VSET_MASK == _VSET and word & _VSETVLI_MASK != _VSETVLI
     return foreign
 
@@ -104,6 +109,7 @@ def _sections(data: bytes) -> Iterator[tuple[int, int, int, int, int]]:
     """(type, flags, offset, size, link) of every section."""
     if data[:6] != b"\x7fELF\x02\x01":
         raise BuildError("not a 64-bit little-endian ELF object")
+    # Elf64_Ehdr: e_shoff at byte 40; e_shentsize and e_shnum at 58.
     (table,) = struct.unpack_from("<Q", data, 40)
     entry_size, count = struct.unpack_from("<HH", data, 58)
     for index in range(count):

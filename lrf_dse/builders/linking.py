@@ -25,6 +25,7 @@ FIXED_SOURCES = ("main.c", "board.c", "bundle.c", "check.c", "sha256.c", *_CORE_
 PACK_SOURCES = ("pack.c", *_CORE_SOURCES)
 """The same for the program that runs only what is done at load."""
 
+# Sections for each function let --gc-sections drop what a model does not call.
 _FLAGS = (
     *("-target", "riscv64-linux-musl", f"-mcpu={SCALAR_MCPU}", "-mcmodel=medany"),
     *("-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-ffunction-sections", "-fdata-sections"),

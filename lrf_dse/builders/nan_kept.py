@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import onnx
 
 _COMPARISON = {"Max": "Less", "Min": "Greater"}
+# Constants of more elements are not looked through; they are compared as if they held a NaN.
 _SMALL = 4096
 
 
@@ -42,6 +43,7 @@ def with_nan_kept(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def _drops_nan(node: onnx.NodeProto, floats: set[str]) -> bool:
     """Whether `node` is one of the three, on floating-point numbers."""
+    # Integers have no NaN, and IREE's instructions for them are exact.
     return node.op_type in ("Clip", *_COMPARISON) and node.domain in ("", "ai.onnx") and node.input[0] in floats
 
 
@@ -73,6 +75,7 @@ def _kept(node: onnx.NodeProto, constants: set[str]) -> Iterator[onnx.NodeProto]
     for number, (op, other) in enumerate(bounds):
         last = number == len(bounds) - 1
         result = output if last else f"{output}.step{number}"
+        # Bounds of a Clip are taken to be numbers: a model whose bound is a NaN computes nothing of use.
         sure = node.op_type == "Clip" or other in constants
         yield from _chosen(op, value, other, result, other_is_finite=sure)
         value = result
@@ -84,6 +87,7 @@ def _chosen(op: str, value: str, other: str, result: str, *, other_is_finite: bo
     where = f"{result}.where"
     yield helper.make_node(_COMPARISON[op], [value, other], [where])
     if not other_is_finite:
+        # Only a NaN differs from itself.
         equal, unequal, either = f"{result}.equal", f"{result}.unequal", f"{result}.either"
         yield helper.make_node("Equal", [other, other], [equal])
         yield helper.make_node("Not", [equal], [unequal])

@@ -38,6 +38,7 @@ def _node_at(line: int, mlir_path: Path) -> onnx.NodeProto | None:
     import onnx
 
     with mlir_path.open(encoding="utf-8", errors="replace") as stream:
+        # Counted by kind: the nth Relu operation up to the line is the nth Relu node of the graph.
         before = [match.group(1) for text in islice(stream, line) if (match := _OPERATION.search(text))]
     if not before or before[-1] == "Constant":  # initializers are Constants there
         return None

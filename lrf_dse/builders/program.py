@@ -64,6 +64,7 @@ def build_with_iree(
     """
     mlir_path = import_model(model, target, riscv_machine(target, flags), work_dir)
     hal_path, read = _scheduled(mlir_path, target, flags)
+    # The tolerance is a matter of the model's kernels; the HAL IR does not show what they round.
     schedule = replace(pack_at_build(read, target, work_dir), tolerance=tolerance_of(model, target))
     program_path = link_program(schedule, target, work_dir, title=model.graph.name)
     return BuiltProgram(_artifact(program_path, tool_versions()), hal_path, schedule, target)
@@ -109,6 +110,7 @@ def _host_digest() -> str:
     """A hash of the C host's sources and of this room's: another host, flag or emitter is another tool."""
     root = data_dir("toolchain")
     paths = [path for pattern in _TOOLCHAIN_GLOBS for path in root.glob(pattern)]
+    # All of them, comments too: a figure that is measured once too often is better than one of another program.
     paths += Path(__file__).parent.glob("*.py")
     return sources_digest(sorted(paths))
 

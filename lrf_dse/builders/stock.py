@@ -22,5 +22,6 @@ def build_for_stock_runtime(model: onnx.ModelProto, target: Target, work_dir: Pa
 
     Raises BuildError.
     """
+    # Calls without a schedule get that of `target`, so packing and scratch are those of the shipped module.
     machine = this_machine()
     return compile_module(import_model(model, target, machine, work_dir), machine.iree_flags)

@@ -43,6 +43,7 @@ def zig_cc(args: Sequence[str], *, cwd: Path) -> None:
     try:
         _run(args, cwd, libraries)
     except BuildError:
+        # A link may have failed because a library was damaged after the first look: then it is built again, once.
         if not require_sound(libraries, again=True):
             raise
         _run(args, cwd, libraries)

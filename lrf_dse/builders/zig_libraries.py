@@ -73,6 +73,7 @@ def _is_sound(folder: Path) -> bool:
 
 def _remove(folder: Path) -> None:
     place = folder.resolve()
+    # A rename is one step: nobody finds a cache that is half removed.
     aside = place.with_name(f".{place.name}-damaged-{os.getpid()}")
     place.rename(aside)
     place.mkdir()
@@ -90,6 +91,7 @@ def remember(folder: Path) -> None:
         before, sums = _known(folder)
         if before == built:
             return
+        # A digest that is known stays: taken again, it would make a damaged file a sound one.
         found = {name: sums.get(name) or _digest(folder / name) for name in _libraries(folder)}
         write_sealed(folder.parent / _SUMS, json.dumps([built, found]).encode(), _KEY)
 
@@ -98,6 +100,7 @@ def remember(folder: Path) -> None:
 def _locked(folder: Path, operation: int) -> Iterator[None]:
     """The lock of zig's cache `folder`; it ends with the process. Its file is beside the folder, which is replaced."""
     place = folder.resolve()
+    # flock belongs to the open file, so each use opens it anew; closing it ends the lock.
     descriptor = os.open(place.with_name(f".{place.name}.lock"), os.O_RDWR | os.O_CREAT, 0o666)
     try:
         fcntl.flock(descriptor, operation)
