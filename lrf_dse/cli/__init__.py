@@ -1,7 +1,10 @@
-"""The command line: arguments in, tables or JSON out, exceptions to exit codes. The only place that prints or exits.
+"""The command line: it reads arguments, prints tables or JSON, and turns exceptions into exit codes.
+
+Nothing else in the package prints or exits.
 
 One module per command, each importing its heavy rooms when it runs: `lrf-dse --help` answers in 0.3 s.
-Exit codes: 0 done, 2 something the user can mend (one line on standard error); `ending` has those of signals.
+Exit codes: 0 when the work is done, 2 when something is wrong that the user can mend (one line on standard error says
+what); the module `ending` has the exit codes of signals.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from lrf_dse.cli import calibrate, deploy, doctor, explore, export, layers, prof
 from lrf_dse.cli.ending import INTERRUPTED, Stopped, signals_caught, stop, stop_for, stop_interrupted
 from lrf_dse.errors import LrfDseError
 
+# The class behind BadParameter in its order of base classes.
 _USAGE_ERROR = cast(type[Exception], typer.BadParameter.__mro__[1])
 """UsageError, which typer has from click and does not export."""
 
@@ -24,8 +28,11 @@ app = typer.Typer(
     help="Factorise the fully connected layers of a trained network so that it runs fast and small on a RISC-V chip.",
     no_args_is_help=True,
     add_completion=False,
+    # A bug shows Python's own traceback, not typer's boxes.
     pretty_exceptions_enable=False,
 )
+# A command is called as its module is. This is also the order of the help: the steps of a user's work, then looking
+# into things.
 for module in (layers, space, explore, report, export, deploy, profile, calibrate, targets, timing, doctor):
     app.command(module.__name__.rpartition(".")[2])(module.command)
 
@@ -53,6 +60,7 @@ def main() -> None:
         stop_for(stopped)
     except KeyboardInterrupt:
         code = INTERRUPTED
+    # typer catches an interrupt inside a command and returns this code.
     if code == INTERRUPTED:
         stop_interrupted()
 

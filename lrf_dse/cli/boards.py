@@ -10,18 +10,23 @@ import typer
 if TYPE_CHECKING:
     from lrf_dse.runners.board import Board
 
+# An option that several commands have is one annotated type: its name and its help are written once.
 Host = Annotated[str, typer.Option("--board", help="user@host, or a name of your ssh config.")]
 OptionalHost = Annotated[str | None, typer.Option("--board", help="Measure on this board: user@host.")]
-Directory = Annotated[str | None, typer.Option("--dir", help="Folder on the board; default ~/lrf-dse.")]
-SshConfig = Annotated[Path | None, typer.Option("--ssh-config", help="ssh configuration file (ssh -F).")]
+Directory = Annotated[
+    str | None, typer.Option("--dir", help="Folder on the board where files are put. Default: ~/lrf-dse.")
+]
+SshConfig = Annotated[Path | None, typer.Option("--ssh-config", help="Configuration file for ssh (ssh -F).")]
 SshPort = Annotated[int | None, typer.Option("--ssh-port", help="Port of the board's sshd.")]
-SshOption = Annotated[list[str] | None, typer.Option("--ssh-option", help="KEY=VALUE of ssh_config; may repeat.")]
+SshOption = Annotated[
+    list[str] | None, typer.Option("--ssh-option", help="KEY=VALUE as in ssh_config; may be given several times.")
+]
 
 Timeout = Annotated[
     float | None,
     typer.Option(
-        help="Seconds that one program may run, on a board or of processor time under an emulator; "
-        "default as long as its work may take."
+        help="Seconds that one program may run: on the clock of a board, or of processor time under an emulator. "
+        "Default: as long as its work may take."
     ),
 ]
 
@@ -38,6 +43,7 @@ def board_of(
     """The board that the options name, with what its target says of boards; None without a host."""
     if host is None:
         return None
+    # Imported here: targets need pydantic, which takes longer to import than `--help` may take.
     from lrf_dse.runners.board import board_for
     from lrf_dse.target import load_target
 

@@ -20,18 +20,23 @@ def command(
     board: Host,
     target: Annotated[str, typer.Option(help="The board's chip: see `lrf-dse targets`, or a .toml file.")],
     out: Annotated[
-        Path | None, typer.Option("-o", "--out", help="The new target file; default TARGET-calibrated.toml.")
+        Path | None, typer.Option("-o", "--out", help="The new target file. Default: TARGET-calibrated.toml.")
     ] = None,
-    only: Annotated[list[str] | None, typer.Option(help="Measure only this cost or figure; may repeat.")] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(help="Measure only this cost or figure; may be given several times.")
+    ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Measure and show, write nothing; allowed on an emulated board.")
+        bool,
+        typer.Option(
+            "--dry-run", help="Measure and show, but write nothing. This is allowed on an emulated board, too."
+        ),
     ] = False,
     directory: Directory = None,
     ssh_config: SshConfig = None,
     ssh_port: SshPort = None,
     ssh_option: SshOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress on standard error.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress on standard error.")] = False,
 ) -> None:
     """Measure what instructions, caches and barriers cost on a board, and write a target file with these costs."""
     from lrf_dse.calibrate.calibration import write_calibration
@@ -42,7 +47,9 @@ def command(
     chip = load_target(target)
     where = board_of(board, target, directory=directory, config=ssh_config, port=ssh_port, options=ssh_option)
     assert where is not None
+    # The program is not kept: its SHA-256 stands in the source of every figure.
     with tempfile.TemporaryDirectory(prefix="lrf-dse-") as scratch, progress_bar(quiet=quiet) as progress:
+        # An emulator's times are no chip's: they may be looked at, and write_calibration refuses them.
         found = calibrate(chip, where, Path(scratch), only=tuple(only or ()), allow_emulator=dry_run, progress=progress)
     file = None if dry_run else out or Path(f"{chip.name}-calibrated.toml")
     table = None if file is None else write_calibration(target, found, file)
@@ -66,6 +73,7 @@ def _show(found: Calibration, chip: Target) -> None:
     assert chip.timing is not None
     rows = []
     for name, cost in found.costs.items():
+        # In the units of the table: cycles of one pipe at M1, M2, M4 and M8, for elements of 32 bits.
         before = chip.timing.costs.cost[name]
         for part, now, then in (
             ("busy", cost.busy, before.busy),

@@ -15,17 +15,20 @@ def command(
     bundle: Annotated[Path, typer.Argument(help="A bundle folder, as `lrf-dse export` wrote it.")],
     board: Host,
     directory: Directory = None,
-    name: Annotated[str | None, typer.Option(help="Its name on the board; default the folder's name.")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the bundle on the board. Default: the name of its folder.")
+    ] = None,
     ssh_config: SshConfig = None,
     ssh_port: SshPort = None,
     ssh_option: SshOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Copy BUNDLE to a board, check it there, run its golden input, measure, and write the figures back."""
+    """Copy BUNDLE to a board, check it there, run its golden input, measure it, and write the figures back."""
     from lrf_dse.deploy.board import deploy, read_bundle
     from lrf_dse.jsonform import to_json
     from lrf_dse.pipeline.profile import board_rows
 
+    # The bundle names its target, and the target's file says how programs are run on its boards (prefix, cores).
     target = read_bundle(bundle).facts.target.name
     where = board_of(board, target, directory=directory, config=ssh_config, port=ssh_port, options=ssh_option)
     assert where is not None

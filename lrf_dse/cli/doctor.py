@@ -30,6 +30,7 @@ def command(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")]
         for check in found:
             if check.warning:
                 warn(f"{check.name}: {check.warning}")
+    # Tools of extras and of benchmarks may be absent: they are in the table, and do not fail the command.
     missing = [check.name for check in found if check.needed and not check.found]
     if missing:
         raise ToolError(f"missing: {', '.join(missing)}")

@@ -20,6 +20,7 @@ INTERRUPTED = 128 + signal.SIGINT
 _GOES_ON = "what was measured is kept, the same command goes on"
 
 
+# Not an Exception: code that carries on after an error (a reader, a worker) must not carry on after this.
 class Stopped(BaseException):
     """A signal that ends the command; no handler on the way takes it for an error."""
 
@@ -33,8 +34,10 @@ def signals_caught() -> Iterator[None]:
     """Inside, SIGTERM, SIGHUP and a second Ctrl-C end every program that runs, and raise in the main thread."""
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)}
     for number in (signal.SIGTERM, signal.SIGHUP):
-        if before[number] == signal.SIG_DFL:  # nohup ignores SIGHUP
+        # nohup has the command ignore SIGHUP, and that must stay so.
+        if before[number] == signal.SIG_DFL:
             signal.signal(number, _stop_all)
+    # A shell starts background jobs with SIGINT ignored: Ctrl-C is not meant for them.
     if before[signal.SIGINT] == signal.default_int_handler:
         signal.signal(signal.SIGINT, _interrupt)
     try:
@@ -45,13 +48,15 @@ def signals_caught() -> Iterator[None]:
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
+    # The first Ctrl-C lets running programs end, which are then recorded; the second one does not wait.
     signal.signal(signal.SIGINT, _stop_all)
     raise KeyboardInterrupt
 
 
 def _stop_all(number: int, _frame: FrameType | None) -> NoReturn:
     for each in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-        signal.signal(each, signal.SIG_IGN)  # once is enough
+        # From here on the command ends: another signal would interrupt its cleaning up.
+        signal.signal(each, signal.SIG_IGN)
     end_children()
     raise Stopped(number)
 

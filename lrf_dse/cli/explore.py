@@ -53,12 +53,14 @@ def command(
     ssh_config: SshConfig = None,
     ssh_port: SshPort = None,
     ssh_option: SshOption = None,
-    out: Annotated[Path | None, typer.Option("-o", "--out", help="Run folder; default reports/MODEL-TARGET.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the run's summary.json.")] = False,
-    timings: Annotated[bool, typer.Option("--timings", help="Print where the time went.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress on standard error.")] = False,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="Folder of the run. Default: reports/MODEL-TARGET.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary.json of the run.")] = False,
+    timings: Annotated[bool, typer.Option("--timings", help="Print what the time was spent on.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress on standard error.")] = False,
 ) -> None:
-    """Explore factorisations of MODEL's layers for one chip; an interrupted run goes on."""
+    """Explore factorisations of MODEL's layers for one chip. The same command continues an interrupted run."""
     where = board_of(board, target, config=ssh_config, port=ssh_port, options=ssh_option)
     given = options | {"reading": reading, "layers": layers, "board": where}
     with progress_bar(quiet=quiet) as bars:
@@ -101,11 +103,13 @@ def _show_run(run: Run, *, as_json: bool, timings: bool) -> None:
     for warning in (*run.notes, *info.warnings):
         warn(warning)
     if info.chosen is None:
+        # Last: the figures are of use also where no plan keeps the budgets, but a script must see the failure.
         raise BudgetError(info.chosen_reason)
 
 
 def show_result(info: ReportInfo) -> None:
     """The funnel of every layer, the plans, and the chosen one."""
+    # All layers pass the same steps.
     steps = [step.name for step in info.funnel[0].steps] if info.funnel else []
     rows = [(funnel.layer, *(number(step.remaining) for step in funnel.steps)) for funnel in info.funnel]
     print_table("Design space: candidates left after each step", ("layer", *(f">{name}" for name in steps)), rows)
@@ -127,6 +131,7 @@ def show_result(info: ReportInfo) -> None:
 
 def _print_plans(info: ReportInfo) -> None:
     layers = [item.layer.name for item in info.model.layers]
+    # One column that counts kinds in the place of one for each layer (choice_cells).
     layers = layers if len(layers) <= MOST_LAYERS else ["layers"]
     columns = ("plan", f">{info.latency_unit}", ">x dense", ">instructions", ">flash B", ">x dense", ">RAM B")
     quality: tuple[str, ...] = (">weight error",)
@@ -147,7 +152,7 @@ def _print_plans(info: ReportInfo) -> None:
 
 
 def _print_confirmations(info: ReportInfo) -> None:
-    """What became of the plans that were frozen, in the order in which they were judged."""
+    """Print the verdict on every plan that was frozen, in the order in which they were judged."""
     from lrf_dse.plan.budgets import confirmation_sentence
 
     for name, known in info.confirmations:
@@ -163,16 +168,17 @@ def _confirmation_cells(known: Confirmation | None) -> tuple[str, str]:
 
 
 def _print_dense(info: ReportInfo) -> None:
-    """The dense model by each kernel: the fastest is what plans are compared with."""
+    """Print the latency of the dense model by each kernel; plans are compared with the fastest."""
     found = [f"{number(row.latency)} by {' and '.join(row.plan.kernels)}" for row in info.dense_rows]
     print_line(f"dense, {info.latency_unit}: {', '.join(found)}; the first one is the reference")
 
 
 def _print_tunings(info: ReportInfo) -> None:
-    """What training won back, and what it does to the dense model."""
+    """Print what training won back of each plan, and what the same training does to the dense model."""
     if info.finetuning is None or info.data is None:
         return
     rows = [
+        # The first drop is that before training; the weights of the best epoch are kept.
         (name, percent(tuning.drops[0]), percent(min(tuning.drops)), str(tuning.best_epoch), tuning.how, tuning.ended)
         for name, tuning in info.tunings
     ]
@@ -181,7 +187,7 @@ def _print_tunings(info: ReportInfo) -> None:
 
 
 def _print_spans(info: ReportInfo) -> None:
-    """What nobody has published of a chip is a switch of its model: the figures under all of them."""
+    """The cycles of the reference and of the chosen plan under every switch of the timing model."""
     for row in info.rows:
         span = row.plan.cycles_span
         if span and (row.is_chosen or row.plan.is_reference):
@@ -217,7 +223,7 @@ def _plan_cells(info: ReportInfo, row: PlanRow) -> tuple[str, ...]:
 
 
 def choice_cells(choices: Sequence[Candidate]) -> tuple[str, ...]:
-    """A cell a layer; of more than MOST_LAYERS how many are of each kind: a terminal is not wide enough for them."""
+    """One cell for each layer; for more than MOST_LAYERS one cell that counts the layers of each kind."""
     if len(choices) <= MOST_LAYERS:
         return tuple(choice.label_with_kernel for choice in choices)
     return (", ".join(f"{count} {kind}" for kind, count in Counter(map(_kind, choices)).most_common()),)

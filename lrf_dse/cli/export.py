@@ -15,11 +15,11 @@ def command(
     pick: Annotated[
         str | None,
         typer.Option(
-            help="fastest, smallest, least-ram, most-accurate, knee (within the run's budgets), or a plan's id; "
-            "default: what the run's --objective asks for."
+            help="Which plan: fastest, smallest, least-ram, most-accurate, knee (within the run's budgets), or a "
+            "plan's id. Default: what the run's --objective asks for."
         ),
     ] = None,
-    out: Annotated[Path | None, typer.Option("-o", "--out", help="Bundle folder; default RUN/bundle.")] = None,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="Folder of the bundle. Default: RUN/bundle.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the manifest.")] = False,
 ) -> None:
     """Build, verify and write the bundle of one plan: model.onnx, model.vmfb, a static riscv64 program, manifest."""
@@ -36,6 +36,7 @@ def command(
     choices = ", ".join(f"{layer}: {label}" for layer, label in manifest["choices"].items())
     verified = manifest["verified"]
     print_line(f"plan {manifest['plan']} ({choices})")
+    # A plan that is picked by its id may break the limits: it is exported all the same, and this line says so.
     if excess := over_budget(opened.plan(pick), opened.info.budgets):
         print_line(f"it is over the run's budget: {excess}")
     print_line(

@@ -44,6 +44,7 @@ def command(
 
 
 def _print_layers(model: Path, facts: ModelFacts) -> None:
+    # A column that is 1 everywhere would say nothing.
     shared = any(item.layer.uses > 1 for item in facts.layers)
     columns = ("layer", "is", ">in", ">out", ">batch", *([">uses"] if shared else []))
     shares = (">parameters", ">% of model", ">MACs", ">% of model")
@@ -61,10 +62,11 @@ def _print_layers(model: Path, facts: ModelFacts) -> None:
 
 
 def _print_rest(read: Model, facts: ModelFacts) -> None:
-    """What is no FC layer, by reason, and what is left: all shares add up to 100 %."""
+    """Print what is no FC layer, by reason, and the rest, so that all shares add up to 100 %."""
     from lrf_dse.models.inventory import by_reason
 
     groups = by_reason(read.skipped)
+    # The rest is in no group: vectors and scalars, and products of two activations, which hold no weights.
     params = facts.params - sum(item.params for item in facts.layers) - sum(group.params for group in groups)
     macs = facts.macs - sum(item.macs for item in facts.layers) - sum(group.macs for group in groups)
     rows = [(group.label, group.reason, *_shares(group.params, group.macs, facts)) for group in groups]
@@ -77,7 +79,8 @@ def _print_rest(read: Model, facts: ModelFacts) -> None:
 
 
 def _best_gain(facts: ModelFacts) -> str:
-    """One sentence: what the whole model could gain at best."""
+    """One sentence that says what the whole model could gain at best."""
+    # Amdahl's law, for bytes and for multiply-adds: the rest stays as it is.
     params, macs = (_share(sum(getattr(i, what) for i in facts.layers), getattr(facts, what)) for what in _WHAT)
     shares = f"FC layers are {_percent(params)} of the parameters and {_percent(macs)} of the multiply-adds"
     if params > _ALL and macs > _ALL:
@@ -94,7 +97,7 @@ _ALL = 0.9995
 
 
 def _percent(share: float) -> str:
-    """A share in percent; what is not all of it is not shown as 100."""
+    """A share in percent. A share that is less than all is never shown as 100 %."""
     return "100 %" if share > _ALL else f"{100 * share:.1f} %"
 
 

@@ -24,7 +24,9 @@ def command(
     target: Annotated[str, typer.Option(help="A chip: see `lrf-dse targets`.")],
     *,
     reading: ReadOptions,
-    model_sweep: Annotated[bool, typer.Option("--model-sweep", help="Cycles under every switch of the model.")] = False,
+    model_sweep: Annotated[
+        bool, typer.Option("--model-sweep", help="Show the cycles under every switch of the timing model.")
+    ] = False,
     timeout: Timeout = None,
     board: OptionalHost = None,
     ssh_config: SshConfig = None,
@@ -32,7 +34,7 @@ def command(
     ssh_option: SshOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Compile (if it is a model), verify and measure one thing."""
+    """Measure one model, bundle or program: compile it if it is a model, verify its outputs, then measure it."""
     from lrf_dse.jsonform import to_json
     from lrf_dse.pipeline.profile import profile_program, profile_rows
     from lrf_dse.target import load_target
@@ -57,6 +59,7 @@ def _show_sweep(subject: Path, target: Target, *, reading: ReadOptions, timeout_
     from lrf_dse.schema import Measurement
 
     with tempfile.TemporaryDirectory(prefix="lrf-dse-") as scratch:
+        # One program is built and run under every switch; building it again would give the same bytes.
         outcomes = model_sweep(make_job(subject, target, Path(scratch), reading=reading, seed=0, timeout_s=timeout_s))
     if not outcomes:
         raise UsageError(f"target {target.name} has no timing model: there is nothing to sweep")

@@ -19,26 +19,30 @@ if TYPE_CHECKING:
 
 MODEL_HELP = "A model file: .onnx, .keras, .h5, .tflite, .pt2, .skops, or the folder of a SavedModel."
 
+# Name of the parameter, its annotated type for typer, its default.
 _READING: Mapping[str, tuple[Any, Any]] = {
-    "batch": (Annotated[int | None, typer.Option(help="Batch size for a model with a dynamic batch dimension.")], None),
+    "batch": (
+        Annotated[int | None, typer.Option(help="Batch size, for a model whose batch dimension is dynamic.")],
+        None,
+    ),
     "dim": (
         Annotated[
             list[str] | None,
-            typer.Option("--dim", help="NAME=N: the size of another dynamic axis; several times for several."),
+            typer.Option("--dim", help="NAME=N: the size of another dynamic axis; may be given several times."),
         ],
         None,
     ),
     "input": (
         Annotated[
             list[str] | None,
-            typer.Option("--input", help="NAME=VALUE: an input that is always the same; several times for several."),
+            typer.Option("--input", help="NAME=VALUE: an input that is always the same; may be given several times."),
         ],
         None,
     ),
     "output": (
         Annotated[
             list[str] | None,
-            typer.Option("--output", help="An output to keep, others are left out; several times for several."),
+            typer.Option("--output", help="An output to keep; others are left out. May be given several times."),
         ],
         None,
     ),
@@ -52,11 +56,16 @@ _READING: Mapping[str, tuple[Any, Any]] = {
 
 _LAYERS: Mapping[str, tuple[Any, Any]] = {
     "include": (
-        Annotated[list[str] | None, typer.Option(help="Only layers whose name matches this pattern, such as 'fc*'.")],
+        Annotated[
+            list[str] | None, typer.Option(help="Work only on layers whose name matches this pattern, such as 'fc*'.")
+        ],
         None,
     ),
-    "exclude": (Annotated[list[str] | None, typer.Option(help="No layers whose name matches this pattern.")], None),
-    "min_params": (Annotated[int, typer.Option(help="No layers with fewer parameters.")], 0),
+    "exclude": (
+        Annotated[list[str] | None, typer.Option(help="Leave out layers whose name matches this pattern.")],
+        None,
+    ),
+    "min_params": (Annotated[int, typer.Option(help="Leave out layers with fewer parameters than this.")], 0),
 }
 
 Command = Callable[..., None]
@@ -117,6 +126,8 @@ def _with_options(
 ) -> Command:
     """`command` with `options` in its signature in the place of the parameter `made`, which `make` makes of them."""
 
+    # typer reads options from the signature of the function: the wrapper shows the many, and calls `command` with the
+    # one.
     @wraps(command)
     def wrapper(**arguments: Any) -> None:
         value = make({name: arguments.pop(name) for name in options})
@@ -126,6 +137,7 @@ def _with_options(
     hints = _hints(command)
     for parameter in inspect.signature(command).parameters.values():
         if parameter.name != made:
+            # Keyword-only, since otherwise a parameter without a default could not follow one that has one.
             parameters.append(parameter.replace(annotation=hints[parameter.name], kind=parameter.KEYWORD_ONLY))
             continue
         parameters += [
@@ -140,4 +152,5 @@ def _with_options(
 def _hints(command: Command) -> dict[str, Any]:
     """The types of the parameters; those that are made here are names that only type checkers know."""
     made = dict.fromkeys(("ReadOptions", "LayerChoice"), object)
+    # typer evaluates annotations too, but knows no names that are imported for type checkers only.
     return get_type_hints(command, localns=made, include_extras=True)

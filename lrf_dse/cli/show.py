@@ -19,6 +19,7 @@ ProgressCallback = Callable[[str, int, int], None]
 
 def print_json(value: Any) -> None:
     """One JSON document on standard output."""
+    # Names in other scripts stay readable; what the terminal cannot show is escaped by the stream (cli.main).
     print(json.dumps(value, indent=2, ensure_ascii=False))
 
 
@@ -29,6 +30,7 @@ def write_json(path: Path, value: dict[str, Any]) -> None:
             known = json.loads(path.read_text(encoding="utf-8"))
         except (ValueError, RecursionError):
             known = None
+        # A file of the same keys is taken for an earlier output of the same command; anything else is somebody's.
         if not isinstance(known, dict) or known.keys() != value.keys():
             raise UsageError(f"--json {path}: is there already and no earlier output; give another name")
     write_atomic(path, (json.dumps(value, indent=2) + "\n").encode())
@@ -76,6 +78,7 @@ def print_table(
         heading = Text(printable(column.removeprefix(">")))
         table.add_column(heading, justify="right" if right else "left", no_wrap=True)
     for index, row in enumerate(rows):
+        # Text, because rich would read "[fc1]" in a plain string as markup.
         table.add_row(*(Text(printable(cell)) for cell in row), style="bold" if index in marked else None)
     # Fold nothing and cut nothing, whatever the terminal's width: the numbers are the result.
     console = Console(width=400, highlight=False)
@@ -100,6 +103,7 @@ def progress_bar(*, quiet: bool) -> Iterator[ProgressCallback]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+    # A fixed width of the names: bars of several stages begin in one column.
     columns = (TextColumn("{task.description:<20}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     bars = Progress(*columns, console=Console(stderr=True))
     tasks: dict[str, Any] = {}
@@ -124,6 +128,7 @@ def progress_lines(*, every_s: float) -> Iterator[ProgressCallback]:
     stages: dict[str, tuple[int, int]] = {}
 
     def tell() -> None:
+        # The stage that began last: dictionaries keep the order.
         stage, (done, total) = next(reversed(stages.items()))
         print(f"{(time.monotonic() - began) / 60:.1f} min: {stage}: {done} of {total}", file=sys.stderr, flush=True)
 
@@ -138,6 +143,7 @@ def progress_lines(*, every_s: float) -> Iterator[ProgressCallback]:
             if stages:
                 tell()
 
+    # A daemon, so that it cannot keep a process alive that ends by an exception.
     clock = threading.Thread(target=remind, daemon=True)
     clock.start()
     try:

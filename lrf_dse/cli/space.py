@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from lrf_dse.pipeline.spaces import LayerSpace
 
 MOST_DIGITS = 10**12
-"""Counts above are shown by their order of magnitude."""
+"""Counts from this on are shown by their order of magnitude."""
 
 
 @with_reading
@@ -27,15 +27,21 @@ def command(
     reading: ReadOptions,
     target: Annotated[str, typer.Option(help="A chip: see `lrf-dse targets`.")] = "spacemit-k1",
     layer: Annotated[
-        list[str] | None, typer.Option(help="Only layers whose name matches this pattern; several times for several.")
+        list[str] | None, typer.Option(help="Only layers whose name matches this pattern; may be given several times.")
     ] = None,
-    top: Annotated[int, typer.Option(help="TT shapes that are left of each layer, with half as many of low rank.")] = 8,
+    top: Annotated[
+        int,
+        typer.Option(help="How many TT shapes are left of each layer; half as many of low rank are left beside them."),
+    ] = 8,
     without: Annotated[
-        str, typer.Option(help="Steps to leave out, such as 'whole vectors,faster'; an unknown name lists them.")
+        str,
+        typer.Option(
+            help="Steps of the funnel to leave out, such as 'whole vectors,faster'; an unknown name lists them."
+        ),
     ] = "",
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Save the funnels as OUT.json and OUT.png.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress on standard error.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress on standard error.")] = False,
 ) -> None:
     """Count the design space of each layer of MODEL and show what removes what; nothing is built or measured."""
     from lrf_dse.models.reader import read_with
@@ -49,6 +55,7 @@ def command(
     chip = load_target(target)
     read = chosen(read_with(model, reading), LayerChoice(tuple(layer or ())))
     steps = tuple(step.strip() for step in without.split(",") if step.strip())
+    # Threads of BLAS that wait for each other spin; on small layers they cost more than they compute (pipeline.blas).
     with progress_bar(quiet=quiet) as bars, few_blas_threads(read.fc_layers):
         spaces = model_spaces(read, chip, top=top, without=steps, progress=bars)
     title = f"{model.name} on {chip.title}"

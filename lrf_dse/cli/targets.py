@@ -48,6 +48,7 @@ def _show(target: Target, *, as_json: bool) -> None:
         return
     print_line(f"{target.name}: {target.title}, {target.isa.march}, {target.core.count} cores")
     if target.core.fma_per_cycle and target.core.freq_hz:
+        # A fused multiply-add counts as two operations.
         peak = 2 * target.core.fma_per_cycle.value * target.core.freq_hz.value / 1e9
         print_line(f"peak: {peak:.1f} GFLOP/s fp32 on one core")
     rows = [(name, f"{figure.value:g}", figure.basis, figure.source) for name, figure in target_figures(target)]

@@ -15,20 +15,24 @@ if TYPE_CHECKING:
 
     from lrf_dse.calibrate.entries import TimingEntry, TimingReport
 
+# The chips with whole loops in calibrate.silicon, the main target first.
 _MEASURED = ["spacemit-k1", "canaan-k230", "spacemit-k3"]
 _MEANING = {
-    "silicon": "measured on boards, set nothing: the validation",
-    "fitted": "set a cost or a rate",
-    "simulated": "other simulators: a cross-check",
+    "silicon": "loops measured on boards that set no parameter: they validate the model",
+    "fitted": "figures that set a parameter of the model",
+    "simulated": "figures of other simulators, as a cross-check",
 }
 
 
 def command(
     target: Annotated[
-        list[str] | None, typer.Option(help="A chip with published figures; repeat for more. Default: those measured.")
+        list[str] | None,
+        typer.Option(
+            help="A chip with published figures; may be given several times. Default: those that boards measured."
+        ),
     ] = None,
     model_sweep: Annotated[
-        bool, typer.Option("--model-sweep", help="The silicon entries under every switch of the model as well.")
+        bool, typer.Option("--model-sweep", help="Show the silicon entries under every switch of the model as well.")
     ] = False,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the entries to FILE (- prints them).")] = None,
 ) -> None:
@@ -41,6 +45,7 @@ def command(
     for name in target or _MEASURED:
         chip = load_target(name)
         with tempfile.TemporaryDirectory(prefix="lrf-dse-") as scratch:
+            # A chip without a timing model has no switches: run_switches then says what is missing.
             sweep = sweep_of(chip) if model_sweep else {"default": DEFAULT_SWITCHES}
             found[name] = run_switches(chip, Path(scratch), sweep or {"default": DEFAULT_SWITCHES})
     facts = {name: {switch: one.to_json() for switch, one in reports.items()} for name, reports in found.items()}
@@ -61,6 +66,7 @@ def _print_entries(report: TimingReport) -> None:
             e.kind,
             e.level or "",
             f"{e.modelled:.4g}",
+            # One figure where both ends of the range are equal.
             "-".join(f"{v:g}" for v in dict.fromkeys(e.published)),
             f"{100 * e.error:+.1f}",
             f"{e.source}; set: {e.sets}" if e.sets else e.source,

@@ -55,7 +55,7 @@ def test_timing() -> None:
     """A board's loops by level, and every entry as JSON; a chip of which nothing is published is a usage error."""
     done = command("timing", "--target", "canaan-k230")
     assert (done.code, done.err) == (0, "")
-    assert "silicon (measured on boards, set nothing: the validation)" in done.out
+    assert "silicon (loops measured on boards that set no parameter: they validate the model)" in done.out
     levels = [line.split()[1] for line in done.out.splitlines() if line.startswith("canaan-k230 ")]
     assert levels == ["compute", "L1", "L2", "DRAM"]
     found = json_of(command("timing", "--target", "canaan-k230", "--json", "-"))
