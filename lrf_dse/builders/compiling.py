@@ -22,7 +22,7 @@ def run_compiler(
     cpu_s: float,
     env: Mapping[str, str] | None = None,
 ) -> str:
-    """What the compiler said on standard error.
+    """Run a compiler; the text that it wrote on standard error.
 
     It runs in the folder of the files: IREE keeps the names it is given, and a module must not depend on a folder.
     Raises BuildError with its first error line, and beyond `cpu_s` seconds of processor time: its input's fault. Raises

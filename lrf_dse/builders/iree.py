@@ -32,7 +32,7 @@ _MOST_CPU_S = 3600.0
 
 _IMPORTED_BYTES = 64 << 20
 _IMPORTED: Memo[str, bytes] = Memo(_IMPORTED_BYTES, len)
-"""Models that were imported lately, by the digest of their ONNX form: builders take the same one in turn."""
+"""Models that were imported lately, by the digest of their ONNX form, because several builders take the same model."""
 
 # One device with one executable target; a list of several would leave open which of them a kernel is for.
 _DEVICE = re.compile(r'#hal\.device\.target<"local", \[(#hal\.executable\.target<.*>)\]> : !hal\.device')
@@ -47,7 +47,7 @@ def iree_version() -> str:
 
 
 def target_flags(target: Target) -> list[str]:
-    """What iree-compile must know of the target: CPU code generation for riscv64 Linux."""
+    """The options of iree-compile that make it generate code for the target: a CPU under riscv64 Linux."""
     return [
         "--iree-hal-target-device=local",
         "--iree-hal-local-target-device-backends=llvm-cpu",
@@ -61,7 +61,7 @@ def target_flags(target: Target) -> list[str]:
 
 
 def machine_flags() -> list[str]:
-    """What iree-compile must know of the machine that it runs on: code for IREE's own runtime."""
+    """The options of iree-compile that make it generate code for this machine, to be run by IREE's own runtime."""
     return [
         "--iree-hal-target-device=local",
         "--iree-hal-local-target-device-backends=llvm-cpu",

@@ -31,7 +31,7 @@ _SYMBOL = struct.Struct("<IBBHQQ")
 
 
 def machine_flags(target: Target | None) -> list[str]:
-    """What the compiler must know of the target to emit its code; None is the machine that this runs on.
+    """The options of zig cc that make it emit code for the target; None stands for the machine that this runs on.
 
     The core to schedule for goes past zig: its own -mtune means -mcpu, and would bring in extensions that QEMU lacks.
     """

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import onnx
 
 _OPERATION = re.compile(r'^ {4}(?:\S+ = )?torch\.operator "onnx\.(\w+)"')
-"""Of the graph itself, not of a body."""
+"""An operation of the graph itself; those in the bodies of If and Loop stand further to the right."""
 
 
 def origin_of(complaint: str, mlir_path: Path) -> str:

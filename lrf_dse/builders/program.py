@@ -43,7 +43,7 @@ class BuiltProgram:
     target: Target
 
     def module(self) -> Artifact:
-        """The .vmfb with the same kernel image, made now: to measure a program nobody needs it. Raises BuildError."""
+        """Make the .vmfb with the same kernel image; measuring a program needs none. Raises BuildError."""
         return _artifact(assemble_vmfb(self.hal, self.target), self.program.tool_versions)
 
 

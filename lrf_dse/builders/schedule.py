@@ -14,7 +14,7 @@ TOLERANCE = 1e-4
 """Sums in another order differ in their last bits; a fault is larger."""
 
 HALF_TOLERANCE = 5e-3
-"""The same where layers round what they multiply to half precision, one after the other: 2e-3 each at most."""
+"""The tolerance where layers round their inputs to half precision, one layer after the other: 2e-3 each at most."""
 
 StorageKind = Literal["constant", "input", "transient", "state"]
 """constant: weights; input: given by the caller; transient: lives for one inference; state: filled once at load."""

@@ -20,7 +20,8 @@ from lrf_dse.errors import BuildError, ToolError
 _MOST_CPU_S = 600.0
 
 _STARTED = 'trap "" XFSZ; exec "$@"'
-"""A file that may grow no larger is then an error that zig's own clang names; by the signal it would die in silence."""
+"""Ignores the signal for a file that may grow no larger (ulimit -f): zig's own clang then names the error. By
+the signal it would die in silence."""
 
 
 def zig_version() -> str:
@@ -62,7 +63,7 @@ def _run(args: Sequence[str], cwd: Path, libraries: Path) -> None:
 
 
 def _zig() -> list[str]:
-    """The words that start zig: the wheel's program itself, as Python's start would be a sixth of a kernel's trial."""
+    """The words that start zig: the wheel's program itself. Starting Python first would take a sixth of a trial."""
     spec = importlib.util.find_spec("ziglang")
     for folder in spec.submodule_search_locations or [] if spec else []:
         program = Path(folder) / "zig"

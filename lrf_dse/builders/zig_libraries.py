@@ -36,7 +36,7 @@ _checked: set[Path] = set()
 
 @contextmanager
 def building(folder: Path) -> Iterator[None]:
-    """Zig may be run on its cache `folder` meanwhile: nobody removes it.
+    """In the block, zig may be run on its cache `folder`: no other process removes it meanwhile.
 
     Raises ToolError where its place cannot be written.
     """
@@ -128,7 +128,7 @@ def _libraries(folder: Path) -> Iterator[str]:
 
 
 def _digest(path: Path) -> str | None:
-    """Of the file; None where it is gone: zig takes it for there all the same."""
+    """The digest of the file; None where it is gone, although zig still believes that it is there."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

@@ -40,7 +40,7 @@ def time_cases(
     policy: RepeatPolicy | None = None,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> dict[str, Measurement | Failure]:
-    """What every case took on the board, by its name, in the order given.
+    """The measurement of every case on the board, by its name, in the order given.
 
     The program follows the contract of lrf_dse.runners.job, with one input and no output. A case that fails is a
     Failure. Raises RunError when the board itself does, UsageError where an emulator runs its programs and that is

@@ -108,7 +108,7 @@ def _is_calibration(path: Path) -> bool:
 
 
 def _write(out: Path, place: Path, chip: str, costs: str) -> None:
-    """Both files, once they have been read back as a target."""
+    """Write both files, after they have been read back as a target."""
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         # Beside their place, so that each is renamed within one file system: never half a file under the final name.
@@ -162,7 +162,7 @@ def _source(cost: MeasuredCost, entry: Mapping[str, Any], sources: Mapping[str, 
 
 
 def _with_sources(table: str, known: Mapping[str, Any], sources: Mapping[str, str]) -> str:
-    """New [sources.*] before [cost], in the place of those of the same name."""
+    """The text of the table with new [sources.*] before [cost]; they replace those of the same name."""
     # A section ends where the next line begins with a bracket.
     for key in sources.keys() & known.keys():
         table = re.sub(rf"^\[sources\.{re.escape(key)}\]\n(?:(?!\[).*\n)*", "", table, count=1, flags=re.MULTILINE)
@@ -207,7 +207,7 @@ def figure_at(timing: Timing, place: str) -> Figure:
 
 
 def _with_value(body: str, key: str, value: str) -> str:
-    """`key = value` set in the inside of an inline table; a new key goes before the others that follow `pipes`."""
+    """The inside of an inline table with `key` set to `value`; a new key is put right behind `pipes`."""
     pattern = re.compile(rf'\b{key}\s*=\s*(\[[^]]*\]|"[^"]*"|[\d._]+)')
     if pattern.search(body):
         return pattern.sub(lambda _: f"{key} = {value}", body, count=1)

@@ -41,7 +41,7 @@ class TimingEntry:
 
     @property
     def error(self) -> float:
-        """Relative to the nearer end of the published range, 0 inside: 0.1 is 10% above, -0.1 below."""
+        """The relative error from the nearer end of the published range, 0 inside it: 0.1 is 10% above, -0.1 below."""
         low, high = self.published
         if low <= self.modelled <= high:
             return 0.0
@@ -105,7 +105,7 @@ def run_timing(target: Target, work: Path, *, switches: TimingSwitches = DEFAULT
 
 
 def run_switches(target: Target, work: Path, sweep: Mapping[str, TimingSwitches]) -> dict[str, TimingReport]:
-    """The same under each switch of `sweep`, by its name."""
+    """The reports of `run_timing` under each of the switches of `sweep`, by the same names."""
     figures = published(target)
     if not figures or target.timing is None:
         raise UsageError(f"target {target.name}: no published measurement to compare the timing model with")

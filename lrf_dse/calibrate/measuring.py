@@ -77,7 +77,7 @@ def calibrate(
     now: datetime | None = None,
     progress: Callable[[str, int, int], None] = lambda _stage, _done, _total: None,
 ) -> Calibration:
-    """What `board` says of the costs of `target`; files go to the folder `work`.
+    """The costs of `target` as measured on `board`; files go to the folder `work`.
 
     Raises UsageError for a target without a timing model, or a board without times of its own unless that is allowed
     (its figures are never written); RunError where the board fails, or nothing could be measured.
@@ -173,7 +173,7 @@ def costs_of(
 
 
 def _cost(name: str, found: Mapping[str, Mapping[int | None, float | None]], target: Target) -> MeasuredCost:
-    """Independent instructions share the operation's pipes: each is busy that many times as long."""
+    """The cost of one operation. Independent instructions share its pipes: each is busy that many times as long."""
     cost = _timing(target).costs.cost[name]
     each = _whole(found.get("busy", {}))
     busy = None if each is None else {lmul: value * len(cost.pipes) for lmul, value in each.items()}
@@ -192,7 +192,7 @@ def _whole(values: Mapping[int | None, float | None]) -> dict[int | None, float]
 
 
 def _per_lmul(values: Mapping[int | None, float] | None) -> tuple[float, ...] | None:
-    """For M1, M2, M4 and M8; a single figure stands for all."""
+    """Four figures, for M1, M2, M4 and M8; a single one stands for all of them."""
     if values is None:
         return None
     return tuple(values.values()) if len(values) == len(LMULS) else tuple(values.values()) * len(LMULS)

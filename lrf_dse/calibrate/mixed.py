@@ -26,7 +26,7 @@ def chases() -> tuple[Micro, Micro, Micro]:
 
 
 def sized_chases(timing: Timing) -> Mapping[str, Micro]:
-    """The same for each level of a target's own hierarchy, by the place of the latency in its file.
+    """Chains of loads for each level of a target's own hierarchy, by the place of the latency in its file.
 
     A chain of twice as many loads less one of as many: what surrounds them cancels. A level has none where the one
     before is too large to tell them apart, and memory where the last cache is too large for the buffer.
@@ -115,7 +115,7 @@ def mixed_loops() -> tuple[Micro, ...]:
 
 
 def _unrolled(name: str, body: list[str], lmul: int) -> Micro:
-    """`body` four times an iteration: compared with straight-line models, which have no loop around it."""
+    """A loop with `body` four times: it is compared with models of straight-line code, which have no loop around it."""
     return Micro(name, lines_of(body * 4), 4, setup=f"{vector_setup(lmul)}\n addi a2, a0, 1024")
 
 

@@ -166,10 +166,11 @@ def measurable(target: Target) -> tuple[str, ...]:
 
 
 def _loop(name: str, probe: Probe, template: str, lmul: int | None, *, turns: bool) -> Micro:
-    """Destinations take `turns`, or one follows from the other: two of them where {p} is another than {d}."""
+    """The loop of a probe. Destinations take `turns`, or each result depends on the one before."""
     # At M8 this leaves three destinations: v0, v8 and v16.
     *targets, source = groups(lmul or 1)
     if not turns:
+        # One register, or two in turn where the template tells the destination from the one before.
         targets = targets[: 2 if "{p}" in template else 1]
     lines = template.split("\n")
     body = [
@@ -187,7 +188,7 @@ def _loop(name: str, probe: Probe, template: str, lmul: int | None, *, turns: bo
 
 
 def _setup(probe: Probe, lmul: int | None, source: str) -> str:
-    """Operands; vtype for e32 and LMUL, or for its half; the source group holds 1.1 where nothing else is said."""
+    """Assembly that sets operands and vtype (e32, LMUL or half of it). Sources hold 1.1 unless the probe sets them."""
     lines = [_OPERANDS]
     if lmul is not None:
         lines += [vector_setup(lmul), f"vfmv.v.f {source}, fa1", probe.setup.format(s=source)]

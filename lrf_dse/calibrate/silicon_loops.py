@@ -28,7 +28,7 @@ def store_stream(name: str, lmul: int, size: int) -> Micro:
 
 
 def store_stream_without_vset(name: str, lmul: int, size: int) -> Micro:
-    """vse8, add, branch under one vtype: cycles an iteration."""
+    """vse8, add, branch under one vtype: bytes stored a cycle."""
     body = f"""vsetvli a4, x0, e8, m{lmul}, ta, ma
         li a2, {size}
         mv a3, a0
@@ -162,7 +162,7 @@ def _points(wide: str, working: str, steps: int) -> str:
 
 
 def _step(working: str, counting: str, mask_lmul: str, *, whole_move: bool) -> str:
-    """One step of z^2 + c: is a point left, |z|^2 compared, the multiplications, counts where the mask holds."""
+    """One step of z^2 + c: stop if no point is left, compare |z|^2, multiply, count where the mask holds."""
     # z = x + iy. v18 and v22 hold x^2 and y^2, v20 x (doubled below), v16 y. A whole-register move does not depend on
     # vtype, which is that of the counters at e16.
     return f"""vsetvli x0, t1, e8, {mask_lmul}, ta, ma

@@ -53,7 +53,7 @@ class Bundle:
 
 @dataclass(frozen=True)
 class Deployment:
-    """A bundle in its place on a board, and what the board said of it."""
+    """A bundle in its place on a board, and its measurement there."""
 
     host: str
     path: str
@@ -174,7 +174,7 @@ def _entry(done: Deployment) -> dict[str, Any]:
 
 
 def _write_record(bundle: Bundle, done: Deployment) -> None:
-    """Into the run that the bundle came from, where the manifest names its folder and it is still there."""
+    """Add a record to the run that the bundle came from, if the manifest names its folder and it is still there."""
     run = bundle.facts.run.get("folder")
     if not isinstance(run, str) or not (folder := bundle.folder / run).joinpath(FILE_NAME).is_file():
         return

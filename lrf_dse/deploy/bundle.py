@@ -129,7 +129,7 @@ def _write(request: BundleRequest, out: Path, scratch: Path) -> dict[str, Any]:
 def _verify(
     built: BuiltProgram, request: BundleRequest, expected: Sequence[tuple[Array, ...]], work: Path
 ) -> Measurement:
-    """The program on every golden input: the figures of the first, and the largest errors. Raises RunError."""
+    """Run the program on every golden input; the first one's figures, with the largest errors. Raises RunError."""
     found: list[Measurement] = []
     for number, (inputs, outputs) in enumerate(zip(request.cases, expected, strict=True), start=1):
         program, run = Path(built.program.path), work / f"run{number}"
@@ -158,7 +158,7 @@ def _verify(
 
 
 def _verify_on_stock_runtime(request: BundleRequest, expected: Sequence[tuple[Array, ...]], work: Path) -> float:
-    """The same network by IREE's own runtime on this machine, a second witness: the largest relative error.
+    """Run the same network by IREE's own runtime on this machine, as a second witness; the largest relative error.
 
     Raises RunError where it disagrees.
     """
@@ -217,7 +217,7 @@ def _manifest(
 
 
 def _own_versions() -> dict[str, str]:
-    """What decomposed the layers, and what the golden output comes from; unknown where a wheel is not installed."""
+    """The versions of lrf-dse and onnxruntime, or "unknown" where a wheel is not installed."""
     versions = {}
     for wheel in ("lrf-dse", "onnxruntime"):
         try:

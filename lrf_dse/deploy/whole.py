@@ -36,7 +36,7 @@ class Port:
 
     @property
     def bytes(self) -> int:
-        """Its size. Raises ValueError for what no program has."""
+        """The size in bytes. Raises ValueError for a type or a shape that no program has."""
         try:
             kind = np.dtype(self.dtype)
         except TypeError as error:

@@ -35,7 +35,7 @@ _LOOK_S = 2.0
 
 @dataclass(frozen=True)
 class Limit:
-    """What a program may take: processor time of all that it starts, time without any, and time on the clock."""
+    """The limits of a program: processor time of all that it starts, time without any, and time on the clock."""
 
     cpu_s: float = inf
     idle_s: float = IDLE_S

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 REST = "rest"
-"""What nobody said a purpose of: starting up, reading files, records, the report."""
+"""The purpose of everything for which no block names one: starting up, reading files, records, the report."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Spending:
         return sum(self.wall_s.values())
 
     def __add__(self, other: Spending) -> Spending:
-        """Both, one after the other."""
+        """The sums of both."""
         runs = {
             name: (self.programs.get(name, (0, 0.0))[0] + count, self.programs.get(name, (0, 0.0))[1] + cpu_s)
             for name, (count, cpu_s) in other.programs.items()
@@ -75,7 +75,7 @@ def spent_on(purpose: str) -> Iterator[None]:
 
 @contextmanager
 def waiting() -> Iterator[None]:
-    """What this thread waits for in the block is spent on what other threads do: they count it."""
+    """In the block this thread waits for others, and its seconds are not counted: those threads count theirs."""
     stack = _blocks()
     if stack:
         stack[-1].pause()
@@ -98,7 +98,7 @@ def program_ended(name: str, used: resource.struct_rusage) -> None:
 
 @dataclass(frozen=True)
 class Look:
-    """The account at a moment."""
+    """A copy of the account at one moment."""
 
     at_s: float
     all_cpu_s: float
@@ -122,7 +122,7 @@ def look() -> Look:
 
 
 def spent_since(before: Look) -> Spending:
-    """What was spent since then.
+    """What was spent since the look `before`.
 
     What blocks do not explain is REST. Threads work side by side while the main thread waits for them: the seconds on
     the clock that it waited are shared out as the threads' own seconds are.
@@ -160,7 +160,7 @@ def _all_cpu_s() -> float:
 
 
 class _Account:
-    """The running sums; seconds on the clock apart for the main thread and for others."""
+    """The running sums. Seconds on the clock are counted apart for the main thread and for the others."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()

@@ -141,7 +141,7 @@ def _vertical(info: ReportInfo, rows: Sequence[PlanRow]) -> _Vertical:
 
 
 def _drop_axis(rows: Sequence[PlanRow], drop: float | None, data: DataFacts) -> _Vertical:
-    """How much worse than the dense model, for a metric whose drops are no differences of percentages."""
+    """An axis of drops from the dense model, for a metric whose drops are no differences of percentages."""
     drops = [row.plan.drop_points or 0.0 for row in rows]
     axis = make_axis(f"{data.metric}: drop, {data.drop_unit}", drops, line=drop, log=False, unit="plain")
     note = f"Better is left and down. {_JOINS} Drop on {data.validation_samples:,} validation samples."

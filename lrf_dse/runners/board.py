@@ -189,7 +189,7 @@ def pinned_cpus(facts: BoardFacts, board: Board, *, threads: int = 1) -> str | N
 
 
 def _sections(text: str) -> Mapping[str, str]:
-    """The answer, by the names in its lines "@name"."""
+    """The parts of the answer by name; each begins with a line "@name"."""
     parts = re.split(r"^@(\w+) ?", text, flags=re.MULTILINE)
     return dict(zip(parts[1::2], parts[2::2], strict=True))
 
@@ -212,7 +212,7 @@ def _disk_free(df: str) -> int:
 
 
 def _cpus(text: str) -> tuple[int, ...]:
-    """The numbers of "0-3,6"; a list that is none is core 0 alone."""
+    """The numbers in a list such as "0-3,6". A text that is no such list stands for core 0 alone."""
     if not re.fullmatch(r"\d{1,4}(-\d{1,4})?(,\d{1,4}(-\d{1,4})?)*", text):
         return (0,)
     cpus: list[int] = []
@@ -223,7 +223,7 @@ def _cpus(text: str) -> tuple[int, ...]:
 
 
 def _emulator(board: Board, machine: str, cpuinfo: str) -> str | None:
-    """What runs the programs if it is no riscv64 core; also where a whole user space is emulated."""
+    """The name of what runs the programs if no riscv64 core does; None on a real core."""
     if board.emulator or machine != RISCV64:
         return board.emulator or Path(board.runner_prefix[0]).name
     # A machine that calls itself riscv64 may be a chroot or container under qemu-user: there /proc/cpuinfo is that of
@@ -234,7 +234,7 @@ def _emulator(board: Board, machine: str, cpuinfo: str) -> str | None:
 
 
 def _missing_extensions(facts: BoardFacts, isa: Isa) -> str:
-    """Single-letter extensions only: kernels list few of the others, though the cores have them."""
+    """The letters of `isa` that the board lacks. Longer names are left out: kernels list few of them."""
     if facts.isa is None or facts.emulator is not None:
         return ""
     has, wants = (_letters(text) for text in (facts.isa, isa.march))

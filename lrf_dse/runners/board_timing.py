@@ -135,7 +135,7 @@ def read_batch(path: Path) -> Batch:
 
 @dataclass(frozen=True)
 class _Timing:
-    """All batches of one program: per inference where nothing else is said."""
+    """The figures of all batches of one program so far. Seconds and cycles are of one inference."""
 
     seconds: tuple[float, ...] = ()
     cycles: tuple[float, ...] = ()
@@ -145,7 +145,7 @@ class _Timing:
     after: Conditions | None = None
 
     def with_batch(self, batch: Batch, around: Finished) -> _Timing:
-        """With the figures of one more process."""
+        """A copy of this value with the figures of one more process."""
         return _Timing(
             (*self.seconds, *(ns * 1e-9 / batch.passes for ns in batch.ns)),
             (*self.cycles, *(cycles / batch.passes for cycles in batch.cycles)),

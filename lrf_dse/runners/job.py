@@ -71,7 +71,7 @@ class Job:
 
 
 def passes_for(operations: int) -> int:
-    """How many passes through the model it takes until a program of so many operations takes what it always takes."""
+    """How many passes a program of so many operations makes, of which the last one is timed in a steady state."""
     return TIMED_PASSES if operations < _MANY_OPERATIONS else TIMED_PASSES - 1
 
 

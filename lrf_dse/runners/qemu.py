@@ -66,10 +66,10 @@ class QemuRunner:
 
 
 def model_sweep(job: Job, *, known: Measurement | None = None) -> Mapping[str, Measurement | Failure]:
-    """What QemuRunner says of `job` under every model of MODEL_SWEEP that means something for its target, by name.
+    """The outcome of `job` under every model of MODEL_SWEEP that means something for its target, by name.
 
-    The program runs once for each: what is unpublished of a chip is a span, not a figure. `known` is what it says
-    without a switch, if that is known. Empty without [timing].
+    The program runs once under each, because a fact of a chip that nobody published gives a span and not a figure.
+    `known` is the outcome without a switch, if that is known. The result is empty for a target without [timing].
     """
     return {
         name: known
@@ -142,7 +142,10 @@ def _prepare(job: Job, switches: TimingSwitches) -> _Files:
 
 
 def _command(job: Job, files: _Files) -> list[str]:
-    """Names are relative to the work folder, so that the guest's stack is the same everywhere."""
+    """The options of QEMU, the program and its arguments; names are relative to the work folder.
+
+    So the guest's stack, on which they lie, is the same everywhere.
+    """
     path = plugin_path("timing") if files.timed else plugin_path()
     # A comma ends an option value of QEMU, two commas stand for one.
     plugin = str(path).replace(",", ",,") + f",out={_FIGURES}"
@@ -166,7 +169,7 @@ def run_timed(
     arguments: Sequence[str] = (),
     timeout_s: float = 600.0,
 ) -> tuple[PassFigures, ...]:
-    """Every pass through the region of a `program`, whatever it is, under the model of `target`; outputs are not read.
+    """The passes of any `program` through its measured region under the model of `target`; no output is read.
 
     It runs in the folder `work`, where the files of its `arguments` are. Raises ToolError where it does not run to its
     end.

@@ -16,7 +16,7 @@ Z_95 = 1.96
 
 @dataclass(frozen=True)
 class RepeatPolicy:
-    """When to stop repeating: when the median is known to `spread` (relative), or at a limit.
+    """When repeats stop: as soon as the median is known to within `spread` (relative), or at a limit.
 
     Every process first runs untimed for `warm_up_s`. A batch of repeats is one process, so that the median is also
     over the placement of its pages. `time_limit_s` bounds the timed repeats of one program.
@@ -64,7 +64,7 @@ def summarise(samples: Sequence[float]) -> Summary:
 
 
 def next_batch(samples: Sequence[float], *, elapsed_s: float, policy: RepeatPolicy) -> int:
-    """How many repeats to take next; 0 when it is enough. Batches double what is there."""
+    """The number of repeats to take next, 0 when there are enough. Each batch doubles the number of samples."""
     count = len(samples)
     if count == 0:
         return policy.min_repeats

@@ -84,7 +84,7 @@ def require_fit(board: Board, isa: Isa, files: Iterable[Path]) -> BoardFacts:
 
 @functools.cache
 def turn(board: Board) -> threading.Lock:
-    """Held while a program runs on the board: two at a time would time each other."""
+    """The lock that is held while a program runs on the board: two programs at a time would slow each other."""
     return threading.Lock()
 
 

@@ -33,14 +33,14 @@ _DISK_FULL = "No space left on device|quota exceeded|File too large|Wrote only [
 
 
 class BoardProblem(Rejected):
-    """The board, or the way to it, did not do what it should; says nothing of the program."""
+    """The board, or the connection to it, failed. This says nothing about the program."""
 
     def __init__(self, board: Board, reason: str) -> None:
         super().__init__(BOARD_STAGE, f"board {board.host}: {reason}")
 
 
 class BoardTimeout(BoardProblem):
-    """No answer in time."""
+    """The board did not answer in time."""
 
 
 def ask(
@@ -116,7 +116,7 @@ def _tail(stream: IO[bytes]) -> str:
 
 
 def _undone(board: Board, code: int, said: str) -> BoardProblem:
-    """The script began, and did not end well."""
+    """The error for a script that began on the board and did not end well."""
     last = last_line(said)
     if full := _line_with(said, _DISK_FULL):
         return BoardProblem(board, f"its disk is full ({full}): free some space there")
@@ -128,7 +128,7 @@ def _undone(board: Board, code: int, said: str) -> BoardProblem:
 
 
 def _unreached(board: Board, code: int, said: str) -> Exception:
-    """The script never began: what ssh says of it, in words that say what to do."""
+    """The error for a script that never began: ssh's complaint in words that tell the user what to do."""
     host, last = board.host, last_line(said)
     # The user's own configuration is at fault: no board is to blame, and no other measurement can go on.
     if re.search(r"Bad configuration option|bad configuration|Can't open user config", said):

@@ -42,7 +42,7 @@ _CODE = re.compile(r"\d{1,3}")
 
 @dataclass(frozen=True)
 class Conditions:
-    """Of a board, at one moment; None where it does not tell."""
+    """The state of a board at one moment: clock, temperature and load; None where it does not tell."""
 
     freq_hz: float | None = None
     celsius: float | None = None
@@ -118,7 +118,7 @@ class BoardFolder:
 
 
 def read_answer(board: Board, answer: bytes, said: str, *, wanted: Sequence[str], into: Path) -> Finished:
-    """What ssh_scripts.RUN answers: its files into the folder `into`. Raises BoardProblem, Rejected."""
+    """Read the answer of ssh_scripts.RUN and write its files into the folder `into`. Raises BoardProblem, Rejected."""
     head, _, archive = answer.partition(b"tar\n")
     if not archive.endswith(bytes(_ARCHIVE_END_BYTES)):
         raise BoardProblem(board, "what came back is cut off")
@@ -147,7 +147,7 @@ def _pack(archive: IO[bytes], files: Mapping[str, Path], *, programs: frozenset[
 
 
 def _unpack(board: Board, archive: bytes, wanted: Sequence[str], into: Path) -> None:
-    """The wanted files, by their names alone: nothing else that a board sends is written."""
+    """Write the wanted files, and nothing else that a board may send, into the folder `into`."""
     into.mkdir(parents=True, exist_ok=True)
     try:
         with tarfile.open(fileobj=io.BytesIO(archive), mode="r:") as tar:
@@ -173,7 +173,7 @@ def _require_success(board: Board, code: int, said: str) -> None:
 
 
 def _conditions(text: str) -> Conditions:
-    """Of "FREQ_KHZ MILLI_CELSIUS LOAD"; 0 stands for unknown, but an idle board's load is 0 too."""
+    """Conditions from "FREQ_KHZ MILLI_CELSIUS LOAD". 0 stands for unknown, except as a load: an idle board has 0."""
     try:
         khz, milli_celsius, load = (float(word) for word in text.split())
     except ValueError:

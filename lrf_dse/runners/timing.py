@@ -23,7 +23,7 @@ SWEEP_QUEUE = 16
 
 @dataclass(frozen=True)
 class TimingSwitches:
-    """What may be set against the target's file. `vector_queue` is a number of entries; None leaves it as it is."""
+    """What may be set against the target's file. `vector_queue` is a number of entries; None leaves the file's."""
 
     perfect_memory: bool = False
     prefetch: bool = True

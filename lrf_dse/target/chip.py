@@ -109,7 +109,7 @@ class Target(Section):
         return self
 
     def __hash__(self) -> int:
-        """What is equal has the same name; costs are tables, which have no hash."""
+        """The hash of the name: equal targets have the same one, and tables of costs have no hash."""
         return hash(self.name)
 
     @property

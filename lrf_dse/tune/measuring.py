@@ -88,7 +88,7 @@ class RecordedMeasure:
 
 
 def kernel_key(spec: KernelSpec, schedule: KernelSchedule, target: Target, tools: Mapping[str, str]) -> str:
-    """The content key of a kernel's time: the C that is generated, not the names of what chose it."""
+    """The content key of a kernel's time. It holds the C that is generated, and not the schedule that led to it."""
     # Two schedules that generate the same text have one key.
     code = emit(spec, schedule, target, name=_NAME)
     return content_key(

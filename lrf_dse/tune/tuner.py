@@ -38,11 +38,11 @@ class Tuned:
 def tune(
     spec: KernelSpec, target: Target, work_dir: Path, *, measure: Measure, budget: int = DEFAULT_BUDGET
 ) -> Tuned | Failure:
-    """The best of at most `budget` schedules: by rank of the closed form, every third a neighbour of the best so far.
+    """The best of at most `budget` schedules. The closed form ranks them; every third one is a neighbour of the best.
 
-    Which comes next depends on what was measured, never on the budget: a larger one tries all that a smaller one does.
-    Never slower than the default schedule, which is measured first; its Failure if no schedule is right. `measure` gets
-    a folder below `work_dir` for each.
+    Which schedule comes next depends on what was measured, never on the budget: a larger budget tries all schedules
+    that a smaller one tries. The result is never slower than the default schedule, which is measured first; if no
+    schedule is right, it is the Failure of that one. `measure` gets a folder below `work_dir` for each.
     """
     if budget < 1:
         raise ValueError(f"a tuner must measure at least one schedule, got a budget of {budget}")
