@@ -30,10 +30,14 @@ from lrf_dse.models.data import JUDGING_SHARES, Dataset, load_data, split
 from lrf_dse.models.evaluate import first_output
 from lrf_dse.models.metrics import get_metric
 from lrf_dse.models.reader import read_model
+from lrf_dse.pipeline.accuracies import Accuracies
 from lrf_dse.pipeline.blas import few_blas_threads
+from lrf_dse.pipeline.corrections import AS_FITTED, Corrections
+from lrf_dse.pipeline.evaluation import Evaluation
+from lrf_dse.pipeline.fit_errors import FitErrors
 from lrf_dse.pipeline.keys import finetuning_key
-from lrf_dse.pipeline.quality import Judge
 from lrf_dse.pipeline.settings import ExploreSettings
+from lrf_dse.pipeline.weights import Weights
 from lrf_dse.plan.budgets import Budgets
 from lrf_dse.plan.options import Combination, LayerOption
 from lrf_dse.schema import Candidate, dense_candidate
@@ -87,19 +91,20 @@ class Bench:
     """What one example is judged with."""
 
     name: str
-    judge: Judge
+    errors: FitErrors
+    accuracies: Accuracies
     train: Dataset
 
     def output_error(self, candidate: Candidate) -> float:
         """The error of a layer's outputs on rows that the fit has not seen."""
-        found = self.judge.output_error(candidate)
+        found = self.errors.output_error(candidate)
         assert found is not None, "there is calibration data"
         return found.value
 
     def options(self, name: str) -> list[tuple[LayerOption, ...]]:
         """Every layer's options of the family `name`, or of all of them."""
         error, weights = self.output_error, self.weights
-        layers = self.judge.compressor.model.fc_layers
+        layers = self.errors.compressor.model.fc_layers
         families = [family for family in FAMILIES if name in (family.name, MIXED)]
         return [
             tuple(o for family in families for o in layer_options(layer, family, error, weight=weights[layer.name]))
@@ -109,7 +114,7 @@ class Bench:
     @cached_property
     def weights(self) -> dict[str, float]:
         """What a layer's squared relative error becomes in the model's output, over the calibration data, by layer."""
-        compressor = self.judge.compressor
+        compressor = self.errors.compressor
         assert compressor.calibration is not None
         dense = first_output(compressor.apply([]), compressor.calibration)
         found = {}
@@ -123,7 +128,7 @@ class Bench:
     @property
     def dense(self) -> tuple[Candidate, ...]:
         """Every layer kept."""
-        return tuple(dense_candidate(layer) for layer in self.judge.compressor.model.fc_layers)
+        return tuple(dense_candidate(layer) for layer in self.errors.compressor.model.fc_layers)
 
 
 def bench_of(name: str, work: Path) -> Bench:
@@ -134,13 +139,13 @@ def bench_of(name: str, work: Path) -> Bench:
     folder = work / name
     folder.mkdir(parents=True, exist_ok=True)
     compressor = Compressor(model, seed=SEED, calibration=calibration)
-    judge = Judge(compressor, Store(folder), split(held_out, SEED, JUDGING_SHARES), folder)
-    return Bench(name, judge, training_data(name, held_out))
+    evaluation, store = Evaluation(Weights(compressor, folder), split(held_out, SEED, JUDGING_SHARES)), Store(folder)
+    return Bench(name, FitErrors(compressor, store), Accuracies(evaluation, store), training_data(name, held_out))
 
 
 def dense_facts(bench: Bench) -> dict[str, Any]:
     """What the dense model reaches on the test half; a regression's inputs, too, if they were the outputs."""
-    found, data = bench.judge.judged(None, "test"), bench.judge.parts["test"]
+    found, data = bench.accuracies.judged(None, "test"), bench.accuracies.parts["test"]
     facts: dict[str, Any] = {
         "example": bench.name,
         "metric": found.metric,
@@ -156,8 +161,7 @@ def dense_facts(bench: Bench) -> dict[str, Any]:
 
 def rows_of(bench: Bench, ratios: Sequence[int]) -> Iterator[Row]:
     """Every family at every ratio that it can reach."""
-    judge = bench.judge
-    layers = judge.compressor.model.fc_layers
+    layers = bench.errors.compressor.model.fc_layers
     dense = sum(dense_parameters(layer) for layer in layers)
     for name in (*(family.name for family in FAMILIES), MIXED):
         for asked in ratios:
@@ -167,17 +171,17 @@ def rows_of(bench: Bench, ratios: Sequence[int]) -> Iterator[Row]:
 
 
 def _row(bench: Bench, family: str, asked: int, chosen: Combination) -> Row:
-    judge, choices = bench.judge, chosen.choices
-    ways = {"sequential": (sequential := judge.sequential_wins(choices))}
-    ways["reordered"] = judge.reordering_wins(choices, sequential=sequential)
-    validation, test = (judge.accuracy(choices, part, **ways) for part in ("validation", "test"))
-    alone = [judge.drop_points([choice]) or 0.0 for choice in choices if not choice.is_dense]
+    accuracies, choices = bench.accuracies, chosen.choices
+    won = accuracies.corrections(choices)
+    validation, test = (accuracies.accuracy(choices, part, won) for part in ("validation", "test"))
+    alone = [accuracies.drop_points([choice]) or 0.0 for choice in choices if not choice.is_dense]
     return Row(
         example=bench.name,
         family=family,
         asked=asked,
         ratio=FLOAT_BYTES * sum(dense_parameters(c.layer) for c in choices) / chosen.flash_bytes,
-        **ways,
+        sequential=won.sequential,
+        reordered=won.reordered,
         error=chosen.loss,
         predicted=sum(alone),
         validation=validation.drop,
@@ -190,7 +194,7 @@ def _row(bench: Bench, family: str, asked: int, chosen: Combination) -> Row:
 
 def alone(bench: Bench, asked: int) -> Iterator[Row]:
     """The first layer alone compressed by a ratio of its own, the others dense: every family's best by its errors."""
-    first, *others = bench.judge.compressor.model.fc_layers
+    first, *others = bench.errors.compressor.model.fc_layers
     kept = [layer_options(layer, FAMILIES[0], bench.output_error)[0] for layer in others]
     for family in FAMILIES:
         options = layer_options(first, family, bench.output_error)
@@ -201,13 +205,13 @@ def alone(bench: Bench, asked: int) -> Iterator[Row]:
 
 def selected(bench: Bench, ratios: Sequence[int]) -> Iterator[dict[str, Any]]:
     """What `explore --objective accuracy --max-bytes` chooses at every ratio, of the bytes of FC layers."""
-    layers = bench.judge.compressor.model.fc_layers
+    layers = bench.errors.compressor.model.fc_layers
     dense = FLOAT_BYTES * sum(dense_parameters(layer) for layer in layers)
     folder = EXAMPLES / bench.name
     settings = ExploreSettings(
         folder / "model.onnx",
         TARGET,
-        bench.judge.folder,
+        bench.accuracies.weights.folder,
         data=folder / "validation.npz",
         calibration=folder / "calibration.npz",
         seed=SEED,
@@ -215,10 +219,10 @@ def selected(bench: Bench, ratios: Sequence[int]) -> Iterator[dict[str, Any]]:
         tune=1,
         objective="accuracy",
     )
-    spaces = spaces_of(predicted(settings, bench.judge))
+    spaces = spaces_of(predicted(settings, bench.errors, bench.accuracies))
     for asked in ratios:
         limited = replace(settings, budgets=Budgets(max_flash_bytes=dense // asked))
-        x = predicted(limited, bench.judge)
+        x = predicted(limited, bench.errors, bench.accuracies)
         plan, _ = chosen_of(x, plans_of(x, spaces))
         if plan is None:
             continue
@@ -237,7 +241,7 @@ def selected(bench: Bench, ratios: Sequence[int]) -> Iterator[dict[str, Any]]:
 
 def finetuned(bench: Bench, rows: Sequence[Row], asked: int, epochs: int) -> dict[str, Any]:
     """The three best families at a ratio, fine-tuned; the best one by validation."""
-    layers = bench.judge.compressor.model.fc_layers
+    layers = bench.errors.compressor.model.fc_layers
     dense = sum(dense_parameters(layer) for layer in layers)
     at_ratio = sorted((row for row in rows if row.asked == asked), key=lambda row: row.validation)
     results = []
@@ -245,7 +249,7 @@ def finetuned(bench: Bench, rows: Sequence[Row], asked: int, epochs: int) -> dic
         chosen = best_within(bench.options(row.family), FLOAT_BYTES * dense // asked)
         assert chosen is not None
         choices = chosen.choices
-        after = trained(bench, choices, epochs, sequential=row.sequential, reordered=row.reordered)
+        after = trained(bench, choices, epochs, Corrections(row.sequential, row.reordered))
         results.append({"family": row.family, "ratio": row.ratio, "before": row.test, **after})
     best = min(results, key=lambda result: result["validation"])
     return {"example": bench.name, "asked": asked, "epochs": epochs, **best}
@@ -253,30 +257,28 @@ def finetuned(bench: Bench, rows: Sequence[Row], asked: int, epochs: int) -> dic
 
 def control(bench: Bench, epochs: int) -> dict[str, Any]:
     """The dense model fine-tuned in the same way."""
-    after = trained(bench, bench.dense, epochs, sequential=False, reordered=False)
+    after = trained(bench, bench.dense, epochs, AS_FITTED)
     return {"example": bench.name, "epochs": epochs, **after}
 
 
-def trained(
-    bench: Bench, choices: Sequence[Candidate], epochs: int, *, sequential: bool, reordered: bool
-) -> dict[str, Any]:
+def trained(bench: Bench, choices: Sequence[Candidate], epochs: int, corrections: Corrections) -> dict[str, Any]:
     """Drops after training the model with `choices`, from the records where they know."""
-    judge, model, recipe = bench.judge, bench.judge.compressor.model, Recipe(epochs=epochs, seed=SEED)
-    weights = judge.weights_key(choices, sequential=sequential, reordered=reordered)
-    key = finetuning_key(weights, bench.train, recipe, judge.parts, batch=model.batch)
-    known: dict[str, Any] | None = judge.store.get(key)
+    accuracies, weights, recipe = bench.accuracies, bench.accuracies.weights, Recipe(epochs=epochs, seed=SEED)
+    model, store = accuracies.compressor.model, accuracies.store
+    key = finetuning_key(weights.key(choices, corrections), bench.train, recipe, accuracies.parts, batch=model.batch)
+    known: dict[str, Any] | None = store.get(key)
     if known is not None:
         return known
     tuned = finetune(
-        replaced(model, judge.replacements(choices, sequential=sequential, reordered=reordered)),
+        replaced(model, weights.replacements(choices, corrections)),
         bench.train,
         recipe,
-        teacher=judge.compressor.apply([]),
+        teacher=accuracies.compressor.apply([]),
         kind="values" if METRICS[bench.name] == "mse" else "classes",
         batch=model.batch,
-        score=lambda proto: judge.judged(proto, "validation").drop,
+        score=lambda proto: accuracies.judged(proto, "validation").drop,
     )
-    test = judge.judged(tuned.model, "test")
+    test = accuracies.judged(tuned.model, "test")
     facts: dict[str, Any] = {
         "validation": tuned.best.score,
         "test": test.drop,
@@ -284,7 +286,7 @@ def trained(
         "test_high": test.drop_high,
     }
     facts |= {"best_epoch": tuned.best.number, "ended": tuned.ended}
-    judge.store.put(key, "finetuning", facts, context={"choices": {c.layer.name: c.label for c in choices}})
+    store.put(key, "finetuning", facts, context={"choices": {c.layer.name: c.label for c in choices}})
     return facts
 
 
@@ -299,7 +301,7 @@ def main() -> None:
     figures: dict[str, Any] = {"dense": [], "rows": [], "selected": [], "alone": [], "finetuned": [], "control": []}
     for name in arguments.examples:
         bench = bench_of(name, arguments.work)
-        with few_blas_threads(bench.judge.compressor.model.fc_layers):
+        with few_blas_threads(bench.errors.compressor.model.fc_layers):
             measure(bench, figures, arguments.ratios or RATIOS[name], arguments.epochs)
         write(figures, arguments.out)
     goals(figures)

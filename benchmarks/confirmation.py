@@ -24,16 +24,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.kit.page import with_section
-from benchmarks.kit.predicted import Predicted, Spaces, chosen_of, plans_of, predicted, spaces_of
+from benchmarks.kit.predicted import Spaces, chosen_of, plans_of, predicted, spaces_of
 from lrf_dse.models.compress import Compressor
 from lrf_dse.models.data import JUDGING_SHARES, load_data, part_of, split_rows
 from lrf_dse.models.metrics import Scores, get_metric
 from lrf_dse.models.reader import read_model
+from lrf_dse.pipeline.accuracies import Accuracies
 from lrf_dse.pipeline.blas import few_blas_threads
 from lrf_dse.pipeline.confirming import confirm_plans
-from lrf_dse.pipeline.quality import Judge, _Reference
+from lrf_dse.pipeline.context import Exploration
+from lrf_dse.pipeline.corrections import Corrections
+from lrf_dse.pipeline.evaluation import Evaluation, Reference
+from lrf_dse.pipeline.fit_errors import FitErrors
 from lrf_dse.pipeline.run import WEIGHTS_FOLDER
 from lrf_dse.pipeline.settings import ExploreSettings
+from lrf_dse.pipeline.weights import Weights, corrections_of
 from lrf_dse.plan.budgets import Budgets
 from lrf_dse.schema import Candidate, Plan
 from lrf_dse.store import Store
@@ -49,8 +54,8 @@ TARGET = "spacemit-k1"
 class Whole:
     """The shares of the metric of every model that was asked for, on all samples; kept on disk."""
 
-    def __init__(self, judge: Judge, file: Path) -> None:
-        self.judge = judge
+    def __init__(self, evaluation: Evaluation, store: Store, file: Path) -> None:
+        self.evaluation, self.store = evaluation, store
         self._file = file
         self._known: dict[str, Scores] = {}
         self.evaluated = 0
@@ -58,13 +63,13 @@ class Whole:
             with np.load(file) as kept:
                 self._known = {name: Scores(*kept[name]) for name in kept.files}
 
-    def scores(self, choices: Sequence[Candidate], *, sequential: bool, reordered: bool) -> Scores:
+    def scores(self, choices: Sequence[Candidate], corrections: Corrections) -> Scores:
         """Of the model with `choices`."""
-        key = self.judge.weights_key(choices, sequential=sequential, reordered=reordered)
+        key = self.evaluation.weights.key(choices, corrections)
         if key not in self._known:
-            self._known[key] = self.judge.scores(choices, "all", sequential=sequential, reordered=reordered)
+            self._known[key] = self.evaluation.scores(choices, "all", corrections)
             self.evaluated += 1
-            for path in (self.judge.folder / WEIGHTS_FOLDER).glob("*.npz"):
+            for path in (self.evaluation.weights.folder / WEIGHTS_FOLDER).glob("*.npz"):
                 path.unlink()
         return self._known[key]
 
@@ -76,25 +81,25 @@ class Whole:
 
 
 @dataclass(frozen=True, eq=False)
-class SplitJudge(Judge):
-    """A judge whose parts are rows of the whole."""
+class SplitEvaluation(Evaluation):
+    """An evaluation whose parts are rows of the whole. A plan counts as its choices do: its graph is not made."""
 
     whole: Whole = field(kw_only=True)
     rows: dict[str, NDArray[np.intp]] = field(kw_only=True)
 
-    def scores(self, choices: Sequence[Candidate], part: str, *, sequential: bool, reordered: bool) -> Scores:
-        found, rows = self.whole.scores(choices, sequential=sequential, reordered=reordered), self.rows[part]
-        return Scores(found.gained[rows], found.possible[rows])
+    def scores(self, choices: Sequence[Candidate], part: str, corrections: Corrections) -> Scores:
+        return _rows_of(self.whole.scores(choices, corrections), self.rows[part])
 
     def scores_of_plan(self, plan: Plan, part: str) -> Scores:
-        return self.scores(plan.choices, part, sequential=plan.sequential, reordered=plan.reordered)
+        return self.scores(plan.choices, part, corrections_of(plan))
 
-    def _dense(self, part: str) -> _Reference:
-        dense, rows = self.whole.judge._dense("all"), self.rows[part]
-        return _Reference(dense.output[rows], Scores(dense.scores.gained[rows], dense.scores.possible[rows]))
+    def dense(self, part: str) -> Reference:
+        known, rows = self.whole.evaluation.dense("all"), self.rows[part]
+        return Reference(known.output[rows], _rows_of(known.scores, rows))
 
-    def keep_weights(self, plan: Plan) -> None:
-        """Nothing is exported."""
+
+def _rows_of(scores: Scores, rows: NDArray[np.intp]) -> Scores:
+    return Scores(scores.gained[rows], scores.possible[rows])
 
 
 @dataclass(frozen=True)
@@ -120,16 +125,16 @@ def whole_of(name: str, work: Path) -> Whole:
     data = load_data(EXAMPLES / name / "validation.npz", model, metric)
     folder = work / name
     folder.mkdir(parents=True, exist_ok=True)
-    judge = Judge(Compressor(model, seed=0, calibration=calibration), Store(folder), {"all": data}, folder)
-    return Whole(judge, folder / "scores.npz")
+    weights = Weights(Compressor(model, seed=0, calibration=calibration), folder)
+    return Whole(Evaluation(weights, {"all": data}), Store(folder), folder / "scores.npz")
 
 
-def exploration_of(whole: Whole, name: str, *, evaluations: int, top: int) -> Predicted:
+def exploration_of(whole: Whole, name: str, *, evaluations: int, top: int) -> Exploration:
     """The exploration of an example, judged on all samples."""
     settings = ExploreSettings(
         EXAMPLES / name / "model.onnx",
         TARGET,
-        whole.judge.folder,
+        whole.evaluation.weights.folder,
         data=EXAMPLES / name / "validation.npz",
         calibration=EXAMPLES / name / "calibration.npz",
         kernels=("rvv",),
@@ -138,17 +143,23 @@ def exploration_of(whole: Whole, name: str, *, evaluations: int, top: int) -> Pr
         evaluations=evaluations,
         budgets=Budgets(max_drop=BUDGETS[name][1]),
     )
-    return predicted(settings, whole.judge)
+    evaluation, store = whole.evaluation, whole.store
+    return predicted(settings, FitErrors(evaluation.weights.compressor, store), Accuracies(evaluation, store))
 
 
-def chosen(whole: Whole, x: Predicted, spaces: Spaces, name: str, seed: int) -> Iterator[Result]:
+def chosen(whole: Whole, x: Exploration, spaces: Spaces, name: str, seed: int) -> Iterator[Result]:
     """What an exploration of the example chooses where `seed` splits its data: without confirmation, and with it."""
-    data = whole.judge.parts["all"]
+    data = whole.evaluation.parts["all"]
     rows = split_rows(data, seed, JUDGING_SHARES)
     parts = {part: part_of(data, part, samples) for part, samples in rows.items()}
     with tempfile.TemporaryDirectory() as folder, Store(Path(folder)) as store:
-        judge = SplitJudge(whole.judge.compressor, store, parts, Path(folder), whole=whole, rows=rows)
-        mine = replace(x, store=store, judge=judge)
+        weights = Weights(whole.evaluation.weights.compressor, Path(folder))
+        mine = replace(
+            x,
+            store=store,
+            errors=FitErrors(weights.compressor, store),
+            accuracies=Accuracies(SplitEvaluation(weights, parts, whole=whole, rows=rows), store),
+        )
         plans = plans_of(mine, spaces)
         for protocol in (SEARCH_ALONE, CONFIRMED):
             if protocol == CONFIRMED:
@@ -224,7 +235,7 @@ def main() -> None:
     results = [Result(**figures) for figures in known if figures["example"] not in arguments.examples]
     for name in arguments.examples:
         whole = whole_of(name, arguments.work)
-        with few_blas_threads(whole.judge.compressor.model.fc_layers):
+        with few_blas_threads(whole.evaluation.weights.compressor.model.fc_layers):
             x = exploration_of(whole, name, evaluations=arguments.evaluations, top=arguments.top)
             spaces = spaces_of(x)
             for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):

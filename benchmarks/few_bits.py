@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.kit.page import markdown_table, with_section
-from benchmarks.kit.predicted import Predicted, chosen_of, plans_of, predicted, spaces_of
+from benchmarks.kit.predicted import chosen_of, plans_of, predicted, spaces_of
 from benchmarks.kit.training_data import EXAMPLES, training_data
 from lrf_dse.cost.counts import dense_parameters, stored_bytes
 from lrf_dse.models.compress import Compressor, replaced
@@ -30,12 +30,16 @@ from lrf_dse.models.metrics import get_metric
 from lrf_dse.models.overlap import refuse_shared
 from lrf_dse.models.reader import read_model
 from lrf_dse.models.stored import find_weights
+from lrf_dse.pipeline.accuracies import Accuracies
 from lrf_dse.pipeline.blas import few_blas_threads
+from lrf_dse.pipeline.context import Exploration
+from lrf_dse.pipeline.evaluation import Evaluation
 from lrf_dse.pipeline.finetuning import finetune_plans
-from lrf_dse.pipeline.quality import Judge
+from lrf_dse.pipeline.fit_errors import FitErrors
 from lrf_dse.pipeline.run import weights_path
 from lrf_dse.pipeline.settings import ExploreSettings
 from lrf_dse.pipeline.storages import STORAGES
+from lrf_dse.pipeline.weights import Weights
 from lrf_dse.plan.budgets import Budgets
 from lrf_dse.schema import Candidate, Plan, dense_candidate
 from lrf_dse.store import Store
@@ -97,20 +101,18 @@ class Example:
         (work / name).mkdir(parents=True, exist_ok=True)
         parts = split(held_out, SEED, JUDGING_SHARES) | {"all": replace(held_out, part="everything held out")}
         self.name, self.layers = name, model.fc_layers
-        self.judge = Judge(
-            Compressor(model, seed=SEED, calibration=calibration), Store(work / name), parts, work / name
-        )
+        compressor, store = Compressor(model, seed=SEED, calibration=calibration), Store(work / name)
+        self.errors = FitErrors(compressor, store)
+        self.accuracies = Accuracies(Evaluation(Weights(compressor, work / name), parts), store)
         self.lessons = training_data(name, held_out)
         refuse_shared(self.lessons, held_out, option="training data")
         self.dense_bytes = FLOAT_BYTES * sum(dense_parameters(layer) for layer in model.fc_layers)
 
     def row(self, kind: str, asked: int | None, choices: Sequence[Candidate]) -> Row:
         """The model with these choices, in the ways that win."""
-        judge, size = self.judge, sum(map(stored_bytes, choices))
-        sequential = judge.sequential_wins(choices)
-        reordered = judge.reordering_wins(choices, sequential=sequential)
-        ways = {"sequential": sequential, "reordered": reordered}
-        known = {part: judge.accuracy(choices, part, **ways) for part in ("validation", "test", "all")}
+        accuracies, size = self.accuracies, sum(map(stored_bytes, choices))
+        won = accuracies.corrections(choices)
+        known = {part: accuracies.accuracy(choices, part, won) for part in ("validation", "test", "all")}
         test, everything = ((known[p].drop, known[p].drop_low, known[p].drop_high) for p in ("test", "all"))
         return Row(
             self.name,
@@ -135,10 +137,10 @@ class Example:
                 continue
             epochs = asked_for.epochs if kind == EVERY else 0
             settings = replace(self._settings(bits, asked_for.evaluations, asked_for.top), finetune=epochs)
-            spaces = spaces_of(predicted(settings, self.judge))
+            spaces = spaces_of(predicted(settings, self.errors, self.accuracies))
             for asked in asked_for.ratios or RATIOS[self.name]:
                 limited = replace(settings, budgets=Budgets(max_flash_bytes=self.dense_bytes // asked))
-                x = predicted(limited, self.judge)
+                x = predicted(limited, self.errors, self.accuracies)
                 plans = plans_of(x, spaces)
                 plan, _ = chosen_of(x, plans)
                 if plan is None or plan.is_dense:
@@ -151,16 +153,16 @@ class Example:
                     yield self.row(kind, asked, plan.choices)
                 yield tuned
 
-    def trained_row(self, x: Predicted, asked: int, plans: Sequence[Plan]) -> Row:
+    def trained_row(self, x: Exploration, asked: int, plans: Sequence[Plan]) -> Row:
         """The plan that is chosen when those within the bytes have been trained."""
         within = [plan for plan in plans if plan.is_reference or x.settings.budgets.admits(plan)]
         known = replace(x, lessons=self.lessons)
-        plan, _ = chosen_of(known, finetune_plans(known, within)[0])
+        plan, _ = chosen_of(known, finetune_plans(known, within).plans)
         assert plan is not None and plan.finetuning is not None, "a plan was chosen before it was trained"
-        weights = find_weights(weights_path(self.judge.folder, plan.weights), plan.weights)
+        weights = find_weights(weights_path(self.accuracies.weights.folder, plan.weights), plan.weights)
         assert weights is not None, "the weights of a plan are kept"
-        proto = replaced(self.judge.compressor.model, weights.replacements, weights.values)
-        everything, test = (self.judge.judged(proto, part) for part in ("all", "test"))
+        proto = replaced(self.accuracies.compressor.model, weights.replacements, weights.values)
+        everything, test = (self.accuracies.judged(proto, part) for part in ("all", "test"))
         drops = (
             (everything.drop, everything.drop_low, everything.drop_high),
             (test.drop, test.drop_low, test.drop_high),
@@ -173,7 +175,7 @@ class Example:
         return ExploreSettings(
             folder / "model.onnx",
             TARGET,
-            self.judge.folder,
+            self.accuracies.weights.folder,
             data=folder / "validation.npz",
             calibration=folder / "calibration.npz",
             seed=SEED,

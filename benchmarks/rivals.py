@@ -26,11 +26,14 @@ from lrf_dse.builders.cache import cache_dir
 from lrf_dse.farm import Local
 from lrf_dse.models.compress import Compressor
 from lrf_dse.models.reader import read_model
+from lrf_dse.pipeline.accuracies import Accuracies
 from lrf_dse.pipeline.context import Exploration
+from lrf_dse.pipeline.evaluation import Evaluation
+from lrf_dse.pipeline.fit_errors import FitErrors
 from lrf_dse.pipeline.layers import layer_task
-from lrf_dse.pipeline.quality import Judge
 from lrf_dse.pipeline.settings import ExploreSettings
 from lrf_dse.pipeline.timing import measure_all
+from lrf_dse.pipeline.weights import Weights
 from lrf_dse.schema import Candidate, Measurement
 from lrf_dse.store import Store
 
@@ -70,14 +73,14 @@ def rows_of(example: str, target: str, count: int, store: Store, work: Path) -> 
     """Every shape measured with both kernels."""
     model = read_model(EXAMPLES / example / "model.onnx")
     settings = ExploreSettings(model.path, target, work)
-    base = predicted(settings, Judge(Compressor(model, seed=0), store, {}, work))
+    compressor = Compressor(model, seed=0)
+    accuracies = Accuracies(Evaluation(Weights(compressor, work), {}), store)
+    base = predicted(settings, FitErrors(compressor, store), accuracies)
     x = replace(base, tools=base.bench.tools)
     shapes = list(shapes_of(x, count))
     tasks = {c: layer_task(x, c) for shape in shapes for c in (shape, shape.without_generated)}
     with Local(2) as farm:
-        found = measure_all(
-            list(tasks.values()), store, bench=x.bench, folder=work, farm=farm, progress=lambda done, total: None
-        )
+        found = measure_all("rivals", list(tasks.values()), store=store, bench=x.bench, folder=work, farm=farm)
 
     def cycles(candidate: Candidate) -> float | None:
         outcome = found[tasks[candidate].key]

@@ -7,28 +7,7 @@ The public API:
     run.info.plans                  the whole-model plans, run.plan("knee") one of them
     lrf_dse.export(run, "knee", "out/")
 
-The rooms of the house. Each imports only what stands above it (`tests/test_architecture.py` holds the exact table):
-
-    errors, units, options, resources    what every room may use: errors, quantities, options, data files
-    process     external programs, started and ended as a group
-    farm        where tasks are computed: threads of this machine, or a cluster
-    sealed, judged, schema, jsonform     files that are written whole; the values that rooms exchange; their JSON form
-    target      a chip and how to reach it, from its TOML file
-    tt          shapes, decompositions and contraction of one layer's weights
-    cost        exact counts, and the search through a layer's design space
-    codegen     kernels of whole layers as C text
-    models      model files: read, find FC layers, fit, rewrite, evaluate
-    store       the records of a run
-    builders    compilers: a model becomes a .vmfb and a riscv64 program
-    runners     run a program, verify its outputs, then measure it
-    tune        which schedule of a kernel is the fastest
-    finetune    weights of a whole plan: later layers corrected, all of them trained
-    plan        fronts and whole-model selection
-    deploy      bundles for a board
-    calibrate   what instructions, caches and memory of a chip cost
-    report      numbers decided once, then rendered
-    pipeline    the exploration, stage by stage
-    doctor, cli external tools, and the command line
+docs/architecture.md has the rooms of the house, and which room may import which.
 """
 
 from __future__ import annotations
@@ -40,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 from lrf_dse.errors import LrfDseError
 
 if TYPE_CHECKING:
-    from lrf_dse.pipeline.context import Progress
     from lrf_dse.pipeline.run import Run
+    from lrf_dse.progress import Progress
 
 __all__ = ["LrfDseError", "explore", "export", "open_run"]
 
@@ -65,9 +44,9 @@ def explore(
     file is read. `out` is the run folder, by default reports/MODEL-TARGET. Raises an LrfDseError, a UsageError for an
     unknown option.
     """
-    from lrf_dse.pipeline.context import silent
     from lrf_dse.pipeline.explore import explore_with
     from lrf_dse.pipeline.settings import settings_from
+    from lrf_dse.progress import silent
 
     settings = settings_from(model=model, target=target, out=out, **options)
     return explore_with(settings, progress=progress or silent)

@@ -266,6 +266,9 @@ class Failure:
     kept_files: tuple[str, ...] = ()
 
 
+Outcome = Measurement | Failure
+"""What came of a program that was asked for."""
+
 REFERENCE = "dense"
 """The id of the plan that everything is compared with."""
 

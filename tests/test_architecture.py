@@ -25,7 +25,7 @@ TABLE: tuple[frozenset[str], ...] = tuple(
     frozenset(column.split())
     for column in (
         "errors",
-        "units options",
+        "units options progress",
         "resources",
         "process",
         "farm",

@@ -9,7 +9,8 @@ from pathlib import Path
 from benchmarks.against.kernel_report import KernelReport
 from benchmarks.against.kernel_runs import KernelRuns
 from benchmarks.against.kernel_set import KernelCase
-from benchmarks.against.kernels import OUR_COLUMNS, Progress, run_kernels
+from benchmarks.against.kernels import OUR_COLUMNS, run_kernels
+from lrf_dse.progress import Progress, silent
 from lrf_dse.runners.board import Board
 from lrf_dse.store import Store
 from lrf_dse.target import Target
@@ -23,7 +24,7 @@ def run_benchmark(
     board: Board | None = None,
     ours_only: bool = False,
     jobs: int = 1,
-    progress: Progress = lambda _stage, _done, _total: None,
+    progress: Progress = silent,
 ) -> KernelReport:
     """The report of all `cases` in their order; what is in the folder `records` already is not measured again.
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from benchmarks.against.our_columns import OurKernel, shipped
 from benchmarks.against.stage_cycles import StageFigures, measure_stages
-from benchmarks.against.trials import ColumnResult, Outcome, Trial, figure_of
+from benchmarks.against.trials import ColumnResult, Trial, figure_of
 from benchmarks.against.variants import Group, Groups, LayerData, Variant
 from lrf_dse import builders
 from lrf_dse.builders.iree import iree_version
@@ -30,7 +30,7 @@ from lrf_dse.runners.qemu import tool_versions as qemu_versions
 from lrf_dse.runners.ssh import SshRunner
 from lrf_dse.runners.ssh import tool_versions as board_versions
 from lrf_dse.runners.timing import DEFAULT_SWITCHES, TimingSwitches, model_text, sweep_of
-from lrf_dse.schema import Failure, Measurement
+from lrf_dse.schema import Failure, Measurement, Outcome
 from lrf_dse.sealed import sources_digest
 from lrf_dse.store import Store
 from lrf_dse.target import Target

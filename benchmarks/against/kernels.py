@@ -22,6 +22,7 @@ from benchmarks.against.stage_cycles import StageFigures
 from benchmarks.against.trials import ColumnResult, ranked_variants
 from benchmarks.against.variants import Groups, LayerData
 from lrf_dse.cost.counts import dense_flops
+from lrf_dse.progress import Progress
 from lrf_dse.target import Target
 
 GroupMaker = Callable[[LayerData, Target], Groups]
@@ -41,9 +42,6 @@ DENSE_COLUMNS: Mapping[str, GroupMaker] = {"dense_packed": packed_dense_groups, 
 
 OUR_COLUMNS = ("ours", "dense_packed")
 """Their variants are schedules, other ones on every row."""
-
-Progress = Callable[[str, int, int], None]
-
 
 FULL_FLOPS = 1_000_000
 """Up to here every variant is tried; beyond, in each contraction, those that did best on smaller rows of the kind."""

@@ -7,9 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 
-from lrf_dse.schema import Failure, Measurement
-
-Outcome = Measurement | Failure
+from lrf_dse.schema import Failure, Measurement, Outcome
 
 
 @dataclass(frozen=True)

@@ -13,23 +13,27 @@ from functools import cached_property
 from math import exp, log
 from pathlib import Path
 from time import process_time
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.kit.predicted import Predicted, predicted, spaces_of
+from benchmarks.kit.predicted import predicted, spaces_of
 from lrf_dse.cost.counts import dense_parameters, parameters, stored_bytes
-from lrf_dse.judged import Accuracy
 from lrf_dse.models.compress import Compressor
 from lrf_dse.models.data import load_data
 from lrf_dse.models.metrics import get_metric
 from lrf_dse.models.reader import read_model
+from lrf_dse.pipeline.accuracies import Accuracies
+from lrf_dse.pipeline.context import Exploration
 from lrf_dse.pipeline.estimates import estimate
+from lrf_dse.pipeline.evaluation import Evaluation
+from lrf_dse.pipeline.fit_errors import FitErrors
 from lrf_dse.pipeline.layers import measure_layers
 from lrf_dse.pipeline.methods import competitors
-from lrf_dse.pipeline.quality import Judge
 from lrf_dse.pipeline.selecting import select_finalists
 from lrf_dse.pipeline.settings import ExploreSettings
+from lrf_dse.pipeline.weights import Weights
 from lrf_dse.plan.front import non_dominated
 from lrf_dse.plan.options import Combination
 from lrf_dse.plan.terrain import WORST, Gap
@@ -71,27 +75,12 @@ class Whole:
     choices: tuple[str, ...]
 
 
-class _PlainJudge(Judge):
-    """A judge of layers with fits of their own. What it finds stays in memory: records take time."""
+class _Memory(dict[str, Any]):
+    """Records in memory: those of a folder take longer than a small model's evaluation."""
 
-    @cached_property
-    def _accuracies(self) -> dict[tuple[tuple[Candidate, ...], str], Accuracy]:
-        return {}
-
-    def accuracy(
-        self, choices: Sequence[Candidate], part: str, *, sequential: bool = False, reordered: bool = False
-    ) -> Accuracy:
-        key = tuple(choice for choice in choices if not choice.is_dense), part
-        if key not in self._accuracies:
-            found = self.scores(choices, part, sequential=False, reordered=False)
-            self._accuracies[key] = self._accuracy(found, part)
-        return self._accuracies[key]
-
-    def sequential_wins(self, choices: Sequence[Candidate]) -> bool:
-        return False
-
-    def reordering_wins(self, choices: Sequence[Candidate], *, sequential: bool) -> bool:
-        return False
+    def put(self, key: str, _kind: str, value: Any, *, context: Any = None) -> None:
+        """Keep a value."""
+        self[key] = value
 
 
 class Network:
@@ -105,12 +94,14 @@ class Network:
             load_data(folder / f"{part}.npz", model, get_metric(metric)) for part in ("calibration", "validation")
         )
         compressor = Compressor(model, seed=SEED, calibration=calibration)
+        self.errors = FitErrors(compressor, Store(work))
         # Another search may judge thousands of models: on a third of the samples it would find lucky ones.
-        self.judge = _PlainJudge(compressor, Store(work), {"validation": replace(held_out, part="validation")}, work)
+        evaluation = Evaluation(Weights(compressor, work), {"validation": replace(held_out, part="validation")})
+        self.accuracies = Accuracies(evaluation, _Memory(), corrects=False)
         self.layers, self._target = model.fc_layers, load_target(TARGET)
         self._known_cycles: dict[tuple[FcLayer, TTShape | None, Storage], float] = {}
 
-    def exploration(self, evaluations: int, top: int) -> Predicted:
+    def exploration(self, evaluations: int, top: int) -> Exploration:
         """The tool's exploration at such a budget, programs predicted."""
         settings = ExploreSettings(
             self.folder / "model.onnx",
@@ -124,12 +115,12 @@ class Network:
             evaluations=evaluations,
             top=top,
         )
-        return predicted(settings, self.judge)
+        return predicted(settings, self.errors, self.accuracies)
 
     def whole(self, choices: Sequence[Candidate]) -> Whole:
         """What the model with these choices takes and loses; a gain is no loss."""
         cycles = [self._cycles(choice) for choice in choices]
-        drop = max(0.0, self.judge.drop_points(choices) or 0.0)
+        drop = max(0.0, self.accuracies.drop_points(choices) or 0.0)
         return Whole(sum(cycles), float(sum(map(stored_bytes, choices))), drop, tuple(c.label for c in choices))
 
     def _cycles(self, choice: Candidate) -> float:
@@ -222,7 +213,7 @@ class Genes:
         if ladder is None:
             return candidate
         shape = ladder[rank * len(ladder) // self._ranks]
-        return competitors(replace(candidate, tt_shape=shape, decomposer="tt_svd"), self._network.judge)[-1]
+        return competitors(replace(candidate, tt_shape=shape, decomposer="tt_svd"), with_data=True)[-1]
 
 
 def _structures(layer: FcLayer, grid: Grid) -> list[tuple[TTShape, ...]]:

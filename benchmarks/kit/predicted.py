@@ -14,17 +14,19 @@ from lrf_dse.cost.counts import stored_bytes
 from lrf_dse.cost.narrowing import Narrowing
 from lrf_dse.cost.prune import PruneResult, prune
 from lrf_dse.jsonform import from_json
-from lrf_dse.pipeline.context import Exploration, silent
+from lrf_dse.pipeline.accuracies import Accuracies
+from lrf_dse.pipeline.context import Exploration
 from lrf_dse.pipeline.estimates import estimate
+from lrf_dse.pipeline.fit_errors import FitErrors
 from lrf_dse.pipeline.layers import measure_layers
 from lrf_dse.pipeline.plans import choose_plan, measure_plans
-from lrf_dse.pipeline.quality import Judge
 from lrf_dse.pipeline.selecting import select_finalists
 from lrf_dse.pipeline.settings import ExploreSettings
 from lrf_dse.pipeline.storages import with_bits
-from lrf_dse.pipeline.timing import Bench, Outcome, Task
-from lrf_dse.schema import Candidate, Failure, FcLayer, Measurement, Plan
-from lrf_dse.target import load_target
+from lrf_dse.pipeline.timing import Bench, Task
+from lrf_dse.progress import silent
+from lrf_dse.schema import Candidate, Failure, FcLayer, Measurement, Outcome, Plan
+from lrf_dse.target import Target, load_target
 from lrf_dse.tt.spectra import layer_spectra
 
 Spaces = dict[FcLayer, PruneResult]
@@ -33,14 +35,14 @@ FLOAT_BYTES = 4
 
 
 @dataclass(frozen=True, eq=False)
-class Predicted(Exploration):
-    """An exploration whose programs are predicted. `known` are the layers so far, by name and label."""
+class Predictions:
+    """What programs would take on `target`. `known` are the layers so far, by name and label."""
 
+    target: Target
     known: dict[tuple[str, str], Measurement] = field(default_factory=dict)
 
-    def measure(self, stage: str, tasks: Sequence[Task]) -> dict[str, Outcome]:
+    def __call__(self, _stage: str, tasks: Sequence[Task]) -> dict[str, Outcome]:
         """What each task would take; a Failure for a kernel that nothing predicts."""
-        self.progress(stage, len(tasks), len(tasks))
         return {task.key: self._predicted(task) for task in tasks}
 
     def _predicted(self, task: Task) -> Outcome:
@@ -66,11 +68,21 @@ def _measurement(cycles: float, flash_bytes: int) -> Measurement:
     return Measurement("closed form", None, {}, flash_bytes, 0, {}, 0.0, 0.0, cycles=cycles)
 
 
-def predicted(settings: ExploreSettings, judge: Judge) -> Predicted:
-    """The exploration of `settings`, judged by `judge`. Its kernels are `rvv` alone, and nothing is tuned."""
-    model, target = judge.compressor.model, load_target(settings.target)
-    data = next(iter(judge.parts.values()), None)
-    return Predicted(with_bits(settings, target), model, Bench(target), judge.store, judge, data, {}, silent)
+def predicted(settings: ExploreSettings, errors: FitErrors, accuracies: Accuracies) -> Exploration:
+    """The exploration of `settings`, judged by these. Its kernels are `rvv` alone, and nothing is tuned."""
+    target = load_target(settings.target)
+    return Exploration(
+        settings=with_bits(settings, target),
+        model=errors.compressor.model,
+        bench=Bench(target),
+        store=errors.store,
+        errors=errors,
+        accuracies=accuracies,
+        data=next(iter(accuracies.parts.values()), None),
+        tools={},
+        measure=Predictions(target),
+        progress=silent,
+    )
 
 
 def spaces_of(x: Exploration) -> Spaces:
@@ -89,5 +101,5 @@ def plans_of(x: Exploration, spaces: Spaces) -> tuple[Plan, ...]:
 
 def chosen_of(x: Exploration, plans: Sequence[Plan]) -> tuple[Plan | None, str]:
     """The plan that `explore` chooses, None where none keeps the budgets, and the reason."""
-    chosen, reason = choose_plan(x, plans)
+    chosen, reason = choose_plan(x.settings, plans)
     return next((plan for plan in plans if plan.id == chosen), None), reason

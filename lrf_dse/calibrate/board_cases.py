@@ -5,11 +5,12 @@ Which program that is, and what each case measures, is the business of whoever c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from lrf_dse.errors import RunError, UsageError
+from lrf_dse.progress import Progress, silent
 from lrf_dse.runners.answers import Rejected
 from lrf_dse.runners.board import BOARD_STAGE, Board
 from lrf_dse.runners.board_timing import PlacedProgram, measure_placed
@@ -19,6 +20,9 @@ from lrf_dse.runners.ssh_client import BoardProblem
 from lrf_dse.runners.ssh_folder import BoardFolder
 from lrf_dse.schema import Failure, Measurement
 from lrf_dse.target import Isa, Target
+
+STAGE = "measure loops"
+"""Under which progress is shown."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,7 @@ def time_cases(
     work: Path,
     allow_emulator: bool = False,
     policy: RepeatPolicy | None = None,
-    progress: Callable[[int, int], None] = lambda _done, _total: None,
+    progress: Progress = silent,
 ) -> dict[str, Measurement | Failure]:
     """The measurement of every case on the board, by its name, in the order given.
 
@@ -56,7 +60,7 @@ def time_cases(
                 raise UsageError(f"board {board.host}: {facts.emulator} runs its programs: it has no times of its own")
             folder.put(files, programs=frozenset({"program"}))
             for done, ((name, case), there) in enumerate(zip(cases.items(), inputs, strict=True)):
-                progress(done, len(cases))
+                progress(STAGE, done, len(cases))
                 # Asked here as well, although measure_placed asks it: there it ends the whole measurement, here one
                 # case.
                 if case.threads > len(facts.cpus):
@@ -72,7 +76,7 @@ def time_cases(
                     outcomes[name] = Failure(rejected.stage, rejected.reason)
     except BoardProblem as problem:
         raise RunError(problem.reason) from problem
-    progress(len(cases), len(cases))
+    progress(STAGE, len(cases), len(cases))
     return outcomes
 
 

@@ -7,7 +7,7 @@ own table back (tests/benchmarks/test_calibrate.py): what they measure is what t
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +19,7 @@ from lrf_dse.calibrate.calibration import Calibration, MeasuredCost
 from lrf_dse.calibrate.micro import Micro
 from lrf_dse.calibrate.probes import CALL, LMULS, Case, cases_of, machine_cases, measurable
 from lrf_dse.errors import RunError, UsageError
+from lrf_dse.progress import Progress, silent
 from lrf_dse.runners.board import Board
 from lrf_dse.runners.repeats import RepeatPolicy
 from lrf_dse.schema import Failure, Measurement
@@ -75,7 +76,7 @@ def calibrate(
     allow_emulator: bool = False,
     policy: RepeatPolicy = POLICY,
     now: datetime | None = None,
-    progress: Callable[[str, int, int], None] = lambda _stage, _done, _total: None,
+    progress: Progress = silent,
 ) -> Calibration:
     """The costs of `target` as measured on `board`; files go to the folder `work`.
 
@@ -93,7 +94,7 @@ def calibrate(
         work=work / "board",
         allow_emulator=allow_emulator,
         policy=policy,
-        progress=lambda done, total: progress("measure loops", done, total),
+        progress=progress,
     )
     measured = {name: outcome for name, outcome in outcomes.items() if isinstance(outcome, Measurement)}
     failures = {name: outcome.reason for name, outcome in outcomes.items() if isinstance(outcome, Failure)}

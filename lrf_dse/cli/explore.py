@@ -12,7 +12,6 @@ import lrf_dse
 from lrf_dse.cli.boards import OptionalHost, SshConfig, SshOption, SshPort, board_of
 from lrf_dse.cli.reading import MODEL_HELP, with_layers, with_reading, with_settings
 from lrf_dse.cli.show import (
-    ProgressCallback,
     interval,
     metric_value,
     number,
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from lrf_dse.models.canonical.options import ReadOptions
     from lrf_dse.models.selection import LayerChoice
     from lrf_dse.pipeline.run import Run
+    from lrf_dse.progress import Progress
     from lrf_dse.report.info import PlanRow, ReportInfo
     from lrf_dse.schema import Candidate
 
@@ -69,7 +69,7 @@ def command(
     _show_run(run, as_json=as_json, timings=timings)
 
 
-def _unknown_accuracy_first(progress: ProgressCallback) -> ProgressCallback:
+def _unknown_accuracy_first(progress: Progress) -> Progress:
     """`progress` that says once that there is no data, when the first stage begins: the end may be hours away."""
     from lrf_dse.pipeline.explore import NO_DATA
 

@@ -6,15 +6,14 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from lrf_dse.errors import UsageError
+from lrf_dse.progress import Progress
 from lrf_dse.sealed import write_atomic
-
-ProgressCallback = Callable[[str, int, int], None]
 
 
 def print_json(value: Any) -> None:
@@ -87,7 +86,7 @@ def print_table(
 
 
 @contextmanager
-def progress_bar(*, quiet: bool) -> Iterator[ProgressCallback]:
+def progress_bar(*, quiet: bool) -> Iterator[Progress]:
     """A callback (stage, done, total) that draws bars on standard error, or where that is no terminal writes lines.
 
     Nothing if `quiet`. The bars begin with the first stage: bad input that is found before has standard error for
@@ -100,12 +99,13 @@ def progress_bar(*, quiet: bool) -> Iterator[ProgressCallback]:
         with progress_lines(every_s=60.0) as lines:
             yield lines
         return
+    from rich import progress as rich_progress
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 
     # A fixed width of the names: bars of several stages begin in one column.
     columns = (TextColumn("{task.description:<20}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    bars = Progress(*columns, console=Console(stderr=True))
+    bars = rich_progress.Progress(*columns, console=Console(stderr=True))
     tasks: dict[str, Any] = {}
 
     def advance(stage: str, done: int, total: int) -> None:
@@ -122,7 +122,7 @@ def progress_bar(*, quiet: bool) -> Iterator[ProgressCallback]:
 
 
 @contextmanager
-def progress_lines(*, every_s: float) -> Iterator[ProgressCallback]:
+def progress_lines(*, every_s: float) -> Iterator[Progress]:
     """A callback (stage, done, total) that writes a plain line for every stage, and one every `every_s` seconds."""
     began, stop = time.monotonic(), threading.Event()
     stages: dict[str, tuple[int, int]] = {}

@@ -3,7 +3,7 @@
 Owns that graph, and how many inferences it runs at once. Rewriting a model and loading it again takes longer than
 running it, and most files hold a batch of one: so the weights are fed, and inferences run side by side where that is
 shown to change nothing. A tensor train is fed as the matrix that it stands for. That is the same function up to the
-rounding of sums; what ships is judged in its own form (`pipeline.quality`).
+rounding of sums; what ships is judged in its own form (`pipeline.evaluation`).
 """
 
 from __future__ import annotations

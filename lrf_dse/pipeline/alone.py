@@ -14,6 +14,7 @@ from lrf_dse.pipeline.context import Exploration
 from lrf_dse.pipeline.estimates import dispatch_cycles
 from lrf_dse.pipeline.kernels import default_schedules, kernel_sources, kernel_spec
 from lrf_dse.pipeline.keys import timing_key
+from lrf_dse.pipeline.settings import ExploreSettings
 from lrf_dse.pipeline.timing import Around, Task, layer_program
 from lrf_dse.schema import Candidate, FcLayer, Measurement, dense_candidate
 
@@ -23,12 +24,12 @@ SMALLEST = FcLayer("smallest", in_features=1, out_features=1, batch=1, has_bias=
 NOTHING = Around(cycles=0.0, flash_bytes=0, ram_parts={})
 
 
-def can_stand_alone(x: Exploration, candidate: Candidate) -> bool:
+def can_stand_alone(settings: ExploreSettings, candidate: Candidate) -> bool:
     """Whether a candidate may be measured without a module: a factorised layer with a kernel of ours.
 
     The dense layers are the reference, and what a call takes on a board is not known.
     """
-    return candidate.kernel == "rvv" and not candidate.is_dense and x.settings.board is None
+    return candidate.kernel == "rvv" and not candidate.is_dense and settings.board is None
 
 
 def around_kernels(x: Exploration) -> Around | None:

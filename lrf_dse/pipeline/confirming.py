@@ -6,13 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from math import inf, log
 
-from lrf_dse.jsonform import to_json
 from lrf_dse.judged import Confirmation
 from lrf_dse.models.bounds import Bounds, fewest_samples
 from lrf_dse.models.data import Dataset
 from lrf_dse.pipeline.context import Exploration
-from lrf_dse.pipeline.keys import bounds_key
-from lrf_dse.pipeline.recorded import recorded
 from lrf_dse.plan.choice import latency_of, latency_unit
 from lrf_dse.plan.confirm import Prospect, freeze, in_sequence
 from lrf_dse.schema import Plan
@@ -24,21 +21,21 @@ def confirm_plans(x: Exploration, plans: Sequence[Plan]) -> tuple[Plan, ...]:
     Plans that differ in threads alone are one plan. The dense model loses nothing.
     """
     budget = x.settings.budgets.max_drop
-    if budget is None or not x.judge.knows_accuracy:
+    if budget is None or not x.accuracies.known:
         return tuple(plans)
     unlimited = x.settings.budgets.without("max_drop")
     gains = _gains(plans, [plan for plan in plans if unlimited.admits(plan)], x.settings.pick)
     prospects = {}
     for done, (weights, (plan, gain)) in enumerate(gains.items()):
         x.progress("weigh plans", done, len(gains))
-        seen = _bounds(x, plan, "validation")
+        seen = x.accuracies.bounds_of_plan(plan, "validation")
         prospects[weights] = Prospect(gain, seen.drop, seen.deviation, seen.samples)
-    names, samples = list(prospects), x.judge.parts["confirmation"].samples
+    names, samples = list(prospects), x.accuracies.parts["confirmation"].samples
     frozen = [names[i] for i in freeze(list(prospects.values()), budget, samples)]
     judged = []
     for done, weights in enumerate(frozen):
         x.progress("confirm plans", done, len(frozen))
-        judged.append(confirmation_of(_bounds(x, gains[weights][0], "confirmation"), budget))
+        judged.append(confirmation_of(x.accuracies.bounds_of_plan(gains[weights][0], "confirmation"), budget))
     x.progress("confirm plans", len(frozen), len(frozen))
     found = dict(zip(frozen, in_sequence(judged), strict=True))
     none = Confirmation()
@@ -94,16 +91,4 @@ def _gains(plans: Sequence[Plan], admitted: Sequence[Plan], pick: str) -> dict[s
         gain = log(base / known[plan.id]) if 0 < known[plan.id] < inf else 0.0
         if not plan.is_dense and gain > found.get(plan.weights, (plan, 0.0))[1]:
             found[plan.weights] = plan, gain
-    return found
-
-
-def _bounds(x: Exploration, plan: Plan, part: str) -> Bounds:
-    """The drop of a plan on one part with its bounds, from the records where they know."""
-    key = bounds_key(plan.weights, x.judge.parts[part], model=x.model, seed=x.settings.seed)
-    known = recorded(x.store, key, Bounds)
-    if known is not None:
-        return known
-    found = x.judge.bounds(x.judge.scores_of_plan(plan, part), part)
-    context = {"choices": {choice.layer.name: choice.label for choice in plan.choices}, "part": part}
-    x.store.put(key, "bounds", to_json(found), context=context)
     return found

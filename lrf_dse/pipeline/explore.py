@@ -2,9 +2,9 @@
 
 model + data   -> the dense model judged, built, run and verified, or the end
 model + target -> survivors of each layer's space   (cost.prune)
-survivors      -> measured and judged layer options (timing, quality)
+survivors      -> measured and judged layer options (timing, accuracies)
 options        -> finalists                         (plan.select)
-finalists      -> measured plans, the chosen one    (timing, quality, plan.select)
+finalists      -> measured plans, the chosen one    (timing, accuracies, plan.select)
 everything     -> one ReportInfo, recorded, and rendered into the run folder
 """
 
@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -32,24 +33,28 @@ from lrf_dse.models.reader import read_with
 from lrf_dse.models.selection import chosen
 from lrf_dse.models.targets import load_metric
 from lrf_dse.pipeline.account import Account
+from lrf_dse.pipeline.accuracies import Accuracies
 from lrf_dse.pipeline.blas import few_blas_threads
 from lrf_dse.pipeline.confirming import confirm_plans, too_few_samples
-from lrf_dse.pipeline.context import Exploration, Progress, silent
+from lrf_dse.pipeline.context import Exploration
+from lrf_dse.pipeline.evaluation import Evaluation
 from lrf_dse.pipeline.facts import data_facts, layer_funnels, model_facts, search_facts
 from lrf_dse.pipeline.finetuning import finetune_plans
+from lrf_dse.pipeline.fit_errors import FitErrors
 from lrf_dse.pipeline.golden import keep_golden
 from lrf_dse.pipeline.layers import measure_layers, narrow_spaces, time_dense
 from lrf_dse.pipeline.limits import refuse_impossible, refuse_what_no_layer_can_save, with_latency_limit
 from lrf_dse.pipeline.plans import choose_plan, measure_dense, measure_plans
-from lrf_dse.pipeline.quality import Judge
 from lrf_dse.pipeline.rivals import with_rivals
 from lrf_dse.pipeline.run import MODEL_FILE, RESULT_KEY, RUN_KEY, Run, is_file_of, model_bytes
 from lrf_dse.pipeline.selecting import select_finalists
 from lrf_dse.pipeline.settings import ExploreSettings, command_of
 from lrf_dse.pipeline.storages import with_bits
 from lrf_dse.pipeline.sweeping import with_sweeps
-from lrf_dse.pipeline.timing import Bench
+from lrf_dse.pipeline.timing import Bench, measure_all
+from lrf_dse.pipeline.weights import Weights
 from lrf_dse.pipeline.workers import opened_farm
+from lrf_dse.progress import Progress, silent
 from lrf_dse.report.info import ReportInfo
 from lrf_dse.report.write import write_report
 from lrf_dse.sealed import digest_of, write_atomic
@@ -84,15 +89,24 @@ def explore_with(settings: ExploreSettings, *, progress: Progress = silent) -> R
     with threads, _naming_the_folder(settings.out), farming as farm, Store(settings.out) as store:
         account = Account(store)
         _claim_folder(store, settings, model, target)
-        judge = Judge(Compressor(model, seed=settings.seed, calibration=calibration), store, parts, settings.out)
+        compressor, tell = Compressor(model, seed=settings.seed, calibration=calibration), _keeping(account, progress)
         x = Exploration(
-            settings, model, bench, store, judge, data, tools, _keeping(account, progress), lessons, farm=farm
+            settings=settings,
+            model=model,
+            bench=bench,
+            store=store,
+            errors=FitErrors(compressor, store),
+            accuracies=Accuracies(Evaluation(Weights(compressor, settings.out), parts), store),
+            data=data,
+            tools=tools,
+            measure=partial(measure_all, store=store, bench=bench, folder=settings.out, farm=farm, progress=tell),
+            progress=tell,
+            lessons=lessons,
+            farm=farm,
         )
         keep_golden(settings.out, model, data, seed=settings.seed)
-        x.warnings.extend(_warnings(model, calibration, parts))
-        if parts:
-            x.warnings.extend(too_few_samples(parts["confirmation"], settings.budgets.max_drop))
         info = _explore(x)
+        info = replace(info, warnings=(*_warnings(settings, model, calibration, parts), *info.warnings))
         account.keep()
         info = replace(info, spending=account.spent)
         store.put(RESULT_KEY, "result", to_json(info))
@@ -160,10 +174,10 @@ def _explore(x: Exploration) -> ReportInfo:
     found, results = with_rivals(x, *select_finalists(x, measured))
     plans, failed = measure_plans(x, found.finalists)
     fitted = plans
-    plans, finetuning = finetune_plans(x, fitted)
-    x.judge.forget_weights([*fitted, *plans])
+    plans, finetuning, warnings = finetune_plans(x, fitted)
+    x.weights.forget_others([*fitted, *plans])
     plans = confirm_plans(x, plans)
-    chosen, reason = choose_plan(x, plans)
+    chosen, reason = choose_plan(x.settings, plans)
     plans = with_sweeps(x, plans, chosen)
     return ReportInfo(
         title=f"{x.model.path.name} on {x.target.title}",
@@ -172,7 +186,7 @@ def _explore(x: Exploration) -> ReportInfo:
         seed=x.settings.seed,
         model=model_facts(x.model),
         target=x.target,
-        data=None if x.data is None else data_facts(x.data, x.judge),
+        data=None if x.data is None else data_facts(x.data, x.accuracies),
         funnel=layer_funnels(spaces),
         candidates=results,
         plans=plans,
@@ -184,7 +198,7 @@ def _explore(x: Exploration) -> ReportInfo:
         budgets=x.settings.budgets,
         objective=x.settings.objective,
         failed_plans=failed,
-        warnings=tuple(x.warnings),
+        warnings=warnings,
         environment={"python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}"},
         tool_versions=x.tools | {name: version(name) for name in ("onnxruntime", "numpy", "lrf-dse")},
     )
@@ -195,12 +209,16 @@ def _instructions_source(tools: dict[str, str]) -> str:
     return "not counted on a board" if qemu is None else f"instructions counted by qemu-riscv64 {qemu} with our plugin"
 
 
-def _warnings(model: Model, calibration: Dataset | None, parts: dict[str, Dataset]) -> list[str]:
+def _warnings(
+    settings: ExploreSettings, model: Model, calibration: Dataset | None, parts: dict[str, Dataset]
+) -> list[str]:
     found = [f"left as it is: {group.label}: {group.reason}" for group in by_reason(model.skipped)]
     found += model.notes
     if calibration is not None:
         found += few_rows(calibration, model)
-    if not parts:
+    if parts:
+        found += too_few_samples(parts["confirmation"], settings.budgets.max_drop)
+    else:
         found.append(NO_DATA)
     return found
 

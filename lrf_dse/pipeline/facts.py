@@ -9,7 +9,7 @@ from lrf_dse.models.data import Dataset
 from lrf_dse.models.inventory import by_reason
 from lrf_dse.models.model import Model, TensorSpec
 from lrf_dse.models.site import FcSite
-from lrf_dse.pipeline.quality import Judge
+from lrf_dse.pipeline.accuracies import Accuracies
 from lrf_dse.plan.options import Combination
 from lrf_dse.plan.search import Search
 from lrf_dse.plan.single import Answer
@@ -50,10 +50,10 @@ def _tensors(specs: tuple[TensorSpec, ...]) -> tuple[TensorFacts, ...]:
     return tuple(TensorFacts(spec.name, spec.shape, spec.dtype) for spec in specs)
 
 
-def data_facts(data: Dataset, judge: Judge) -> DataFacts:
+def data_facts(data: Dataset, accuracies: Accuracies) -> DataFacts:
     """The data file and the sizes of its parts; what they are judged by."""
-    sizes = {name: part.samples for name, part in judge.parts.items()}
-    calibration = judge.compressor.calibration
+    sizes = {name: part.samples for name, part in accuracies.parts.items()}
+    calibration = accuracies.compressor.calibration
     return DataFacts(
         data.path.name,
         data.sha256,

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import isfinite
 from pathlib import Path
+from typing import NamedTuple
 
 from lrf_dse.errors import UsageError
 from lrf_dse.finetune.graph import require_known
@@ -25,11 +26,12 @@ from lrf_dse.models.compress import Compressor, replaced
 from lrf_dse.models.data import Dataset
 from lrf_dse.models.rewrite import KEPT, Replacement
 from lrf_dse.models.stored import PlanWeights, find_weights, save_weights
+from lrf_dse.pipeline.accuracies import accuracy_fields
 from lrf_dse.pipeline.context import Exploration
 from lrf_dse.pipeline.keys import finetuning_key
-from lrf_dse.pipeline.quality import judged_fields
 from lrf_dse.pipeline.recorded import recorded
 from lrf_dse.pipeline.run import weights_path
+from lrf_dse.pipeline.weights import corrections_of
 from lrf_dse.process.spending import spent_on
 from lrf_dse.report.facts import FineTuningFacts
 from lrf_dse.schema import Candidate, Plan
@@ -38,93 +40,103 @@ END_TO_END, LAYER_WISE = "end to end", "layer by layer"
 
 
 @dataclass(frozen=True)
-class _Outcome:
+class _Training:
     """How the training of one plan went, the key of its weights, and the metric with them on both parts."""
 
     tuning: FineTuning
     weights: str
     validation: Accuracy
     test: Accuracy
+    warning: str | None = None
 
 
-def finetune_plans(x: Exploration, plans: Sequence[Plan]) -> tuple[tuple[Plan, ...], FineTuningFacts | None]:
+class FineTuned(NamedTuple):
+    """The plans after the stage, how the dense control went, and warnings of the report."""
+
+    plans: tuple[Plan, ...]
+    facts: FineTuningFacts | None = None
+    warnings: tuple[str, ...] = ()
+
+
+def finetune_plans(x: Exploration, plans: Sequence[Plan]) -> FineTuned:
     """The plans with trained weights where these leave a smaller drop on the validation part; and the dense control.
 
     Plans that differ in threads alone share their weights. Without --finetune the plans are as they were.
     """
     lessons = x.lessons
     if lessons is None:
-        return tuple(plans), None
+        return FineTuned(tuple(plans))
     unique = {plan.weights: plan for plan in plans if not plan.is_dense}
-    outcomes = {
-        weights: _outcome(x, lessons, plan, f"fine-tune plan {number} of {len(unique)}")
+    trainings = {
+        weights: _training(x, lessons, plan, f"fine-tune plan {number} of {len(unique)}")
         for number, (weights, plan) in enumerate(unique.items(), start=1)
     }
-    control = _outcome(x, lessons, next(p for p in plans if p.is_reference), "fine-tune the dense control")
+    control = _training(x, lessons, next(p for p in plans if p.is_reference), "fine-tune the dense control")
     facts = FineTuningFacts(
         x.settings.finetune, lessons.path.name, lessons.samples, control.tuning, control.validation, control.test
     )
-    return tuple(_with(plan, outcomes.get(plan.weights)) for plan in plans), facts
+    warnings = dict.fromkeys(each.warning for each in (*trainings.values(), control) if each.warning)
+    return FineTuned(tuple(_with(plan, trainings.get(plan.weights)) for plan in plans), facts, tuple(warnings))
 
 
-def _with(plan: Plan, outcome: _Outcome | None) -> Plan:
-    if outcome is None:
+def _with(plan: Plan, training: _Training | None) -> Plan:
+    if training is None:
         return plan
-    tuned = replace(plan, finetuning=outcome.tuning)
-    if outcome.tuning.best_epoch == 0:
+    tuned = replace(plan, finetuning=training.tuning)
+    if training.tuning.best_epoch == 0:
         return tuned
-    return replace(tuned, weights=outcome.weights, **judged_fields(outcome.validation, outcome.test))
+    return replace(tuned, weights=training.weights, **accuracy_fields(training.validation, training.test))
 
 
-def _outcome(x: Exploration, lessons: Dataset, plan: Plan, stage: str) -> _Outcome:
+def _training(x: Exploration, lessons: Dataset, plan: Plan, stage: str) -> _Training:
     """What training `plan` gives, from the records where they know."""
     recipe = Recipe(x.settings.finetune, seed=x.settings.seed)
-    key = finetuning_key(plan.weights, lessons, recipe, x.judge.parts, batch=x.model.batch)
-    path, known = weights_path(x.settings.out, key), recorded(x.store, key, _Outcome)
+    key = finetuning_key(plan.weights, lessons, recipe, x.accuracies.parts, batch=x.model.batch)
+    path, known = weights_path(x.settings.out, key), recorded(x.store, key, _Training)
     if known is not None:
         unasked = plan.is_dense or known.tuning.best_epoch == 0  # nobody asks for these weights
         if unasked or find_weights(path, key) is not None:
             return known
     checkpoint = path.with_suffix(".checkpoint")
-    trained, tuning = _trained(x, lessons, plan, recipe, checkpoint=checkpoint, stage=stage)
+    trained, tuning, warning = _trained(x, lessons, plan, recipe, checkpoint=checkpoint, stage=stage)
     proto = replaced(x.model, trained.replacements, trained.values)
-    validation, test = (x.judge.judged(proto, part) for part in ("validation", "test"))
+    validation, test = (x.accuracies.judged(proto, part) for part in ("validation", "test"))
     save_weights(path, trained, key)
     context = {"choices": {choice.layer.name: choice.label for choice in plan.choices}}
-    outcome = _Outcome(tuning, key, validation, test)
-    x.store.put(key, "finetuning", to_json(outcome), context=context)
+    training = _Training(tuning, key, validation, test, warning)
+    x.store.put(key, "finetuning", to_json(training), context=context)
     checkpoint.unlink(missing_ok=True)
-    return outcome
+    return training
 
 
 @spent_on("train")
 def _trained(
     x: Exploration, lessons: Dataset, plan: Plan, recipe: Recipe, *, checkpoint: Path, stage: str
-) -> tuple[PlanWeights, FineTuning]:
-    """End to end where every operation of the model can be trained through, else layer by layer."""
-    before = x.judge.replacements(plan.choices, sequential=plan.sequential, reordered=plan.reordered)
+) -> tuple[PlanWeights, FineTuning, str | None]:
+    """End to end where every operation of the model can be trained through, else layer by layer, with a warning."""
+    before = x.weights.replacements(plan.choices, corrections_of(plan))
     # A layer that stays dense is named too: its trained weights then stand apart, where any kernel can take them.
     before = dict.fromkeys(x.model.sites, KEPT) | before
     proto = replaced(x.model, before)
     try:
         require_known(proto)
     except UsageError as reason:
-        x.warn_once(f"{reason}; plans are fitted to the training data layer by layer instead")
-        return _layer_wise(x, lessons, plan.choices, before)
+        warning = f"{reason}; plans are fitted to the training data layer by layer instead"
+        return *_layer_wise(x, lessons, plan.choices, before), warning
     tuned = finetune(
         proto,
         lessons,
         recipe,
-        teacher=x.judge.compressor.apply([]),
+        teacher=x.weights.compressor.apply([]),
         kind=_kind(lessons),
         batch=x.model.batch,
-        score=lambda model: x.judge.judged(model, "validation").drop,
+        score=lambda model: x.accuracies.judged(model, "validation").drop,
         grids=grids_of(x.model, before),
         checkpoint=checkpoint,
         progress=lambda epoch: x.progress(stage, epoch.number, recipe.epochs),
     )
     replacements, values = recover(x.model, before, tuned.model, tuned.scales)
-    return PlanWeights(replacements, values), _history(tuned)
+    return PlanWeights(replacements, values), _history(tuned), None
 
 
 def _history(tuned: Tuned) -> FineTuning:
@@ -137,12 +149,12 @@ def _layer_wise(
     x: Exploration, lessons: Dataset, choices: Sequence[Candidate], before: dict[str, Replacement]
 ) -> tuple[PlanWeights, FineTuning]:
     """Every layer fitted to what it reads and what the dense model would answer, over the training data."""
-    drops = [x.judge.judged(replaced(x.model, before), "validation").drop]
+    drops = [x.accuracies.judged(replaced(x.model, before), "validation").drop]
     fitted = before
     if any(not choice.is_dense for choice in choices):
         compressor = Compressor(x.model, seed=x.settings.seed, calibration=lessons)
         fitted = corrected(compressor, choices) if can_correct(choices) else compressor.replacements(choices)
-        drops.append(x.judge.judged(replaced(x.model, fitted), "validation").drop)
+        drops.append(x.accuracies.judged(replaced(x.model, fitted), "validation").drop)
     best = drops.index(min(drops))
     tuning = FineTuning(LAYER_WISE, tuple(drops), (), best, "finished")
     return PlanWeights(fitted if best else before, {}), tuning

@@ -8,18 +8,10 @@ from math import sqrt
 from typing import Any, NotRequired, TypedDict, cast
 
 from lrf_dse.models.compress import Compressor
-from lrf_dse.models.data import Dataset
-from lrf_dse.pipeline.keys import layer_error_key
+from lrf_dse.pipeline.keys import fitted_to, layer_error_key
 from lrf_dse.pipeline.recorded import Records
 from lrf_dse.schema import Candidate
 from lrf_dse.tt.output_error import OutputError
-
-
-class FittedTo(TypedDict):
-    """What fits depend on besides the model and the choices."""
-
-    calibration: Dataset | None
-    seed: int
 
 
 class _TrialErrors(TypedDict):
@@ -77,7 +69,7 @@ class FitErrors:
     def _recorded(
         self, kind: str, candidate: Candidate, make: Callable[[], Mapping[str, Any]], *, final: bool
     ) -> Mapping[str, Any]:
-        key = layer_error_key(self.compressor.model, candidate, **self.fitted_to, final=final)
+        key = layer_error_key(self.compressor.model, candidate, **fitted_to(self.compressor), final=final)
         known = self.store.get(key)
         if known is None:
             known = dict(make())
@@ -91,8 +83,3 @@ class FitErrors:
         total = sum(self.compressor.squared_norm(layer.name) for layer in layers)
         changed = sum(self.squared_error(choice) for choice in choices)
         return sqrt(changed / total) if total else 0.0
-
-    @property
-    def fitted_to(self) -> FittedTo:
-        """What every key of a fit holds besides the choices."""
-        return {"calibration": self.compressor.calibration, "seed": self.compressor.seed}

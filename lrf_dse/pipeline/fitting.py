@@ -8,7 +8,7 @@ keys, and the stage then finds it there.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -20,17 +20,25 @@ from lrf_dse.judged import Accuracy
 from lrf_dse.models.compress import Compressor, Fitted, LayerPart
 from lrf_dse.models.data import Dataset
 from lrf_dse.models.model import Model
+from lrf_dse.pipeline.accuracies import Accuracies
 from lrf_dse.pipeline.blas import few_blas_threads
-from lrf_dse.pipeline.keys import accuracy_key, layer_error_key
-from lrf_dse.pipeline.quality import Judge
+from lrf_dse.pipeline.evaluation import Evaluation
+from lrf_dse.pipeline.fit_errors import FitErrors
+from lrf_dse.pipeline.keys import fitted_to, layer_error_key
 from lrf_dse.pipeline.recorded import NoRecords
+from lrf_dse.pipeline.weights import Weights
+from lrf_dse.progress import Progress
 from lrf_dse.schema import Candidate, FcLayer
-
-Progress = Callable[[int, int], None]
 
 
 def fit_ahead(
-    farm: Farm, judge: Judge, candidates: Iterable[Candidate], *, progress: Progress, final: bool = False
+    farm: Farm,
+    errors: FitErrors,
+    candidates: Iterable[Candidate],
+    *,
+    stage: str,
+    progress: Progress,
+    final: bool = False,
 ) -> None:
     """Let workers make the fits of `candidates` that the records do not know; `final` those that ship.
 
@@ -40,12 +48,11 @@ def fit_ahead(
         return
     groups: dict[str, list[Candidate]] = {}
     for candidate in dict.fromkeys(one.without_generated for one in candidates if not one.is_dense):
-        if _is_missing(judge, candidate, final=final):
-            groups.setdefault(_group_key(judge, candidate, final=final), []).append(candidate)
+        if _is_missing(errors, candidate, final=final):
+            groups.setdefault(_group_key(errors.compressor, candidate, final=final), []).append(candidate)
     if not groups:
         return
-    compressor, layers = judge.compressor, judge.compressor.model.fc_layers
-
+    compressor, layers = errors.compressor, errors.compressor.model.fc_layers
     uses = Counter(group[0].layer.name for group in groups.values())
 
     def prepare(group: Sequence[Candidate]) -> tuple[Any, ...]:
@@ -56,11 +63,11 @@ def fit_ahead(
     def keep(_key: str, made: Sequence[Fitted]) -> None:
         for fitted in made:
             compressor.adopt(fitted)
-            judge.output_error(fitted.candidate)  # recorded while it is in memory
+            errors.output_error(fitted.candidate)  # recorded while it is in memory
 
     tasks = [Work(key, fitted_there, partial(prepare, group)) for key, group in groups.items()]
-    progress(0, len(tasks))
-    stream(farm, tasks, keep=keep, finished=lambda done: progress(done, len(tasks)))
+    progress(stage, 0, len(tasks))
+    stream(farm, tasks, keep=keep, finished=lambda done: progress(stage, done, len(tasks)))
 
 
 def shared_part(compressor: Compressor, name: str, *, uses: int) -> Shared[LayerPart]:
@@ -83,20 +90,21 @@ def fitted_there(
         return [part.compressor.fitted(candidate, final=final) for candidate in candidates]
 
 
-def _is_missing(judge: Judge, candidate: Candidate, *, final: bool) -> bool:
+def _is_missing(errors: FitErrors, candidate: Candidate, *, final: bool) -> bool:
+    compressor = errors.compressor
     if final:
-        return not judge.compressor.has_fit(candidate)
-    return judge.store.get(layer_error_key(judge.compressor.model, candidate, **judge.fitted_to)) is None
+        return not compressor.has_fit(candidate)
+    return errors.store.get(layer_error_key(compressor.model, candidate, **fitted_to(compressor))) is None
 
 
-def _group_key(judge: Judge, candidate: Candidate, *, final: bool) -> str:
+def _group_key(compressor: Compressor, candidate: Candidate, *, final: bool) -> str:
     """What tells the tasks of a stage apart, and those of other runs on the same workers."""
     return content_key(
         "fit",
-        model=judge.compressor.model.key,
+        model=compressor.model.key,
         layer=candidate.layer.name,
         shape=None if candidate.tt_shape is None else to_json(candidate.tt_shape),
-        seen=_seen(judge.compressor),
+        seen=_seen(compressor),
         final=final,
     )
 
@@ -116,45 +124,47 @@ class Ground:
     parts: Mapping[str, Dataset]
 
     @cached_property
-    def judge(self) -> Judge:
-        """A judge that keeps no records."""
+    def accuracies(self) -> Accuracies:
+        """Accuracies that keep no records."""
         compressor = Compressor(self.model, seed=self.seed, calibration=self.calibration)
-        return Judge(compressor, NoRecords(), self.parts, Path())
+        return Accuracies(Evaluation(Weights(compressor, Path()), self.parts), NoRecords())
 
-    def __reduce__(self) -> tuple[Any, ...]:  # without the judge, which grows
+    def __reduce__(self) -> tuple[Any, ...]:  # without the accuracies, which grow
         return Ground, (self.model, self.seed, self.calibration, self.parts)
 
 
 def judge_ahead(
-    farm: Farm, judge: Judge, plans: Iterable[Sequence[Candidate]], part: str, *, progress: Progress
+    farm: Farm,
+    errors: FitErrors,
+    accuracies: Accuracies,
+    plans: Iterable[Sequence[Candidate]],
+    part: str,
+    *,
+    stage: str,
+    progress: Progress,
 ) -> None:
     """Let workers judge the models with these choices on a part of the data, as far as the records do not know."""
-    if not farm.ships or not judge.knows_accuracy:
+    if not farm.ships or not accuracies.known:
         return
-    model, data = judge.compressor.model, judge.parts[part]
-    missing: dict[str, Sequence[Candidate]] = {}
-    for choices in plans:
-        key = accuracy_key(model, data, choices, **judge.fitted_to)
-        if judge.store.get(key) is None:
-            missing.setdefault(key, choices)
+    missing = accuracies.missing(plans, part)
     if not missing:
         return
+    compressor, data = accuracies.compressor, accuracies.parts[part]
     chosen = [choice for choices in missing.values() for choice in choices]
-    fit_ahead(farm, judge, chosen, progress=progress, final=True)
-    ground = Ground(model, judge.compressor.seed, judge.compressor.calibration, {part: data})
-    shared = Shared(
-        content_key("ground", model=model.key, seen=_seen(judge.compressor), data=[data.sha256, part]), ground
-    )
+    fit_ahead(farm, errors, chosen, stage=stage, progress=progress, final=True)
+    ground = Ground(compressor.model, compressor.seed, compressor.calibration, {part: data})
+    key = content_key("ground", model=compressor.model.key, seen=_seen(compressor), data=[data.sha256, part])
+    shared = Shared(key, ground)
 
     def prepare(choices: Sequence[Candidate]) -> tuple[Any, ...]:
-        known = [found for one in choices if not one.is_dense and (found := judge.compressor.known(one)) is not None]
-        return shared, known, choices, part, model.fc_layers
+        known = [found for one in choices if not one.is_dense and (found := compressor.known(one)) is not None]
+        return shared, known, choices, part, compressor.model.fc_layers
 
     def keep(key: str, accuracy: Accuracy) -> None:
-        judge.keep_accuracy(key, missing[key], accuracy)
+        accuracies.keep(key, missing[key], accuracy)
 
     tasks = [Work(key, judged_there, partial(prepare, choices)) for key, choices in missing.items()]
-    stream(farm, tasks, keep=keep, finished=lambda done: progress(done, len(tasks)))
+    stream(farm, tasks, keep=keep, finished=lambda done: progress(stage, done, len(tasks)))
 
 
 def judged_there(
@@ -162,6 +172,6 @@ def judged_there(
 ) -> Accuracy:
     """The accuracy of the model with `choices` on a part of the data."""
     for fitted in known:
-        ground.judge.compressor.adopt(fitted)
+        ground.accuracies.compressor.adopt(fitted)
     with few_blas_threads(layers):
-        return ground.judge.accuracy(choices, part)
+        return ground.accuracies.accuracy(choices, part)

@@ -20,9 +20,9 @@ from lrf_dse.jsonform import from_json, to_json
 from lrf_dse.models.kernel_call import KernelChoice
 from lrf_dse.models.rewrite import KEPT, Replacement
 from lrf_dse.pipeline.context import Exploration
-from lrf_dse.schema import Candidate
+from lrf_dse.schema import Candidate, Outcome
 from lrf_dse.target import Target
-from lrf_dse.tune import Outcome, RecordedMeasure, RunnerMeasure, Tuned, kernel_key, tune, user_records
+from lrf_dse.tune import RecordedMeasure, RunnerMeasure, Tuned, kernel_key, tune, user_records
 
 _TUNED_DENSE = 2**22
 """Most weights of a dense layer whose schedules are tried: of a larger one, each is a program of 16 MB or more."""

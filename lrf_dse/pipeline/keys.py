@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypedDict
 
 from lrf_dse.finetune.reorder import REORDER_VERSION
 from lrf_dse.finetune.sequential import SEQUENTIAL_VERSION
 from lrf_dse.finetune.train import FINETUNE_VERSION, Recipe
 from lrf_dse.jsonform import content_key, to_json
 from lrf_dse.models.bounds import BOUNDS_VERSION
+from lrf_dse.models.compress import Compressor
 from lrf_dse.models.data import Dataset
 from lrf_dse.models.layer_fit import METHODS_VERSION, get_method
 from lrf_dse.models.model import Model
@@ -31,6 +32,18 @@ _NONE: Mapping[str, str] = MappingProxyType({})
 
 SPACE_VERSION = 7
 """To be raised whenever enumeration, counts, bounds, estimates or pruning change what survives."""
+
+
+class FittedTo(TypedDict):
+    """What fits depend on besides the model and the choices."""
+
+    calibration: Dataset | None
+    seed: int
+
+
+def fitted_to(compressor: Compressor) -> FittedTo:
+    """What every key of a fit by this compressor holds besides the choices."""
+    return {"calibration": compressor.calibration, "seed": compressor.seed}
 
 
 def timing_key(

@@ -23,11 +23,12 @@ from lrf_dse.pipeline.fitting import fit_ahead, shared_part
 from lrf_dse.pipeline.keys import space_key, timing_key
 from lrf_dse.pipeline.methods import Judged, competitors, judge_layers
 from lrf_dse.pipeline.recorded import recorded
+from lrf_dse.pipeline.settings import ExploreSettings
 from lrf_dse.pipeline.storages import stored_dense, stored_survivors
-from lrf_dse.pipeline.timing import Outcome, Task, layer_program
+from lrf_dse.pipeline.timing import Task, layer_program
 from lrf_dse.process.spending import spent_on
 from lrf_dse.report.facts import CandidateResult
-from lrf_dse.schema import Candidate, Failure, FcLayer, Kernel, Measurement, dense_candidate
+from lrf_dse.schema import Candidate, Failure, FcLayer, Kernel, Measurement, Outcome, dense_candidate
 from lrf_dse.target import Target
 from lrf_dse.tt.output_spectra import can_predict, predicted_output_errors
 from lrf_dse.tt.spectra import layer_spectra
@@ -46,7 +47,7 @@ def time_dense(x: Exploration) -> dict[FcLayer, float | None]:
 
 
 def _dense_tasks(x: Exploration, layer: FcLayer) -> list[Task]:
-    return [layer_task(x, dense_candidate(layer, kernel)) for kernel in dense_kernels(x)]
+    return [layer_task(x, dense_candidate(layer, kernel)) for kernel in dense_kernels(x.settings)]
 
 
 def _cycles(outcome: Outcome) -> float | None:
@@ -84,7 +85,7 @@ def narrow_spaces(x: Exploration, dense: Mapping[FcLayer, float | None]) -> dict
 
 
 def _narrowing(x: Exploration, layer: FcLayer, dense_cycles: float | None) -> Work[PruneResult]:
-    settings, compressor = x.settings, x.judge.compressor
+    settings, compressor = x.settings, x.errors.compressor
     key = space_key(
         x.model,
         layer,
@@ -126,8 +127,9 @@ def _predicted(part: LayerPart, layer: FcLayer) -> PredictedErrors | None:
 def measure_layers(x: Exploration, spaces: dict[FcLayer, PruneResult]) -> tuple[CandidateResult, ...]:
     """Every survivor and every dense layer: measured, with what replacing it alone costs."""
     shapes = [ranked.candidate for space in spaces.values() for ranked in space.survivors]
-    ahead = [competitors(shape, x.judge)[-1] for shape in shapes]
-    fit_ahead(x.farm, x.judge, ahead, progress=lambda done, total: x.progress("fit layers", done, total))
+    with_data = x.errors.compressor.calibration is not None
+    ahead = [competitors(shape, with_data=with_data)[-1] for shape in shapes]
+    fit_ahead(x.farm, x.errors, ahead, stage="fit layers", progress=x.progress)
     candidates = _candidates(x, spaces)
     return results_of(x, candidates, stage="measure layers", evaluations=x.settings.layer_evaluations)
 
@@ -140,9 +142,9 @@ def _candidates(x: Exploration, spaces: dict[FcLayer, PruneResult]) -> list[Cand
         candidate
         for layer, space in spaces.items()
         for candidate in (
-            *(dense_candidate(layer, kernel) for kernel in dense_kernels(x)),
+            *(dense_candidate(layer, kernel) for kernel in dense_kernels(x.settings)),
             *(replace(ranked.candidate, kernel=first) for ranked in space.survivors),
-            *stored_dense(x, layer),
+            *stored_dense(x.settings, layer),
             *stored_survivors(x, space),
         )
     ]
@@ -161,10 +163,12 @@ def results_of(
     usable = [candidate for candidate, outcome in outcomes.items() if isinstance(outcome, Measurement)]
     judged = judge_layers(
         tuple(dict.fromkeys(candidate.without_generated for candidate in usable)),
-        x.judge,
+        x.errors,
+        x.accuracies,
         farm=x.farm,
         evaluations=evaluations,
-        progress=lambda done, total: x.progress(stage.replace("measure", "judge"), done, total),
+        stage=stage.replace("measure", "judge"),
+        progress=x.progress,
     )
     return tuple(
         _result(x, candidate, outcome, judged.get(candidate.without_generated))
@@ -175,9 +179,9 @@ def results_of(
 def measure_candidates(x: Exploration, stage: str, candidates: Iterable[Candidate]) -> dict[Candidate, Outcome]:
     """What came of each candidate by itself; nothing is shown of a stage without any."""
     asked = tuple(candidates)
-    around = around_kernels(x) if any(can_stand_alone(x, candidate) for candidate in asked) else None
+    around = around_kernels(x) if any(can_stand_alone(x.settings, candidate) for candidate in asked) else None
     with spent_on("search"):
-        tasks = {c: kernel_task(x, c, around) if can_stand_alone(x, c) else layer_task(x, c) for c in asked}
+        tasks = {c: kernel_task(x, c, around) if can_stand_alone(x.settings, c) else layer_task(x, c) for c in asked}
     outcomes = x.measure(stage, list(tasks.values())) if tasks else {}
     return {candidate: outcomes[task.key] for candidate, task in tasks.items()}
 
@@ -188,12 +192,12 @@ def _result(x: Exploration, candidate: Candidate, outcome: Outcome, judged: Judg
         assert isinstance(outcome, Failure)
         return CandidateResult(candidate, estimate(candidate, x.target), failure=outcome)
     winner = replace(judged.candidate, kernel=candidate.kernel)
-    error = x.judge.output_error(winner)
+    error = x.errors.output_error(winner)
     return CandidateResult(
         winner,
         estimate(winner, x.target),
         measurement=outcome,
-        weight_error=x.judge.relative_error(winner),
+        weight_error=x.errors.relative_error(winner),
         output_error=None if error is None else error.value,
         output_error_interval=None if error is None else error.interval,
         drop_points=judged.drop,
@@ -201,9 +205,9 @@ def _result(x: Exploration, candidate: Candidate, outcome: Outcome, judged: Judg
     )
 
 
-def dense_kernels(x: Exploration) -> tuple[Kernel, ...]:
+def dense_kernels(settings: ExploreSettings) -> tuple[Kernel, ...]:
     """The kernels of dense layers: those that are explored, and the compiler's, which every layer has."""
-    return ("iree", *(kernel for kernel in x.settings.kernels if kernel != "iree"))
+    return ("iree", *(kernel for kernel in settings.kernels if kernel != "iree"))
 
 
 def layer_task(x: Exploration, candidate: Candidate) -> Task:

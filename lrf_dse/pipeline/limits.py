@@ -56,7 +56,7 @@ def refuse_impossible(x: Exploration) -> None:
     budgets = x.settings.budgets
     if not budgets.limits_size and budgets.max_cycles is None and budgets.max_seconds is None:
         return
-    tasks = [layer_task(x, dense_candidate(SMALLEST, kernel)) for kernel in dense_kernels(x)]
+    tasks = [layer_task(x, dense_candidate(SMALLEST, kernel)) for kernel in dense_kernels(x.settings)]
     smallest = [m for m in x.measure("measure the smallest program", tasks).values() if isinstance(m, Measurement)]
     _refuse(x, smallest, weight_bytes=0, why="what every program holds")
 

@@ -8,15 +8,17 @@ others read off the layer's curve of drop against output error.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from lrf_dse.farm import Farm
 from lrf_dse.models.layer_fit import methods_for
+from lrf_dse.pipeline.accuracies import Accuracies
+from lrf_dse.pipeline.fit_errors import FitErrors
 from lrf_dse.pipeline.fitting import fit_ahead, judge_ahead
-from lrf_dse.pipeline.quality import Judge
+from lrf_dse.progress import Progress, silent
 from lrf_dse.schema import Candidate
 
 
@@ -31,83 +33,100 @@ class Judged:
 
 def judge_layers(
     candidates: Sequence[Candidate],
-    judge: Judge,
+    errors: FitErrors,
+    accuracies: Accuracies,
     *,
     farm: Farm,
     evaluations: int,
-    progress: Callable[[int, int], None] = lambda _done, _total: None,
+    stage: str = "judge layers",
+    progress: Progress = silent,
 ) -> dict[Candidate, Judged]:
     """What became of every candidate, with at most about `evaluations` evaluations (one a layer at the least)."""
-    rivals = {candidate: competitors(candidate, judge) for candidate in candidates}
-    fit_ahead(farm, judge, [one for found in rivals.values() for one in found], progress=progress)
+    judging = _Judging(errors, accuracies, farm, evaluations, stage, progress)
+    with_data = errors.compressor.calibration is not None
+    rivals = {candidate: competitors(candidate, with_data=with_data) for candidate in candidates}
+    fit_ahead(farm, errors, [one for found in rivals.values() for one in found], stage=stage, progress=progress)
     for done, found in enumerate(rivals.values()):
-        progress(done, len(rivals))
+        progress(stage, done, len(rivals))
         for candidate in found:
-            judge.output_error(candidate)  # its trial: what takes the time
-    progress(len(rivals), len(rivals))
-    if not judge.knows_accuracy:
+            errors.output_error(candidate)  # its trial: what takes the time
+    progress(stage, len(rivals), len(rivals))
+    if not accuracies.known:
         return {candidate: Judged(found[0], None) for candidate, found in rivals.items()}
     if sum(len(found) for found in rivals.values()) > evaluations:
-        rivals = {
-            candidate: (min(found, key=lambda c: _output_error(c, judge)),) for candidate, found in rivals.items()
-        }
+        rivals = {candidate: (min(found, key=judging.output_error),) for candidate, found in rivals.items()}
     if len(rivals) <= evaluations:
-        alone = [[one] for found in rivals.values() for one in found]
-        judge_ahead(farm, judge, alone, "validation", progress=progress)
-        return {candidate: _best(found, judge) for candidate, found in rivals.items()}
-    return _from_curves(rivals, judge, evaluations, farm, progress)
+        judging.ahead([one for found in rivals.values() for one in found])
+        return {candidate: judging.best(found) for candidate, found in rivals.items()}
+    return _from_curves(rivals, judging)
 
 
-def competitors(candidate: Candidate, judge: Judge) -> tuple[Candidate, ...]:
+@dataclass(frozen=True)
+class _Judging:
+    """What the judging of layers needs, and how far it may go."""
+
+    errors: FitErrors
+    accuracies: Accuracies
+    farm: Farm
+    evaluations: int
+    stage: str
+    progress: Progress
+
+    def output_error(self, candidate: Candidate) -> float:
+        """The error that ranks candidates before any accuracy is measured; 0 where it is not known."""
+        found = self.errors.output_error(candidate)
+        return 0.0 if found is None else found.value
+
+    def ahead(self, candidates: Sequence[Candidate]) -> None:
+        """Let workers judge these layers, each replaced alone."""
+        alone = [[candidate] for candidate in candidates]
+        judge_ahead(
+            self.farm, self.errors, self.accuracies, alone, "validation", stage=self.stage, progress=self.progress
+        )
+
+    def best(self, found: Sequence[Candidate]) -> Judged:
+        """The competitor with the smallest drop on the validation part."""
+        drops = {candidate: self.accuracies.drop_points([candidate]) or 0.0 for candidate in found}
+        winner = min(found, key=lambda c: (drops[c], self.output_error(c)))
+        return Judged(winner, drops[winner])
+
+
+def competitors(candidate: Candidate, *, with_data: bool) -> tuple[Candidate, ...]:
     """The candidate with every method that may win its shape; a dense one has no competitors."""
     if candidate.tt_shape is None:
         return (candidate,)
-    names = methods_for(candidate.layer, candidate.tt_shape, with_data=judge.compressor.calibration is not None)
+    names = methods_for(candidate.layer, candidate.tt_shape, with_data=with_data)
     if candidate.storage != "fp32":
         # Rounding sees the data anyway: what fits by weights alone, or leaves the mean alone, only costs time here.
         names = names[-1:]
     return tuple(replace(candidate, decomposer=name) for name in names)
 
 
-def _best(found: Sequence[Candidate], judge: Judge) -> Judged:
-    """The competitor with the smallest drop on the validation part."""
-    drops = {candidate: judge.drop_points([candidate]) or 0.0 for candidate in found}
-    winner = min(found, key=lambda c: (drops[c], _output_error(c, judge)))
-    return Judged(winner, drops[winner])
-
-
-def _from_curves(
-    rivals: Mapping[Candidate, Sequence[Candidate]],
-    judge: Judge,
-    evaluations: int,
-    farm: Farm,
-    progress: Callable[[int, int], None],
-) -> dict[Candidate, Judged]:
+def _from_curves(rivals: Mapping[Candidate, Sequence[Candidate]], judging: _Judging) -> dict[Candidate, Judged]:
     """The shapes of every layer, a few of them measured; `rivals` has one method for each."""
     layers: dict[str, list[Candidate]] = {}
     for candidate in rivals:
         layers.setdefault(candidate.layer.name, []).append(candidate)
-    share = max(1, evaluations // len(layers))
+    share = max(1, judging.evaluations // len(layers))
     judged: dict[Candidate, Judged] = {}
-    spread = {name: _spread(shapes, rivals, judge, share) for name, shapes in layers.items()}
-    alone = [[rivals[c][0]] for _, chosen in spread.values() for c in chosen]
-    judge_ahead(farm, judge, alone, "validation", progress=progress)
+    spread = {name: _spread(shapes, rivals, judging, share) for name, shapes in layers.items()}
+    judging.ahead([rivals[c][0] for _, chosen in spread.values() for c in chosen])
     for name, shapes in layers.items():
         ordered, chosen = spread[name]
-        judged |= {c: _best(rivals[c], judge) for c in shapes if c.is_dense or c in chosen}
-        curve = [(_output_error(judged[c].candidate, judge), judged[c].drop or 0.0) for c in ordered if c in chosen]
+        judged |= {c: judging.best(rivals[c]) for c in shapes if c.is_dense or c in chosen}
+        curve = [(judging.output_error(judged[c].candidate), judged[c].drop or 0.0) for c in ordered if c in chosen]
         for candidate in ordered:
             if candidate not in chosen:
                 winner = rivals[candidate][0]
-                judged[candidate] = Judged(winner, drop_on(curve, _output_error(winner, judge)), measured=False)
+                judged[candidate] = Judged(winner, drop_on(curve, judging.output_error(winner)), measured=False)
     return {candidate: judged[candidate] for candidate in rivals}
 
 
 def _spread(
-    shapes: Sequence[Candidate], rivals: Mapping[Candidate, Sequence[Candidate]], judge: Judge, share: int
+    shapes: Sequence[Candidate], rivals: Mapping[Candidate, Sequence[Candidate]], judging: _Judging, share: int
 ) -> tuple[list[Candidate], set[Candidate]]:
     """A layer's shapes by output error, and the `share` of them, spread over these, that are measured."""
-    ordered = sorted((c for c in shapes if not c.is_dense), key=lambda c: _output_error(rivals[c][0], judge))
+    ordered = sorted((c for c in shapes if not c.is_dense), key=lambda c: judging.output_error(rivals[c][0]))
     if not ordered:
         return [], set()
     return ordered, {ordered[i] for i in np.linspace(len(ordered) - 1, 0, share).round().astype(int)}
@@ -122,8 +141,3 @@ def drop_on(curve: Sequence[tuple[float, float]], error: float) -> float:
     errors, drops = zip((0.0, 0.0), *sorted(curve), strict=True)
     rising = np.maximum.accumulate(np.maximum(drops, 0.0))
     return float(np.interp(error, errors, rising))
-
-
-def _output_error(candidate: Candidate, judge: Judge) -> float:
-    found = judge.output_error(candidate)
-    return 0.0 if found is None else found.value

@@ -15,6 +15,7 @@ from lrf_dse.farm import Shared
 from lrf_dse.models.compress import replaced
 from lrf_dse.models.model import Model
 from lrf_dse.models.rewrite import Replacement
+from lrf_dse.pipeline.accuracies import Accuracies, accuracy_fields
 from lrf_dse.pipeline.context import Exploration
 from lrf_dse.pipeline.golden import golden_cases
 from lrf_dse.pipeline.kernels import (
@@ -29,15 +30,15 @@ from lrf_dse.pipeline.kernels import (
 )
 from lrf_dse.pipeline.keys import plan_timing_key
 from lrf_dse.pipeline.layers import dense_kernels
-from lrf_dse.pipeline.quality import judged_fields
+from lrf_dse.pipeline.settings import ExploreSettings
 from lrf_dse.pipeline.storages import stored_dense
-from lrf_dse.pipeline.timing import Outcome, Program, Task
+from lrf_dse.pipeline.timing import Program, Task
 from lrf_dse.plan.budgets import confirmation_sentence, why_dense
 from lrf_dse.plan.choice import choose, latency_of, latency_unit
 from lrf_dse.plan.options import Combination
 from lrf_dse.report.facts import FailedPlan
 from lrf_dse.runners.job import Array
-from lrf_dse.schema import REFERENCE, Candidate, Failure, Measurement, Plan, dense_candidate
+from lrf_dse.schema import REFERENCE, Candidate, Failure, Measurement, Outcome, Plan, dense_candidate
 from lrf_dse.target import Target
 
 
@@ -49,7 +50,7 @@ def measure_dense(x: Exploration) -> Measurement:
     DataError, ModelError, or RunError where no kernel computes it right.
     """
     x.progress("dense model", 0, 1)
-    x.judge.check_dense()
+    x.accuracies.check_dense()
     failures: list[Failure] = []
     for variant in _dense_variants(x):  # a generated kernel may do where the compiler's is wrong
         ((_, _, outcome),) = _measured(x, "dense model", [variant])
@@ -61,12 +62,14 @@ def measure_dense(x: Exploration) -> Measurement:
 
 def _dense_variants(x: Exploration) -> list[tuple[Candidate, ...]]:
     """The dense model by each kernel alone."""
-    return [tuple(dense_candidate(layer, kernel) for layer in x.model.fc_layers) for kernel in dense_kernels(x)]
+    return [
+        tuple(dense_candidate(layer, kernel) for layer in x.model.fc_layers) for kernel in dense_kernels(x.settings)
+    ]
 
 
 def _stored_variants(x: Exploration) -> list[tuple[Candidate, ...]]:
     """The model in every storage besides fp32, not factorised: what a user has who only quantises."""
-    layers = [stored_dense(x, layer) for layer in x.model.fc_layers]
+    layers = [stored_dense(x.settings, layer) for layer in x.model.fc_layers]
     return [tuple(choices) for choices in zip(*layers, strict=True)]
 
 
@@ -97,7 +100,7 @@ def measure_plans(
         x.progress("judge plans", done, len(measured))
         if isinstance(outcome, Measurement):
             plans.append(replace(_plan(x, choices, outcome), schedules=schedules_to_json(schedules)))
-            x.judge.keep_weights(plans[-1])
+            x.weights.keep(plans[-1])
         else:
             failed.append(FailedPlan(f"failed-{len(failed) + 1}", choices, outcome))
     x.progress("judge plans", len(measured), len(measured))
@@ -192,7 +195,7 @@ def plan_task(
     threads = choices[0].threads
 
     def arguments() -> tuple[Any, ...]:
-        made = with_kernels(x.judge.compressor.replacements(choices), choices, schedules)
+        made = with_kernels(x.weights.replacements(choices), choices, schedules)
         return Shared(x.model.key, x.model, uses=x.settings.finalists), Shared(key, made, lasting=False), inputs
 
     return Task(
@@ -206,8 +209,7 @@ def plan_program(model: Model, made: Mapping[str, Replacement], inputs: Sequence
 
 
 def _plan(x: Exploration, choices: Sequence[Candidate], measured: Measurement) -> Plan:
-    sequential = x.judge.sequential_wins(choices)
-    reordered = x.judge.reordering_wins(choices, sequential=sequential)
+    corrections = x.accuracies.corrections(choices)
     plan = Plan(
         id="",
         choices=tuple(choices),
@@ -216,20 +218,20 @@ def _plan(x: Exploration, choices: Sequence[Candidate], measured: Measurement) -
         instructions=measured.instructions,
         flash_bytes=measured.flash_bytes,
         ram_bytes=measured.ram_bytes,
-        weight_error=x.judge.weight_error(choices),
+        weight_error=x.errors.weight_error(choices),
         seconds=measured.seconds,
         sweep=measured.sweep,
         builder=measured.builder,
-        weights=x.judge.weights_key(choices, sequential=sequential, reordered=reordered),
-        sequential=sequential,
-        reordered=reordered,
+        weights=x.weights.key(choices, corrections),
+        sequential=corrections.sequential,
+        reordered=corrections.reordered,
     )
-    return _judged(x, plan) if x.judge.knows_accuracy else plan
+    return _judged(x.accuracies, plan) if x.accuracies.known else plan
 
 
-def _judged(x: Exploration, plan: Plan) -> Plan:
-    validation, test = (x.judge.accuracy_of_plan(plan, part) for part in ("validation", "test"))
-    return replace(plan, **judged_fields(validation, test))
+def _judged(accuracies: Accuracies, plan: Plan) -> Plan:
+    validation, test = (accuracies.of_plan(plan, part) for part in ("validation", "test"))
+    return replace(plan, **accuracy_fields(validation, test))
 
 
 def _plan_cycles(choices: Sequence[Candidate], measured: Measurement, target: Target) -> float | None:
@@ -246,9 +248,9 @@ def _latency_source(measured: Measurement, target: Target) -> str:
     return f"lower bound, {target.name}" if target.has_timing else "executed instructions"
 
 
-def choose_plan(x: Exploration, plans: Sequence[Plan]) -> tuple[str | None, str]:
+def choose_plan(settings: ExploreSettings, plans: Sequence[Plan]) -> tuple[str | None, str]:
     """The chosen plan's id and the reason; None when no plan keeps the budgets."""
-    budgets, pick = x.settings.budgets, x.settings.pick
+    budgets, pick = settings.budgets, settings.pick
     try:
         plan = choose(plans, pick, budgets)
     except BudgetError as error:

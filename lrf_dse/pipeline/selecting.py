@@ -11,7 +11,9 @@ from lrf_dse.pipeline.context import Exploration
 from lrf_dse.pipeline.plans import measured_dense
 from lrf_dse.pipeline.quiet import library_lines_hidden
 from lrf_dse.pipeline.refining import refined
+from lrf_dse.pipeline.settings import ExploreSettings
 from lrf_dse.plan.choice import OBJECTIVES, Objective
+from lrf_dse.plan.confirm import confirmable_drop
 from lrf_dse.plan.options import NO_LIMITS, Combination, LayerOption, Limits, shifted_to
 from lrf_dse.plan.refine import Between
 from lrf_dse.plan.search import Measure, Search, finalists, search
@@ -44,8 +46,8 @@ def select_finalists(x: Exploration, results: Sequence[CandidateResult]) -> tupl
             _keep_faster(options[result.candidate.layer.name], layer_option(x, result, result.measurement))
     _require_dense(options, results)
     own = [list(found.values()) for found in options.values()]
-    layers, within, objective = _as_measured(x, own), _limits(x), _single_objective(x)
-    if not x.judge.knows_accuracy:
+    layers, within, objective = _as_measured(x, own), _limits(x.settings), _single_objective(x.settings)
+    if not x.accuracies.known:
         with library_lines_hidden():
             found = finalists(layers, x.settings.finalists, worst=ALL_WEIGHTS, within=within, objective=objective)
         return found, tuple(results)
@@ -82,8 +84,8 @@ def _measure(x: Exploration) -> Measure:
         done += 1
         x.progress("judge whole models", done, x.settings.plan_evaluations)
         if x.settings.budgets.max_drop is not None:
-            return x.judge.confirmable_drop(combination.choices)
-        return max(0.0, x.judge.best_drop(combination.choices) or 0.0)
+            return confirmable_drop(x.accuracies.best(combination.choices), x.accuracies.parts["confirmation"].samples)
+        return max(0.0, x.accuracies.best(combination.choices).drop)
 
     return measure
 
@@ -103,15 +105,15 @@ def _shifted_like(
     )
 
 
-def _single_objective(x: Exploration) -> Objective | None:
+def _single_objective(settings: ExploreSettings) -> Objective | None:
     """What the one chosen plan is to have least of; None for the knee, which is sought on the front."""
     names = {name: objective for objective, name in OBJECTIVES.items()}
-    return names.get(x.settings.pick)
+    return names.get(settings.pick)
 
 
 def _as_measured(x: Exploration, layers: Sequence[Sequence[LayerOption]]) -> list[list[LayerOption]]:
     """The options such that dense ones add up to the dense model, where there are limits that it matters for."""
-    if _limits(x) == NO_LIMITS:
+    if _limits(x.settings) == NO_LIMITS:
         return [list(options) for options in layers]
     dense = [m for _, _, m in measured_dense(x) if isinstance(m, Measurement)]
     if not dense:
@@ -120,11 +122,11 @@ def _as_measured(x: Exploration, layers: Sequence[Sequence[LayerOption]]) -> lis
     return shifted_to(layers, latency=best.time, flash_bytes=best.flash_bytes, ram_bytes=best.ram_bytes)
 
 
-def _limits(x: Exploration) -> Limits:
+def _limits(settings: ExploreSettings) -> Limits:
     """What whole models are predicted to keep, on the most threads."""
-    budgets = x.settings.budgets
+    budgets = settings.budgets
     latency = budgets.max_seconds if budgets.max_cycles is None else budgets.max_cycles
-    threads = max(x.settings.threads)
+    threads = max(settings.threads)
     return Limits(None if latency is None else latency * threads, budgets.max_flash_bytes, budgets.max_ram_bytes)
 
 
@@ -149,12 +151,12 @@ def layer_option(x: Exploration, result: CandidateResult, measured: Measurement)
     """What selection knows of a measured candidate."""
     # Every use of the layer takes that time; its weights are stored once.
     latency = _latency(measured, result.estimate.lower_bound, x.target) * result.candidate.layer.uses
-    if x.judge.knows_accuracy:
+    if x.accuracies.known:
         # A gain on one part of the data is noise. Of options without a drop the gentler ones are not lost among the
         # faster: they are what a drop budget can be confirmed of.
         loss = max(0.0, result.drop_points or 0.0) + GENTLER * (result.output_error or 0.0)
     else:
-        loss = x.judge.weight_error([result.candidate]) ** 2  # squared errors of layers add up
+        loss = x.errors.weight_error([result.candidate]) ** 2  # squared errors of layers add up
     return LayerOption(result.candidate, latency, measured.flash_bytes, measured.ram_bytes, loss)
 
 

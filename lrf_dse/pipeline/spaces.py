@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from lrf_dse.cost.narrowing import Narrowing
 from lrf_dse.cost.prune import PruneResult, prune
 from lrf_dse.models.model import Model
-from lrf_dse.pipeline.context import Progress, silent
 from lrf_dse.pipeline.estimates import estimate, latency_on
+from lrf_dse.progress import Progress, silent
 from lrf_dse.schema import FcLayer, dense_candidate
 from lrf_dse.target import Target
 from lrf_dse.tt.counting import SpaceSize, space_size

@@ -7,7 +7,7 @@ seen to add. What is dominated, or beyond the number that spreads along the fron
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from math import hypot
@@ -24,6 +24,7 @@ from lrf_dse.cost.spread import spread
 from lrf_dse.errors import UsageError
 from lrf_dse.pipeline.context import Exploration
 from lrf_dse.pipeline.estimates import estimate
+from lrf_dse.pipeline.fit_errors import FitErrors
 from lrf_dse.pipeline.methods import competitors
 from lrf_dse.pipeline.settings import ExploreSettings
 from lrf_dse.schema import Candidate, FcLayer, Storage, dense_candidate
@@ -57,14 +58,14 @@ def with_bits(settings: ExploreSettings, target: Target) -> ExploreSettings:
     return replace(settings, bits=tuple(s for s in STORAGES if s != "fp16" or has_half(target)))
 
 
-def few_bits(x: Exploration) -> tuple[Storage, ...]:
+def few_bits(settings: ExploreSettings) -> tuple[Storage, ...]:
     """The explored storages besides fp32."""
-    return tuple(storage for storage in STORAGES if storage != "fp32" and storage in (x.settings.bits or ()))
+    return tuple(storage for storage in STORAGES if storage != "fp32" and storage in (settings.bits or ()))
 
 
-def stored_dense(x: Exploration, layer: FcLayer) -> tuple[Candidate, ...]:
+def stored_dense(settings: ExploreSettings, layer: FcLayer) -> tuple[Candidate, ...]:
     """The layer as one matrix in every storage besides fp32: what a user would pick who only quantises."""
-    return tuple(replace(dense_candidate(layer, "rvv"), storage=storage) for storage in few_bits(x))
+    return tuple(replace(dense_candidate(layer, "rvv"), storage=storage) for storage in few_bits(settings))
 
 
 def stored_survivors(x: Exploration, space: PruneResult) -> tuple[Candidate, ...]:
@@ -73,15 +74,18 @@ def stored_survivors(x: Exploration, space: PruneResult) -> tuple[Candidate, ...
     Beside the survivors of the space stand the low ranks between them: in few bits one more rank is a few hundred
     bytes, and low rank is what most plans take.
     """
-    if not few_bits(x):
+    if not few_bits(x.settings):
         return ()
-    survivors = {ranked.candidate: _error(x, ranked.candidate, ranked.error_bound) for ranked in space.survivors}
+    survivors = {ranked.candidate: _error(x.errors, ranked.candidate, ranked.error_bound) for ranked in space.survivors}
     errors = survivors | _between(survivors, x.target.fp32_lanes)
     low = {shape: error for shape, error in errors.items() if shape.tt_shape is not None and shape.tt_shape.is_low_rank}
     other = {shape: error for shape, error in survivors.items() if shape not in low}
+    storages: tuple[Storage, ...] = ("fp32", *few_bits(x.settings))
     # Low rank takes cycles as it takes bytes: what is smaller at the same error is faster too.
-    chosen = _spread_in(_Pool(x, low, dense=space.dense.candidate), by_cycles=False, most=x.settings.top)
-    return *chosen, *_spread_in(_Pool(x, other), by_cycles=True, most=(x.settings.top + 1) // 2)
+    chosen = _spread_in(
+        _Pool(storages, x.target, low, dense=space.dense.candidate), by_cycles=False, most=x.settings.top
+    )
+    return *chosen, *_spread_in(_Pool(storages, x.target, other), by_cycles=True, most=(x.settings.top + 1) // 2)
 
 
 class _Pool:
@@ -90,9 +94,15 @@ class _Pool:
     Cycles are predicted where they are asked for: each is a search of schedules.
     """
 
-    def __init__(self, x: Exploration, errors: Mapping[Candidate, float], *, dense: Candidate | None = None) -> None:
-        self._target = x.target
-        storages: tuple[Storage, ...] = ("fp32", *few_bits(x))
+    def __init__(
+        self,
+        storages: Sequence[Storage],
+        target: Target,
+        errors: Mapping[Candidate, float],
+        *,
+        dense: Candidate | None = None,
+    ) -> None:
+        self._target = target
         known = errors if dense is None else {**errors, dense: 0.0}
         pairs = [(shape, storage) for storage in storages for shape in known]
         self.candidates = [replace(shape, kernel="rvv", storage=storage) for shape, storage in pairs]
@@ -135,9 +145,10 @@ def _between(survivors: Mapping[Candidate, float], lanes: int) -> dict[Candidate
     return found
 
 
-def _error(x: Exploration, candidate: Candidate, bound: float) -> float:
+def _error(errors: FitErrors, candidate: Candidate, bound: float) -> float:
     """The output error of the fit that all storages of a shape start from; without data the bound of its weights."""
-    error = x.judge.output_error(competitors(candidate, x.judge)[-1])
+    with_data = errors.compressor.calibration is not None
+    error = errors.output_error(competitors(candidate, with_data=with_data)[-1])
     return bound if error is None else error.value
 
 

@@ -26,13 +26,14 @@ from lrf_dse.models.rewrite import Replacement, single_layer_model
 from lrf_dse.models.work import operations
 from lrf_dse.pipeline.recorded import Records, recorded
 from lrf_dse.process.spending import spent_on
+from lrf_dse.progress import Progress, silent
 from lrf_dse.runners.board import Board
 from lrf_dse.runners.job import Array, Job, passes_for
 from lrf_dse.runners.qemu import model_sweep
 from lrf_dse.runners.qemu import tool_versions as qemu_versions
 from lrf_dse.runners.runner import runner_for
 from lrf_dse.runners.ssh import tool_versions as board_versions
-from lrf_dse.schema import Candidate, Failure, Measurement
+from lrf_dse.schema import Candidate, Failure, Measurement, Outcome
 from lrf_dse.target import Target
 from lrf_dse.tt.stored_fit import factors_of
 from lrf_dse.tune import RecordedMeasure, RunnerMeasure, user_records
@@ -40,7 +41,6 @@ from lrf_dse.tune import RecordedMeasure, RunnerMeasure, user_records
 if TYPE_CHECKING:
     import onnx
 
-Outcome = Measurement | Failure
 Program = tuple["onnx.ModelProto", Sequence[Array]]
 """A model, and the inputs of one inference."""
 
@@ -132,15 +132,16 @@ class Bench:
 
 
 def measure_all(
+    stage: str,
     tasks: Sequence[Task],
-    store: Records,
     *,
+    store: Records,
     bench: Bench,
     folder: Path,
     farm: Farm,
-    progress: Callable[[int, int], None],
+    progress: Progress = silent,
 ) -> dict[str, Outcome]:
-    """The outcome of every task by key: from the records, or measured now and recorded at once.
+    """The outcome of every task by key: from the records, or measured now and recorded at once, shown as `stage`.
 
     The first error that is not a Failure stops the rest and is raised; what was measured is in the store by then.
     """
@@ -149,7 +150,7 @@ def measure_all(
     outcomes = {key: outcome for key, outcome in recorded.items() if outcome is not None}
     missing = [task for key, task in by_key.items() if key not in outcomes]
     known = len(outcomes)
-    progress(known, len(by_key))
+    progress(stage, known, len(by_key))
 
     def keep(key: str, outcome: Outcome) -> None:
         store.put(key, by_key[key].kind, to_json(outcome), context=by_key[key].context)
@@ -158,7 +159,7 @@ def measure_all(
         farm,
         [_work(task, bench, None if farm.ships else folder / "work" / task.key) for task in missing],
         keep=keep,
-        finished=lambda done: progress(known + done, len(by_key)),
+        finished=lambda done: progress(stage, known + done, len(by_key)),
     )
     return outcomes | dict(measured)
 

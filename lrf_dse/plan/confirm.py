@@ -14,13 +14,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import erf, sqrt
 
-from lrf_dse.judged import Confirmation
+from lrf_dse.judged import Accuracy, Confirmation
 
 MOST_FROZEN = 5
 """Plans that confirmation data judges. More would hardly be confirmed: each test needs all before it to pass."""
 
 DEVIATIONS = 1.6449
 """The normal deviate of a one-sided bound of 95 %."""
+
+
+_TWO_SIDED = 1.96
+"""The normal deviate of a two-sided interval of 95 %, as accuracies have it."""
+
+
+def confirmable_drop(found: Accuracy, samples: int) -> float:
+    """About the upper bound that a confirmation on so many `samples` would give: the drop, and what their number adds.
+
+    Two plans that lose nothing in the search differ in how many answers they change, and so in what can be
+    confirmed of them. A gain counts as no drop.
+    """
+    half = max(0.0, found.drop_high - found.drop) * DEVIATIONS / _TWO_SIDED
+    return max(0.0, found.drop) + half * sqrt(found.samples / samples)
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,13 @@ measuring   builds a program of one schedule with random operands, and has a run
 records     what was measured, kept in the user's cache by content
 """
 
-from lrf_dse.tune.measuring import Measure, Outcome, RecordedMeasure, RunnerMeasure, kernel_job, kernel_key
+from lrf_dse.tune.measuring import Measure, RecordedMeasure, RunnerMeasure, kernel_job, kernel_key
 from lrf_dse.tune.records import FileRecords, Records, user_records
 from lrf_dse.tune.tuner import Trial, Tuned, tune
 
 __all__ = [
     "FileRecords",
     "Measure",
-    "Outcome",
     "RecordedMeasure",
     "Records",
     "RunnerMeasure",

@@ -22,7 +22,7 @@ from lrf_dse.runners.job import Job
 from lrf_dse.runners.machine import machine_facts
 from lrf_dse.runners.qemu import QemuRunner
 from lrf_dse.runners.runner import Runner
-from lrf_dse.schema import Failure, Measurement
+from lrf_dse.schema import Failure, Measurement, Outcome
 from lrf_dse.target import Target
 from lrf_dse.tt.contraction import apply
 from lrf_dse.tt.grid import Stored, nearest
@@ -34,7 +34,6 @@ TOLERANCE = 1e-5
 HALF_TOLERANCE = 2e-3
 """The same where a state is rounded to half precision before it is multiplied."""
 
-Outcome = Measurement | Failure
 Measure = Callable[[KernelSpec, KernelSchedule, Path], Outcome]
 """Builds, verifies and times one schedule of a kernel, in a folder of its own."""
 

@@ -14,10 +14,8 @@ from typing import Protocol, cast
 from lrf_dse.builders.cache import cache_dir
 from lrf_dse.errors import StoreError
 from lrf_dse.jsonform import from_json, to_json
-from lrf_dse.schema import Failure, Measurement
+from lrf_dse.schema import Outcome
 from lrf_dse.sealed import read_sealed, write_sealed
-
-Outcome = Measurement | Failure
 
 
 class Records(Protocol):

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lrf_dse.codegen import KernelSchedule, KernelSpec, predicted_cycles, schedules
-from lrf_dse.schema import Failure, Measurement
+from lrf_dse.schema import Failure, Measurement, Outcome
 from lrf_dse.target import Target
-from lrf_dse.tune.measuring import Measure, Outcome
+from lrf_dse.tune.measuring import Measure
 from lrf_dse.tune.neighbours import neighbours
 
 DEFAULT_BUDGET = 12

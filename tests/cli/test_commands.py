@@ -30,7 +30,7 @@ def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("this was known")
 
     monkeypatch.setitem(BUILDERS, "iree", refuse)
-    monkeypatch.setattr("lrf_dse.pipeline.quality.first_output", refuse)
+    monkeypatch.setattr("lrf_dse.pipeline.evaluation.first_output", refuse)
 
 
 def test_layers(tiny: Path) -> None:

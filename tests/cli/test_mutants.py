@@ -23,7 +23,9 @@ from lrf_dse.models.compress import Compressor
 from lrf_dse.models.data import load_data, split
 from lrf_dse.models.model import Model, TensorSpec, sample_shape
 from lrf_dse.models.reader import read_model
-from lrf_dse.pipeline.quality import Judge
+from lrf_dse.pipeline.accuracies import Accuracies
+from lrf_dse.pipeline.evaluation import Evaluation
+from lrf_dse.pipeline.weights import Weights
 from lrf_dse.store import Store
 from lrf_dse.target import load_target
 from lrf_dse.tt.spectra import layer_spectra
@@ -79,8 +81,8 @@ def judged(path: Path, folder: Path) -> bool:
         compressor = Compressor(read, seed=0, calibration=parts.pop("calibration"))
         target = load_target("spacemit-k1")
         with Store(folder / "run") as store:
-            judge = Judge(compressor, store, parts, folder / "run")
-            judge.check_dense()
+            judged = Accuracies(Evaluation(Weights(compressor, folder / "run"), parts), store)
+            judged.check_dense()
             choices = []
             for layer in read.fc_layers:
                 spectra = layer_spectra(read.weights(layer.name)[0], seed=0)
@@ -88,7 +90,7 @@ def judged(path: Path, folder: Path) -> bool:
                     layer, spectra, target, Narrowing(1, depths=(2, 3), without=("whole vectors", "worth it"))
                 )
                 choices.append(space.survivors[0].candidate if space.survivors else space.dense.candidate)
-            judge.accuracy(choices, "validation")
+            judged.accuracy(choices, "validation")
     except LrfDseError:
         return False
     return True

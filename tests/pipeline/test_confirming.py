@@ -8,13 +8,17 @@ import pytest
 from explored import tiny_data, tiny_proto
 from models.graphs import saved
 
-from benchmarks.kit.predicted import Predicted, chosen_of, plans_of, predicted, spaces_of
+from benchmarks.kit.predicted import chosen_of, plans_of, predicted, spaces_of
 from lrf_dse.models.compress import Compressor
 from lrf_dse.models.data import load_data, split
 from lrf_dse.models.reader import read_model
+from lrf_dse.pipeline.accuracies import Accuracies
 from lrf_dse.pipeline.confirming import confirm_plans
-from lrf_dse.pipeline.quality import Judge
+from lrf_dse.pipeline.context import Exploration
+from lrf_dse.pipeline.evaluation import Evaluation
+from lrf_dse.pipeline.fit_errors import FitErrors
 from lrf_dse.pipeline.settings import ExploreSettings
+from lrf_dse.pipeline.weights import Weights
 from lrf_dse.plan.budgets import Budgets
 from lrf_dse.plan.confirm import MOST_FROZEN
 from lrf_dse.schema import Plan
@@ -22,23 +26,26 @@ from lrf_dse.store import Store
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> tuple[Predicted, tuple[Plan, ...]]:
+def found(tmp_path_factory: pytest.TempPathFactory) -> tuple[Exploration, tuple[Plan, ...]]:
     """An exploration with a generous drop budget, and its plans before any is confirmed."""
     folder = tmp_path_factory.mktemp("confirming")
     model = read_model(saved(tiny_proto(), folder))
     data = load_data(tiny_data(folder), model)
     parts = split(data, 0)
     compressor = Compressor(model, seed=0, calibration=parts.pop("calibration"))
-    judge = Judge(compressor, Store(folder / "run"), parts, folder / "run")
+    store = Store(folder / "run")
+    accuracies = Accuracies(Evaluation(Weights(compressor, folder / "run"), parts), store)
     settings = ExploreSettings(
         model.path, "spacemit-k1", folder / "run", data=data.path,
         top=2, evaluations=24, kernels=("rvv",), tune=1, budgets=Budgets(max_drop=20.0),
     )  # fmt: skip
-    x = predicted(settings, judge)
+    x = predicted(settings, FitErrors(compressor, store), accuracies)
     return x, plans_of(x, spaces_of(x))
 
 
-def test_at_most_five_are_judged_and_only_confirmed_plans_are_chosen(found: tuple[Predicted, tuple[Plan, ...]]) -> None:
+def test_at_most_five_are_judged_and_only_confirmed_plans_are_chosen(
+    found: tuple[Exploration, tuple[Plan, ...]],
+) -> None:
     x, before = found
     plans = confirm_plans(x, before)
     assert [replace(plan, confirmation=None) for plan in plans] == list(before)
@@ -49,7 +56,7 @@ def test_at_most_five_are_judged_and_only_confirmed_plans_are_chosen(found: tupl
     for _, plan in judged:
         known = plan.confirmation
         assert known is not None and known.high is not None and known.drop is not None
-        assert known.samples == x.judge.parts["confirmation"].samples
+        assert known.samples == x.accuracies.parts["confirmation"].samples
         assert known.holds == (known.high <= 20.0)
         unbroken = unbroken and known.holds
         assert known.confirmed == unbroken
@@ -61,7 +68,7 @@ def test_at_most_five_are_judged_and_only_confirmed_plans_are_chosen(found: tupl
 
 
 def test_a_budget_that_so_few_samples_cannot_confirm_leaves_the_dense_model_and_says_why(
-    found: tuple[Predicted, tuple[Plan, ...]],
+    found: tuple[Exploration, tuple[Plan, ...]],
 ) -> None:
     x, before = found
     strict = replace(x, settings=replace(x.settings, budgets=Budgets(max_drop=0.5)))
@@ -72,7 +79,7 @@ def test_a_budget_that_so_few_samples_cannot_confirm_leaves_the_dense_model_and_
     assert "would decide" in reason
 
 
-def test_without_a_drop_budget_nothing_is_confirmed(found: tuple[Predicted, tuple[Plan, ...]]) -> None:
+def test_without_a_drop_budget_nothing_is_confirmed(found: tuple[Exploration, tuple[Plan, ...]]) -> None:
     x, before = found
     free = replace(x, settings=replace(x.settings, budgets=Budgets()))
     assert confirm_plans(free, before) == before

@@ -15,16 +15,20 @@ from lrf_dse.codegen import KernelCode, emit
 from lrf_dse.errors import RunError
 from lrf_dse.models.compress import Compressor
 from lrf_dse.models.reader import read_model
-from lrf_dse.pipeline.context import Exploration, silent
+from lrf_dse.pipeline.accuracies import Accuracies
+from lrf_dse.pipeline.context import Exploration
 from lrf_dse.pipeline.estimates import estimate
+from lrf_dse.pipeline.evaluation import Evaluation
+from lrf_dse.pipeline.fit_errors import FitErrors
 from lrf_dse.pipeline.plans import measure_plans
-from lrf_dse.pipeline.quality import Judge
 from lrf_dse.pipeline.selecting import select_finalists
 from lrf_dse.pipeline.settings import ExploreSettings
-from lrf_dse.pipeline.timing import Bench, Outcome, Task, build_and_run, layer_program
+from lrf_dse.pipeline.timing import Bench, Task, build_and_run, layer_program
+from lrf_dse.pipeline.weights import Weights
 from lrf_dse.plan.options import Combination, LayerOption
+from lrf_dse.progress import silent
 from lrf_dse.report.facts import CandidateResult
-from lrf_dse.schema import Candidate, Failure, Measurement, TTShape, dense_candidate
+from lrf_dse.schema import Candidate, Failure, Measurement, Outcome, TTShape, dense_candidate
 from lrf_dse.store import Store
 from lrf_dse.target import load_target
 from lrf_dse.tune import FileRecords
@@ -51,11 +55,9 @@ def test_a_wrong_kernel_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert outcome.stage == "verify"
 
 
-class OnlyIree(Exploration):
+def only_iree(_stage: str, tasks: Sequence[Task]) -> dict[str, Outcome]:
     """Measures nothing: programs with a generated kernel are wrong, others take their turn's number of cycles."""
-
-    def measure(self, stage: str, tasks: Sequence[Task]) -> dict[str, Outcome]:
-        return {task.key: WRONG if ", rvv" in str(task.context) else measured(n) for n, task in enumerate(tasks, 1)}
+    return {task.key: WRONG if ", rvv" in str(task.context) else measured(n) for n, task in enumerate(tasks, 1)}
 
 
 def measured(cycles: float) -> Measurement:
@@ -69,8 +71,10 @@ def x(tmp_path: Path) -> Exploration:
     run = tmp_path / "run"
     settings = ExploreSettings(model.path, TARGET.name, run, tune=1)
     store = Store(run)
-    judge = Judge(Compressor(model, seed=0), store, {}, run)
-    return OnlyIree(settings, model, Bench(TARGET), store, judge, None, {}, silent)
+    compressor = Compressor(model, seed=0)
+    accuracies = Accuracies(Evaluation(Weights(compressor, run), {}), store)
+    errors = FitErrors(compressor, store)
+    return Exploration(settings, model, Bench(TARGET), store, errors, accuracies, None, {}, only_iree, silent)
 
 
 @pytest.mark.parametrize("rvv", [measured(50), measured(200), WRONG])
@@ -117,19 +121,18 @@ def _combination(*choices: Candidate) -> Combination:
     return Combination(tuple(LayerOption(choice, 1.0, 1, 1, 0.0) for choice in choices))
 
 
-class Timed(Exploration):
+def by_kernels(_stage: str, tasks: Sequence[Task]) -> dict[str, Outcome]:
     """Measures nothing: a program takes a cycle for each of IREE's kernels in it, and two for each of ours."""
 
-    def measure(self, stage: str, tasks: Sequence[Task]) -> dict[str, Outcome]:
-        def cycles(task: Task) -> int:
-            return sum(2 if ", rvv" in label else 1 for label in task.context.values())  # type: ignore[attr-defined]
+    def cycles(task: Task) -> int:
+        return sum(2 if ", rvv" in label else 1 for label in task.context.values())  # type: ignore[attr-defined]
 
-        return {task.key: measured(cycles(task)) for task in tasks}
+    return {task.key: measured(cycles(task)) for task in tasks}
 
 
 def test_the_reference_is_the_fastest_dense_model_even_where_layers_promised_another(x: Exploration) -> None:
     """Single layers said that our kernels are the faster ones; as a whole model IREE's are."""
-    timed = Timed(x.settings, x.model, x.bench, x.store, x.judge, None, {}, silent)
+    timed = replace(x, measure=by_kernels)
     ours = [dense_candidate(layer, "rvv") for layer in x.model.fc_layers]
     plans, failed = measure_plans(timed, [_combination(*ours)])
     assert not failed

@@ -7,8 +7,9 @@ from typing import Any, cast
 import pytest
 
 from lrf_dse.farm import Local
+from lrf_dse.pipeline.accuracies import Accuracies
+from lrf_dse.pipeline.fit_errors import FitErrors
 from lrf_dse.pipeline.methods import competitors, judge_layers
-from lrf_dse.pipeline.quality import Judge
 from lrf_dse.schema import Candidate, FcLayer, TTShape, dense_candidate
 from lrf_dse.tt.output_error import OutputError
 
@@ -22,9 +23,8 @@ CANDIDATES = [
 class Answers:
     """Plain TT-SVD loses least on fc0, whitened on fc1; whitened has the least output error everywhere."""
 
-    knows_accuracy = True
-
     def __init__(self, *, data: bool = True) -> None:
+        self.known = data
         self.compressor = cast(Any, type("Stub", (), {"calibration": data or None}))
         self.asked: list[Candidate] = []
 
@@ -41,10 +41,15 @@ class Answers:
         best = {"fc0": "tt_svd", "fc1": "whitened"}[candidate.layer.name]
         return 100 * self.output_error(candidate).value ** 2 + (0.0 if candidate.decomposer == best else 1.0)
 
+    def to(self, evaluations: int) -> dict[Candidate, Any]:
+        """What became of the candidates by these answers."""
+        errors, accuracies = cast(FitErrors, self), cast(Accuracies, self)
+        return judge_layers(CANDIDATES, errors, accuracies, farm=Local(1), evaluations=evaluations)
+
 
 def judged_with(evaluations: int) -> tuple[dict[Candidate, Any], Answers]:
     answers = Answers()
-    return judge_layers(CANDIDATES, cast(Judge, answers), farm=Local(1), evaluations=evaluations), answers
+    return answers.to(evaluations), answers
 
 
 def test_accuracy_decides_where_evaluations_allow() -> None:
@@ -76,7 +81,6 @@ def test_curves_fill_in_where_they_are_few(evaluations: int) -> None:
 
 def test_without_data_there_is_one_method_and_no_drop() -> None:
     answers = Answers(data=False)
-    answers.knows_accuracy = False
-    judged = judge_layers(CANDIDATES, cast(Judge, answers), farm=Local(1), evaluations=10)
+    judged = answers.to(10)
     assert {found.drop for found in judged.values()} == {None}
-    assert [c.decomposer for c in competitors(CANDIDATES[-1], cast(Judge, answers))] == ["tt_svd"]
+    assert [c.decomposer for c in competitors(CANDIDATES[-1], with_data=False)] == ["tt_svd"]

@@ -8,8 +8,7 @@ import pytest
 
 from lrf_dse.jsonform import to_json
 from lrf_dse.pipeline.recorded import recorded
-from lrf_dse.pipeline.timing import Outcome
-from lrf_dse.schema import Failure, FcLayer, Measurement
+from lrf_dse.schema import Failure, FcLayer, Measurement, Outcome
 from lrf_dse.store import Store
 
 LAYER = FcLayer("fc", 4, 3, 1, has_bias=True)

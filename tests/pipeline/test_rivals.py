@@ -13,11 +13,11 @@ from lrf_dse.pipeline.estimates import estimate
 from lrf_dse.pipeline.keys import timing_key
 from lrf_dse.pipeline.rivals import with_rivals
 from lrf_dse.pipeline.settings import ExploreSettings
-from lrf_dse.pipeline.timing import Outcome, Task
+from lrf_dse.pipeline.timing import Task
 from lrf_dse.plan.options import Combination, LayerOption
 from lrf_dse.plan.search import Search
 from lrf_dse.report.facts import CandidateResult
-from lrf_dse.schema import Candidate, Failure, FcLayer, Kernel, Measurement, TTShape, dense_candidate
+from lrf_dse.schema import Candidate, Failure, FcLayer, Kernel, Measurement, Outcome, TTShape, dense_candidate
 from lrf_dse.target import load_target
 
 TARGET = load_target("spacemit-k1")
@@ -41,7 +41,7 @@ class Explored:
     outcome: Outcome
     kernels: tuple[Kernel, ...] = ("iree", "rvv")
     asked: list[str] = field(default_factory=list)
-    judge: Any = field(default_factory=lambda: SimpleNamespace(knows_accuracy=True))
+    accuracies: Any = field(default_factory=lambda: SimpleNamespace(known=True))
     target: Any = field(default_factory=lambda: TARGET)
     tools: dict[str, str] = field(default_factory=lambda: {"iree": "1"})
 

@@ -8,9 +8,9 @@ import pytest
 
 from benchmarks.simulators.rvsim import RvsimRunner
 from lrf_dse.pipeline.kernels import default_schedules
-from lrf_dse.pipeline.timing import Bench, Outcome, build_and_run, layer_program
+from lrf_dse.pipeline.timing import Bench, build_and_run, layer_program
 from lrf_dse.runners.job import Job
-from lrf_dse.schema import FcLayer, Measurement, dense_candidate
+from lrf_dse.schema import FcLayer, Measurement, Outcome, dense_candidate
 from lrf_dse.target import load_target
 
 

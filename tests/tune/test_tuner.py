@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from lrf_dse.codegen import KernelSchedule, KernelSpec, default_schedule, schedules
 from lrf_dse.jsonform import content_key, to_json
 from lrf_dse.runners.job import Job
-from lrf_dse.schema import Failure, Measurement, TTShape
+from lrf_dse.schema import Failure, Measurement, Outcome, TTShape
 from lrf_dse.target import load_target
-from lrf_dse.tune import FileRecords, Outcome, RecordedMeasure, RunnerMeasure, Tuned, kernel_key, tune
+from lrf_dse.tune import FileRecords, RecordedMeasure, RunnerMeasure, Tuned, kernel_key, tune
 from lrf_dse.tune.neighbours import neighbours
 
 K1 = load_target("spacemit-k1")
