@@ -28,12 +28,12 @@ from numpy.typing import NDArray
 
 from benchmarks.kit.page import markdown_table
 from lrf_dse.codegen.bound_columns import LayerBound
-from lrf_dse.cost.archive import non_dominated
 from lrf_dse.cost.counts import dense_parameters
 from lrf_dse.cost.curves import tuple_counts
 from lrf_dse.cost.funnel import OPTIONAL, STEPS
 from lrf_dse.cost.narrowing import Narrowing
 from lrf_dse.cost.prune import Latency, prune
+from lrf_dse.front.pareto import front_of_three
 from lrf_dse.jsonform import from_json, to_json
 from lrf_dse.models.canonical.options import ReadOptions
 from lrf_dse.models.reader import read_with
@@ -265,7 +265,7 @@ def losses_of_shape(layer: FcLayer, errors: OfSpectra, bound: LayerBound, shape:
 def joined_front(front: NDArray[np.float64], more: NDArray[np.float64]) -> NDArray[np.float64]:
     """The front of both."""
     both = np.concatenate([front, more])
-    return both[non_dominated(both[:, 0], both[:, 1], both[:, 2])]
+    return both[front_of_three(both[:, 0], both[:, 1], both[:, 2])]
 
 
 def trained_like(outs: int, ins: int) -> NDArray[np.float32]:

@@ -34,6 +34,7 @@ TABLE: tuple[frozenset[str], ...] = tuple(
         "schema",
         "jsonform",
         "target",
+        "front",
         "tt",
         "cost",
         "codegen",
@@ -56,7 +57,7 @@ TABLE: tuple[frozenset[str], ...] = tuple(
 COLUMN = {room: number for number, column in enumerate(TABLE) for room in column}
 
 # Pure rooms compute: no files, clocks or processes.
-PURE_ROOMS = {"tt", "cost", "codegen", "plan"}
+PURE_ROOMS = {"front", "tt", "cost", "codegen", "plan"}
 # fmt: off
 IMPURE_MODULES = {
     "asyncio", "datetime", "glob", "http", "io", "logging", "multiprocessing", "os", "pathlib", "random", "secrets",

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from benchmarks.kit.predicted import predicted, spaces_of
 from lrf_dse.cost.counts import dense_parameters, parameters, stored_bytes
+from lrf_dse.front.pareto import non_dominated
 from lrf_dse.models.compress import Compressor
 from lrf_dse.models.data import load_data
 from lrf_dse.models.metrics import get_metric
@@ -34,7 +35,6 @@ from lrf_dse.pipeline.methods import competitors
 from lrf_dse.pipeline.selecting import select_finalists
 from lrf_dse.pipeline.settings import ExploreSettings
 from lrf_dse.pipeline.weights import Weights
-from lrf_dse.plan.front import non_dominated
 from lrf_dse.plan.options import Combination
 from lrf_dse.plan.terrain import WORST, Gap
 from lrf_dse.plan.volume import hypervolume

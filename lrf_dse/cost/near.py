@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrf_dse.cost import funnel
-from lrf_dse.cost.archive import IntArray
 from lrf_dse.cost.counts import dense_parameters
 from lrf_dse.cost.curves import parameter_curves, rank_steps
 from lrf_dse.cost.looked_at import LookedAt, looked_at, low_rank_block
 from lrf_dse.cost.narrowing import Narrowing
 from lrf_dse.cost.search import EVEN_DEPTHS, CycleBounds, Points, Search
 from lrf_dse.cost.tuples import block_of_points, tuples_near
+from lrf_dse.front.pareto import IntArray
 from lrf_dse.schema import FcLayer
 from lrf_dse.target import Target
 from lrf_dse.tt.error_bounds import ErrorBounds

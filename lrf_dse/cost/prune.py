@@ -16,13 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrf_dse.cost import funnel
-from lrf_dse.cost.archive import FloatArray, IntArray, non_dominated
 from lrf_dse.cost.counts import dense_flops, dense_parameters
 from lrf_dse.cost.funnel import FunnelStep, Reasons
 from lrf_dse.cost.narrowing import Narrowing
 from lrf_dse.cost.near import Space
 from lrf_dse.cost.search import CycleBounds, Points, joined
-from lrf_dse.cost.spread import ladder, spread
+from lrf_dse.front.pareto import FloatArray, IntArray, front_of_three
+from lrf_dse.front.spread import ladder, spread
 from lrf_dse.schema import Candidate, FcLayer, TTShape, dense_candidate
 from lrf_dse.target import Target
 from lrf_dse.tt.error_bounds import ErrorBounds, OfAnyWeights, OfSpectra
@@ -142,7 +142,7 @@ class _Choice:
             cycles = self._cycles(near)
             worth = np.flatnonzero(self._is_worth_it(near, cycles) | (not self._narrowing.does(funnel.WORTH)))
             estimated, near, cycles = len(near), near[worth], cycles[worth]
-            front = non_dominated(cycles, near.params, near.errors)
+            front = front_of_three(cycles, near.params, near.errors)
             chosen = front[ladder(near.params[front], cycles[front], near.errors[front], most)]
             sizes = len(bounded), len(fast), estimated, len(near), front.size, chosen.size
             left.update(dict(zip(_CHOICE_STEPS, sizes, strict=True)))

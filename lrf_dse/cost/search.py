@@ -14,7 +14,6 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from lrf_dse.cost.archive import FloatArray, Grid, IntArray, Mask, non_dominated
 from lrf_dse.cost.curves import (
     Polynomials,
     even_ranks,
@@ -24,6 +23,8 @@ from lrf_dse.cost.curves import (
     parameter_curves,
     tuple_counts,
 )
+from lrf_dse.cost.grid import Grid, Mask
+from lrf_dse.front.pareto import FloatArray, IntArray, front_of_three
 from lrf_dse.schema import FcLayer, TTShape
 from lrf_dse.tt.error_bounds import ErrorBounds
 from lrf_dse.tt.orders import ShapeBlock
@@ -228,7 +229,7 @@ class Search:
             return
         points = joined(self._known)
         latencies = [points.flops, points.bounds][: len(self._grids)]
-        fronts = [non_dominated(latency, points.params, points.errors) for latency in latencies]
+        fronts = [front_of_three(latency, points.params, points.errors) for latency in latencies]
         for number, (latency, front) in enumerate(zip(latencies, fronts, strict=True)):
             self._grids[number] = Grid(latency[front], points.params[front], points.errors[front])
         self._known, self._new = [points[np.unique(np.concatenate(fronts))]], 0

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from lrf_dse.cost.archive import IntArray
 from lrf_dse.cost.curves import tuple_counts
 from lrf_dse.cost.search import Points, Search, joined, no_points
-from lrf_dse.cost.spread import spread
+from lrf_dse.front.pareto import IntArray
+from lrf_dse.front.spread import spread
 from lrf_dse.schema import FcLayer
 from lrf_dse.tt.error_bounds import ErrorBounds
 from lrf_dse.tt.orders import ShapeBlock

@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrf_dse.codegen.choice import has_half
-from lrf_dse.cost.archive import non_dominated
 from lrf_dse.cost.counts import stored_bytes
 from lrf_dse.cost.prune import PruneResult
-from lrf_dse.cost.spread import spread
 from lrf_dse.errors import UsageError
+from lrf_dse.front.pareto import front_of_three
+from lrf_dse.front.spread import spread
 from lrf_dse.pipeline.context import Exploration
 from lrf_dse.pipeline.estimates import estimate
 from lrf_dse.pipeline.fit_errors import FitErrors
@@ -119,7 +119,7 @@ class _Pool:
 def _spread_in(pool: _Pool, *, by_cycles: bool, most: int) -> list[Candidate]:
     """At most `most` candidates in few bits that spread over the sizes of the front; fp32 and dense are only rivals."""
     third = pool.cycles if by_cycles else np.zeros_like(pool.errors)
-    front = non_dominated(third, pool.sizes, pool.errors)
+    front = front_of_three(third, pool.sizes, pool.errors)
     front = front[pool.few[front]]
     if not front.size:
         return []

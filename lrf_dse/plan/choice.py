@@ -10,8 +10,8 @@ from math import inf
 from typing import Literal
 
 from lrf_dse.errors import BudgetError, UsageError
+from lrf_dse.front.pareto import knee
 from lrf_dse.plan.budgets import Budgets, no_plan_message, over_budget
-from lrf_dse.plan.front import knee
 from lrf_dse.schema import Plan
 
 LatencyUnit = Literal["microseconds", "cycles", "instructions"]

@@ -12,7 +12,7 @@ from math import log
 
 import numpy as np
 
-from lrf_dse.plan.front import FloatArray, front_mask
+from lrf_dse.front.pareto import FloatArray, front_mask
 from lrf_dse.plan.terrain import ENDS, GAP, Terrain, best_of, same
 from lrf_dse.plan.volume import greedy, hypervolume
 

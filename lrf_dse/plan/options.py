@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from lrf_dse.plan.front import FloatArray
+from lrf_dse.front.pareto import FloatArray
 from lrf_dse.schema import Candidate
 
 LATENCY, FLASH, RAM, LOSS = range(4)

@@ -13,7 +13,7 @@ from math import sqrt
 
 import numpy as np
 
-from lrf_dse.plan.front import FloatArray
+from lrf_dse.front.pareto import FloatArray
 from lrf_dse.plan.options import Combination
 
 _NOISE = 0.1

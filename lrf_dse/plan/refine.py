@@ -12,7 +12,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from lrf_dse.plan.front import FloatArray, front_mask
+from lrf_dse.front.pareto import FloatArray, front_mask
 from lrf_dse.plan.options import LOSS, Combination, LayerOption, totals_of
 from lrf_dse.plan.predict import Correction
 from lrf_dse.plan.terrain import Terrain

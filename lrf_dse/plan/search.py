@@ -14,8 +14,8 @@ from math import prod
 
 import numpy as np
 
+from lrf_dse.front.pareto import FloatArray, front_mask
 from lrf_dse.plan.choice import Objective
-from lrf_dse.plan.front import FloatArray, front_mask
 from lrf_dse.plan.kept import Kept
 from lrf_dse.plan.options import (
     FLASH,

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from lrf_dse.plan.front import FloatArray, front_mask
+from lrf_dse.front.pareto import FloatArray, front_mask
 from lrf_dse.plan.options import (
     NO_LIMITS,
     RAM,

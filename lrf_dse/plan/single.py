@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from lrf_dse.front.pareto import FloatArray, front_mask
 from lrf_dse.plan.choice import Objective
-from lrf_dse.plan.front import FloatArray, front_mask
 from lrf_dse.plan.options import (
     FLASH,
     LATENCY,

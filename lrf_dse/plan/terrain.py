@@ -14,7 +14,7 @@ from math import log
 import numpy as np
 import numpy.typing as npt
 
-from lrf_dse.plan.front import FloatArray, front_mask
+from lrf_dse.front.pareto import FloatArray, front_mask
 from lrf_dse.plan.options import FLASH, LATENCY, LOSS, RAM
 
 WORST = 5.0

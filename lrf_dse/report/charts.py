@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from lrf_dse.plan.front import non_dominated
+from lrf_dse.front.pareto import non_dominated
 from lrf_dse.report.axis import Axis, Unit, error_axis, make_axis
 from lrf_dse.report.facts import DataFacts
 from lrf_dse.report.info import PlanRow, ReportInfo

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from lrf_dse.errors import UsageError
-from lrf_dse.plan.front import non_dominated
+from lrf_dse.front.pareto import non_dominated
 from lrf_dse.report.info import PlanRow, ReportInfo
 
 MOST_RUNS = 8

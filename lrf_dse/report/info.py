@@ -13,6 +13,7 @@ from math import sqrt
 
 import numpy as np
 
+from lrf_dse.front.pareto import non_dominated
 from lrf_dse.judged import Confirmation, FineTuning
 from lrf_dse.plan.budgets import Budgets
 from lrf_dse.plan.choice import (
@@ -26,7 +27,6 @@ from lrf_dse.plan.choice import (
     plan_objectives,
     slower_than_dense,
 )
-from lrf_dse.plan.front import non_dominated
 from lrf_dse.plan.quantised import gain_over_quantising
 from lrf_dse.plan.terrain import merged
 from lrf_dse.process.spending import Spending

@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 
 from lrf_dse.codegen.bound_columns import LayerBound
 from lrf_dse.cost import counts
-from lrf_dse.cost.archive import Grid, non_dominated
 from lrf_dse.cost.curves import parameter_curves
+from lrf_dse.cost.grid import Grid
 from lrf_dse.cost.search import CycleBounds, Search
+from lrf_dse.front.pareto import front_of_three
 from lrf_dse.schema import FcLayer, TTShape
 from lrf_dse.target import load_target
 from lrf_dse.tt.error_bounds import OfAnyWeights, OfSpectra
@@ -78,7 +79,7 @@ def test_no_point_of_a_true_front_is_lost(layer, data):
     errors = np.array([0.0, *(error_bound(spectra, s) for s in shapes)])
     bounds = np.array([dense_bound, *(_bound_of(bound, s) for s in shapes)])
     for latency, found in ((flops, points.flops), (bounds, points.bounds)):
-        for i in non_dominated(latency, params, errors):
+        for i in front_of_three(latency, params, errors):
             as_good = (
                 (found <= latency[i] * (1 + 1e-12))
                 & (points.params <= params[i])

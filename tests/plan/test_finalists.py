@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from plan.options import LAYERS, LIMITS, everything, is_within, numbers, option
 
-from lrf_dse.plan.front import non_dominated
+from lrf_dse.front.pareto import non_dominated
 from lrf_dse.plan.options import Combination, LayerOption, Limits
 from lrf_dse.plan.search import finalists, search
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from plan.options import LAYERS, LIMITS, everything, is_within, numbers, option
 
-from lrf_dse.plan.front import non_dominated
+from lrf_dse.front.pareto import non_dominated
 from lrf_dse.plan.options import LayerOption, Limits, shifted_to
 from lrf_dse.plan.search import finalists
 from lrf_dse.plan.select import SLACK, compose

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrf_dse.plan.front import knee, non_dominated, objective_array, scaled
+from lrf_dse.front.pareto import knee, non_dominated, objective_array, scaled
 
 VALUES = st.integers(0, 5) | st.none() | st.floats(-3, 3)
 POINTS = st.integers(1, 4).flatmap(lambda k: st.lists(st.tuples(*[VALUES] * k), min_size=0, max_size=12))

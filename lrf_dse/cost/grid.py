@@ -1,4 +1,4 @@
-"""Fronts of points with three losses, and a quick test of what cannot be on one any more.
+"""A quick test of what cannot be on a front of three losses any more.
 
 The losses are a latency, a size and an error. The test looks into a grid of (latency, size) cells, each with the least
 error of all points in lower cells: it never calls a point dominated that is not, and overlooks only dominating points
@@ -7,14 +7,13 @@ in the same row or column of cells.
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-IntArray = NDArray[np.int64]
-FloatArray = NDArray[np.float64]
+from lrf_dse.front.pareto import FloatArray, IntArray
+
 Mask = NDArray[np.bool_]
 
 _CELL_BITS = 6
@@ -51,25 +50,3 @@ def _cells(values: NDArray[Any]) -> IntArray:
     """The cell of each value: exponent and first bits of the mantissa of a double, which rise with its value."""
     bits = np.asarray(values, dtype=np.float64).view(np.int64) >> (52 - _CELL_BITS)
     return np.asarray(np.maximum(bits - _LOWEST_CELL, 0))
-
-
-def non_dominated(latency: NDArray[Any], sizes: NDArray[Any], errors: FloatArray) -> IntArray:
-    """Indices, ascending, of the points that no other is at least as good as in all three; one of each set of equals.
-
-    A sweep by ascending latency over a staircase in (size, error): about 0.1 s for 100,000 points.
-    """
-    stair_sizes: list[float] = []  # ascending, with strictly descending errors beside them
-    stair_errors: list[float] = []
-    kept = []
-    by_latency = np.lexsort((np.arange(latency.size), errors, sizes, latency))
-    for i, p, e in zip(by_latency.tolist(), sizes[by_latency].tolist(), errors[by_latency].tolist(), strict=True):
-        at = bisect_right(stair_sizes, p)
-        if at and stair_errors[at - 1] <= e:
-            continue
-        kept.append(i)
-        start = bisect_left(stair_sizes, p)
-        end = start
-        while end < len(stair_sizes) and stair_errors[end] >= e:
-            end += 1
-        stair_sizes[start:end], stair_errors[start:end] = [p], [e]
-    return np.array(sorted(kept), dtype=np.int64)

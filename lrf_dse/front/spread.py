@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-IntArray = NDArray[np.int64]
-FloatArray = NDArray[np.float64]
+from lrf_dse.front.pareto import FloatArray, IntArray
 
 _FLOOR = 1e-3  # errors below are equally good: without it, one near-zero error would stretch the log scale
 
