@@ -9,6 +9,7 @@ bound        cycles that no program of a layer goes below
 packing      weights in the order in which a kernel reads them; storage: panels in fp16, int8 and int4
 plan         a schedule made concrete: what each stage reads and writes; tiling: its tiles
 emit         C source, with vectors (loops, microkernel) or plain (scalar); phases: the kernel around its stages
+copying      weights in few bits widened once, at load, into a copy in RAM that stages read as fp32
 stream       stages whose weights are used once, widened in registers; widening: panels that are widened for many uses
 abi          how a kernel is called, and the sizes it needs
 
@@ -17,7 +18,7 @@ Runs nothing and reads no file (tests/test_architecture.py).
 
 from lrf_dse.codegen.abi import KernelCode, Phase
 from lrf_dse.codegen.bound import lower_bound
-from lrf_dse.codegen.choice import default_schedule, has_half, schedules
+from lrf_dse.codegen.choice import copied_schedule, default_schedule, has_half, schedules
 from lrf_dse.codegen.closed_form import StageBound, kernel_rooflines, predicted_cycles, stage_bounds
 from lrf_dse.codegen.emit import emit, emit_scalar
 from lrf_dse.codegen.packing import PackedStage, PackedWeights, Panel, pack, packed_weights
@@ -38,6 +39,7 @@ __all__ = [
     "StageBound",
     "StageSchedule",
     "contraction_orders",
+    "copied_schedule",
     "default_schedule",
     "emit",
     "emit_scalar",

@@ -8,6 +8,9 @@ x [batch, in], y [batch, out], `weights` as `lrf_dse.codegen.packing` lays them 
 uninitialised; all are aligned to 64 bytes. `group` counts the phase's workgroups, which may run at the same time;
 phases follow each other.
 It touches nothing else, calls nothing, has no globals and takes less than 4 KiB of stack.
+
+A kernel that widens its weights at load has one function more, of the same parameters, to be called once before all:
+it reads the packed weights of the artifact and writes, as its y, the copy that its phases take for `weights`.
 """
 
 from __future__ import annotations
@@ -28,9 +31,19 @@ class Phase:
 
 @dataclass(frozen=True)
 class KernelCode:
-    """One C translation unit and what its caller must know."""
+    """One C translation unit and what its caller must know.
+
+    `load` makes the copy of `copy_bytes` in RAM that the phases read; without one they read the packed weights.
+    """
 
     source: str
     phases: tuple[Phase, ...]
     weight_bytes: int
     scratch_bytes: int
+    load: Phase | None = None
+    copy_bytes: int = 0
+
+    @property
+    def functions(self) -> tuple[Phase, ...]:
+        """Everything that a program links: the phases, and what is called at load."""
+        return self.phases if self.load is None else (*self.phases, self.load)

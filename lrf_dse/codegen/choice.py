@@ -61,6 +61,29 @@ def default_schedule(spec: KernelSpec, target: Target, *, cut: bool = True) -> K
     return schedules(spec, target, 1, cut=cut)[0]
 
 
+@lru_cache(maxsize=1 << 12)
+def copied_schedule(spec: KernelSpec, target: Target) -> KernelSchedule | None:
+    """The schedule that the closed form likes best of those that widen weights in few bits at load; None in fp32.
+
+    None as well where slices of K would cut the groups of every one.
+    """
+    if not spec.few_bits:
+        return None
+    (merges, order), *_ = _contractions(spec, target)
+    cost = _cost(spec, target)
+
+    def copied(schedule: KernelSchedule) -> KernelSchedule:
+        return replace(schedule, copied=True)
+
+    def copied_cost(schedule: KernelSchedule) -> float:
+        return cost(copied(schedule))
+
+    plain = replace(spec, storages=())
+    found = set(_of_contraction(plain, target, merges, order, copied_cost, cut=True))
+    best = min(found, key=lambda schedule: (*_liking(schedule, copied_cost), str(schedule)))
+    return copied(best) if copied_cost(best) < inf else None
+
+
 def schedules(spec: KernelSpec, target: Target, limit: int, *, cut: bool = True) -> tuple[KernelSchedule, ...]:
     """At most `limit` schedules, best first; see `default_schedule` for `cut`."""
     cost = _cost(spec, target)

@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import partial
 
 from lrf_dse.codegen.abi import KernelCode
+from lrf_dse.codegen.copying import with_load
 from lrf_dse.codegen.loops import stage_function
 from lrf_dse.codegen.microkernel import MACROS
 from lrf_dse.codegen.phases import emit_phases
@@ -33,7 +34,8 @@ def emit(spec: KernelSpec, schedule: KernelSchedule, target: Target, *, name: st
     head: tuple[str, ...] = ("#include <stddef.h>", "", MACROS)
     if spec.few_bits or any(how.vector == "stream" for how in schedule.stages):
         head = (*head, WIDENING, HALF_TO_FLOAT, STREAM, PASS, STATE)
-    return emit_phases(spec, schedule, function, head=head, name=name)
+    code = emit_phases(spec, schedule, function, head=head, name=name)
+    return with_load(code, spec, schedule, name=name) if schedule.copied else code
 
 
 def emit_scalar(spec: KernelSpec, schedule: KernelSchedule, *, name: str) -> KernelCode:
@@ -43,4 +45,5 @@ def emit_scalar(spec: KernelSpec, schedule: KernelSchedule, *, name: str) -> Ker
     """
     schedule = replace(schedule, stages=tuple(replace(how, in_half=False) for how in schedule.stages))
     head = ("#include <stddef.h>", "", SCALAR_MACROS, *((HALF_TO_FLOAT,) if spec.few_bits else ()))
-    return emit_phases(spec, schedule, scalar_stage_function, head=head, name=name)
+    code = emit_phases(spec, schedule, scalar_stage_function, head=head, name=name)
+    return with_load(code, spec, schedule, name=name) if schedule.copied else code

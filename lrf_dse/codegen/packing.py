@@ -92,7 +92,7 @@ class PackedWeights:
 
 
 def packed_weights(spec: KernelSpec, schedule: KernelSchedule) -> PackedWeights:
-    """Where every weight lies."""
+    """Where every weight of `spec` lies: as it is stored, whether `schedule` reads it there or widens it at load."""
     stages: list[PackedStage] = []
     offset, last = 0, len(schedule.stages) - 1
     before = kernel_stages(spec, schedule)[0]
@@ -116,7 +116,8 @@ def packed_weights(spec: KernelSpec, schedule: KernelSchedule) -> PackedWeights:
             storage != "int4" or slices == 1 or (k_outer == 1 and k_inner % GROUP == 0),
             f"slices of K cut the {groups} groups of int4",
         )
-        by_rows = storage != "fp32" and how.vector == "columns"
+        # What is widened at load is in the order of fp32, in which it is read then.
+        by_rows = storage != "fp32" and how.vector == "columns" and not schedule.copied
         stages.append(PackedStage(offset, panels, slices, k_outer, k_inner, k_step, storage, by_rows))
         offset, before = _aligned(offset + stages[-1].floats), stage
     bias = offset if spec.has_bias else None

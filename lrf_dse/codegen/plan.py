@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from lrf_dse.codegen.packing import ALIGNED_FLOATS, PackedStage, Panel, packed_weights
-from lrf_dse.codegen.schedule import STREAMS, KernelSchedule, StageSchedule, scheduled_stages
+from lrf_dse.codegen.packing import ALIGNED_FLOATS, PackedStage, PackedWeights, Panel, packed_weights
+from lrf_dse.codegen.schedule import STREAMS, KernelSchedule, StageSchedule, computed_spec, scheduled_stages
 from lrf_dse.codegen.spec import KernelSpec
 from lrf_dse.codegen.storage import groups_of
 from lrf_dse.codegen.tile import Finish
@@ -168,8 +168,24 @@ class KernelPlan:
 
 
 def kernel_plan(spec: KernelSpec, schedule: KernelSchedule) -> KernelPlan:
-    """The plan of `schedule`. Raises ValueError if slices do not divide what they cut."""
+    """The plan of `schedule`, reading the copy in RAM where there is one.
+
+    Raises ValueError if slices do not divide what they cut.
+    """
+    spec = computed_spec(spec, schedule)
     layout = packed_weights(spec, schedule)
+    stages = stage_plans(spec, schedule, layout)
+    states, scratch = _states(stages, schedule)
+    cuts = schedule.fused, schedule.slices, schedule.rank_slices
+    work, each = _aligned(scratch), _aligned(max(stage.work_floats for stage in stages))
+    scratch = work + spec.threads * each if each else scratch
+    plan = KernelPlan(tuple(stages), states, scratch, *cuts, layout.bias, FP32_BYTES * layout.floats, work, each)
+    _check(plan, spec)
+    return plan
+
+
+def stage_plans(spec: KernelSpec, schedule: KernelSchedule, layout: PackedWeights) -> list[StagePlan]:
+    """The stages of `schedule`, with weights of `spec` that lie as `layout` says. Raises ValueError as `kernel_plan`."""
     last = len(schedule.stages) - 1
     stages = []
     finish = Finish(spec.has_bias, spec.activation) if spec.has_bias or spec.activation else None
@@ -199,13 +215,7 @@ def kernel_plan(spec: KernelSpec, schedule: KernelSchedule) -> KernelPlan:
                 half=schedule.half,
             )
         )
-    states, scratch = _states(stages, schedule)
-    cuts = schedule.fused, schedule.slices, schedule.rank_slices
-    work, each = _aligned(scratch), _aligned(max(stage.work_floats for stage in stages))
-    scratch = work + spec.threads * each if each else scratch
-    plan = KernelPlan(tuple(stages), states, scratch, *cuts, layout.bias, FP32_BYTES * layout.floats, work, each)
-    _check(plan, spec)
-    return plan
+    return stages
 
 
 def _check(plan: KernelPlan, spec: KernelSpec) -> None:

@@ -21,7 +21,7 @@ def scalar_widening_functions(plan: StagePlan) -> list[str]:
     """The C functions that widen panels to [k, width], one for each width; none in fp32 and for streams."""
     if plan.storage == "fp32" or plan.is_stream:
         return []
-    return panel_functions(plan, lambda width: _panel(plan, width))
+    return panel_functions(plan, lambda width: widened_panel(plan, width))
 
 
 def scalar_widening_calls(plan: StagePlan, run: PanelRun) -> list[str]:
@@ -36,7 +36,8 @@ def _groups(plan: StagePlan) -> list[int]:
     return groups_of(plan.k) if plan.storage == "int4" else [plan.k]
 
 
-def _panel(plan: StagePlan, width: int) -> list[str]:
+def widened_panel(plan: StagePlan, width: int) -> list[str]:
+    """The body of the C function that widens a panel at `from` to the floats `to` [k, width]."""
     lines, first = [], 0
     for group, size in enumerate(_groups(plan)):
         scale = f" * {_scale(plan, width, group, 'row')}" if plan.storage != "fp16" else ""

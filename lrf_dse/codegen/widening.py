@@ -70,7 +70,7 @@ def widening_functions(plan: StagePlan, lanes: int) -> list[str]:
 
 
 def panel_functions(plan: StagePlan, body: Callable[[int], list[str]]) -> list[str]:
-    """The C functions with the `body` of every width of panels."""
+    """The C functions with the `body` of every width of panels of a stage that is stored in few bits."""
     lines: list[str] = []
     kind = "unsigned short" if plan.in_half else "float"
     for width in sorted({panel.width for panel in plan.panels}):

@@ -95,6 +95,7 @@ def kernel_key(spec: KernelSpec, schedule: KernelSchedule, target: Target, tools
         spec=to_json(spec),
         source=code.source,
         sizes=[code.weight_bytes, code.scratch_bytes, *(phase.workgroups for phase in code.phases)],
+        copy=code.copy_bytes,
         **machine_facts(target, {**direct_versions(), **tools}, spec.threads),
     )
 
@@ -122,6 +123,8 @@ def kernel_job(
         in_floats=x.size,
         out_floats=spec.batch * spec.out_features,
         scratch_bytes=code.scratch_bytes,
+        load=code.load,
+        copy_bytes=code.copy_bytes,
     )
     built = compile_generated(code.source, target, work_dir, name=_NAME)
     program = link_direct([layer], [built], target, work_dir, guarded=guarded)

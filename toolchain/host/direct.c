@@ -6,9 +6,7 @@
 
 size_t lrf_image_bytes = 0, lrf_local_bytes = 0; /* such kernels need no loading and no memory of their own */
 const lrf_port lrf_states[1];
-const size_t lrf_state_count = 0, lrf_state_bytes = 0;
-
-void lrf_model_load(void) {}
+const size_t lrf_state_count = 0; /* none that is written out: copies of weights are made whenever a program loads */
 
 typedef struct {
   const lrf_phase *phase;
