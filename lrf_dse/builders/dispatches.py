@@ -6,6 +6,8 @@ function that dispatches the kernel's phases one after the other:
     bindings of every phase: x and the packed weights (read), scratch and y (written; tied from phase to phase)
 
 Scratch is a result of the first phase that nobody uses in the end, so IREE plans its memory like that of any tensor.
+Where a kernel widens its weights at load, an initializer of the module dispatches that once: its packed weights are
+x and weights, its y is kept in a global, and that is what the phases get for their weights.
 Source: what worked with IREE 3.13; the executable's target must be letter for letter the device's own, or the linker
 keeps two binaries apart and looks functions up in the wrong one.
 """
@@ -13,19 +15,24 @@ keeps two binaries apart and looks functions up in the wrong one.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lrf_dse.builders.kernel_calls import OPERATOR, KernelCall, check_sizes
+import numpy as np
+
+from lrf_dse.builders.kernel_calls import OPERATOR, DetachedModel, KernelCall, check_sizes
 from lrf_dse.errors import BuildError
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from lrf_dse.codegen import KernelCode, Phase
 
 _EXECUTABLE, _VARIANT = "tt_kernels", "generated"
 _LEAST_SCRATCH_BYTES = 64  # a binding cannot be empty
 _FLOAT_BYTES = 4
+_PACKED_OF = "lrf_dse.packed_of"
 _BUFFERS = ("x", "weights", "scratch", "y")
 # Such as !torch.vtensor<[1,784],f32>.
 _TENSOR = re.compile(r"!torch\.vtensor<\[((?:\d+(?:,\d+)*)?)\],f32>")
@@ -41,21 +48,24 @@ def entry_points(code: KernelCode) -> str:
     )
     values = ", ".join(f"{name} + {name}_at" for name in _BUFFERS)
     lines = ["", "/* What IREE calls: buffers come with offsets in elements. */"]
-    for phase in code.phases:
+    for phase in code.functions:
         lines.append(f"void {_entry(phase)}({buffers}, size_t group);")
         lines.append(f"void {_entry(phase)}({buffers}, size_t group) {{ {phase.function}({values}, group); }}")
     return "\n".join([*lines, ""])
 
 
 def insert_dispatches(
-    mlir_path: Path, calls: Sequence[KernelCall], *, objects: Sequence[Path], executable_target: str
+    mlir_path: Path, detached: DetachedModel, *, objects: Sequence[Path], executable_target: str
 ) -> None:
-    """Replace every operator of `calls` in the module at `mlir_path`, which is rewritten; `objects` hold the kernels.
+    """Replace every operator of the calls in the module at `mlir_path`, which is rewritten.
+
+    The module was made of the detached model, and `objects` hold its kernels.
 
     Raises BuildError unless each stands there exactly once, with tensors that fit.
     """
     from iree.compiler import ir
 
+    calls = detached.calls
     with ir.Context(), ir.Location.unknown():
         try:
             module = ir.Module.parse(mlir_path.read_text(encoding="utf-8"))
@@ -63,9 +73,10 @@ def insert_dispatches(
             if sorted(found) != sorted(call.operator for call in calls):
                 raise BuildError(f"{mlir_path}: expected operators of {len(calls)} kernels, found {sorted(found)}")
             functions = [_replace(ir, found[call.operator], call) for call in calls]
-            kernels = tuple(dict.fromkeys(call.code for call in calls))
-            text = "\n".join([_executable(kernels, objects, executable_target), *functions])
-            _prepend(ir, module, ir.Module.parse(text))
+            text = "\n".join([_executable(detached.kernels, objects, executable_target), *functions])
+            added = ir.Module.parse(text)
+            _give_packed(ir, added, {call.operator: detached.packed(call) for call in calls if call.code.load})
+            _prepend(ir, module, added)
             module.operation.verify()
         except ir.MLIRError as error:
             raise BuildError(f"{mlir_path}: kernels could not be put in: {str(error).splitlines()[0]}") from error
@@ -101,9 +112,10 @@ def _replace(ir: Any, op: Any, call: KernelCall) -> str:
     def create(name: str, kind: Any, operands: Sequence[Any], **attributes: Any) -> Any:
         return ir.Operation.create(name, [kind], operands, attributes=attributes, ip=at).result
 
+    given = list(op.operands)[: 1 if call.code.load else 2]  # what is widened at load comes from a global
     operands = [
         create("torch_c.to_builtin_tensor", ir.Type.parse(kind), [value])
-        for kind, value in zip((x, weights), op.operands, strict=True)
+        for kind, value in zip((x, weights), given, strict=False)
     ]
     callee = ir.FlatSymbolRefAttr.get(_function_name(call))
     result = create("util.call", ir.Type.parse(y), operands, callee=callee)
@@ -140,9 +152,15 @@ def _function_name(call: KernelCall) -> str:
 
 def _function(call: KernelCall, *, x: str, weights: str, y: str) -> str:
     """The function of a layer: its kernel's phases, each after the one before."""
-    floats = max(call.code.scratch_bytes, _LEAST_SCRATCH_BYTES)
-    scratch = f"tensor<{-(-floats // _FLOAT_BYTES)}xf32>"
-    lines = [f"util.func private @{_function_name(call)}(%x: {x}, %weights: {weights}) -> {y} {{"]
+    scratch = _floats(max(call.code.scratch_bytes, _LEAST_SCRATCH_BYTES))
+    lines, copy = [], _copy(call)
+    if call.code.load:
+        lines += _loading(call, call.code.load, weights, copy)
+        lines += [f"util.func private @{_function_name(call)}(%x: {x}) -> {y} {{"]
+        lines += [f"  %weights = util.global.load @{_copy_name(call)} : {copy}"]
+        weights = copy
+    else:
+        lines += [f"util.func private @{_function_name(call)}(%x: {x}, %weights: {weights}) -> {y} {{"]
     operands, types, results = "%x, %weights", f"{x}, {weights}", f"({scratch}, {y})"
     for number, phase in enumerate(call.code.phases):
         made = f"%scratch_{number}, %y_{number}"
@@ -153,9 +171,55 @@ def _function(call: KernelCall, *, x: str, weights: str, y: str) -> str:
     return "\n".join([*lines, f"  util.return %y_{len(call.code.phases) - 1} : {y}", "}"])
 
 
+def _loading(call: KernelCall, load: Phase, weights: str, copy: str) -> list[str]:
+    """The global that holds the copy of a layer's weights, and what makes it when the module is loaded."""
+    scratch = _floats(_LEAST_SCRATCH_BYTES)
+    dispatch = f"flow.dispatch @{_EXECUTABLE}::@{_VARIANT}::@{load.function}(%packed, %packed)"
+    return [
+        f"util.global private @{_copy_name(call)} : {copy}",
+        "util.initializer {",
+        f'  %packed = tensor.empty() {{{_PACKED_OF} = "{call.operator}"}} : {weights}',
+        f"  %none, %copy = {dispatch} : ({weights}, {weights}) -> ({scratch}, {copy})",
+        f"  util.global.store %copy, @{_copy_name(call)} : {copy}",
+        "  util.return",
+        "}",
+    ]
+
+
+def _give_packed(ir: Any, added: Any, packed: Mapping[str, NDArray[np.float32]]) -> None:
+    """Put the constants of the initializers in, by the operators' names; as text they would be long."""
+    for initializer in [view.operation for view in added.body.operations if view.operation.name == "util.initializer"]:
+        place = initializer.regions[0].blocks[0].operations[0].operation
+        words = packed[place.attributes[_PACKED_OF].value]
+        value = ir.DenseElementsAttr.get(np.ascontiguousarray(words))
+        constant = ir.Operation.create(
+            "arith.constant", [place.results[0].type], attributes={"value": value}, ip=ir.InsertionPoint(place)
+        )
+        place.results[0].replace_all_uses_with(constant.result)
+        place.erase()
+
+
+def _copy_name(call: KernelCall) -> str:
+    return f"copy_{call.operator}"
+
+
+def _copy(call: KernelCall) -> str:
+    """The type of the copy of a layer's weights.
+
+    iree-compile runs an initializer while it compiles, on this machine, unless a type is one that it cannot do this
+    with: pairs of floats are. (A mutable global it makes immutable first, when nothing else stores to it.)
+    """
+    return f"tensor<{call.code.copy_bytes // (2 * _FLOAT_BYTES)}xcomplex<f32>>"
+
+
+def _floats(size_bytes: int) -> str:
+    """The type of a buffer of so many bytes."""
+    return f"tensor<{-(-size_bytes // _FLOAT_BYTES)}xf32>"
+
+
 def _executable(kernels: Sequence[KernelCode], objects: Sequence[Path], executable_target: str) -> str:
     """The executable of all kernels: what they take, how many workgroups, and the calls of the compiled functions."""
-    phases = [phase for code in kernels for phase in code.phases]
+    phases = [phase for code in kernels for phase in code.functions]
     files = ", ".join(f'#hal.executable.object<{{path = "{path.name}"}}>' for path in objects)
     bindings = ", ".join(
         f"#hal.pipeline.binding<storage_buffer{', ReadOnly' if name in ('x', 'weights') else ''}>" for name in _BUFFERS

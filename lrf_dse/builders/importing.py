@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from lrf_dse.builders.dispatches import entry_points, insert_dispatches
 from lrf_dse.builders.iree import executable_target, import_onnx, machine_flags, target_flags
-from lrf_dse.builders.kernel_calls import Emitter, detach_kernels
+from lrf_dse.builders.kernel_calls import KERNEL, Emitter, detach_kernels
 from lrf_dse.builders.kernel_object import compile_generated
 from lrf_dse.builders.nan_kept import with_nan_kept
 from lrf_dse.codegen import KernelCode, KernelSchedule, KernelSpec, emit, emit_scalar
@@ -55,12 +55,12 @@ def import_model(model: onnx.ModelProto, target: Target, machine: Machine, work_
     mlir_path = import_onnx(with_nan_kept(detached.model), work_dir)
     if detached.calls:
         objects = [
-            compile_generated(code.source + entry_points(code), machine.target, work_dir, name=f"tt_kernel_{number}")
+            compile_generated(code.source + entry_points(code), machine.target, work_dir, name=f"{KERNEL}{number}")
             for number, code in enumerate(detached.kernels)
         ]
         # Letter for letter what the compiler makes of these flags (see dispatches).
         device = executable_target(machine.iree_flags)
-        insert_dispatches(mlir_path, detached.calls, objects=objects, executable_target=device)
+        insert_dispatches(mlir_path, detached, objects=objects, executable_target=device)
     return mlir_path
 
 

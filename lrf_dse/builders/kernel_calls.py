@@ -17,6 +17,7 @@ import numpy as np
 
 from lrf_dse.builders.schedule import HALF_TOLERANCE, TOLERANCE
 from lrf_dse.codegen import KernelCode, KernelSchedule, KernelSpec, default_schedule, pack
+from lrf_dse.codegen.abi import LOAD
 from lrf_dse.codegen.choice import has_half
 from lrf_dse.errors import BuildError
 from lrf_dse.jsonform import from_json, problem_of
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 
 OPERATOR = "LrfDseKernel"
 """Prefix of the operators that stand for kernels, numbered in order of appearance."""
+
+KERNEL = "tt_kernel_"
+"""Prefix of the C functions of kernels, numbered in the same way."""
 
 Emitter = Callable[[KernelSpec, KernelSchedule, str], KernelCode]
 """Makes the C of a kernel, its functions named after the third argument."""
@@ -60,6 +64,13 @@ class DetachedModel:
         """Every kernel once, in order of first use."""
         return tuple(dict.fromkeys(call.code for call in self.calls))
 
+    def packed(self, call: KernelCall) -> NDArray[np.float32]:
+        """The packed weights [words] of a call."""
+        from onnx import numpy_helper
+
+        name = _weights_of(call)
+        return numpy_helper.to_array(next(t for t in self.model.graph.initializer if t.name == name))
+
 
 def detach_kernels(model: onnx.ModelProto, target: Target, emit: Emitter) -> DetachedModel:
     """`model` with an operator in the place of each call, its weights packed; kernels come from `emit`.
@@ -83,7 +94,7 @@ def detach_kernels(model: onnx.ModelProto, target: Target, emit: Emitter) -> Det
         spec, schedule = _attributes(node, target)
         packed = _packed(node, spec, schedule, weights)
         try:
-            code = known.setdefault((spec, schedule), emit(spec, schedule, f"tt_kernel_{len(known)}"))
+            code = known.setdefault((spec, schedule), emit(spec, schedule, f"{KERNEL}{len(known)}"))
         except ValueError as error:
             raise BuildError(f"layer {node.name}: no kernel for schedule {schedule}: {error}") from error
         if packed.nbytes != code.weight_bytes:
@@ -152,12 +163,21 @@ def _stored(arrays: list[NDArray[Any]], spec: KernelSpec) -> list[Core | Stored]
 def _replace(graph: onnx.GraphProto, node: onnx.NodeProto, call: KernelCall, packed: NDArray[np.float32]) -> None:
     from onnx import numpy_helper
 
-    name = f"{call.operator}.weights"
+    name = _weights_of(call)
     graph.initializer.append(numpy_helper.from_array(packed, name))
     node.op_type = call.operator
     del node.input[1:]
     node.input.append(name)
     del node.attribute[:]
+
+
+def is_load(function: str) -> bool:
+    """Whether a function of an executable is what a kernel of ours does at load."""
+    return function.startswith(KERNEL) and function.endswith(LOAD)
+
+
+def _weights_of(call: KernelCall) -> str:
+    return f"{call.operator}.weights"
 
 
 def _drop_unused(model: onnx.ModelProto) -> None:

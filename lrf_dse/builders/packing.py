@@ -3,6 +3,8 @@
 With data tiling IREE packs weights into the layout of its kernels when a module is loaded, into RAM, beside the
 originals. The packing is deterministic, so it is run here, under QEMU, and the shipped program holds the result:
 same kernels, no second copy. (The .vmfb packs by itself, as the stock runtime does it.)
+
+What kernels of ours widen at load stays there: to keep it out of the artifact is what it is for.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+from lrf_dse.builders.kernel_calls import is_load
 from lrf_dse.builders.linking import PACK_SOURCES, link_program
 from lrf_dse.builders.schedule import Command, Copy, Dispatch, Fill, Port, Schedule, Span, Storage
 from lrf_dse.errors import BuildError, ToolError, ToolHangs, ToolTimeout
@@ -21,11 +24,16 @@ _MOST_CPU_S = 1200.0
 
 
 def pack_at_build(schedule: Schedule, target: Target, work_dir: Path) -> Schedule:
-    """`schedule` with nothing left to do at load, and without the constants that only that needed."""
-    states = schedule.of_kind("state")
-    if not schedule.at_load:
+    """`schedule` with nothing left to do at load but to widen weights, and without the constants that only that needed.
+    """
+    widened, left = _widening(schedule)
+    done = tuple(command for command in schedule.at_load if command not in left)
+    if not done:
         return schedule
-    data = _run_packer(schedule, target, work_dir)
+    states = tuple(state for state in schedule.of_kind("state") if state.symbol not in widened)
+    others = tuple(storage for storage in schedule.storages if storage.kind != "state")
+    packing = replace(schedule, storages=(*others, *states), at_load=done)
+    data = _run_packer(packing, target, work_dir)
     if len(data) != sum(state.size_bytes for state in states):
         raise BuildError(f"the packer wrote {len(data)} bytes for states of {[s.size_bytes for s in states]}")
     first, offset, packed = len(schedule.of_kind("constant")), 0, dict[str, Storage]()
@@ -33,13 +41,35 @@ def pack_at_build(schedule: Schedule, target: Target, work_dir: Path) -> Schedul
         content = data[offset : offset + state.size_bytes]
         packed[state.symbol] = Storage("constant", first + index, state.size_bytes, content)
         offset += state.size_bytes
-    commands = tuple(_moved_command(command, packed) for command in schedule.commands)
+    commands, loading = (tuple(_moved_command(c, packed) for c in some) for some in (schedule.commands, left))
     outputs = tuple(_moved_port(port, packed) for port in schedule.outputs)
-    used = {span.storage.symbol for command in commands for span in _spans(command)}
+    used = {span.storage.symbol for command in (*loading, *commands) for span in _spans(command)}
     used |= {port.span.storage.symbol for port in outputs}
     storages = [packed.get(storage.symbol, storage) for storage in schedule.storages]
     kept = tuple(s for s in storages if s.kind != "constant" or s.symbol in used)
-    return replace(schedule, storages=kept, at_load=(), commands=commands, outputs=outputs)
+    return replace(schedule, storages=kept, at_load=loading, commands=commands, outputs=outputs)
+
+
+def _widening(schedule: Schedule) -> tuple[set[str], tuple[Command, ...]]:
+    """The states that kernels of ours fill at load, and the commands there that use one of them.
+
+    States that such a command uses besides belong to them: a buffer may hold what several commands make.
+    """
+    found: set[str] = set()
+    left: tuple[Command, ...] = ()
+    while True:
+        wanted = tuple(c for c in schedule.at_load if _widens(c) or found & _states_of(c))
+        if wanted == left:
+            return found, left
+        left, found = wanted, found.union(*map(_states_of, wanted))
+
+
+def _widens(command: Command) -> bool:
+    return isinstance(command, Dispatch) and is_load(command.function)
+
+
+def _states_of(command: Command) -> set[str]:
+    return {span.storage.symbol for span in _spans(command) if span.storage.kind == "state"}
 
 
 def _run_packer(schedule: Schedule, target: Target, work_dir: Path) -> bytes:

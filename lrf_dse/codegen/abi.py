@@ -21,6 +21,10 @@ PARAMETERS = "const float *x, const float *weights, float *scratch, float *y, si
 """The parameters of every phase function."""
 
 
+LOAD = "_load"
+"""What the name of the function that is called at load ends in."""
+
+
 @dataclass(frozen=True)
 class Phase:
     """One function, to be called for every group < `workgroups`; a barrier separates phases."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 
-from lrf_dse.codegen.abi import PARAMETERS, KernelCode, Phase
+from lrf_dse.codegen.abi import LOAD, PARAMETERS, KernelCode, Phase
 from lrf_dse.codegen.packing import PackedStage, PackedWeights, packed_weights
 from lrf_dse.codegen.plan import StagePlan, stage_plans
 from lrf_dse.codegen.scalar_widening import widened_panel
@@ -31,7 +31,7 @@ static inline __attribute__((unused)) void copy_words(const float *from, float *
 
 def with_load(code: KernelCode, spec: KernelSpec, schedule: KernelSchedule, *, name: str) -> KernelCode:
     """`code`, whose phases read fp32, with the function NAME_load that makes their copy of the packed weights."""
-    load = Phase(f"{name}_load")
+    load = Phase(f"{name}{LOAD}")
     head = f"void {load.function}({PARAMETERS})"
     body = ["(void)x, (void)scratch, (void)group;", *_loading(spec, schedule)]
     lines = [*_functions(spec, schedule), f"{head};", head, "{", *indented(body), "}", ""]
