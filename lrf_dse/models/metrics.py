@@ -52,6 +52,11 @@ class Scores:
         return float(self.gained.sum() / (self.possible.sum() or 1.0))
 
 
+WORST_POINTS, WORST_PERCENT = 5.0, 50.0
+"""What may be lost by plans of any use, where the user sets no limit: points of accuracy, or percent of an error. An
+image whose mean squared error grows by a quarter looks the same to most; a classifier that loses five points does not."""
+
+
 @dataclass(frozen=True, eq=False)
 class Metric:
     """A metric: `shares` makes its Scores of the first output, the targets y (or None), and the dense model's output.
@@ -68,6 +73,11 @@ class Metric:
     relative: bool = False
     smaller_is_better: bool = False
     source: str = ""
+
+    @property
+    def worst_drop(self) -> float:
+        """The largest drop, in the metric's drop unit, of a plan that is of use where the user sets no limit."""
+        return WORST_PERCENT if self.relative else WORST_POINTS
 
     @property
     def version(self) -> str:

@@ -67,7 +67,7 @@ def select_finalists(x: Exploration, results: Sequence[CandidateResult]) -> tupl
             evaluations=x.settings.plan_evaluations,
             # Training wins back what no prediction tells: plans that lose too much before it are finalists as well.
             max_loss=None if x.lessons else x.settings.budgets.max_drop,
-            worst=TRAINABLE if x.lessons else WORST,
+            worst=TRAINABLE if x.lessons else WORST if x.data is None else x.data.metric.worst_drop,
             within=within,
             objective=objective,
             refine=refine,

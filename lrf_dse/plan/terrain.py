@@ -18,7 +18,7 @@ from lrf_dse.front.pareto import FloatArray, front_mask
 from lrf_dse.plan.options import FLASH, LATENCY, LOSS, RAM
 
 WORST = 5.0
-"""Points of accuracy that a plan may lose to be of use to anybody, where the user sets no limit."""
+"""What a plan may lose to be of use to anybody, in points; callers that know a metric give its own."""
 
 GAP = 1.3
 """Neighbours of a front that are farther apart in latency than this factor have a gap between them."""
