@@ -318,6 +318,15 @@ class Plan:
         return (min(self.sweep.values()), max(self.sweep.values())) if self.sweep else None
 
     @property
+    def widened(self) -> tuple[str, ...]:
+        """The layers whose weights are widened once, at load, into a copy in RAM."""
+        return tuple(name for name, schedule in self.schedules.items() if schedule.get("copied"))
+
+    def label_of(self, choice: Candidate) -> str:
+        """The choice of a layer in words, with its kernel, and whether it reads a copy of its weights in RAM."""
+        return choice.label_with_kernel + (", widened at load" if choice.layer.name in self.widened else "")
+
+    @property
     def is_dense(self) -> bool:
         """Whether every layer is kept."""
         return all(choice.is_dense for choice in self.choices)

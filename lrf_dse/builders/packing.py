@@ -24,8 +24,7 @@ _MOST_CPU_S = 1200.0
 
 
 def pack_at_build(schedule: Schedule, target: Target, work_dir: Path) -> Schedule:
-    """`schedule` with nothing left to do at load but to widen weights, and without the constants that only that needed.
-    """
+    """`schedule` with nothing left to do at load but to widen weights, without constants that only the rest needed."""
     widened, left = _widening(schedule)
     done = tuple(command for command in schedule.at_load if command not in left)
     if not done:

@@ -25,15 +25,13 @@ from lrf_dse.cli.show import (
 from lrf_dse.errors import BudgetError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from lrf_dse.judged import Confirmation
     from lrf_dse.models.canonical.options import ReadOptions
     from lrf_dse.models.selection import LayerChoice
     from lrf_dse.pipeline.run import Run
     from lrf_dse.progress import Progress
     from lrf_dse.report.info import PlanRow, ReportInfo
-    from lrf_dse.schema import Candidate
+    from lrf_dse.schema import Candidate, Plan
 
 MOST_LAYERS = 4
 """Layers that have a column each in the table of plans; the report shows all of them."""
@@ -218,15 +216,16 @@ def _plan_cells(info: ReportInfo, row: PlanRow) -> tuple[str, ...]:
         number(plan.ram_bytes),
         *quality,
         *([str(plan.threads)] if _threaded(info) else []),
-        *choice_cells(plan.choices),
+        *choice_cells(plan),
     )
 
 
-def choice_cells(choices: Sequence[Candidate]) -> tuple[str, ...]:
+def choice_cells(plan: Plan) -> tuple[str, ...]:
     """One cell for each layer; for more than MOST_LAYERS one cell that counts the layers of each kind."""
-    if len(choices) <= MOST_LAYERS:
-        return tuple(choice.label_with_kernel for choice in choices)
-    return (", ".join(f"{count} {kind}" for kind, count in Counter(map(_kind, choices)).most_common()),)
+    if len(plan.choices) <= MOST_LAYERS:
+        return tuple(map(plan.label_of, plan.choices))
+    kinds = ", ".join(f"{count} {kind}" for kind, count in Counter(map(_kind, plan.choices)).most_common())
+    return (kinds + (f"; {len(plan.widened)} widened at load" if plan.widened else ""),)
 
 
 def _kind(choice: Candidate) -> str:

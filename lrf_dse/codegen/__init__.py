@@ -20,6 +20,7 @@ from lrf_dse.codegen.abi import KernelCode, Phase
 from lrf_dse.codegen.bound import lower_bound
 from lrf_dse.codegen.choice import copied_schedule, default_schedule, has_half, schedules
 from lrf_dse.codegen.closed_form import StageBound, kernel_rooflines, predicted_cycles, stage_bounds
+from lrf_dse.codegen.copying import copy_bytes
 from lrf_dse.codegen.emit import emit, emit_scalar
 from lrf_dse.codegen.packing import PackedStage, PackedWeights, Panel, pack, packed_weights
 from lrf_dse.codegen.schedule import KernelSchedule, StageSchedule, kernel_stages, scheduled_stages
@@ -40,6 +41,7 @@ __all__ = [
     "StageSchedule",
     "contraction_orders",
     "copied_schedule",
+    "copy_bytes",
     "default_schedule",
     "emit",
     "emit_scalar",

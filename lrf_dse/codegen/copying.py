@@ -29,6 +29,11 @@ static inline __attribute__((unused)) void copy_words(const float *from, float *
 """
 
 
+def copy_bytes(spec: KernelSpec, schedule: KernelSchedule) -> int:
+    """What the copy of a kernel's weights takes in RAM; 0 where it reads them as they are stored."""
+    return FP32_BYTES * packed_weights(computed_spec(spec, schedule), schedule).floats if schedule.copied else 0
+
+
 def with_load(code: KernelCode, spec: KernelSpec, schedule: KernelSchedule, *, name: str) -> KernelCode:
     """`code`, whose phases read fp32, with the function NAME_load that makes their copy of the packed weights."""
     load = Phase(f"{name}{LOAD}")

@@ -185,7 +185,7 @@ def kernel_plan(spec: KernelSpec, schedule: KernelSchedule) -> KernelPlan:
 
 
 def stage_plans(spec: KernelSpec, schedule: KernelSchedule, layout: PackedWeights) -> list[StagePlan]:
-    """The stages of `schedule`, with weights of `spec` that lie as `layout` says. Raises ValueError as `kernel_plan`."""
+    """The stages of `schedule`, with weights of `spec` that lie as `layout` says. Raises ValueError."""
     last = len(schedule.stages) - 1
     stages = []
     finish = Finish(spec.has_bias, spec.activation) if spec.has_bias or spec.activation else None

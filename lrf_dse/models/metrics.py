@@ -53,8 +53,9 @@ class Scores:
 
 
 WORST_POINTS, WORST_PERCENT = 5.0, 50.0
-"""What may be lost by plans of any use, where the user sets no limit: points of accuracy, or percent of an error. An
-image whose mean squared error grows by a quarter looks the same to most; a classifier that loses five points does not."""
+"""What a plan may lose to be of use, where the user sets no limit: points of accuracy, or percent of an error.
+
+An image whose squared error grows by a quarter looks the same to most; a classifier that loses five points does not."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -33,6 +33,7 @@ from lrf_dse.pipeline.layers import dense_kernels
 from lrf_dse.pipeline.settings import ExploreSettings
 from lrf_dse.pipeline.storages import stored_dense
 from lrf_dse.pipeline.timing import Program, Task
+from lrf_dse.pipeline.widening import widened_variants
 from lrf_dse.plan.budgets import confirmation_sentence, why_dense
 from lrf_dse.plan.choice import choose, latency_of, latency_unit
 from lrf_dse.plan.options import Combination
@@ -94,6 +95,10 @@ def measure_plans(
     failing = [choices for choices, _, outcome in measured if isinstance(outcome, Failure)]
     again = [choices for choices in without_generated(failing) if choices not in variants]
     measured += _measured(x, "measure plans with IREE's kernels", again)
+    if x.settings.widen:
+        twins = widened_variants(measured, x.target, max_ram_bytes=x.settings.budgets.max_ram_bytes)
+        rest_by = _builder_of_the_rest(measured[:dense])
+        measured += _measured_with(x, "measure plans with widened weights", list(twins), rest_by=rest_by)
     plans: list[Plan] = []
     failed: list[FailedPlan] = []
     for done, (choices, schedules, outcome) in enumerate(measured):
@@ -147,17 +152,24 @@ def _measured(
     x: Exploration, stage: str, variants: Sequence[tuple[Candidate, ...]], *, rest_by: str | None = None
 ) -> list[tuple[tuple[Candidate, ...], Schedules, Outcome]]:
     """What came of each whole model, its generated kernels tuned; `rest_by` is the builder where all are generated."""
+    tuned = tuned_schedules(x, variants) if variants else {}
+    scheduled = [(choices, schedules_of(choices, tuned)) for choices in variants]
+    return _measured_with(x, stage, scheduled, rest_by=rest_by)
+
+
+def _measured_with(
+    x: Exploration, stage: str, variants: Sequence[tuple[tuple[Candidate, ...], Schedules]], *, rest_by: str | None
+) -> list[tuple[tuple[Candidate, ...], Schedules, Outcome]]:
+    """The same with the schedules of its generated kernels."""
     if not variants:
         return []
     inputs = golden_inputs(x)
-    tuned = tuned_schedules(x, variants)
-    schedules = [schedules_of(choices, tuned) for choices in variants]
     tasks = [
-        plan_task(x, choices, chosen, inputs, builders=(rest_by,) if rest_by and _all_ours(choices) else None)
-        for choices, chosen in zip(variants, schedules, strict=True)
+        plan_task(x, choices, schedules, inputs, builders=(rest_by,) if rest_by and _all_ours(choices) else None)
+        for choices, schedules in variants
     ]
     outcomes = x.measure(stage, tasks)
-    return [(v, s, outcomes[task.key]) for v, s, task in zip(variants, schedules, tasks, strict=True)]
+    return [(*variant, outcomes[task.key]) for variant, task in zip(variants, tasks, strict=True)]
 
 
 def _on_threads(x: Exploration, combination: Combination) -> list[tuple[Candidate, ...]]:

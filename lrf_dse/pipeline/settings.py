@@ -46,6 +46,10 @@ def _listed(flag: str, values: Sequence[object]) -> Sequence[str]:
     return flag, ",".join(map(str, values))
 
 
+def _flag(flag: str, _value: bool) -> Sequence[str]:
+    return (flag,)
+
+
 def _board_words(_flag: str, board: Board) -> Sequence[str]:
     given = {"--board": board.host, "--ssh-config": board.config, "--ssh-port": board.port}
     words = [str(word) for pair in given.items() if pair[1] is not None for word in pair]
@@ -129,6 +133,13 @@ class ExploreSettings:
         "How weights may be stored: of fp32,fp16,int8,int4, fp32 among them. Default: what the chip computes well.",
         read=_names,
         words=_listed,
+    )
+    widen: bool = option(
+        "Measure finalists also with weights in few bits widened once, at load, into a copy in RAM where that saves "
+        "cycles; --max-ram bounds the copies. By default there is none.",
+        default=False,
+        typed=bool,
+        words=_flag,
     )
     tune: int = option("Schedules measured of a finalist's rvv kernel; 1 is none.", default=DEFAULT_TUNE, typed=int)
     timeout_s: float | None = option(

@@ -86,7 +86,7 @@ def hover(info: ReportInfo, row: PlanRow) -> str:
         lines.append(f"{metric} {value(plan.accuracy, unit)} (drop {drop(plan.drop_points)} {drop_unit})")
     lines.append(f"weight error {fixed(plan.weight_error, 3)}")
     for choice in plan.choices[:_HOVER_LAYERS]:
-        lines.append(f"{html.escape(choice.layer.name)}: {html.escape(choice.label_with_kernel)}")
+        lines.append(f"{html.escape(choice.layer.name)}: {html.escape(plan.label_of(choice))}")
     if len(plan.choices) > _HOVER_LAYERS:
         lines.append(f"and {len(plan.choices) - _HOVER_LAYERS} more layers")
     return "<br>".join(lines)

@@ -23,7 +23,7 @@ from lrf_dse.report.comparison import Comparison
 from lrf_dse.report.figures import figure
 from lrf_dse.report.info import ReportInfo, target_figures
 from lrf_dse.report.words import count, drop, duration, fixed, interval, ratio, short, signed_percent, size, value
-from lrf_dse.schema import Candidate
+from lrf_dse.schema import Plan
 
 if TYPE_CHECKING:
     import jinja2
@@ -120,16 +120,17 @@ def _choice_rows(info: ReportInfo) -> list[dict[str, Any]]:
     rows = []
     for i, dense in enumerate(info.dense.choices):
         params = facts[dense.layer.name].params if dense.layer.name in facts else None
-        cells = [_choice_cell(info, row.plan.choices[i], params) for row in info.rows]
+        cells = [_choice_cell(info, row.plan, i, params) for row in info.rows]
         rows.append({"layer": dense.layer, "params": params, "cells": cells})
     return rows
 
 
-def _choice_cell(info: ReportInfo, choice: Candidate, dense_params: int | None) -> dict[str, Any]:
+def _choice_cell(info: ReportInfo, plan: Plan, layer: int, dense_params: int | None) -> dict[str, Any]:
+    choice = plan.choices[layer]
     result = info.result_of(choice)
     params = result.estimate.params if result and not choice.is_dense else None
     times = dense_params / params if dense_params and params else None
-    return {"label": choice.label_with_kernel, "is_dense": choice.is_dense, "params": params, "times": times}
+    return {"label": plan.label_of(choice), "is_dense": choice.is_dense, "params": params, "times": times}
 
 
 def _bars(info: ReportInfo) -> dict[str, list[float]]:

@@ -113,6 +113,7 @@ def _plan_cells(info: ReportInfo, row: PlanRow) -> dict[str, Any]:
         "flash_ratio": row.flash_ratio,
         **{f"choice {choice.layer.name}": choice.label for choice in plan.choices},
         **{f"kernel {choice.layer.name}": choice.kernel for choice in plan.choices},
+        "widened_at_load": ", ".join(plan.widened),
     }
 
 
@@ -278,6 +279,7 @@ def _plan_object(info: ReportInfo, row: PlanRow) -> dict[str, Any]:
                 "decomposer": choice.decomposer,
                 "kernel": choice.kernel,
                 "threads": choice.threads,
+                "widened_at_load": choice.layer.name in plan.widened,
             }
             for choice in plan.choices
         },

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +10,13 @@ import onnx
 import pytest
 from builders.test_program import _inputs
 from models.graphs import values
+from numpy.typing import NDArray
 
+from lrf_dse.builders.kernel_calls import is_load
 from lrf_dse.builders.program import BUILDERS
+from lrf_dse.builders.schedule import Dispatch
 from lrf_dse.builders.stock import build_for_stock_runtime
-from lrf_dse.codegen import KernelSpec, default_schedule, has_half, pack
+from lrf_dse.codegen import KernelSpec, copied_schedule, default_schedule, has_half, pack
 from lrf_dse.codegen.stages import core_of, stage_matrix
 from lrf_dse.models.evaluate import run_once
 from lrf_dse.models.kernel_call import KernelChoice
@@ -105,3 +109,55 @@ def test_the_stock_runtime_computes_the_same_on_this_machine(storage, order, k1:
     outputs = run_on_stock_runtime(build_for_stock_runtime(model, k1, work), inputs, work / "run", outputs=1)
     errors = compare(outputs, run_once(model, inputs), tolerance=TOLERANCE)
     assert isinstance(errors, Errors), errors
+
+
+def widened(storage: Storage, target: Target, *, batch: int) -> tuple[onnx.ModelProto, NDArray[np.float32]]:
+    """A model whose layer widens its weights at load, and the copy of them that it reads then."""
+    given, stored = replacement(TRAIN, storage)
+    spec = KernelSpec(TRAIN, 96, 170, batch, has_bias=True, storages=(storage,) * len(stored))
+    schedule = copied_schedule(spec, target)
+    assert schedule is not None and schedule.copied
+    cores = [core_of(m.values, s, "left") for m, s in zip(stored, TRAIN.core_shapes, strict=True)]
+    copy = pack(cores, values(96, seed=9), replace(spec, storages=()), schedule)
+    return layer_model(replace(given, kernel=KernelChoice(1, schedule)), batch=batch), copy
+
+
+@pytest.mark.parametrize("chip", ["spacemit-k1", "starfive-jh7110"])
+@pytest.mark.parametrize("storage", ["fp16", "int8", "int4"])
+def test_weights_widened_at_load_are_packed_in_the_artifact_and_counted_in_ram(storage, chip, work: Path) -> None:
+    target = load_target(chip)
+    model, copy = widened(storage, target, batch=4)
+    built = BUILDERS["iree"](model, target, work)
+    assert built.schedule.at_load, "the copy is made when the program loads"
+    inputs, program = tuple(_inputs(model)), Path(built.program.path)
+    expected = run_once(model, inputs)
+    outcome = QemuRunner().run(Job(program, target, inputs, expected, work / "run", tolerance=TOLERANCE))
+    assert isinstance(outcome, Measurement), outcome
+    assert copy.nbytes <= outcome.ram_parts["state_bytes"] <= copy.nbytes + 256
+    for image in (Path(built.module().path), program):
+        assert copy.tobytes()[:256] not in image.read_bytes()
+    stock = build_for_stock_runtime(model, target, work)
+    errors = compare(run_on_stock_runtime(stock, inputs, work / "stock", outputs=1), expected, tolerance=TOLERANCE)
+    assert isinstance(errors, Errors), errors
+
+
+def test_what_shares_a_buffer_with_a_copy_is_made_at_load_as_well(k1: Target, work: Path) -> None:
+    """IREE's data tiling puts what it packs beside the copy: then both are made at load, and RAM counts both."""
+    first, copy = widened("int8", k1, batch=4)
+    dense = Replacement(weight=values(64, 96) / 10)
+    rest = single_layer_model(FcLayer("fc2", 96, 64, 4, has_bias=True), dense, bias=values(64, seed=8))
+    model = onnx.compose.merge_models(
+        onnx.compose.add_prefix(first, "a_"),
+        onnx.compose.add_prefix(rest, "b_"),
+        [(f"a_{first.graph.output[0].name}", f"b_{rest.graph.input[0].name}")],
+    )
+    inputs = tuple(_inputs(model))
+    for builder, least in (("iree", copy.nbytes), ("iree-tiled", copy.nbytes + 4 * 64 * 96)):
+        (work / builder).mkdir()
+        built = BUILDERS[builder](model, k1, work / builder)
+        functions = [command.function for command in built.schedule.at_load if isinstance(command, Dispatch)]
+        assert is_load(functions[0]) and (len(functions) > 1) == (builder == "iree-tiled")
+        program, expected = Path(built.program.path), run_once(model, inputs)
+        outcome = QemuRunner().run(Job(program, k1, inputs, expected, work / builder / "run", tolerance=1e-4))
+        assert isinstance(outcome, Measurement), outcome
+        assert least <= outcome.ram_parts["state_bytes"] < least + 1024

@@ -22,6 +22,7 @@ from lrf_dse.codegen import (
     emit,
     has_half,
     pack,
+    packed_weights,
     stages_of,
 )
 from lrf_dse.codegen.plan import MOST_SHORT
@@ -114,6 +115,20 @@ def random_schedule(rng: random.Random, spec: KernelSpec, target) -> KernelSched
     return cut
 
 
+def random_copied_schedule(rng: random.Random, spec: KernelSpec, target) -> KernelSchedule:
+    """Any schedule that widens the weights of `spec`, which are in few bits, at load."""
+    while True:
+        schedule = random_schedule(rng, replace(spec, storages=()), target)
+        if max(schedule.merges) > 1:
+            continue
+        schedule = replace(schedule, half=False, copied=True)
+        try:
+            packed_weights(spec, schedule)
+        except ValueError:  # slices that cut groups of int4
+            continue
+        return schedule
+
+
 def random_merges(rng: random.Random, spec: KernelSpec) -> tuple[int, ...]:
     """Mostly every core alone; else neighbours multiplied together, as long as the product core stays small."""
     count = len(spec.core_shapes)
@@ -136,7 +151,8 @@ def job_of(kernels, target, work: Path, *, guarded: bool, same_operands: bool = 
         packed = pack(weights, bias, spec, schedule)
         assert packed.nbytes == code.weight_bytes
         y = reference(spec, cores, bias, x)
-        layers.append(DirectLayer(f"layer {number}", code.phases, packed, x.size, y.size, code.scratch_bytes))
+        made = (code.phases, packed, x.size, y.size, code.scratch_bytes, code.load, code.copy_bytes)
+        layers.append(DirectLayer(f"layer {number}", *made))
         inputs.append(x.ravel())
         outputs.append(y.ravel().astype(np.float32))
     program = link_direct(layers, objects, target, work, guarded=guarded)

@@ -7,13 +7,20 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from codegen.kernels import in_half_precision, job_of, random_schedule, random_spec, without_half_precision
+from codegen.kernels import (
+    in_half_precision,
+    job_of,
+    random_copied_schedule,
+    random_schedule,
+    random_spec,
+    without_half_precision,
+)
 
-from lrf_dse.codegen import KernelSchedule, KernelSpec, StageSchedule, default_schedule, emit
+from lrf_dse.codegen import KernelSchedule, KernelSpec, StageSchedule, copy_bytes, default_schedule, emit
 from lrf_dse.runners.qemu import QemuRunner
 from lrf_dse.schema import Measurement, TTShape
 from lrf_dse.target import load_target
-from lrf_dse.tune.measuring import on_grid, random_operands, reference
+from lrf_dse.tune.measuring import TOLERANCE, on_grid, random_operands, reference
 
 SHAPE = TTShape((4, 3), (5, 7), (1, 6, 1))
 
@@ -44,6 +51,22 @@ def test_random_kernels_of_few_bits(target, seed, tmp_path) -> None:
 @pytest.mark.parametrize(("target", "seed"), [("spacemit-k1", 15), ("qemu-rv64gcv", 16), ("sifive-x280", 17)])
 def test_few_bits_need_no_half_precision(target, seed, tmp_path) -> None:
     check(without_half_precision(load_target(target)), tmp_path, seed=seed, count=8, few_bits=True)
+
+
+@pytest.mark.parametrize(
+    ("target", "seed"), [("spacemit-k1", 21), ("canaan-k230", 22), ("sifive-x280", 23), ("starfive-jh7110", 24)]
+)
+def test_weights_are_widened_at_load(target, seed, tmp_path) -> None:
+    """Into a copy that any schedule of fp32 reads, in single precision whatever the chip has; fp32 cores among them."""
+    chip, rng = load_target(target), random.Random(seed)
+    specs = [random_spec(rng, threads=1 + 2 * (number % 2), few_bits=True) for number in range(8)]
+    kernels = [(spec, random_copied_schedule(rng, spec, chip)) for spec in specs if spec.few_bits]
+    job = job_of(kernels, chip, tmp_path, guarded=True)
+    assert job.tolerance == TOLERANCE
+    result = QemuRunner().run(job)
+    assert isinstance(result, Measurement), (result, kernels)
+    copies = sum(copy_bytes(*kernel) for kernel in kernels)
+    assert copies and result.ram_parts["state_bytes"] == copies
 
 
 @pytest.mark.parametrize("storage", ["fp32", "fp16", "int8", "int4"])

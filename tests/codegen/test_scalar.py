@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from codegen.kernels import random_schedule, random_spec
+from codegen.kernels import random_copied_schedule, random_schedule, random_spec
 
 from lrf_dse.builders.zig import zig_cc
 from lrf_dse.codegen import KernelCode, KernelSchedule, KernelSpec, emit, emit_scalar, pack
@@ -63,6 +63,14 @@ def check(kernel: Kernel, library: ctypes.CDLL) -> None:
     wanted = reference(spec, cores, bias, x)
     unset = [np.full(size, np.nan, np.float32) for size in (code.scratch_bytes // 4, wanted.size)]
     buffers = [between_canaries(values) for values in (x, packed, *unset)]
+    if code.load is not None:
+        read = np.full(code.copy_bytes // 4, np.nan, np.float32)
+        copy = between_canaries(read)
+        function = getattr(library, code.load.function)
+        function.argtypes, function.restype = [ctypes.c_void_p] * 4 + [ctypes.c_size_t], None
+        function(None, buffers[1][1].ctypes.data, None, copy[1].ctypes.data, 0)
+        np.testing.assert_array_equal(buffers[1][1], packed.ravel())
+        buffers[1], packed = copy, copy[1].copy()
     for phase in code.phases:
         function = getattr(library, phase.function)
         function.argtypes, function.restype = [ctypes.c_void_p] * 4 + [ctypes.c_size_t], None
@@ -87,6 +95,19 @@ def test_random_kernels_on_this_machine(tmp_path: Path) -> None:
 @pytest.mark.parametrize("seed", range(200, 206))
 def test_many_random_kernels_on_this_machine(seed: int, tmp_path: Path) -> None:
     kernels = random_kernels(seed=seed, count=150)
+    library = library_of(kernels, tmp_path)
+    for kernel in kernels:
+        check(kernel, library)
+
+
+def test_kernels_that_widen_their_weights_at_load(tmp_path: Path) -> None:
+    """Every schedule that reads fp32 reads the copy; what is packed stays as it is."""
+    rng, kernels, target = random.Random(5), list[Kernel](), load_target("spacemit-k1")
+    while len(kernels) < 16:
+        spec = random_spec(rng, threads=rng.choice([1, 3]), few_bits=True)
+        if spec.few_bits:
+            schedule = random_copied_schedule(rng, spec, target)
+            kernels.append((spec, schedule, emit_scalar(spec, schedule, name=f"kernel_{len(kernels)}")))
     library = library_of(kernels, tmp_path)
     for kernel in kernels:
         check(kernel, library)

@@ -29,7 +29,7 @@ EVERY: dict[str, Any] = {
     "layers": LayerChoice(("fc*", "head"), ("fc 9",), 100),
     "budgets": Budgets(1.5, 204_800, 65_536), "max_latency": Latency(0.005, "s"), "objective": "bytes",
     "top": 3, "evaluations": 50, "finetune": 2, "train": Path("t.npz"), "seed": 7, "jobs": 1, "threads": (1, 2),
-    "kernels": ("rvv",), "bits": ("fp32", "int8"), "tune": 1, "timeout_s": 9.5,
+    "kernels": ("rvv",), "bits": ("fp32", "int8"), "widen": True, "tune": 1, "timeout_s": 9.5,
     "scheduler": "tcp://head:8786",
     "board": board_for("me@k1", load_target("spacemit-k1"), port=2222, config=Path("ssh.conf"), options=("A=b",)),
 }  # fmt: skip
