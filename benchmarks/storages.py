@@ -1,11 +1,12 @@
 """Our kernels in fp32, fp16, int8 and int4: cycles, share of their own roofline, bytes and errors.
 
     python benchmarks/storages.py [--target NAME] [--rows TEXT] [--kind KIND ...] [--plain] [--docs]
-    python benchmarks/storages.py --modules | --chips [--docs]
+    python benchmarks/storages.py --modules | --chips | --copies [--docs]
 
 `--rows` keeps the rows whose name contains TEXT, `--plain` adds plain C loops (compilers' best of literal and hand
 written ones) to tiny rows. `--modules` compiles two rows as whole models instead, with our kernels and with IREE's,
-`--chips` runs every storage of one row on chips with other vectors and without. `--docs` writes what is printed into
+`--chips` runs every storage of one row on chips with other vectors and without, and `--copies` the rows that compute
+with weights that are widened once, at load, into a copy in RAM. `--docs` writes what is printed into
 docs/kernels-in-iree.md. Every kernel is verified before it is timed. All is kept in the user's cache,
 so a stopped run goes on. Exit code 1 if a kernel is wrong or a goal is missed:
 
@@ -54,6 +55,7 @@ def main() -> int:
     parser.add_argument("--plain", action="store_true")
     parser.add_argument("--modules", action="store_true")
     parser.add_argument("--chips", action="store_true")
+    parser.add_argument("--copies", action="store_true")
     parser.add_argument("--docs", action="store_true")
     chosen = parser.parse_args()
     target = load_target(chosen.target)
@@ -62,6 +64,9 @@ def main() -> int:
         return 0
     if chosen.chips:
         write(chosen.docs, "chips", chips())
+        return 0
+    if chosen.copies:
+        write(chosen.docs, "copies", copies(target))
         return 0
     measure = RecordedMeasure(RunnerMeasure(target), user_records())
     lines, missed = [], []
@@ -118,6 +123,30 @@ def chips() -> str:
             figures = measure_storage(row, storage, target, measure)
             lines.append([f"{name}, {vectors(target)}", *cells(figures, {})[1:-1]])
     return markdown_table(["chip", *HEADER[1:-1]], lines)
+
+
+def copies(target: Target) -> str:
+    """The rows that compute, as they are stored and with a copy of their weights in RAM, in Markdown."""
+    measure = RecordedMeasure(RunnerMeasure(target), user_records())
+    lines = []
+    for row in (row for row in storage_rows() if row.kind == "computes"):
+        single = measure_storage(row, "fp32", target, measure)
+        lines.append(copy_cells(single, single, "fp32"))
+        for storage in STORAGES[1:]:
+            for copied, how in ((False, storage), (True, f"{storage}, widened at load")):
+                lines.append(copy_cells(measure_storage(row, storage, target, measure, copied=copied), single, how))
+    names = ["layer", "weights", "bytes of weights", "flash", "RAM", "copy in RAM", "cycles", "times fp32", "error"]
+    return markdown_table(names, lines)
+
+
+def copy_cells(figures: StorageFigures, single: StorageFigures, how: str) -> list[str]:
+    """One line of the table of copies."""
+    name, size, found = figures.row.name, f"{figures.weight_bytes:,}", figures.outcome
+    if isinstance(found, Failure):
+        return [name, how, size, "", "", "", f"{found.stage}: {found.reason}"[:120], "", ""]
+    times = f"{figures.cycles / single.cycles:.2f}" if figures.cycles and single.cycles else ""
+    ram = (f"{found.flash_bytes:,}", f"{found.ram_bytes:,}", f"{found.ram_parts['state_bytes']:,}")
+    return [name, how, size, *ram, f"{found.cycles or 0:,.0f}", times, f"{found.max_rel_error:.1e}"]
 
 
 def vectors(target: Target) -> str:

@@ -15,7 +15,14 @@ from typing import Literal, get_args
 from benchmarks.against.c_columns import hand_groups, literal_groups
 from benchmarks.against.kernel_set import KernelCase
 from benchmarks.against.variants import LayerData
-from lrf_dse.codegen import KernelSchedule, KernelSpec, default_schedule, kernel_rooflines, packed_weights
+from lrf_dse.codegen import (
+    KernelSchedule,
+    KernelSpec,
+    copied_schedule,
+    default_schedule,
+    kernel_rooflines,
+    packed_weights,
+)
 from lrf_dse.errors import BuildError
 from lrf_dse.runners.job import Job
 from lrf_dse.runners.qemu import QemuRunner
@@ -113,10 +120,14 @@ def _low_rank(kind: Kind, inside: int, outside: int, rank: int) -> StorageRow:
     return StorageRow(kind, TTShape(*low_rank_dims(outside, inside), (1, rank, 1)), inside, outside)
 
 
-def measure_storage(row: StorageRow, storage: Storage, target: Target, measure: RecordedMeasure) -> StorageFigures:
-    """The figures of one row in one storage, with the default schedule."""
+def measure_storage(
+    row: StorageRow, storage: Storage, target: Target, measure: RecordedMeasure, *, copied: bool = False
+) -> StorageFigures:
+    """The figures of one row in one storage, with the default schedule; `copied`: with weights widened at load."""
     spec = row.spec(storage)
-    schedule = default_schedule(spec, target)
+    schedule = copied_schedule(spec, target) if copied else default_schedule(spec, target)
+    if schedule is None:
+        raise ValueError(f"{row.name}: there is nothing to widen in {storage}")
     bounds = kernel_rooflines(spec, schedule, target)
     issued = sum(bound.fma_cycles for bound in bounds if bound.fma_cycles >= bound.byte_cycles)
     roofline = sum(bound.cycles for bound in bounds)
