@@ -89,11 +89,11 @@ class ExploreSettings:
         read=_path,
     )
     calibration: Path | None = option(
-        "Samples that decomposers see, such as training data; default a part of --data.", read=_path
+        "Samples that decomposers see, such as training data. Default: a part of --data.", read=_path
     )
     metric: str | None = option(
-        "top1, top5, balanced, agreement (with the dense model), mse, cosine, or module:function. "
-        "Default: top1 with labels, mse with values, agreement without y."
+        "How models are judged: top1, top5, balanced, agreement (with the dense model), mse, cosine, or "
+        "module:function. Default: top1 if y holds labels, mse if it holds values, agreement without y."
     )
     reading: ReadOptions = option(
         "How the model file is read.", default_factory=ReadOptions, typed=None, words=_reading_words
@@ -102,21 +102,23 @@ class ExploreSettings:
         "Which layers are worked on.", default_factory=LayerChoice, typed=None, words=_layer_words
     )
     budgets: Budgets = field(default_factory=Budgets)
-    max_latency: Latency | None = option("Budget of one inference: a time such as 5ms, or cycles.", read=_latency)
+    max_latency: Latency | None = option(
+        "Budget of the time of one inference: a time such as 5ms, or a number of cycles.", read=_latency
+    )
     objective: Objective | None = option(
-        "What to choose by within the budgets: latency, bytes, ram or accuracy. Default: latency; without budgets the "
-        "knee of the front."
+        "What the chosen plan has the best of within the budgets: latency, bytes, ram or accuracy. Default: latency; "
+        "without budgets the knee of the front is chosen."
     )
     top: int = option(
-        "TT shapes measured for each layer; with data half as many of low rank beside them, and twice as many whole "
-        "models.",
+        "How many TT shapes are measured for each layer. With data, half as many of low rank are measured beside them, "
+        "and twice as many whole models.",
         default=8,
         typed=int,
     )
-    evaluations: int = option("Times the model may be evaluated to choose plans.", default=400, typed=int)
+    evaluations: int = option("How often the model may be evaluated to choose plans.", default=400, typed=int)
     finetune: int = option("Epochs that every plan is trained for, toward the dense model.", default=0, typed=int)
     train: Path | None = option(
-        "Samples to train on, as --data; default what decomposers see. Never the test data.", read=_path
+        "Samples to train on, in a form of --data. Default: what decomposers see. Test data is never used.", read=_path
     )
     seed: int = option("Seed of the data split and of every random choice.", default=0, typed=int)
     jobs: int = option("Programs built and run at a time.", default=2, typed=int)
@@ -124,27 +126,33 @@ class ExploreSettings:
         "Numbers of threads to measure whole models on, such as 1,2,4.", default=(1,), read=_numbers, words=_listed
     )
     kernels: tuple[Kernel, ...] = option(
-        "Kernels of layers: iree, rvv or both. With both, IREE's for dense layers and finalists; the faster one stays.",
+        "Kernels that may compute layers: iree, rvv or both. With both, IREE's are tried for dense layers and "
+        "finalists, and the faster kernel is used.",
         default=("iree", "rvv"),
         read=_names,
         words=_listed,
     )
     bits: tuple[Storage, ...] | None = option(
-        "How weights may be stored: of fp32,fp16,int8,int4, fp32 among them. Default: what the chip computes well.",
+        "How weights may be stored: some of fp32,fp16,int8,int4; fp32 must be among them. Default: what the chip "
+        "computes well.",
         read=_names,
         words=_listed,
     )
     widen: bool = option(
-        "Measure finalists also with weights in few bits widened once, at load, into a copy in RAM where that saves "
-        "cycles; --max-ram bounds the copies. By default there is none.",
+        "Also measure finalists whose weights in few bits are widened once, at load, into a copy in RAM where that "
+        "saves cycles; --max-ram bounds the copies. By default there are no copies.",
         default=False,
         typed=bool,
         words=_flag,
     )
-    tune: int = option("Schedules measured of a finalist's rvv kernel; 1 is none.", default=DEFAULT_TUNE, typed=int)
+    tune: int = option(
+        "How many schedules of a finalist's rvv kernel are measured; 1 means no tuning.",
+        default=DEFAULT_TUNE,
+        typed=int,
+    )
     timeout_s: float | None = option(
-        "Seconds that one program may run, on a board or of processor time under an emulator; default as long as its "
-        "work may take.",
+        "Seconds that one program may run: on the clock of a board, or of processor time under an emulator. Default: "
+        "as long as its work may take.",
         typed=float,
         flag="--timeout",
     )

@@ -25,14 +25,16 @@ class Budgets:
     """
 
     max_drop: float | None = option(
-        "What may be lost: points of top1, top5, balanced and agreement; percent of what the dense model has in mse "
-        "and cosine; of a metric of your own its own unit.",
+        "The most that may be lost: in points for top1, top5, balanced and agreement; in percent of the dense model's "
+        "value for mse and cosine; in its own unit for a metric of your own.",
         typed=float,
     )
     max_flash_bytes: int | None = option(
-        "Flash budget: weights and code, such as 200KiB.", flag="--max-bytes", read=_bytes
+        "Budget of flash, for weights and code, such as 200KiB.", flag="--max-bytes", read=_bytes
     )
-    max_ram_bytes: int | None = option("RAM budget: buffers and stack, such as 64KiB.", flag="--max-ram", read=_bytes)
+    max_ram_bytes: int | None = option(
+        "Budget of RAM, for buffers and stack, such as 64KiB.", flag="--max-ram", read=_bytes
+    )
     max_cycles: float | None = None
     max_seconds: float | None = None
     drop_unit: str = "points"
