@@ -1,8 +1,9 @@
 """What instructions, caches and memory cost: measured by small programs, on boards or under the timing model.
 
-micro          one region of a microbenchmark as assembly; mixed: regions of several kinds of instructions
-probes         the microbenchmarks of a target's costs; operations of silicon_loops are whole loops of boards
-board_cases    times small programs on a board; board_program is their text
-measuring      `lrf-dse calibrate`: from probes to a Calibration, which calibration writes as a target file
-published      what boards and others say; silicon: whole loops that set nothing; entries: `lrf-dse timing`
+micro          writes one loop as assembly; mixed: loops of several kinds of instructions
+probes         has the loops that measure the costs of a target one by one
+board_program  writes a program of such loops for a board; board_cases times its loops there
+measuring      makes a Calibration of what the probes took (`lrf-dse calibrate`); calibration writes it as a target file
+published      has the published figures; silicon has those of whole loops on boards, which silicon_loops writes again
+entries        compares the timing model with these figures (`lrf-dse timing`)
 """

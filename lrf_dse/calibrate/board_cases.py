@@ -1,6 +1,6 @@
-"""Time the cases of one program on a board: the half of calibration that needs it.
+"""Time the cases of one program on a board.
 
-Which program that is, and what each case measures, is the business of whoever calls this (lrf_dse.calibrate.measuring).
+The caller (lrf_dse.calibrate.measuring) decides which program that is, and what each case measures.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""The microbenchmarks as one program of the contract of lrf_dse.runners.job, for real boards: its input says which.
+"""Write all microbenchmarks as one program for real boards; its input is the number of the loop that is to run.
 
-Owns the generated sources; toolchain/host/ is the rest of the program. An inference is one pass of one loop, so that
-warm-up, repeats, pinning and the cycle counter are those of every other program on a board.
+The program keeps the contract of lrf_dse.runners.job. The module owns its generated sources; toolchain/host/ is the
+rest. An inference is one pass of one loop, so that warm-up, repeats, pinning and the cycle counter are those of every
+other program on a board.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Write a target's files anew, with what a board measured in the place of what was known.
 
-Everything else stays as it is, comments too. Measures nothing.
+Everything else in the files stays as it is, comments too. The module measures nothing.
 """
 
 from __future__ import annotations

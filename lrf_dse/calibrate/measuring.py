@@ -1,7 +1,7 @@
 """Measure what a target's operations cost on a real board: `lrf-dse calibrate`.
 
-Owns the way from cycles of loops to the entries of a table of costs. The same loops under the timing model give its
-own table back (tests/benchmarks/test_calibrate.py): what they measure is what the model means.
+The module owns the way from cycles of loops to the entries of a table of costs. A test runs the same loops under the
+timing model and gets the model's own table back (tests/benchmarks/test_calibrate.py): loops and model mean the same.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Loops of more than one instruction: through memory, mixes of loads and arithmetic, jumps. Pure text, as micro.py."""
+"""Loops of more than one kind of instruction: chains through memory, loads mixed with arithmetic, jumps. Text alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`lrf-dse calibrate`: a target's costs, measured on a board."""
+"""The command `lrf-dse calibrate`: it measures the costs of a target on a board."""
 
 from __future__ import annotations
 

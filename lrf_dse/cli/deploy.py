@@ -1,4 +1,4 @@
-"""`lrf-dse deploy`: a bundle onto a board, verified and measured there."""
+"""The command `lrf-dse deploy`: it copies a bundle to a board, and verifies and measures it there."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`lrf-dse doctor`: which external tools are there."""
+"""The command `lrf-dse doctor`: it looks for the external tools."""
 
 from __future__ import annotations
 

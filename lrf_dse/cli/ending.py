@@ -1,7 +1,8 @@
 """How a command ends early: by signals, and by what went wrong, in one line on standard error.
 
-Exit code 2: something that the user can mend, or a machine that ran out of something. 130: Ctrl-C; programs that run
-are finished and recorded, a second Ctrl-C ends them. 143 and 129: SIGTERM, and a terminal that is gone, end them.
+Exit code 2 stands for something that the user can mend, or for a machine that ran out of memory or disk. 130 stands for
+Ctrl-C: programs that run are finished and recorded, and a second Ctrl-C ends them. 143 (SIGTERM) and 129 (the terminal
+is gone) end them at once.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`lrf-dse explore`: from a model file to measured plans and a report."""
+"""The command `lrf-dse explore`: it goes from a model file to measured plans and a report."""
 
 from __future__ import annotations
 

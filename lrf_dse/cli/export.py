@@ -1,4 +1,4 @@
-"""`lrf-dse export`: a plan of a run as files that run on a board."""
+"""The command `lrf-dse export`: it writes a plan of a run as files that run on a board."""
 
 from __future__ import annotations
 

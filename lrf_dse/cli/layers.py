@@ -1,4 +1,4 @@
-"""`lrf-dse layers`: what is in a model, and where its weight and time are."""
+"""The command `lrf-dse layers`: it lists what is in a model, and where its weights and its work are."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`lrf-dse profile`: one model or bundle, measured once."""
+"""The command `lrf-dse profile`: it measures one model or bundle once."""
 
 from __future__ import annotations
 

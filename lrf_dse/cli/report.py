@@ -1,4 +1,4 @@
-"""`lrf-dse report`: render a run's report again, from its records alone, or several runs side by side."""
+"""The command `lrf-dse report`: it renders a run again, from its records alone, or several runs side by side."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How results appear: rich tables on standard output, JSON on request, progress and warnings on standard error."""
+"""How results appear: tables or JSON go to standard output, progress and warnings to standard error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`lrf-dse space`: the design space of each layer, and what removes what."""
+"""The command `lrf-dse space`: it counts the design space of each layer, and shows which step removes what."""
 
 from __future__ import annotations
 

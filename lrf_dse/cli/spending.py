@@ -1,4 +1,4 @@
-"""Where an exploration's time went, as two tables."""
+"""Two tables that say what the time of an exploration was spent on."""
 
 from __future__ import annotations
 

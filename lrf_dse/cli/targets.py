@@ -1,4 +1,4 @@
-"""`lrf-dse targets`: the chips that are known, and what is known of one."""
+"""The command `lrf-dse targets`: it lists the chips that are known, or what is known of one."""
 
 from __future__ import annotations
 

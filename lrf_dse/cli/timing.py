@@ -1,4 +1,4 @@
-"""`lrf-dse timing`: the timing model against figures of boards, costs and other simulators."""
+"""The command `lrf-dse timing`: it compares the timing model with figures of boards and of other simulators."""
 
 from __future__ import annotations
 

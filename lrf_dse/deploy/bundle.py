@@ -1,6 +1,6 @@
 """The bundle of a plan: everything that a board needs, verified before it is put in place.
 
-Owns the files of a bundle and their manifest. The program is built, run under QEMU and compared with
+The module owns the files of a bundle and their manifest. The program is built, run under QEMU and compared with
 onnxruntime on a golden input; only then do the files appear in the output folder.
 """
 

@@ -1,4 +1,4 @@
-"""The README of a bundle: what is in it and the commands that run it. Pure text from the manifest."""
+"""The README of a bundle says what is in it, and has the commands that run it. It is made from the manifest alone."""
 
 from __future__ import annotations
 

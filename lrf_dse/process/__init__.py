@@ -1,8 +1,8 @@
 """Start external programs so that none outlives its limit, or this process.
 
-Owns how a child is started, waited for and ended. Each has a process group of its own, which is killed as a whole: zig
-and clang start others. A watchdog ends them all if this process is killed. What a program is for is its caller's
-affair.
+The module owns how a child is started, waited for and ended. Each child has a process group of its own, which is killed
+as a whole, because zig and clang start others. A watchdog ends them all if this process is killed. Callers know what a
+program is for.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Where processor time goes: of this process and of the programs that it starts, by what the time was spent on.
+"""The account of processor time, of this process and of the programs that it starts, by purpose.
 
-Owns the running account of this process, which only grows: what something took is the difference of two looks at it.
-An account is exact for programs (the system counts what a child and its children took) and for the thread that did the
-work; what library threads do beside that is counted with the main thread.
+The module owns the running account of this process, which only grows: what something took is the difference of two
+looks at it. An account is exact for programs (the system counts what a child and its children took) and for the thread
+that did the work; what library threads do beside that is counted with the main thread.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Axes of the charts: limits with air, round ticks and their texts, the same for every drawing library."""
+"""Axes of the charts, the same for every drawing library: limits beyond the values, round ticks and their texts."""
 
 from __future__ import annotations
 

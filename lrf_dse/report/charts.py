@@ -1,6 +1,6 @@
 """The Pareto plots as data: points, axes, labels and budget lines, drawn alike by plotly and by matplotlib.
 
-Decides what is drawn where; knows no drawing library.
+The module decides what is drawn where, and knows no drawing library.
 """
 
 from __future__ import annotations

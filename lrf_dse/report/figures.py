@@ -1,6 +1,6 @@
 """The charts as plotly figures, in plain dicts: plotly's Python classes take a second to import and add nothing.
 
-Decides nothing; see `charts`.
+The module decides nothing; `charts` does.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Funnels of layers as one picture: what each step left, on a logarithmic scale. Decides nothing."""
+"""The funnels of layers as one picture: the number of candidates that each step left, on a logarithmic scale."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """report.html: one self-contained file, made of report.html.j2, report.css, report.js and plotly.js.
 
-Decides nothing: it formats what `info` and `charts` say. The file loads nothing from anywhere. plotly.js (4.8 MB) is
-embedded once, gzipped, and unpacked by the browser; until then, without scripts or in a browser that cannot unpack, the
-still pictures by matplotlib stand in its place.
+The module decides nothing: it formats what `info` and `charts` say. The page loads nothing from anywhere. plotly.js
+(4.8 MB) is embedded once, gzipped, and unpacked by the browser; until then, without scripts or in a browser that cannot
+unpack, the still pictures by matplotlib stand in its place.
 """
 
 from __future__ import annotations

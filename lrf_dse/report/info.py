@@ -1,7 +1,7 @@
-"""Every number and sentence of a report, decided once: what the renderers (html, plots, tables) then only show.
+"""Every number and sentence of a report is decided here, once; the renderers (html, plots, tables) only show them.
 
-Owns comparisons with the dense reference, which plans are on the front, the units used and where each number comes
-from. Measures nothing, formats nothing for one medium, reads and writes no file.
+The module owns comparisons with the dense reference, which plans are on the front, the units used and where each number
+comes from. It measures nothing, formats nothing for one medium, and reads and writes no file.
 """
 
 from __future__ import annotations
@@ -166,7 +166,7 @@ class ReportInfo:
 
     @cached_property
     def _front(self) -> dict[int, int]:
-        """The places of the plans on the front, each with the place of the one that it counts as one with."""
+        """The places of the plans on the front, each with the place of the plan that stands for it."""
         members = non_dominated(plan_objectives(self.plans))
         if not self.accuracy_known:
             return {i: i for i in members}
@@ -218,7 +218,7 @@ class ReportInfo:
 
     @property
     def confirmations(self) -> tuple[tuple[str, Confirmation], ...]:
-        """(plan, what became of it) of the plans judged on the confirmation part, in the order of the tests.
+        """(plan, result) of the plans that were judged on the confirmation part, in the order of the tests.
 
         Of plans that differ in threads alone the first stands for all.
         """
@@ -240,7 +240,7 @@ class ReportInfo:
 
     @cached_property
     def origins(self) -> tuple[tuple[str, str], ...]:
-        """(what, sentence) for every kind of number shown: how it came to be."""
+        """(kind of number, a sentence that says how it came to be) for every kind that the report shows."""
         return (
             ("Latency", self._latency_origin()),
             ("Instructions", f"{self.instructions_source}; the inference only, start-up excluded."),

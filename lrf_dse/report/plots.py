@@ -1,6 +1,6 @@
-"""The charts as PNG and SVG by matplotlib: same run, same bytes. Decides nothing; see `charts`.
+"""The charts as PNG and SVG by matplotlib. Equal runs give equal bytes. The module decides nothing; `charts` does.
 
-Uses the Figure class directly, never pyplot: no global figure list, no display, no state left behind.
+It uses the class Figure and never pyplot, which keeps a global list of figures and may ask for a display.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def draw(chart: Chart, form: Literal["png", "svg"]) -> bytes:
 
 
 def saved(draw_on: Callable[[Figure], None], form: Literal["png", "svg"]) -> bytes:
-    """What `draw_on` puts on an empty figure in the house style, as a file's content."""
+    """The content of a file with what `draw_on` draws on an empty figure in the house style."""
     import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

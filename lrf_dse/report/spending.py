@@ -1,4 +1,4 @@
-"""What an exploration took, as a report shows it: purposes in a fixed order, with their shares. Formats nothing."""
+"""The time that an exploration took, as a report shows it: purposes in a fixed order, with their shares."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class SpentRow:
 
 
 def spent_rows(spending: Spending) -> tuple[SpentRow, ...]:
-    """Every purpose that took time; nothing where nothing was counted."""
+    """A row for every purpose that took time; no row where nothing was counted."""
     total = spending.total_cpu_s
     # A run of another version may have purposes that this table does not name: they come last.
     names = [*PURPOSES, *sorted(spending.cpu_s.keys() - PURPOSES.keys())]

@@ -1,4 +1,4 @@
-"""Numbers as people read them; an unknown one is a dash."""
+"""Numbers as people read them. An unknown number becomes a dash."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def interval(bounds: tuple[float, float] | None) -> str:
 
 
 def drop(value: float | None) -> str:
-    """How much worse than dense, in any unit; a gain is negative, 0 has no sign."""
+    """A drop: how much worse than the dense model, in any unit. A gain is negative, and 0 has no sign."""
     if value is None:
         return DASH
     # The sign is decided by the rounded text: -0.001 is "0.00", not "-0.00".

@@ -1,4 +1,4 @@
-"""Put a report into a folder, each file whole or not at all. Knows the file names; renders nothing itself."""
+"""Put a report into a folder, each file whole or not at all. The module knows file names and renders nothing itself."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """Read back what a program wrote: its outputs and its memory statistics. Raises `Rejected` for whatever is wrong.
 
-For every runner that runs a program of the contract in `lrf_dse.runners.job`. Starts no process, keeps no state.
+Every runner of a program that keeps the contract in `lrf_dse.runners.job` uses it. It starts no process and keeps no
+state.
 """
 
 from __future__ import annotations

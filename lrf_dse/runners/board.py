@@ -1,6 +1,6 @@
 """A board: how it is reached, what it says of itself, and whether a target's programs can run there.
 
-Values and pure functions; lrf_dse.runners.ssh_client does the talking.
+The module holds values and pure functions; lrf_dse.runners.ssh_client talks to the board.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What a board says of itself, asked once: a small program (toolchain/board/machine.c) runs there first.
+"""Ask a board once what it is: a small program (toolchain/board/machine.c) runs there first.
 
-Owns the build of that program and the memory of what boards said.
+The module owns the build of that program, and remembers the answers.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Verify and time one program that already lies on a board: the half that the ssh runner, deploy and calibrate share.
+"""Verify and time one program that already lies on a board; the ssh runner, deploy and calibrate share this half.
 
-Owns the order of things (outputs are right before anything is timed) and the batches of repeats.
+The module owns the order of the steps (nothing is timed before its outputs are right) and the batches of repeats.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""The process qemu-riscv64: its path and version, and one run of it. Knows nothing of what a program computes."""
+"""The process qemu-riscv64: its path and version, and one run of it.
+
+The module knows nothing of what a program computes.
+"""
 
 from __future__ import annotations
 

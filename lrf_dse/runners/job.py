@@ -1,4 +1,4 @@
-"""What a runner is asked to do: one program, its inputs, and what it must answer. A value, no behaviour."""
+"""What a runner is asked to do: to run one program on given inputs, whose outputs are known. A value, no behaviour."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""QEMU plugins: built from toolchain/plugin/ on first use and kept in the cache under a content key.
+"""QEMU plugins are built from toolchain/plugin/ on first use and kept in the cache under a content key.
 
-Owns the build and the table of instruction classes (toolchain/plugin/classes.def). Runs nothing.
+The module owns the build and the table of instruction classes (toolchain/plugin/classes.def). It runs no plugin.
 """
 
 from __future__ import annotations

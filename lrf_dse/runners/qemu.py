@@ -1,8 +1,8 @@
 """Run a program under qemu-riscv64, check its outputs, and count or time its inference region.
 
-Gives correctness, executed instructions by class, flash_bytes from the ELF and ram_bytes as the program reports them;
-for a target with [timing], modelled cycles (toolchain/plugin/timing.c), else counts only (count.c). Never gives a
-time of its own: QEMU's clock and VmHWM say nothing of a chip.
+The runner says whether outputs are right, and gives executed instructions by class, flash_bytes from the ELF and
+ram_bytes as the program reports them; for a target with [timing] also modelled cycles (toolchain/plugin/timing.c), else
+counts only (count.c). It never gives QEMU's own time or memory (VmHWM): they say nothing of a chip.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How often a timing is repeated, and what is said of it. Pure: figures in, figures out.
+"""How often a timing is repeated, and how the repeats are summed up. The functions are pure.
 
 Wall times of a board are skewed (interrupts only ever add), so the headline is the median; it is stable when the
 distribution-free confidence interval of the median is narrow.

@@ -1,4 +1,4 @@
-"""The role of a runner, and which one measures: the emulator, or a board where there is one."""
+"""The role of a runner. The emulator measures, or a board where the user names one."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Run a program on a board over SSH: check its outputs, then time it until the median is stable.
 
-Gives board wall time (Measurement.seconds), rdcycle where the kernel permits it, and the peak resident set. Counts no
-instructions. One program at a time runs on a board, whatever the number of threads that ask.
+The runner gives the board's wall time (Measurement.seconds), cycles (rdcycle) where the kernel permits it, and the peak
+resident set. It counts no instructions. One program at a time runs on a board, however many threads ask for one.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Ask a board something through the user's OpenSSH client, and say in one line what went wrong if it does not answer.
 
-Owns the command line of ssh and the reading of its complaints. Host keys are checked as the user's configuration says;
-nothing here ever loosens that.
+The module owns the command line of ssh and reads its complaints. Host keys are checked as the user's configuration
+says; nothing here ever loosens that.
 """
 
 from __future__ import annotations

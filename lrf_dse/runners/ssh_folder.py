@@ -1,6 +1,6 @@
-"""A folder on a board for the length of one measurement: files there, programs run in it, and it is removed.
+"""A folder on a board for the length of one measurement: files go there, programs run in it, then it is removed.
 
-The held resource of the ssh runner and of deploy. Its name is chosen here, so that it can be removed even when the
+The ssh runner and deploy hold one. Its name is chosen here, so that it can be removed even when the
 connection broke while it was being made.
 """
 

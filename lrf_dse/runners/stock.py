@@ -1,6 +1,7 @@
 """Run a .vmfb that was built for this machine by IREE's own runtime, as a second witness of what a module computes.
 
-In a process of its own: generated code that goes wrong must not end ours. It gives outputs, never a time.
+It runs in a process of its own, because generated code that goes wrong must not end ours. It gives outputs, never a
+time.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """The timing model of a target, as the plugin toolchain/plugin/timing.c reads it, and what the plugin writes.
 
-Pure text and values: runs nothing. What nobody has published of a chip is a switch here, not a guess in its file.
+The module makes text and values and runs nothing. A fact of a chip that nobody has published is a switch here, and not
+a guess in the chip's file.
 """
 
 from __future__ import annotations

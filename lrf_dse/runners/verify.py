@@ -1,4 +1,4 @@
-"""Compare a program's outputs with an independent reference. Pure: arrays in, figures or a reason out."""
+"""Compare a program's outputs with an independent reference. The result is figures, or the reason why one is wrong."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """What the timing model needs of a chip, as data: instruction costs, branch predictor, caches and memory.
 
-Owns names and checks only. lrf_dse/runners/timing.py turns it into the plugin's parameter file.
+The module owns names and checks only. lrf_dse/runners/timing.py turns it into the plugin's parameter file.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""From a kernel's schedule to a verified measurement: generate, pack random weights, link a program, run it."""
+"""Turn a kernel's schedule into a verified measurement: generate C, pack random weights, link a program, run it."""
 
 from __future__ import annotations
 

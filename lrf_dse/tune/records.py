@@ -1,7 +1,7 @@
-"""What was measured of kernels, kept in the user's cache: one small file for each content key.
+"""Measurements of kernels are kept in the user's cache, one small file for each content key.
 
-Not a run's store: every run, bench and board shares these. A file holds its key and is renamed into place when it is
-complete: processes may write at once, and a killed one loses what it was measuring and nothing else.
+This is not the store of a run: all runs and benchmarks share these files. A file holds its key and is renamed into
+place when it is complete: processes may write at once, and a killed one loses what it was measuring and nothing else.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The search for a kernel's fastest schedule: the closed form proposes, measurements decide.
 
-Knows no compiler and no runner: measuring is an argument, so the search is tested without them.
+The module knows no compiler and no runner: measuring is an argument, so the search is tested without them.
 """
 
 from __future__ import annotations
