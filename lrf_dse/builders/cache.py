@@ -1,4 +1,4 @@
-"""The user's cache: what can be made again, in files that tell whether they are whole.
+"""The user's cache holds what can be made again, in files that tell whether they are whole.
 
 A file that was truncated, altered, or swapped with another one is made again as if it were missing: it would break
 every later run, or change what they measure.

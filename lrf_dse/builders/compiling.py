@@ -1,4 +1,4 @@
-"""Run a compiler, and tell apart what its input did wrong and what the machine did."""
+"""Run a compiler, and tell a fault of its input from a fault of the machine."""
 
 from __future__ import annotations
 

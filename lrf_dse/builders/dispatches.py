@@ -1,7 +1,7 @@
 """Put kernels into an imported module: each operator that stands for one becomes dispatches of an executable of ours.
 
-Owns the MLIR of it. The module gets one hal.executable whose functions call the compiled kernels, and for each layer a
-function that dispatches the kernel's phases one after the other:
+This file owns the MLIR of that. The imported module gets one hal.executable whose functions call the compiled kernels,
+and for each layer a function that dispatches the kernel's phases one after the other:
 
     bindings of every phase: x and the packed weights (read), scratch and y (written; tied from phase to phase)
 
@@ -114,6 +114,8 @@ def _replace(ir: Any, op: Any, call: KernelCall) -> str:
 
     given = list(op.operands)[: 1 if call.code.load else 2]  # what is widened at load comes from a global
     operands = [
+        # The imported model is in the torch dialect, whose tensors have types of their own; dispatches take builtin
+        # ones.
         create("torch_c.to_builtin_tensor", ir.Type.parse(kind), [value])
         for kind, value in zip((x, weights), given, strict=False)
     ]
@@ -161,13 +163,15 @@ def _function(call: KernelCall, *, x: str, weights: str, y: str) -> str:
         weights = copy
     else:
         lines += [f"util.func private @{_function_name(call)}(%x: {x}, %weights: {weights}) -> {y} {{"]
+    # The first phase gets no scratch and no y: both are its results, for which IREE finds memory.
     operands, types, results = "%x, %weights", f"{x}, {weights}", f"({scratch}, {y})"
     for number, phase in enumerate(call.code.phases):
         made = f"%scratch_{number}, %y_{number}"
         target = f"@{_EXECUTABLE}::@{_VARIANT}::@{phase.function}"
         lines.append(f"  {made} = flow.dispatch {target}({operands}) : ({types}) -> {results}")
         operands, types = f"%x, %weights, {made}", f"{x}, {weights}, {scratch}, {y}"
-        results = f"({made})"  # tied: the next phase goes on in the same memory
+        # Operands as results tie the two: the next phase goes on in the same memory, and nothing is copied.
+        results = f"({made})"
     return "\n".join([*lines, f"  util.return %y_{len(call.code.phases) - 1} : {y}", "}"])
 
 
@@ -220,9 +224,12 @@ def _floats(size_bytes: int) -> str:
 def _executable(kernels: Sequence[KernelCode], objects: Sequence[Path], executable_target: str) -> str:
     """The executable of all kernels: what they take, how many workgroups, and the calls of the compiled functions."""
     phases = [phase for code in kernels for phase in code.functions]
+    # Names without folders: iree-compile runs where the objects are.
     files = ", ".join(f'#hal.executable.object<{{path = "{path.name}"}}>' for path in objects)
     bindings = ", ".join(
-        f"#hal.pipeline.binding<storage_buffer{', ReadOnly' if name in ('x', 'weights') else ''}>" for name in _BUFFERS
+        # What is only read may lie in the constants of the module.
+        f"#hal.pipeline.binding<storage_buffer{', ReadOnly' if name in ('x', 'weights') else ''}>"
+        for name in _BUFFERS
     )
     return "\n".join(
         [
@@ -252,6 +259,8 @@ def _export(phase: Phase) -> str:
 
 def _kernel(phase: Phase) -> str:
     """The function of a phase: the bindings as pointers and offsets, and the number of the workgroup."""
+    # hal.import.static: the function comes from one of the objects. llvm.bareptr: a memref is passed as a pointer, not
+    # as a descriptor. The memref<1xf32> says nothing of a size; kernels know theirs.
     types = ", ".join([*("memref<f32>, index" for _ in _BUFFERS), "index"])
     values = ", ".join([*(f"%base_{i}, %offset_{i}" for i in range(len(_BUFFERS))), "%group"])
     spans = "\n".join(

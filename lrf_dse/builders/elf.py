@@ -1,6 +1,6 @@
 """What a runner and a test must know of an ELF file, read from its program headers.
 
-Owns the reading of 64-bit little-endian ELF: loadable segments, dynamic relocations, undefined dynamic
+The module owns the reading of 64-bit little-endian ELF: loadable segments, dynamic relocations, undefined dynamic
 symbols. It trusts only what a loader uses (program headers and the dynamic section), never the section
 headers, which a stripped file lacks. It changes nothing and knows no instruction.
 

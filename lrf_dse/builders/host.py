@@ -1,6 +1,6 @@
 """Emit the C of a host program: a Schedule as readable code, beside the fixed part in toolchain/host/.
 
-Pure text and bytes: no process, no clock. Weights and kernel images become files named by their content
+The module makes text and bytes and starts no process. Weights and kernel images become files named by their content
 hash, because zig's object cache does not look into files named by `.incbin` (it would reuse stale ones).
 """
 

@@ -1,4 +1,4 @@
-"""The fixed part of every program, toolchain/host/, compiled once: objects in the cache under a content key.
+"""The fixed part of every program, toolchain/host/, is compiled once and kept in the cache under a content key.
 
 A program differs from the next one in its generated part only; compiling the rest anew took most of a link.
 """

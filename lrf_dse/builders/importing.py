@@ -1,6 +1,6 @@
 """Import a model into IREE's compiler, generated kernels included: ONNX -> MLIR text with objects beside it.
 
-Owns for which machine kernels are emitted and compiled: a target, or the machine that this runs on.
+The module decides for which machine kernels are emitted and compiled: a target, or the machine that this runs on.
 """
 
 from __future__ import annotations

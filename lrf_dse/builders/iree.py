@@ -1,7 +1,7 @@
 """Run IREE's compiler: ONNX -> HAL IR -> .vmfb.
 
-Owns iree-compile's command line. Knows nothing of TT: a candidate is an ONNX model by now. The .vmfb is
-made from the same HAL IR that the schedule host reads, so both hold the very same kernel image.
+The module owns the command line of iree-compile. It knows nothing of TT: a candidate is an ONNX model by now. The .vmfb
+is made from the same HAL IR that the schedule host reads, so both hold the very same kernel image.
 """
 
 from __future__ import annotations

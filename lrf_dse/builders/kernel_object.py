@@ -1,7 +1,7 @@
 """Compile the C of a kernel into an object that stands alone: what a program or a .vmfb can link.
 
 Such code may call nothing and own no data that needs relocation at load: IREE's ELF loader resolves no symbols, and a
-call of memcpy that the compiler put in would crash there. Owns the compiler's flags for kernels.
+call of memcpy that the compiler put in would crash there. The module owns the compiler's flags for kernels.
 """
 
 from __future__ import annotations

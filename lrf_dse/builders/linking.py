@@ -1,6 +1,6 @@
 """Link generated host sources and the fixed part in toolchain/host/ into a static riscv64 Linux program.
 
-Owns the flags of every such program, whatever its generated part is.
+The module owns the flags of every such program, whatever its generated part is.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Clip, Max and Min written so that a NaN goes through them, as it does in onnxruntime.
+"""Write Clip, Max and Min so that a NaN goes through them, as it does in onnxruntime.
 
 IREE 3.13 makes minimum and maximum instructions of them, which drop a NaN: a broken sensor would give plausible
 outputs. A comparison with a NaN is false, so a choice by comparison keeps it.
@@ -6,7 +6,7 @@ outputs. A comparison with a NaN is false, so a choice by comparison keeps it.
     max(a, b)          b where a < b, else a; where b may be NaN, then b where b != b
     clip(x, low, high) min(max(x, low), high)
 
-Owns the rewriting of these three operators; everything else stays.
+The module rewrites these three operators; everything else stays.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Which ONNX node a compiler's complaint is about.
+"""Find the ONNX node that a compiler complains about.
 
-Owns the way back from a line of the imported MLIR to the model: the importer writes one operation a node, in the
+The module goes from a line of the imported MLIR back to the model: the importer writes one operation a node, in the
 model's order, and the bodies of If and Loop inside the operation of their node.
 """
 

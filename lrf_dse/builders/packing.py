@@ -4,7 +4,7 @@ With data tiling IREE packs weights into the layout of its kernels when a module
 originals. The packing is deterministic, so it is run here, under QEMU, and the shipped program holds the result:
 same kernels, no second copy. (The .vmfb packs by itself, as the stock runtime does it.)
 
-What kernels of ours widen at load stays there: to keep it out of the artifact is what it is for.
+Weights that kernels of ours widen at load are still widened at load, because the artifact is to hold the codes alone.
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ def pack_at_build(schedule: Schedule, target: Target, work_dir: Path) -> Schedul
     data = _run_packer(packing, target, work_dir)
     if len(data) != sum(state.size_bytes for state in states):
         raise BuildError(f"the packer wrote {len(data)} bytes for states of {[s.size_bytes for s in states]}")
+    # The packer writes its states one behind the other in the order of their index; as constants they are numbered
+    # behind those that are there.
     first, offset, packed = len(schedule.of_kind("constant")), 0, dict[str, Storage]()
     for index, state in enumerate(states):
         content = data[offset : offset + state.size_bytes]
@@ -45,6 +47,7 @@ def pack_at_build(schedule: Schedule, target: Target, work_dir: Path) -> Schedul
     used = {span.storage.symbol for command in (*loading, *commands) for span in _spans(command)}
     used |= {port.span.storage.symbol for port in outputs}
     storages = [packed.get(storage.symbol, storage) for storage in schedule.storages]
+    # The originals of packed weights are read by nothing any more.
     kept = tuple(s for s in storages if s.kind != "constant" or s.symbol in used)
     return replace(schedule, storages=kept, at_load=loading, commands=commands, outputs=outputs)
 
@@ -56,6 +59,7 @@ def _widening(schedule: Schedule) -> tuple[set[str], tuple[Command, ...]]:
     """
     found: set[str] = set()
     left: tuple[Command, ...] = ()
+    # Until nothing is added: a command that uses a state of such a command belongs to them, with its own states.
     while True:
         wanted = tuple(c for c in schedule.at_load if _widens(c) or found & _states_of(c))
         if wanted == left:

@@ -1,6 +1,6 @@
 """The C compiler: clang as packaged in the `ziglang` wheel, for riscv64 targets and for the host.
 
-Owns the command line of zig and its caches; knows nothing of models.
+The module owns the command line of zig and its caches. It knows nothing of models.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The C libraries that zig built into its cache: still what was built, or dropped and built again.
+"""The C libraries in zig's cache: a library that is not what was built is dropped, and zig builds it again.
 
 Zig does not look into a finished archive a second time: a truncated one breaks every later link, and an altered one
 goes into every program that is linked. (Its other files are keys and intermediates: where one is damaged it builds.)
