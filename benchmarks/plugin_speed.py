@@ -23,7 +23,7 @@ from lrf_dse.calibrate.micro import Micro, lines_of, program_text, vector_setup
 from lrf_dse.resources import data_dir
 from lrf_dse.runners.emulator import QEMU
 from lrf_dse.runners.plugin import plugin_path
-from lrf_dse.runners.timing import model_text
+from lrf_dse.runners.timing import timing_model_text
 from lrf_dse.target import Target, load_target
 
 SLOWDOWN_GOAL = 2.0
@@ -86,7 +86,7 @@ def measure(name: str, micro: Micro, target: Target) -> dict[str, Any]:
         (work / "loop.S").write_text(program_text([micro]))
         machine = ["-target", "riscv64-freestanding-none", f"-mcpu={target.cc.mcpu}", "-mcmodel=medany", "-nostdlib"]
         zig_cc([*machine, "-static", "-I", str(data_dir("toolchain") / "host"), "loop.S", "-o", "loop"], cwd=work)
-        (work / "model.txt").write_text(model_text(target))
+        (work / "model.txt").write_text(timing_model_text(target))
         plugin = ["-plugin", f"{plugin_path('timing')},out=figures.json,model=model.txt"]
         command = [QEMU, "-cpu", target.qemu.cpu]
         plain_s, timed_s = (best_time([*command, *extra, "./loop"], work) for extra in ([], plugin))

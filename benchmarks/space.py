@@ -32,7 +32,7 @@ from lrf_dse.cost.counts import dense_parameters
 from lrf_dse.cost.curves import tuple_counts
 from lrf_dse.cost.funnel import OPTIONAL, STEPS
 from lrf_dse.cost.narrowing import Narrowing
-from lrf_dse.cost.prune import Latency, prune
+from lrf_dse.cost.prune import LayerLatency, prune
 from lrf_dse.front.pareto import front_of_three
 from lrf_dse.jsonform import from_json, to_json
 from lrf_dse.models.canonical.options import ReadOptions
@@ -202,7 +202,7 @@ def losses() -> list[Loss]:
             return float(bound.of(*columns)[0])
 
         by_bounds = replace(latency, estimate=by_bound)
-        dense = Latency(
+        dense = LayerLatency(
             by_bounds.bounds, by_bound, dense=float(bound.at_least(np.array([ins * outs]), np.array([0]))[0])
         )
         for name, without in step_sets():

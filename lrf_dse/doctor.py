@@ -10,12 +10,12 @@ import importlib.metadata
 import re
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from shutil import which
 
 from lrf_dse.builders.iree import SUPPORTED_VERSION
 from lrf_dse.errors import ToolError, ToolTimeout
+from lrf_dse.farm import Local
 from lrf_dse.process import Limit, run
 
 
@@ -131,7 +131,7 @@ _VERSION = re.compile(r"\d+\.\d+(?:\.\d+)*\w*")
 
 def checks(tools: Sequence[Tool] = TOOLS, *, timeout_s: float = 20.0) -> tuple[ToolCheck, ...]:
     """One ToolCheck per tool, in the order given. Commands run side by side and may take `timeout_s` each."""
-    with ThreadPoolExecutor(max_workers=4) as pool:
+    with Local(4) as pool:
         return tuple(pool.map(lambda tool: _check(tool, timeout_s), tools))
 
 

@@ -29,7 +29,7 @@ from lrf_dse.runners.qemu import QemuRunner
 from lrf_dse.runners.qemu import tool_versions as qemu_versions
 from lrf_dse.runners.ssh import SshRunner
 from lrf_dse.runners.ssh import tool_versions as board_versions
-from lrf_dse.runners.timing import DEFAULT_SWITCHES, TimingSwitches, model_text, sweep_of
+from lrf_dse.runners.timing import DEFAULT_SWITCHES, TimingSwitches, sweep_of, timing_model_text
 from lrf_dse.schema import Failure, Measurement, Outcome
 from lrf_dse.sealed import sources_digest
 from lrf_dse.store import Store
@@ -104,7 +104,7 @@ class KernelRuns:
         """The stages of one of our kernels under every model; none on a board. Files go to `folder`."""
         if self.board is not None:
             return ()
-        models = {name: model_text(self.target, switches=switches) for name, switches in self.models.items()}
+        models = {name: timing_model_text(self.target, switches=switches) for name, switches in self.models.items()}
         facts = {"source": kernel.code().source, "layer": self._layer(kernel.data), "machine": self._machine}
         key = content_key("kernel-stages", models=models, runner=self._runner, **facts)
         known = self._store.get(key)
@@ -147,7 +147,7 @@ class KernelRuns:
     ) -> Outcome:
         """The outcome of a program under one model: from the records, or run now where there is a folder."""
         modelled = self.target.timing is not None and self.board is None
-        model = model_text(self.target, switches=switches) if modelled else None
+        model = timing_model_text(self.target, switches=switches) if modelled else None
         layer = [*self._layer(data), data.dense]
         key = content_key("kernel-run", program=program.sha256, layer=layer, model=model, runner=self._runner)
         known = self._store.get(key)

@@ -7,7 +7,7 @@ figures in kernel_report.py.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import dataclass, replace
 from operator import attrgetter
 from pathlib import Path
@@ -22,6 +22,7 @@ from benchmarks.against.stage_cycles import StageFigures
 from benchmarks.against.trials import ColumnResult, ranked_variants
 from benchmarks.against.variants import Groups, LayerData
 from lrf_dse.cost.counts import dense_flops
+from lrf_dse.farm import Local
 from lrf_dse.progress import Progress
 from lrf_dse.target import Target
 
@@ -94,7 +95,7 @@ def run_kernels(
     def measure(task: _Task, likely: Mapping[str, Sequence[str]]) -> None:
         rows[task] = _measure(task, runs, work / f"{task.case.name} {task.kind}".replace(" ", "-"), likely)
 
-    with ThreadPoolExecutor(jobs) as pool:
+    with Local(jobs) as pool:
         try:
             for batch in (first, [task for task in tasks if task not in first]):
                 likely = _likely_variants(rows)

@@ -29,7 +29,7 @@ from lrf_dse.runners.qemu import QemuRunner
 from lrf_dse.schema import Failure, FcLayer, Measurement, Storage
 from lrf_dse.target import Target
 from lrf_dse.tt.grid import Stored, nearest
-from lrf_dse.tune.measuring import on_grid, random_operands, reference
+from lrf_dse.tune.measuring import random_operands, reference, rounded_cores
 
 if TYPE_CHECKING:
     import onnx
@@ -94,7 +94,7 @@ class _Layer:
     def of(row: StorageRow, storage: Storage, target: Target) -> _Layer:
         spec = row.spec(storage)
         cores, _, x = random_operands(spec, seed=0)
-        weights, rounded = on_grid(cores, spec, default_schedule(spec, target))
+        weights, rounded = rounded_cores(cores, spec, default_schedule(spec, target))
         stored = [each if isinstance(each, Stored) else Stored("fp32", each) for each in weights]
         given = Replacement(rounded, stored=stored)
         if row.shape is None:

@@ -22,7 +22,7 @@ from lrf_dse.schema import Candidate, Failure, FcLayer, Measurement, TTShape, de
 from lrf_dse.target import Target
 from lrf_dse.tt.shapes import aligned_dims, low_rank_dims, rank_caps
 from lrf_dse.tune.measuring import Measure
-from lrf_dse.tune.records import Records
+from lrf_dse.tune.records import KernelRecords
 
 KINDS = ("dense", "low rank", "TT d=2", "TT d=3", "TT d=4")
 BATCHES = (1, 4, 16)
@@ -129,7 +129,7 @@ def compare_ours(
 
 
 def compare_iree(
-    kernels: Iterable[tuple[str, KernelSpec]], target: Target, folder: Path, *, records: Records
+    kernels: Iterable[tuple[str, KernelSpec]], target: Target, folder: Path, *, records: KernelRecords
 ) -> Iterator[Compared | Failure]:
     """The same layers as IREE compiles them, the faster of its builders: only bounded, as nothing estimates them."""
     bench = Bench(target)

@@ -16,7 +16,7 @@ from typing import Any
 
 from lrf_dse.builders.constants import buffer_constant_bytes
 from lrf_dse.builders.hal_operations import HANDLERS, CommandBuffer, InputView, operand_segments, resolve
-from lrf_dse.builders.schedule import Command, Port, Schedule, Span, Storage, StorageKind
+from lrf_dse.builders.schedule import Buffer, Command, Port, Schedule, Span, StorageKind
 from lrf_dse.errors import ScheduleError
 
 # Far more than any model has: a loop that never ends is an error, not a hang.
@@ -43,7 +43,7 @@ class Evaluator:
         self.globals: dict[str, Any] = {}
         self.functions: dict[str, Any] = {}
         self.executables: dict[str, bytes] = {}
-        self.storages: list[Storage] = []
+        self.storages: list[Buffer] = []
         self.emitted: list[Command] = []
         self.loading = True
         self.inputs: list[Port] = []
@@ -99,7 +99,7 @@ class Evaluator:
 
     def new_storage(self, kind: StorageKind, size_bytes: int, data: bytes | None = None) -> Span:
         """A new storage, as the span of all of it."""
-        storage = Storage(kind, sum(s.kind == kind for s in self.storages), size_bytes, data)
+        storage = Buffer(kind, sum(s.kind == kind for s in self.storages), size_bytes, data)
         self.storages.append(storage)
         return Span(storage, 0, size_bytes)
 

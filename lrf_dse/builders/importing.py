@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lrf_dse.builders.dispatches import entry_points, insert_dispatches
-from lrf_dse.builders.iree import executable_target, import_onnx, machine_flags, target_flags
+from lrf_dse.builders.iree import executable_target, host_flags, import_onnx, target_flags
 from lrf_dse.builders.kernel_calls import KERNEL, Emitter, detach_kernels
 from lrf_dse.builders.kernel_object import compile_generated
 from lrf_dse.builders.nan_kept import with_nan_kept
@@ -42,7 +42,7 @@ def riscv_machine(target: Target, flags: Sequence[str] = ()) -> Machine:
 
 def this_machine() -> Machine:
     """The machine that this runs on: plain C with the packing and scratch of any target's kernels."""
-    return Machine(tuple(machine_flags()), _emit_scalar, None)
+    return Machine(tuple(host_flags()), _emit_scalar, None)
 
 
 def import_model(model: onnx.ModelProto, target: Target, machine: Machine, work_dir: Path) -> Path:

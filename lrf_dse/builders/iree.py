@@ -60,7 +60,7 @@ def target_flags(target: Target) -> list[str]:
     ]
 
 
-def machine_flags() -> list[str]:
+def host_flags() -> list[str]:
     """The options of iree-compile that make it generate code for this machine, to be run by IREE's own runtime."""
     return [
         "--iree-hal-target-device=local",

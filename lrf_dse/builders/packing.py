@@ -15,7 +15,7 @@ from pathlib import Path
 
 from lrf_dse.builders.kernel_calls import is_load
 from lrf_dse.builders.linking import PACK_SOURCES, link_program
-from lrf_dse.builders.schedule import Command, Copy, Dispatch, Fill, Port, Schedule, Span, Storage
+from lrf_dse.builders.schedule import Buffer, Command, Copy, Dispatch, Fill, Port, Schedule, Span
 from lrf_dse.errors import BuildError, ToolError, ToolHangs, ToolTimeout
 from lrf_dse.process import Limit, run
 from lrf_dse.target import Target
@@ -37,10 +37,10 @@ def pack_at_build(schedule: Schedule, target: Target, work_dir: Path) -> Schedul
         raise BuildError(f"the packer wrote {len(data)} bytes for states of {[s.size_bytes for s in states]}")
     # The packer writes its states one behind the other in the order of their index; as constants they are numbered
     # behind those that are there.
-    first, offset, packed = len(schedule.of_kind("constant")), 0, dict[str, Storage]()
+    first, offset, packed = len(schedule.of_kind("constant")), 0, dict[str, Buffer]()
     for index, state in enumerate(states):
         content = data[offset : offset + state.size_bytes]
-        packed[state.symbol] = Storage("constant", first + index, state.size_bytes, content)
+        packed[state.symbol] = Buffer("constant", first + index, state.size_bytes, content)
         offset += state.size_bytes
     commands, loading = (tuple(_moved_command(c, packed) for c in some) for some in (schedule.commands, left))
     outputs = tuple(_moved_port(port, packed) for port in schedule.outputs)
@@ -105,15 +105,15 @@ def _spans(command: Command) -> tuple[Span, ...]:
             return (command.source, command.target)
 
 
-def _moved(span: Span, packed: dict[str, Storage]) -> Span:
+def _moved(span: Span, packed: dict[str, Buffer]) -> Span:
     return replace(span, storage=packed.get(span.storage.symbol, span.storage))
 
 
-def _moved_port(port: Port, packed: dict[str, Storage]) -> Port:
+def _moved_port(port: Port, packed: dict[str, Buffer]) -> Port:
     return replace(port, span=_moved(port.span, packed))
 
 
-def _moved_command(command: Command, packed: dict[str, Storage]) -> Command:
+def _moved_command(command: Command, packed: dict[str, Buffer]) -> Command:
     match command:
         case Dispatch():
             return replace(command, bindings=tuple(_moved(span, packed) for span in command.bindings))

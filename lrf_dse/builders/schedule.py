@@ -21,7 +21,7 @@ StorageKind = Literal["constant", "input", "transient", "state"]
 
 
 @dataclass(frozen=True)
-class Storage:
+class Buffer:
     """A block of memory. `data` is set for constants only."""
 
     kind: StorageKind
@@ -39,7 +39,7 @@ class Storage:
 class Span:
     """`length` bytes of a storage from `offset` on."""
 
-    storage: Storage
+    storage: Buffer
     offset: int
     length: int
 
@@ -97,14 +97,14 @@ class Schedule:
     """
 
     executables: dict[str, bytes]
-    storages: tuple[Storage, ...]
+    storages: tuple[Buffer, ...]
     at_load: tuple[Command, ...]
     commands: tuple[Command, ...]
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
     tolerance: float = TOLERANCE
 
-    def of_kind(self, kind: StorageKind) -> tuple[Storage, ...]:
+    def of_kind(self, kind: StorageKind) -> tuple[Buffer, ...]:
         """The storages of one kind, in order of index."""
         return tuple(s for s in self.storages if s.kind == kind)
 

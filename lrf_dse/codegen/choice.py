@@ -42,7 +42,7 @@ _FEWEST_SIZES = 2
 _SUMS = 8
 """Registers of sums that hide the latency of multiply-adds on every chip that is described."""
 
-Cost = Callable[[KernelSchedule], float]
+ScheduleCost = Callable[[KernelSchedule], float]
 
 
 def has_half(target: Target) -> bool:
@@ -93,7 +93,7 @@ def schedules(spec: KernelSpec, target: Target, limit: int, *, cut: bool = True)
     return tuple(sorted(fitting, key=lambda schedule: (*_liking(schedule, cost), str(schedule)))[:limit])
 
 
-def _liking(schedule: KernelSchedule, cost: Cost) -> tuple[float, int]:
+def _liking(schedule: KernelSchedule, cost: ScheduleCost) -> tuple[float, int]:
     """The less, the better: cycles, then how many registers of sums a stage lacks to hide latencies.
 
     Schedules that wait for memory all the time take the same cycles, whatever they compute meanwhile. The one with more
@@ -102,7 +102,7 @@ def _liking(schedule: KernelSchedule, cost: Cost) -> tuple[float, int]:
     return cost(schedule), -sum(min(how.lmul * how.block, _SUMS) for how in schedule.stages)
 
 
-def _cost(spec: KernelSpec, target: Target) -> Cost:
+def _cost(spec: KernelSpec, target: Target) -> ScheduleCost:
     known: dict[tuple[Any, ...], float] = {}
 
     @cache
@@ -154,7 +154,7 @@ def _bound(spec: KernelSpec, merges: tuple[int, ...], order: tuple[int, ...], ta
 
 
 def _of_contraction(
-    spec: KernelSpec, target: Target, merges: tuple[int, ...], order: tuple[int, ...], cost: Cost, *, cut: bool
+    spec: KernelSpec, target: Target, merges: tuple[int, ...], order: tuple[int, ...], cost: ScheduleCost, *, cut: bool
 ) -> Iterator[KernelSchedule]:
     """Schedules of one contraction: for every way to cut it, each stage's best choices while the others stay."""
     stages = stages_of(merged_shapes(spec.core_shapes, merges), order, batch=spec.batch)

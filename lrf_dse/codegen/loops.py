@@ -10,7 +10,7 @@ from lrf_dse.codegen.stream_pass import CODE_BITS
 from lrf_dse.codegen.stream_stage import stream_function
 from lrf_dse.codegen.text import Term, at, loop
 from lrf_dse.codegen.tile import Tile
-from lrf_dse.codegen.tiling import Grid, PanelRun, chunks, columns_tile, grids, panel_runs, rows_tile
+from lrf_dse.codegen.tiling import BlockGrid, PanelRun, chunks, columns_tile, grids, panel_runs, rows_tile
 from lrf_dse.codegen.widening import panel_at, widening_calls, widening_functions
 from lrf_dse.codegen.widening_halves import panels_at, state_at
 from lrf_dse.target import Target
@@ -139,12 +139,12 @@ def _in_half(plan: StagePlan) -> list[str]:
     return [*lines, f"unsigned short *const panels = {panels_at(plan)};"]
 
 
-def _over(grid: Grid, body: list[str]) -> list[str]:
+def _over(grid: BlockGrid, body: list[str]) -> list[str]:
     """`body` for every block of `grid`."""
     return loop("q", grid.periods, loop("l", grid.batch_count, loop("d", grid.column_count, body)))
 
 
-def _rows_call(plan: StagePlan, tiles: _Tiles, tile: Tile, panels: tuple[PanelRun, int], grid: Grid) -> str:
+def _rows_call(plan: StagePlan, tiles: _Tiles, tile: Tile, panels: tuple[PanelRun, int], grid: BlockGrid) -> str:
     """The call of `tile` in a loop over `panels` (a run, and the calls for those that are together) and over `grid`."""
     run, calls = panels
     width, together = run.first.width, run.first.width * run.together

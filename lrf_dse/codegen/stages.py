@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 
 from lrf_dse.codegen.spec import CoreShape
 from lrf_dse.cost.counts import StageCount
+from lrf_dse.schema import Order
+from lrf_dse.tt import contraction
 
 Side = Literal["start", "left", "right"]
 """Where a core joins those that were contracted before it."""
@@ -83,24 +85,24 @@ def stages_of(core_shapes: Sequence[CoreShape], order: Sequence[int], *, batch: 
 def stage_matrix(core: NDArray[np.float32], side: Side) -> NDArray[np.float32]:
     """The constant A [R, K] of a stage from its core G [r, m, n, r'].
 
-    start: [(r m r'), n]; left: [(r m), (n r')]; right: [(m r'), (r n)].
+    start: [(r m r'), n]; left: [(r m), (n r')]; right: [(m r'), (r n)], as the contractions of `tt` have them.
     """
+    if side != "start":
+        return contraction.stage_matrix(core, _ORDERS[side])
     left, m, n, right = core.shape
-    if side == "left":
-        return np.ascontiguousarray(core.reshape(left * m, n * right))
-    if side == "right":
-        return np.ascontiguousarray(core.transpose(1, 3, 0, 2).reshape(m * right, left * n))
     return np.ascontiguousarray(core.transpose(0, 1, 3, 2).reshape(left * m * right, n))
 
 
 def core_of(matrix: NDArray[np.float32], shape: CoreShape, side: Side) -> NDArray[np.float32]:
     """The core [r, m, n, r'] whose `stage_matrix` is `matrix`."""
+    if side != "start":
+        return contraction.core_of(matrix, shape, _ORDERS[side])
     left, m, n, right = shape
-    if side == "left":
-        return matrix.reshape(shape)
-    if side == "right":
-        return np.ascontiguousarray(matrix.reshape(m, right, left, n).transpose(2, 0, 3, 1))
     return np.ascontiguousarray(matrix.reshape(left, m, right, n).transpose(0, 1, 3, 2))
+
+
+_ORDERS: dict[Side, Order] = {"left": "last_first", "right": "first_first"}
+"""The order of a contraction whose stages join a core on that side."""
 
 
 def core_merges(d: int) -> Iterator[tuple[int, ...]]:

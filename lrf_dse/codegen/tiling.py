@@ -38,7 +38,7 @@ class PanelRun:
 
 
 @dataclass(frozen=True)
-class Grid:
+class BlockGrid:
     """Blocks of `batch_rows` x `column_rows` (batch, column) pairs: where the first one starts, how many follow.
 
     All of it repeats `periods` times, `period_batches` batches apart.
@@ -58,7 +58,7 @@ class Grid:
         """How many blocks."""
         return self.batch_count * self.column_count * self.periods
 
-    def called(self, repeats: int) -> Grid:
+    def called(self, repeats: int) -> BlockGrid:
         """The same blocks, where one call does `repeats` of them: its columns, else its batches."""
         if self.column_count > 1:
             return replace(self, column_count=self.column_count // repeats)
@@ -102,7 +102,7 @@ def panel_runs(panels: Sequence[Panel], together: int = 1) -> Iterator[PanelRun]
                 index, offset = index + count * size, offset + width * count * size
 
 
-def grids(plan: StagePlan, lanes: int, run: PanelRun) -> Iterator[Grid]:
+def grids(plan: StagePlan, lanes: int, run: PanelRun) -> Iterator[BlockGrid]:
     """Blocks that cover all (batch, column) pairs for the panels of `run`, within one batch if it has enough columns.
 
     Where vectors are shorter than those of the stage, as many more sums take the same registers.
@@ -115,7 +115,7 @@ def grids(plan: StagePlan, lanes: int, run: PanelRun) -> Iterator[Grid]:
         column = 0
         for column_rows, column_count in runs(blocks(plan.columns, block)):
             periods = plan.batches // period
-            yield Grid(batch, batch_rows, batch_count, column, column_rows, column_count, periods, period)
+            yield BlockGrid(batch, batch_rows, batch_count, column, column_rows, column_count, periods, period)
             column += column_rows * column_count
         batch += batch_rows * batch_count
 
@@ -142,7 +142,7 @@ def columns_tile(plan: StagePlan, lanes: int, chunk: Chunk, run: PanelRun) -> Ti
     return _repeated(plan, tile, 1 if by_rows else run.count)
 
 
-def rows_tile(plan: StagePlan, lanes: int, run: PanelRun, grid: Grid) -> Tile:
+def rows_tile(plan: StagePlan, lanes: int, run: PanelRun, grid: BlockGrid) -> Tile:
     """The tile of vectors along rows of A: scalars and outputs are (batch, column) pairs of the states."""
     tile = Tile(
         lmul=run.first.width // lanes,

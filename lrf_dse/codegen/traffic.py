@@ -38,7 +38,7 @@ ALTERNATING_TURNS = 2
 
 
 @dataclass(frozen=True)
-class Bytes:
+class MovedBytes:
     """What one call of a stage moves into the first cache: its weights, its states, and both again.
 
     The weights pass by `passes` times, `passing` of them before they do so again. `scattered` is the part of what is
@@ -172,7 +172,7 @@ def working_set(plan: KernelPlan, stage: StagePlan) -> int:
     return FP32_BYTES * (weights + states)
 
 
-def stage_bytes(stage: StagePlan, lanes: int, usable: float) -> Bytes:
+def stage_bytes(stage: StagePlan, lanes: int, usable: float) -> MovedBytes:
     """The bytes of one call, if operands of `usable` bytes stay in the first cache between two uses."""
     a = FP32_BYTES * stage.k_slices * stage.slice_floats
     each = FP32_BYTES // 2 if stage.in_half else FP32_BYTES
@@ -195,4 +195,4 @@ def stage_bytes(stage: StagePlan, lanes: int, usable: float) -> Bytes:
         scattered = out * min(1.0, STEPS_TO_TRUST / together) if passes > 1 else 0.0
     a_again = 0 if passing <= usable else a * (passes - 1)
     states = s + 2 * out, s_again + out_again
-    return Bytes(a, a_again, passes, passing, *states, scattered, streams * stage.k_slices)
+    return MovedBytes(a, a_again, passes, passing, *states, scattered, streams * stage.k_slices)

@@ -24,7 +24,7 @@ _LOWEST_CELL = 1023 << _CELL_BITS
 _NONE: FloatArray = np.empty(0)
 
 
-class Grid:
+class LossGrid:
     """The least errors of a set of points, by cells of their latencies and sizes."""
 
     def __init__(self, latency: NDArray[Any] = _NONE, size: NDArray[Any] = _NONE, error: FloatArray = _NONE) -> None:

@@ -12,7 +12,7 @@ from lrf_dse.cost.counts import dense_parameters
 from lrf_dse.cost.curves import parameter_curves, rank_steps
 from lrf_dse.cost.looked_at import LookedAt, looked_at, low_rank_block
 from lrf_dse.cost.narrowing import Narrowing
-from lrf_dse.cost.search import EVEN_DEPTHS, CycleBounds, Points, Search
+from lrf_dse.cost.search import EVEN_DEPTHS, CycleBounds, FrontSearch, ShapePoints
 from lrf_dse.cost.tuples import block_of_points, tuples_near
 from lrf_dse.front.pareto import IntArray
 from lrf_dse.schema import FcLayer
@@ -45,7 +45,7 @@ class Space:
             seed=narrowing.seed,
         )
 
-    def searched(self) -> list[Points]:
+    def searched(self) -> list[ShapePoints]:
         """What stands near the front: TT shapes and plain low rank each for themselves, or all together."""
         search = self._new_search()
         searches = [search, self._new_search()] if self._narrowing.by_kind else [search]
@@ -71,7 +71,7 @@ class Space:
         self._counts[funnel.NEAR] = sum(map(len, found)) - self._tuples
         return found
 
-    def _refines_low_rank(self, points: Points) -> NDArray[np.bool_]:
+    def _refines_low_rank(self, points: ShapePoints) -> NDArray[np.bool_]:
         """Whether plain low rank of the rank of one of its cuts is no larger: it then fits all that a point can.
 
         Such a point cuts all inputs from all outputs, and has more cores on either side. In the norm of any data the
@@ -104,10 +104,10 @@ class Space:
         steps |= {name: counts[name] for name in names}
         return {funnel.WHOLE: whole.tuples + extra} | {name: count + self._tuples for name, count in steps.items()}
 
-    def _new_search(self) -> Search:
-        return Search(self._layer, self._errors, self._bounds)
+    def _new_search(self) -> FrontSearch:
+        return FrontSearch(self._layer, self._errors, self._bounds)
 
-    def _enter(self, block: ShapeBlock, search: Search) -> None:
+    def _enter(self, block: ShapeBlock, search: FrontSearch) -> None:
         """Take one block through the steps that need no other shape."""
         caps = np.minimum(np.minimum(block.sizes[:, 0], block.sizes[:, -1]), self._narrowing.max_rank)
         self._counts[funnel.MIRROR] += int(caps.sum())
@@ -129,7 +129,7 @@ class Space:
             self._tuples += search.add_even(block, cuts, steps, below=self._below, max_rank=self._narrowing.max_rank)
 
     def _enter_ranks(
-        self, block: ShapeBlock, cuts: IntArray, search: Search, ranks: tuple[IntArray, IntArray, IntArray]
+        self, block: ShapeBlock, cuts: IntArray, search: FrontSearch, ranks: tuple[IntArray, IntArray, IntArray]
     ) -> None:
         first, last, steps = ranks
         some = np.flatnonzero(last >= first)
@@ -143,7 +143,7 @@ class Space:
             return rank_steps(block, self._target.fp32_lanes)
         return np.ones(len(block), dtype=np.int64)
 
-    def _steps_of(self, points: Points) -> IntArray:
+    def _steps_of(self, points: ShapePoints) -> IntArray:
         steps = np.ones(len(points), dtype=np.int64)
         for d in np.unique(points.depths).tolist():
             some = np.flatnonzero(points.depths == d)

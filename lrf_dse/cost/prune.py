@@ -20,7 +20,7 @@ from lrf_dse.cost.counts import dense_flops, dense_parameters
 from lrf_dse.cost.funnel import FunnelStep, Reasons
 from lrf_dse.cost.narrowing import Narrowing
 from lrf_dse.cost.near import Space
-from lrf_dse.cost.search import CycleBounds, Points, joined
+from lrf_dse.cost.search import CycleBounds, ShapePoints, joined
 from lrf_dse.front.pareto import FloatArray, IntArray, front_of_three
 from lrf_dse.front.spread import ladder, spread
 from lrf_dse.schema import Candidate, FcLayer, TTShape, dense_candidate
@@ -47,7 +47,7 @@ class RankedCandidate:
 
 
 @dataclass(frozen=True)
-class Latency:
+class LayerLatency:
     """How long a layer takes on the target, in cycles.
 
     Of shapes by functions: `bounds` are what no program goes below, `estimate` what a kernel is expected to take.
@@ -78,7 +78,7 @@ def prune(
     target: Target,
     narrowing: Narrowing,
     *,
-    latency: Latency | None = None,
+    latency: LayerLatency | None = None,
     predicted: PredictedErrors | None = None,
 ) -> PruneResult:
     """The candidates of `layer` that spread along its front in latency, parameters and error, and the funnel.
@@ -127,11 +127,11 @@ class _Choice:
     """From points near the front to survivors: the steps that need cycles."""
 
     def __init__(
-        self, layer: FcLayer, latency: Latency | None, predicted: PredictedErrors | None, narrowing: Narrowing
+        self, layer: FcLayer, latency: LayerLatency | None, predicted: PredictedErrors | None, narrowing: Narrowing
     ) -> None:
         self._layer, self._latency, self._predicted, self._narrowing = layer, latency, predicted, narrowing
 
-    def of(self, kinds: Sequence[Points]) -> tuple[tuple[RankedCandidate, ...], dict[str, int]]:
+    def of(self, kinds: Sequence[ShapePoints]) -> tuple[tuple[RankedCandidate, ...], dict[str, int]]:
         """The survivors by ascending parameters, and what every step left."""
         left: Counter[str] = Counter()
         fronts, all_cycles = [], []
@@ -152,10 +152,10 @@ class _Choice:
         by_size = np.argsort(points.params, kind="stable").tolist()
         return tuple(self._ranked(points, i, float(cycles[i])) for i in by_size), dict(left)
 
-    def _kept(self, points: Points, step: str, which: NDArray[np.bool_]) -> Points:
+    def _kept(self, points: ShapePoints, step: str, which: NDArray[np.bool_]) -> ShapePoints:
         return points[which] if self._narrowing.does(step) else points
 
-    def _promises_enough(self, points: Points, most: int) -> NDArray[np.bool_]:
+    def _promises_enough(self, points: ShapePoints, most: int) -> NDArray[np.bool_]:
         """Whether a fit is worth its time by predicted output errors, or else by error bounds.
 
         If that leaves too few, those with the least errors. Beyond the smallest shape that is exact enough only what
@@ -178,34 +178,34 @@ class _Choice:
         # A layer of zeros has an error of 100 %: where fits see no data, nothing that promises no more is kept.
         return np.asarray(below & (points.errors < 1.0) if not self._narrowing.by_kind else below)
 
-    def _is_worth_it(self, points: Points, cycles: FloatArray) -> NDArray[np.bool_]:
+    def _is_worth_it(self, points: ShapePoints, cycles: FloatArray) -> NDArray[np.bool_]:
         """Whether a point takes clearly fewer cycles than dense, or clearly fewer parameters."""
         small = points.params <= funnel.WORTH_PARAMS * dense_parameters(self._layer)
         if self._latency is None or self._latency.dense is None:
             return np.asarray(small)
         return np.asarray(small | (cycles <= funnel.WORTH_CYCLES * self._latency.dense))
 
-    def _may_beat_dense(self, points: Points) -> NDArray[np.bool_]:
+    def _may_beat_dense(self, points: ShapePoints) -> NDArray[np.bool_]:
         """Whether a point's lower bound leaves it a chance against dense: FLOPs are no cycles, and drop nothing."""
         if self._latency is None or self._latency.dense is None:
             return np.ones(len(points), dtype=np.bool_)
         return np.asarray(points.bounds <= self._latency.dense)
 
-    def _estimated(self, points: Points, most: int) -> IntArray:
+    def _estimated(self, points: ShapePoints, most: int) -> IntArray:
         """The points that are worth a look at their schedules."""
         losses = [points.errors, points.flops.astype(np.float64)]
         losses += [] if self._latency is None else [points.bounds]
         return np.sort(spread(points.params, losses, ESTIMATED_OF_TOP * most)) if len(points) else np.arange(0)
 
-    def _cycles(self, points: Points) -> FloatArray:
+    def _cycles(self, points: ShapePoints) -> FloatArray:
         if self._latency is None:
             return points.flops.astype(np.float64)
         return np.array([self._latency.estimate(self._candidate(points, i)) for i in range(len(points))], np.float64)
 
-    def _candidate(self, points: Points, i: int) -> Candidate:
+    def _candidate(self, points: ShapePoints, i: int) -> Candidate:
         """The candidate of a point, with the kernel that is explored first."""
         return Candidate(self._layer, points.shape(i))
 
-    def _ranked(self, points: Points, i: int, cycles: float) -> RankedCandidate:
+    def _ranked(self, points: ShapePoints, i: int, cycles: float) -> RankedCandidate:
         counts = int(points.params[i]), int(points.flops[i]), float(points.errors[i])
         return RankedCandidate(self._candidate(points, i), *counts, None if self._latency is None else cycles)

@@ -23,7 +23,7 @@ from lrf_dse.cost.curves import (
     parameter_curves,
     tuple_counts,
 )
-from lrf_dse.cost.grid import Grid, Mask
+from lrf_dse.cost.grid import LossGrid, Mask
 from lrf_dse.front.pareto import FloatArray, IntArray, front_of_three
 from lrf_dse.schema import FcLayer, TTShape
 from lrf_dse.tt.error_bounds import ErrorBounds
@@ -59,7 +59,7 @@ class CycleBounds:
 
 
 @dataclass(frozen=True)
-class Points:
+class ShapePoints:
     """Shapes with ranks and their losses, as columns; modes behind the last core are 1, ranks behind it 0."""
 
     depths: IntArray
@@ -74,8 +74,8 @@ class Points:
     def __len__(self) -> int:
         return self.depths.size
 
-    def __getitem__(self, chosen: Mask | IntArray) -> Points:
-        return Points(*(getattr(self, field.name)[chosen] for field in fields(self)))
+    def __getitem__(self, chosen: Mask | IntArray) -> ShapePoints:
+        return ShapePoints(*(getattr(self, field.name)[chosen] for field in fields(self)))
 
     def shape(self, i: int) -> TTShape:
         """The TT shape of a point."""
@@ -86,35 +86,37 @@ class Points:
         return TTShape(out_dims, in_dims, (1, *ranks[: d - 1], 1))
 
 
-def no_points() -> Points:
+def no_points() -> ShapePoints:
     """No point at all."""
     none, empty = np.empty(0, dtype=np.int64), np.empty((0, _WIDEST), dtype=np.int64)
-    return Points(none, empty, empty, empty[:, 1:], none, none, np.empty(0), np.empty(0))
+    return ShapePoints(none, empty, empty, empty[:, 1:], none, none, np.empty(0), np.empty(0))
 
 
-def joined(parts: Iterable[Points]) -> Points:
+def joined(parts: Iterable[ShapePoints]) -> ShapePoints:
     """All points, one set after the other."""
-    columns = zip(*([getattr(part, field.name) for field in fields(Points)] for part in parts), strict=True)
-    return Points(*(np.concatenate(column) for column in columns))
+    columns = zip(*([getattr(part, field.name) for field in fields(ShapePoints)] for part in parts), strict=True)
+    return ShapePoints(*(np.concatenate(column) for column in columns))
 
 
-def points_of(shapes: ShapeBlock, ranks: IntArray, losses: tuple[IntArray, IntArray, FloatArray, FloatArray]) -> Points:
+def points_of(
+    shapes: ShapeBlock, ranks: IntArray, losses: tuple[IntArray, IntArray, FloatArray, FloatArray]
+) -> ShapePoints:
     """Shapes with ranks [shapes, d - 1], and parameters, FLOPs, bounds of cycles and of errors."""
     count, d = shapes.out_dims.shape
     outs, ins = (np.ones((count, _WIDEST), dtype=np.int64) for _ in range(2))
     outs[:, :d], ins[:, :d] = shapes.out_dims, shapes.in_dims
     padded = np.zeros((count, _WIDEST - 1), dtype=np.int64)
     padded[:, : d - 1] = ranks
-    return Points(np.full(count, d, dtype=np.int64), outs, ins, padded, *losses)
+    return ShapePoints(np.full(count, d, dtype=np.int64), outs, ins, padded, *losses)
 
 
-class Search:
+class FrontSearch:
     """The points of the fronts so far; `add` takes in shapes. Without bounds of cycles, FLOPs alone are the latency."""
 
     def __init__(self, layer: FcLayer, errors: ErrorBounds, bounds: CycleBounds | None) -> None:
         self._layer, self._errors, self._bounds = layer, errors, bounds
-        self._grids = [Grid() for _ in range(1 if bounds is None else 2)]
-        self._known: list[Points] = []
+        self._grids = [LossGrid() for _ in range(1 if bounds is None else 2)]
+        self._known: list[ShapePoints] = []
         self._new = 0
         self._pending: list[_Pending] = []
         self.evaluated = 0
@@ -126,7 +128,7 @@ class Search:
         return (*found, *([] if self._bounds is None else [self._bounds.core_cost(shape)]))
 
     @property
-    def points(self) -> Points:
+    def points(self) -> ShapePoints:
         """What stands on a front."""
         self._bound_pending()
         self._settle()
@@ -171,7 +173,7 @@ class Search:
                 self._take_in(shapes[some], inner[some], params[some], flops[some], bounds)
         return looked_at
 
-    def add_points(self, points: Points) -> None:
+    def add_points(self, points: ShapePoints) -> None:
         """Take in points as they are."""
         self._known.append(points)
         self._new += len(points)
@@ -209,7 +211,7 @@ class Search:
 
     def with_losses(
         self, shapes: ShapeBlock, inner: IntArray, params: IntArray, flops: IntArray, errors: FloatArray
-    ) -> Points:
+    ) -> ShapePoints:
         """Shapes with inner ranks [shapes, d - 1] as points, with the bounds of their cycles."""
         bounds = np.zeros(len(shapes))
         if self._bounds is not None:
@@ -231,7 +233,7 @@ class Search:
         latencies = [points.flops, points.bounds][: len(self._grids)]
         fronts = [front_of_three(latency, points.params, points.errors) for latency in latencies]
         for number, (latency, front) in enumerate(zip(latencies, fronts, strict=True)):
-            self._grids[number] = Grid(latency[front], points.params[front], points.errors[front])
+            self._grids[number] = LossGrid(latency[front], points.params[front], points.errors[front])
         self._known, self._new = [points[np.unique(np.concatenate(fronts))]], 0
 
 

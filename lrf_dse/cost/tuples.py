@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from lrf_dse.cost.curves import tuple_counts
-from lrf_dse.cost.search import Points, Search, joined, no_points
+from lrf_dse.cost.search import FrontSearch, ShapePoints, joined, no_points
 from lrf_dse.front.pareto import IntArray
 from lrf_dse.front.spread import spread
 from lrf_dse.schema import FcLayer
@@ -24,8 +24,8 @@ MOST_SHAPES = 32
 
 
 def tuples_near(
-    points: Points, search: Search, layer: FcLayer, errors: ErrorBounds, *, steps: IntArray, max_rank: int
-) -> Points:
+    points: ShapePoints, search: FrontSearch, layer: FcLayer, errors: ErrorBounds, *, steps: IntArray, max_rank: int
+) -> ShapePoints:
     """Points with ranks of their own, each cheaper in some cost than one of `points` at its error bound.
 
     Every rank is a multiple of the step [points] of its shape.
@@ -47,13 +47,13 @@ def tuples_near(
     return joined(parts) if parts else no_points()
 
 
-def block_of_points(points: Points, chosen: IntArray, d: int) -> ShapeBlock:
+def block_of_points(points: ShapePoints, chosen: IntArray, d: int) -> ShapeBlock:
     """The modes of points that all have d cores."""
     return ShapeBlock(*(np.asfortranarray(modes[chosen, :d]) for modes in (points.out_dims, points.in_dims)))
 
 
 def _of_point(
-    points: Points, i: int, search: Search, errors: ErrorBounds, *, step: int, max_rank: int
+    points: ShapePoints, i: int, search: FrontSearch, errors: ErrorBounds, *, step: int, max_rank: int
 ) -> set[tuple[int, ...]]:
     """The cheapest tuples of a point's shape at its error bound, without the one that it has."""
     shape = points.shape(i)

@@ -17,7 +17,15 @@ from typing import Any
 import numpy as np
 
 from lrf_dse.deploy.bundle import PROGRAM
-from lrf_dse.deploy.whole import MANIFEST, ManifestFacts, Port, read_manifest, require_whole, sums_of, write_manifest
+from lrf_dse.deploy.whole import (
+    MANIFEST,
+    BundlePort,
+    ManifestFacts,
+    read_manifest,
+    require_whole,
+    sums_of,
+    write_manifest,
+)
 from lrf_dse.errors import RunError, StoreError, UsageError
 from lrf_dse.jsonform import content_key, problem_of, to_json
 from lrf_dse.runners.answers import Rejected
@@ -86,11 +94,11 @@ def read_bundle(folder: Path) -> Bundle:
         raise UsageError(f"{folder}: {MANIFEST} is damaged ({problem_of(error)}); export the bundle again") from error
 
 
-def _named(kind: str, ports: Sequence[Port]) -> list[tuple[str, Port]]:
+def _named(kind: str, ports: Sequence[BundlePort]) -> list[tuple[str, BundlePort]]:
     return [(f"golden/{kind}{index}.bin", port) for index, port in enumerate(ports)]
 
 
-def _golden(path: Path, port: Port) -> Array:
+def _golden(path: Path, port: BundlePort) -> Array:
     if path.stat().st_size != port.bytes:
         raise UsageError(f"{path}: not the {port.dtype} {list(port.shape)} of {MANIFEST}; export the bundle again")
     # Little-endian, whatever this machine is: the order of riscv64, in which the program reads and writes.

@@ -27,7 +27,7 @@ _AGAIN = "export the bundle again"
 
 
 @dataclass(frozen=True)
-class Port:
+class BundlePort:
     """One input or output of the program."""
 
     name: str
@@ -65,8 +65,8 @@ class ManifestFacts:
 
     plan: str
     target: BundleTarget
-    inputs: tuple[Port, ...]
-    outputs: tuple[Port, ...]
+    inputs: tuple[BundlePort, ...]
+    outputs: tuple[BundlePort, ...]
     files: Mapping[str, Mapping[str, Any]]
     sums: str
     tolerance: float

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lrf_dse.finetune.graph import Weights
+from lrf_dse.finetune.graph import Constants
 from lrf_dse.sealed import read_sealed, write_sealed
 
 Array = NDArray[Any]
@@ -24,7 +24,7 @@ class Checkpoint:
 
     digest: str
     training: dict[str, Array]
-    best: Weights
+    best: Constants
     epochs: tuple[tuple[int, float, float], ...]
 
 
@@ -52,7 +52,7 @@ def load_checkpoint(path: Path, digest: str) -> Checkpoint | None:
     return Checkpoint(
         digest,
         _of("training/", arrays),
-        Weights(_of("best/", arrays), _of("scales/", arrays)),
+        Constants(_of("best/", arrays), _of("scales/", arrays)),
         tuple((int(number), float(loss), float(score)) for number, loss, score in facts["epochs"]),
     )
 

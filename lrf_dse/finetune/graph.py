@@ -30,7 +30,7 @@ _STATISTICS = {"BatchNormalization": (3, 4)}
 
 
 @dataclass(frozen=True, eq=False)
-class Weights:
+class Constants:
     """The constants of a model by name, and of those on a grid with scales the scale of each element."""
 
     values: Mapping[str, Array]
@@ -99,12 +99,12 @@ class TrainableGraph:
         growths = [grid.growth for grid in self._grids.values() if grid.growth is not None]
         return [*self.variables.values(), *growths]
 
-    def weights(self) -> Weights:
+    def weights(self) -> Constants:
         """What the constants are now; those on a grid are exactly on it."""
         grids = {name: grid.now() for name, grid in self._grids.items()}
         latent = {name: variable.numpy() for name, variable in self.variables.items()}
         values = {name: grids[name].snapped(value) if name in grids else value for name, value in latent.items()}
-        return Weights(values, {name: grid.elementwise for name, grid in grids.items() if grid.scales is not None})
+        return Constants(values, {name: grid.elementwise for name, grid in grids.items() if grid.scales is not None})
 
 
 def require_known(model: onnx.ModelProto) -> None:

@@ -20,7 +20,7 @@ from lrf_dse.models.rewrite import KEPT, Replacement
 from lrf_dse.process.spending import spent_on
 from lrf_dse.schema import Candidate
 from lrf_dse.tt.moment import Moment
-from lrf_dse.tt.reorder import Side, best_order, can_order
+from lrf_dse.tt.reorder import UnitSide, best_order, can_order
 
 REORDER_VERSION = 2
 """To be raised whenever orders change for the same choices, data and seed."""
@@ -80,7 +80,9 @@ def _squared(compressor: Compressor, choice: Candidate) -> float:
     return error**2
 
 
-def _sides(model: Model, hidden: Hidden, chosen: Mapping[str, Candidate], moments: Mapping[str, Moment]) -> list[Side]:
+def _sides(
+    model: Model, hidden: Hidden, chosen: Mapping[str, Candidate], moments: Mapping[str, Moment]
+) -> list[UnitSide]:
     """The compressed layers around the units."""
     sides = []
     for name in (hidden.writer, *hidden.readers):
@@ -89,7 +91,7 @@ def _sides(model: Model, hidden: Hidden, chosen: Mapping[str, Candidate], moment
             continue
         weight, moment = model.weights(name)[0], moments.get(name)
         scale = np.ones(weight.shape[1]) if moment is None else moment.root_mean_squares
-        sides.append(Side(weight, shape, name == hidden.writer, scale))
+        sides.append(UnitSide(weight, shape, name == hidden.writer, scale))
     return sides
 
 

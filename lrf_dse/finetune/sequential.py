@@ -19,7 +19,7 @@ from lrf_dse.models.rewrite import KEPT, Replacement
 from lrf_dse.process.spending import spent_on
 from lrf_dse.schema import Candidate
 from lrf_dse.tt.contraction import Cores, to_matrix
-from lrf_dse.tt.drift import MOST_INPUTS, Target, target_of
+from lrf_dse.tt.drift import MOST_INPUTS, FitGoal, target_of
 from lrf_dse.tt.moment import Moment
 from lrf_dse.tt.stored_fit import factors_of, seen
 from lrf_dse.tt.svd import DATA_AWARE, get_decomposer
@@ -110,7 +110,7 @@ def _fitted(compressor: Compressor, choice: Candidate, joint: Moment) -> Replace
     return Replacement(cores, choice.order, bias_shift=shift, stored=stored)
 
 
-def _cores(compressor: Compressor, choice: Candidate, target: Target, moment: Moment) -> Cores:
+def _cores(compressor: Compressor, choice: Candidate, target: FitGoal, moment: Moment) -> Cores:
     """The cores fitted to the target on all rows, from the layer's own fit: the target is near, and so is its ridge."""
     method, shape, seed = get_method(choice.decomposer).decomposer, choice.tt_shape, compressor.seed
     assert shape is not None

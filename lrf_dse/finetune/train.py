@@ -66,7 +66,7 @@ class Epoch:
 
 
 @dataclass(frozen=True, eq=False)
-class Tuned:
+class Trained:
     """The best epoch's model, all epochs, and why training ended: "finished", "no better score" or "diverged".
 
     `scales` are those of the constants on grids, by element, for `recover`.
@@ -91,7 +91,7 @@ def finetune(
     grids: Mapping[str, Grid] = MappingProxyType({}),
     checkpoint: Path | None = None,
     progress: Callable[[Epoch], None] = lambda _: None,
-) -> Tuned:
+) -> Trained:
     """Train all weights of `model` on `data` (x, and labels if it has any).
 
     `batch` is the model's own, of one inference. Constants on `grids` are trained through the rounding, and every score
@@ -129,7 +129,7 @@ def finetune(
             save_checkpoint(checkpoint, Checkpoint(digest, trainer.state(), best_weights, rows))
         ended = _ended(history, recipe)
     best = min(history, key=lambda epoch: epoch.score)
-    return Tuned(with_values(model, best_weights.values), best_weights.scales, best, tuple(history), ended)
+    return Trained(with_values(model, best_weights.values), best_weights.scales, best, tuple(history), ended)
 
 
 def _ended(history: Sequence[Epoch], recipe: Recipe) -> str | None:

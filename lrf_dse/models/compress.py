@@ -34,7 +34,7 @@ from lrf_dse.schema import Candidate, Storage, TTShape
 from lrf_dse.tt.contraction import Cores
 from lrf_dse.tt.data_aware import Trial
 from lrf_dse.tt.moment import Moment
-from lrf_dse.tt.reorder import Order
+from lrf_dse.tt.reorder import UnitOrder
 from lrf_dse.tt.stored_fit import Factor, Seen, factors_of, seen
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class _Made:
     )
     joints: Memo[Hashable, Moment] = field(default_factory=lambda: Memo(MEMO_BYTES, lambda made: made.nbytes))
     corrections: Memo[Hashable, Replacement] = field(default_factory=lambda: Memo(MEMO_BYTES, bytes_of))
-    orders: Memo[Hashable, Order | None] = field(default_factory=lambda: Memo(MEMO_BYTES, _size_of_order))
+    orders: Memo[Hashable, UnitOrder | None] = field(default_factory=lambda: Memo(MEMO_BYTES, _size_of_order))
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +106,7 @@ class Compressor:
         return self._made.joints
 
     @property
-    def found_orders(self) -> Memo[Hashable, Order | None]:
+    def found_orders(self) -> Memo[Hashable, UnitOrder | None]:
         """The orders of hidden units that `finetune.reorder` found."""
         return self._made.orders
 
@@ -303,7 +303,7 @@ def bytes_of(replacement: Replacement) -> int:
     return 2 * _bytes_of(weights)  # codes and scales are smaller than the values that they stand for
 
 
-def _size_of_order(order: Order | None) -> int:
+def _size_of_order(order: UnitOrder | None) -> int:
     return 0 if order is None else order.nbytes
 
 

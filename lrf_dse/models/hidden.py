@@ -16,7 +16,7 @@ from lrf_dse.models.discover import discover
 from lrf_dse.models.model import Model
 from lrf_dse.models.site import FcSite, bias_input
 from lrf_dse.models.surgery import add_constant, drop_if_unused, names_in
-from lrf_dse.tt.reorder import Order
+from lrf_dse.tt.reorder import UnitOrder
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -77,7 +77,7 @@ def _is_scalar(value: ir.Value | None) -> bool:
     return value is None or (constant is not None and int(np.prod(constant.shape)) == 1)
 
 
-def reordered(model: Model, hidden: Hidden, order: Order) -> Model:
+def reordered(model: Model, hidden: Hidden, order: UnitOrder) -> Model:
     """`model` with unit order[k] of `hidden` at place k. It computes the same, and its layers have the same names."""
     copy = model.ir.clone()
     nodes = {node.name: node for node in copy.graph}
@@ -95,7 +95,7 @@ def reordered(model: Model, hidden: Hidden, order: Order) -> Model:
     return replace(model, ir=copy, sites={site.layer.name: site for site in sites})
 
 
-def _permute(graph: ir.Graph, node: ir.Node, at: int, order: Order, *, axis: int, taken: set[str]) -> None:
+def _permute(graph: ir.Graph, node: ir.Node, at: int, order: UnitOrder, *, axis: int, taken: set[str]) -> None:
     """Give `node` a constant of its own in the place of operand `at`, reordered along `axis`: others may share it."""
     old = node.inputs[at]
     stored = resolve(old)

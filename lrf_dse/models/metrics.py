@@ -27,7 +27,7 @@ from lrf_dse.errors import DataError, UsageError
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
-Target = Literal["labels", "values", "anything"]
+Needed = Literal["labels", "values", "anything"]
 
 METRICS_VERSION = 2
 """To be raised whenever a metric or its interval changes for the same outputs and targets."""
@@ -69,7 +69,7 @@ class Metric:
     name: str
     unit: str
     drop_unit: str
-    needs: Target
+    needs: Needed
     shares: Callable[[Array, Array | None, Array], Scores]
     relative: bool = False
     smaller_is_better: bool = False

@@ -35,7 +35,7 @@ SessionOf = Callable[["onnx.ModelProto"], "onnxruntime.InferenceSession"]
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
+class ModelPart:
     """One part: its session, what it reads (given values and those of parts before) and gives, and the state after it.
 
     `live` are the values of this part and those before that later ones read, `bytes` what they take.
@@ -52,7 +52,7 @@ class Part:
 class Segments:
     """A graph in parts; `ends` says after how many of them each cut is known."""
 
-    parts: tuple[Part, ...]
+    parts: tuple[ModelPart, ...]
     ends: Mapping[str, int]
 
     @property
@@ -214,7 +214,7 @@ def segments_of(proto: onnx.ModelProto, cuts: Sequence[str], session_of: Session
         gives = tuple(name for name in crossing if name in inside)
         live = frozenset(name for name in crossing if made[name] <= number < used[name])
         session = session_of(_part(proto, mine, [known[name] for name in reads], [known[name] for name in gives]))
-        parts.append(Part(session, reads, gives, live, sum(_bytes_of(known[name]) for name in live)))
+        parts.append(ModelPart(session, reads, gives, live, sum(_bytes_of(known[name]) for name in live)))
     return Segments(tuple(parts), {name: made[name] + 1 for name in cuts})
 
 

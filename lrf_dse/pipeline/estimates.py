@@ -7,7 +7,7 @@ from dataclasses import replace
 from lrf_dse.codegen import KernelSchedule, default_schedule, lower_bound, predicted_cycles
 from lrf_dse.codegen.bound_columns import LayerBound
 from lrf_dse.cost.counts import layer_count
-from lrf_dse.cost.prune import Latency
+from lrf_dse.cost.prune import LayerLatency
 from lrf_dse.cost.search import CycleBounds
 from lrf_dse.pipeline.kernels import kernel_spec
 from lrf_dse.schema import Candidate, Estimate, FcLayer
@@ -48,7 +48,7 @@ def dispatch_cycles(target: Target) -> float:
     return 2 * _HOST_INSTRUCTIONS / target.core.issue_width.value + 2 * target.timing.mispredict_cycles.value
 
 
-def latency_on(layer: FcLayer, target: Target, dense_cycles: float | None) -> Latency | None:
+def latency_on(layer: FcLayer, target: Target, dense_cycles: float | None) -> LayerLatency | None:
     """What prunes the space of `layer`: by our kernels, which IREE's of the same shapes have never beaten.
 
     `dense_cycles` is what the layer takes as it is. None for a target without a timing model.
@@ -63,4 +63,4 @@ def latency_on(layer: FcLayer, target: Target, dense_cycles: float | None) -> La
         return found + dispatch_cycles(target)
 
     bounds = LayerBound(layer, target)
-    return Latency(CycleBounds(bounds.of, bounds.at_least, bounds.core_cost), expected, dense_cycles)
+    return LayerLatency(CycleBounds(bounds.of, bounds.at_least, bounds.core_cost), expected, dense_cycles)

@@ -19,7 +19,7 @@ from lrf_dse.finetune.grids import grids_of
 from lrf_dse.finetune.objective import Kind
 from lrf_dse.finetune.recover import recover
 from lrf_dse.finetune.sequential import can_correct, corrected
-from lrf_dse.finetune.train import Recipe, Tuned, finetune
+from lrf_dse.finetune.train import Recipe, Trained, finetune
 from lrf_dse.jsonform import to_json
 from lrf_dse.judged import Accuracy, FineTuning
 from lrf_dse.models.compress import Compressor, replaced
@@ -139,7 +139,7 @@ def _trained(
     return PlanWeights(replacements, values), _history(tuned), None
 
 
-def _history(tuned: Tuned) -> FineTuning:
+def _history(tuned: Trained) -> FineTuning:
     epochs = [epoch for epoch in tuned.epochs if isfinite(epoch.score)]  # an epoch that diverged has no drop
     drops, losses = tuple(epoch.score for epoch in epochs), tuple(epoch.loss for epoch in epochs[1:])
     return FineTuning(END_TO_END, drops, losses, tuned.best.number, tuned.ended)

@@ -23,7 +23,7 @@ from lrf_dse.models.model import Model
 from lrf_dse.models.parts import SPLIT_VERSION
 from lrf_dse.models.rewrite import REWRITE_VERSION, layer_form
 from lrf_dse.runners.machine import machine_facts
-from lrf_dse.runners.timing import model_text
+from lrf_dse.runners.timing import timing_model_text
 from lrf_dse.schema import Candidate, FcLayer
 from lrf_dse.target import Target
 from lrf_dse.tt.stored_fit import GRID_VERSION
@@ -189,7 +189,7 @@ def space_key(
         lanes=target.fp32_lanes,
         core=[core.count, *(figure and figure.value for figure in (core.issue_width, core.fma_per_cycle))],
         memory=[[level.size_bytes, level.read_bytes_per_cycle.value] for level in target.memory],
-        timing=None if target.timing is None else model_text(target),
+        timing=None if target.timing is None else timing_model_text(target),
         dense_cycles=dense_cycles,
         top=top,
         seed=seed,

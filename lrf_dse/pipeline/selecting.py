@@ -16,7 +16,7 @@ from lrf_dse.plan.choice import OBJECTIVES, Objective
 from lrf_dse.plan.confirm import confirmable_drop
 from lrf_dse.plan.options import NO_LIMITS, Combination, LayerOption, Limits, shifted_to
 from lrf_dse.plan.refine import Between
-from lrf_dse.plan.search import Measure, Search, finalists, search
+from lrf_dse.plan.search import LossOf, Search, finalists, search
 from lrf_dse.plan.terrain import WORST
 from lrf_dse.process.spending import spent_on
 from lrf_dse.report.facts import CandidateResult
@@ -75,7 +75,7 @@ def select_finalists(x: Exploration, results: Sequence[CandidateResult]) -> tupl
     return found, (*results, *more)
 
 
-def _measure(x: Exploration) -> Measure:
+def _measure(x: Exploration) -> LossOf:
     """What a whole model loses, with progress shown."""
     done = 0
 

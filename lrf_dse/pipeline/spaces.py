@@ -25,7 +25,7 @@ from lrf_dse.tt.spectra import affordable_unfoldings, layer_spectra, spectrum_wo
 WEIGHTS_WORK = 1e12
 """Multiply-adds for which the spectra of a model's weights are computed: about half a minute on one core."""
 
-Weights = Callable[[str], NDArray[np.float32]]
+WeightsOf = Callable[[str], NDArray[np.float32]]
 """W [out, in] of a layer by name."""
 
 
@@ -51,7 +51,7 @@ class ExploreTime:
 
 def layer_spaces(
     layers: Iterable[FcLayer],
-    weights: Weights | None,
+    weights: WeightsOf | None,
     target: Target,
     *,
     top: int,

@@ -54,7 +54,7 @@ ASKED = 2
 HOPES = (0.0, 1.0, 2.0)
 """By how many deviations models near the front are hoped to lose less than predicted, once nothing else is left."""
 
-Measure = Callable[[Combination], float]
+LossOf = Callable[[Combination], float]
 Refine = Callable[[Sequence[Between]], Sequence[LayerOption]]
 
 
@@ -81,7 +81,7 @@ def search(
     layers: Sequence[Sequence[LayerOption]],
     count: int,
     *,
-    measure: Measure,
+    measure: LossOf,
     evaluations: int,
     max_loss: float | None = None,
     worst: float = WORST,

@@ -22,7 +22,7 @@ from lrf_dse.report.colours import PURPOSE_COLOURS
 from lrf_dse.report.comparison import Comparison
 from lrf_dse.report.figures import figure
 from lrf_dse.report.info import ReportInfo, target_figures
-from lrf_dse.report.words import count, drop, duration, fixed, interval, ratio, short, signed_percent, size, value
+from lrf_dse.report.words import count, drop, duration, fixed, interval, ratio, short_hash, signed_percent, size, value
 from lrf_dse.schema import Plan
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def _environment() -> jinja2.Environment:
         signed_percent=signed_percent,
         drop=drop,
         duration=duration,
-        short=short,
+        short_hash=short_hash,
         value=value,
         interval=interval,
         confirmation=confirmation_sentence,

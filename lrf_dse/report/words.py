@@ -95,6 +95,6 @@ def duration(value: float | None) -> str:
     return f"{value * scale:.3g} {unit}" if value * scale < 1000 else f"{value * scale:,.0f} {unit}"
 
 
-def short(sha256: str) -> str:
+def short_hash(sha256: str) -> str:
     """The first twelve digits of a hash; the whole one is in summary.json."""
     return sha256[:12]

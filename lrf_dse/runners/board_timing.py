@@ -19,7 +19,7 @@ from lrf_dse.runners.board import BoardFacts, pinned_cpus
 from lrf_dse.runners.job import BOARD_S, DEFAULT_TOLERANCE, Array
 from lrf_dse.runners.repeats import RepeatPolicy, is_stable, next_batch, summarise
 from lrf_dse.runners.ssh_client import BoardProblem
-from lrf_dse.runners.ssh_folder import FILES, BoardFolder, Conditions, Finished
+from lrf_dse.runners.ssh_folder import FILES, BoardFolder, Conditions, FinishedOnBoard
 from lrf_dse.runners.verify import Errors, compare
 from lrf_dse.schema import BoardFigures, Measurement
 
@@ -85,7 +85,7 @@ class _Bench:
     def cpus(self) -> str | None:
         return pinned_cpus(self.facts, self.folder.board, threads=self.program.threads)
 
-    def call(self, *options: str, wanted: Sequence[str], timeout_s: float) -> Finished:
+    def call(self, *options: str, wanted: Sequence[str], timeout_s: float) -> FinishedOnBoard:
         """Run the program with `options` and fetch its outputs and the `wanted` files."""
         outputs = output_names(len(self.program.expected))
         inputs = (FILES + name for name in self.program.inputs)
@@ -144,7 +144,7 @@ class _Timing:
     before: Conditions | None = None
     after: Conditions | None = None
 
-    def with_batch(self, batch: Batch, around: Finished) -> _Timing:
+    def with_batch(self, batch: Batch, around: FinishedOnBoard) -> _Timing:
         """A copy of this value with the figures of one more process."""
         return _Timing(
             (*self.seconds, *(ns * 1e-9 / batch.passes for ns in batch.ns)),

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lrf_dse.runners.ssh import BOARD_TOOL
-from lrf_dse.runners.timing import model_text
+from lrf_dse.runners.timing import timing_model_text
 from lrf_dse.target import Target
 
 
@@ -19,5 +19,5 @@ def machine_facts(target: Target, tools: Mapping[str, str], threads: int) -> dic
     parts, model = {"isa", "iree", "cc"}, None
     if BOARD_TOOL not in tools:
         parts |= {"qemu"}
-        model = None if target.timing is None else model_text(target, threads=threads)
+        model = None if target.timing is None else timing_model_text(target, threads=threads)
     return {"target": target.model_dump(mode="json", include=parts), "timing_model": model, "tools": dict(tools)}

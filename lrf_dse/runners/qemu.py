@@ -18,7 +18,14 @@ from lrf_dse.runners.answers import Rejected, output_names, read_object, read_ou
 from lrf_dse.runners.emulator import QEMU, SAID, qemu_version, run_qemu
 from lrf_dse.runners.job import Job, write_raw
 from lrf_dse.runners.plugin import UNKNOWN_CLASS, plugin_key, plugin_path
-from lrf_dse.runners.timing import DEFAULT_SWITCHES, PassFigures, TimingSwitches, model_text, read_passes, sweep_of
+from lrf_dse.runners.timing import (
+    DEFAULT_SWITCHES,
+    PassFigures,
+    TimingSwitches,
+    read_passes,
+    sweep_of,
+    timing_model_text,
+)
 from lrf_dse.runners.verify import compare
 from lrf_dse.schema import Failure, Measurement
 from lrf_dse.target import Target
@@ -136,7 +143,7 @@ def _prepare(job: Job, switches: TimingSwitches) -> _Files:
     for path in files.written:
         path.unlink(missing_ok=True)
     if files.timed:
-        text = model_text(job.target, switches=switches, threads=job.threads)
+        text = timing_model_text(job.target, switches=switches, threads=job.threads)
         (job.work / _MODEL).write_text(text, encoding="utf-8")
     return files
 
@@ -176,7 +183,7 @@ def run_timed(
     """
     figures, said = work / _FIGURES, work / SAID[-1]
     figures.unlink(missing_ok=True)
-    (work / _MODEL).write_text(model_text(target, switches=switches, threads=threads), encoding="utf-8")
+    (work / _MODEL).write_text(timing_model_text(target, switches=switches, threads=threads), encoding="utf-8")
     plugin = str(plugin_path("timing")).replace(",", ",,")
     command = ["-plugin", f"{plugin},out={_FIGURES},model={_MODEL}", str(program.resolve()), *arguments]
     try:

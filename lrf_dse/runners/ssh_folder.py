@@ -50,7 +50,7 @@ class Conditions:
 
 
 @dataclass(frozen=True)
-class Finished:
+class FinishedOnBoard:
     """A program that ended with exit code 0, and the conditions around it."""
 
     before: Conditions
@@ -82,7 +82,9 @@ class BoardFolder:
         """Compare the files with the sums given to `put`."""
         ask(self.board, CHECK, self._place, timeout_s=_TRANSFER_TIMEOUT_S)
 
-    def run(self, words: Sequence[str], into: Path, *, wanted: Sequence[str], core: int, timeout_s: float) -> Finished:
+    def run(
+        self, words: Sequence[str], into: Path, *, wanted: Sequence[str], core: int, timeout_s: float
+    ) -> FinishedOnBoard:
         """Run a program in an empty folder and fetch the `wanted` files that it wrote into the folder `into`.
 
         Raises Rejected for what the program did: stage "run" for a crash, a refusal or a timeout.
@@ -117,7 +119,7 @@ class BoardFolder:
             self.remove()
 
 
-def read_answer(board: Board, answer: bytes, said: str, *, wanted: Sequence[str], into: Path) -> Finished:
+def read_answer(board: Board, answer: bytes, said: str, *, wanted: Sequence[str], into: Path) -> FinishedOnBoard:
     """Read the answer of ssh_scripts.RUN and write its files into the folder `into`. Raises BoardProblem, Rejected."""
     head, _, archive = answer.partition(b"tar\n")
     if not archive.endswith(bytes(_ARCHIVE_END_BYTES)):
@@ -128,7 +130,7 @@ def read_answer(board: Board, answer: bytes, said: str, *, wanted: Sequence[str]
         raise BoardProblem(board, f"what came back is damaged: no exit code, but {code[:40]!r}")
     _require_success(board, int(code), said)
     _unpack(board, archive, wanted, into)
-    return Finished(_conditions(facts.get("before", "")), _conditions(facts.get("after", "")))
+    return FinishedOnBoard(_conditions(facts.get("before", "")), _conditions(facts.get("after", "")))
 
 
 def _pack(archive: IO[bytes], files: Mapping[str, Path], *, programs: frozenset[str], sums: str) -> None:

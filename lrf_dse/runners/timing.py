@@ -62,7 +62,7 @@ def sweep_of(target: Target) -> Mapping[str, TimingSwitches]:
     return {name: switches for name, switches in MODEL_SWEEP.items() if name not in skipped}
 
 
-def model_text(target: Target, *, switches: TimingSwitches = DEFAULT_SWITCHES, threads: int = 1) -> str:
+def timing_model_text(target: Target, *, switches: TimingSwitches = DEFAULT_SWITCHES, threads: int = 1) -> str:
     """The parameter file of `target` (toolchain/plugin/timing_model.h), one `key value...` a line.
 
     It is all that the plugin knows of the chip: no name, no source, so that it can be part of a content key. With

@@ -15,7 +15,7 @@ from math import inf
 import numpy as np
 
 from lrf_dse.tt.als_core import CoreProblem, solve_core
-from lrf_dse.tt.moment import FloatArray, Metric
+from lrf_dse.tt.moment import FloatArray, InputMetric
 
 WideCores = list[FloatArray]
 """Cores [r_{k-1}, m_k, n_k, r_k] in double precision."""
@@ -35,7 +35,7 @@ class Fit:
 
 def fit(
     weight: FloatArray,
-    metric: Metric,
+    metric: InputMetric,
     start: Sequence[FloatArray],
     *,
     sweeps: int,
@@ -67,7 +67,7 @@ def fit(
 
 
 def _sweep(
-    cores: WideCores, target: FloatArray, metric: Metric, *, scale: float, objectives: list[float]
+    cores: WideCores, target: FloatArray, metric: InputMetric, *, scale: float, objectives: list[float]
 ) -> tuple[WideCores, float]:
     """One pass over all cores, first to last, and its work; `objectives` gains one value per core."""
     cores = _right_orthonormal(cores)

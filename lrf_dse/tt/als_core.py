@@ -18,7 +18,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from lrf_dse.tt.moment import FloatArray, Metric
+from lrf_dse.tt.moment import FloatArray, InputMetric
 
 CG_STEPS = 12
 """At most so many conjugate-gradient steps for one core in one sweep: the neighbours move afterwards anyway."""
@@ -42,7 +42,7 @@ class CoreProblem:
     neighbours that are not orthonormal may leave H singular.
     """
 
-    metric: Metric
+    metric: InputMetric
     left: FloatArray
     right: FloatArray
     n: int

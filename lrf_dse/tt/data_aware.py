@@ -20,7 +20,7 @@ from lrf_dse.errors import UsageError
 from lrf_dse.schema import TTShape
 from lrf_dse.tt.als import Fit, WideCores, fit, matrix_of
 from lrf_dse.tt.contraction import Core, Cores
-from lrf_dse.tt.moment import FloatArray, Metric, Moment, metric_of, solved, square_root
+from lrf_dse.tt.moment import FloatArray, InputMetric, Moment, metric_of, solved, square_root
 from lrf_dse.tt.numpy_svd import NumpyTtSvd
 from lrf_dse.tt.output_error import held_out_error
 from lrf_dse.tt.shapes import rank_caps, require_decomposable
@@ -307,7 +307,7 @@ def is_full_rank(shape: TTShape) -> bool:
     return shape.ranks[1:-1] == rank_caps(shape.out_dims, shape.in_dims)
 
 
-def _best_start(weight: FloatArray, metric: Metric, starts: list[WideCores]) -> WideCores:
+def _best_start(weight: FloatArray, metric: InputMetric, starts: list[WideCores]) -> WideCores:
     return min(starts, key=lambda cores: metric.squared(weight - matrix_of(cores)))
 
 

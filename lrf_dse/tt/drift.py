@@ -23,7 +23,7 @@ MOST_INPUTS = MATRIX_SIDE // 2
 
 
 @dataclass(frozen=True, eq=False)
-class Target:
+class FitGoal:
     """What a layer is fitted to: `weight` [out, in] in the place of W, in the metric of `moment`.
 
     With T in the place of W the bias is shifted by `offset` [out], the mean output that is wanted, minus T E[x_a];
@@ -40,7 +40,7 @@ class Target:
         return np.asarray(self.offset - approximation.astype(np.float64) @ self.mean)
 
 
-def target_of(weight: NDArray[np.float32], joint: Moment, *, centred: bool) -> Target:
+def target_of(weight: NDArray[np.float32], joint: Moment, *, centred: bool) -> FitGoal:
     """The target of W [out, in] for `joint` rows [x_a, x_d], the ridge chosen on those held out.
 
     `centred`: the layer's bias will be shifted, so only what varies has to be fitted. No drift leaves W as it is.
@@ -51,7 +51,7 @@ def target_of(weight: NDArray[np.float32], joint: Moment, *, centred: bool) -> T
         ridge = _chosen_ridge(wide, joint, centred)
     everything = joint.with_held_out()
     corrected = _Normal.of(wide, everything, centred).solved(ridge).astype(np.float32)
-    return Target(corrected, actual_moment(joint), wide @ everything.mean[n:], everything.mean[:n])
+    return FitGoal(corrected, actual_moment(joint), wide @ everything.mean[n:], everything.mean[:n])
 
 
 def actual_moment(joint: Moment) -> Moment:

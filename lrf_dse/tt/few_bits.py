@@ -31,7 +31,7 @@ from lrf_dse.tt.als_core import CoreProblem, solve_core
 from lrf_dse.tt.contraction import core_of, stage_matrix
 from lrf_dse.tt.feedback import Inputs, rounded
 from lrf_dse.tt.grid import Stored, nearest
-from lrf_dse.tt.moment import MATRIX_SIDE, FloatArray, Metric
+from lrf_dse.tt.moment import MATRIX_SIDE, FloatArray, InputMetric
 
 ROUNDS = 4
 """Rounds at most; one that gains less than 1 % of the objective is the last."""
@@ -56,7 +56,7 @@ def on_grid(
     weight: FloatArray,
     cores: Sequence[FloatArray],
     storages: Sequence[Storage],
-    metric: Metric,
+    metric: InputMetric,
     *,
     order: Order = "last_first",
     rounds: int = ROUNDS,
@@ -88,8 +88,8 @@ class _Fitting:
     """What all rounds share: `inside` is `metric` with its ridge as part of C, `image` W (C + ridge I), interleaved."""
 
     weight: FloatArray
-    metric: Metric
-    inside: Metric
+    metric: InputMetric
+    inside: InputMetric
     image: FloatArray
     storages: tuple[Storage, ...]
     order: Order
@@ -198,7 +198,7 @@ class _Fitting:
         return np.ascontiguousarray(np.tensordot(half, np.linalg.pinv(right), ((2,), (0,))))
 
 
-def _second(metric: Metric) -> FloatArray:
+def _second(metric: InputMetric) -> FloatArray:
     """C as a matrix, where rows stand for it as well."""
     if metric.second is not None:
         return metric.second

@@ -238,7 +238,7 @@ class MomentSum:
 
 
 @dataclass(frozen=True, eq=False)
-class Metric:
+class InputMetric:
     """C scaled to a mean diagonal of 1, plus `ridge` times the identity: the norm in which fits are made.
 
     The ridge pulls a fit toward W itself where the calibration data says little or nothing:
@@ -256,13 +256,13 @@ class Metric:
         assert source is not None
         return int(source.shape[1])
 
-    def with_ridge_inside(self) -> Metric:
+    def with_ridge_inside(self) -> InputMetric:
         """The same norm with the ridge as part of C: for neighbours that are not orthonormal. Rows stay without it."""
         if self.second is None:
-            return Metric(None, self.rows, 0.0)
+            return InputMetric(None, self.rows, 0.0)
         second = self.second.copy()
         second.flat[:: len(second) + 1] += self.ridge
-        return Metric(second, None, 0.0)
+        return InputMetric(second, None, 0.0)
 
     def times(self, matrix: FloatArray) -> FloatArray:
         """V (C + ridge I) of V [rows, in]."""
@@ -314,7 +314,7 @@ class Metric:
         return np.asarray(flat.T @ flat / (before * after))
 
 
-def metric_of(moment: Moment, ridge: float, *, by_rows: bool = False) -> Metric:
+def metric_of(moment: Moment, ridge: float, *, by_rows: bool = False) -> InputMetric:
     """The metric of `moment` with a `ridge` relative to C's mean diagonal.
 
     `by_rows`: where C is of few samples, rows stand for it, exactly: for products, which are much shorter then.
@@ -323,11 +323,11 @@ def metric_of(moment: Moment, ridge: float, *, by_rows: bool = False) -> Metric:
     if scale == 0:  # no input was ever other than 0: all that is left to keep is W itself
         scale, ridge = 1.0, 1.0
     if by_rows and moment.factor is not None:
-        return Metric(None, moment.factor / sqrt(scale), ridge)
+        return InputMetric(None, moment.factor / sqrt(scale), ridge)
     if moment.second is not None:
-        return Metric(moment.second / scale, None, ridge)
+        return InputMetric(moment.second / scale, None, ridge)
     assert moment.rows is not None
-    return Metric(None, moment.rows.astype(np.float64) / sqrt(scale * len(moment.rows)), ridge)
+    return InputMetric(None, moment.rows.astype(np.float64) / sqrt(scale * len(moment.rows)), ridge)
 
 
 def square_root(second: FloatArray, ridge: float) -> FloatArray:

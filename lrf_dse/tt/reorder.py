@@ -21,7 +21,7 @@ from lrf_dse.tt.contraction import to_matrix
 from lrf_dse.tt.moment import FloatArray
 from lrf_dse.tt.numpy_svd import NumpyTtSvd
 
-Order = NDArray[np.intp]
+UnitOrder = NDArray[np.intp]
 """Which unit stands at each place."""
 
 MOST_UNITS = 1024
@@ -35,7 +35,7 @@ ROUNDS = 4
 
 
 @dataclass(frozen=True, eq=False)
-class Side:
+class UnitSide:
     """One of the two layers: W [out, in], its TT shape, and whether its rows (else its columns) are the units.
 
     `scale` [in] is the size of its inputs: the error counts where they are large.
@@ -58,13 +58,13 @@ class Side:
         return sum(size > 1 for size in dims) > 1
 
 
-def can_order(sides: Sequence[Side]) -> bool:
+def can_order(sides: Sequence[UnitSide]) -> bool:
     """Whether some side sees the order of the units, and a search for a better one takes seconds."""
     seeing = [side for side in sides if side.sees_order]
     return bool(seeing) and seeing[0].units <= MOST_UNITS and sum(side.weight.size for side in seeing) <= MOST_WEIGHTS
 
 
-def best_order(sides: Sequence[Side], *, seed: int = 0) -> Order | None:
+def best_order(sides: Sequence[UnitSide], *, seed: int = 0) -> UnitOrder | None:
     """The order of the units with the smallest error found over all `sides`; None where that is the order they have.
 
     The error of a side is relative to its own weights, so that neither counts for its size.
@@ -84,14 +84,14 @@ def best_order(sides: Sequence[Side], *, seed: int = 0) -> Order | None:
 class _Units:
     """A side as one row per unit, [units, others], of norm 1 as a whole; its ranks are at most `rank`."""
 
-    def __init__(self, side: Side, seed: int, rank: int | None = None) -> None:
+    def __init__(self, side: UnitSide, seed: int, rank: int | None = None) -> None:
         scaled = side.weight.astype(np.float64) * side.scale
         self._rows, self._seed = side.rows, seed
         ranks = side.shape.ranks
         self._shape = replace(side.shape, ranks=ranks if rank is None else tuple(min(r, rank) for r in ranks))
         self.values = (scaled if side.rows else scaled.T) / (float(np.linalg.norm(scaled)) or 1.0)
 
-    def fitted(self, order: Order) -> FloatArray:
+    def fitted(self, order: UnitOrder) -> FloatArray:
         """What TT-SVD makes of the units in `order`: one row per place."""
         rows = self.values[order].astype(np.float32)
         matrix = np.ascontiguousarray(rows if self._rows else rows.T)
@@ -99,7 +99,7 @@ class _Units:
         return fit if self._rows else fit.T
 
 
-def _assigned(sides: Sequence[Side], order: Order, seed: int) -> Order:
+def _assigned(sides: Sequence[UnitSide], order: UnitOrder, seed: int) -> UnitOrder:
     """Where alternating from `order` ends, ranks 1, 2, 4, ... up to those of the sides."""
     from scipy.optimize import linear_sum_assignment
 
@@ -118,13 +118,13 @@ def _assigned(sides: Sequence[Side], order: Order, seed: int) -> Order:
     return order
 
 
-def _fitted(sides: Sequence[_Units], order: Order) -> tuple[float, list[FloatArray]]:
+def _fitted(sides: Sequence[_Units], order: UnitOrder) -> tuple[float, list[FloatArray]]:
     """The sum of the sides' squared errors in `order`, and their fits."""
     fits = [side.fitted(order) for side in sides]
     return sum(float(np.sum((s.values[order] - f) ** 2)) for s, f in zip(sides, fits, strict=True)), fits
 
 
-def _along_first_axis(sides: Sequence[_Units]) -> Order:
+def _along_first_axis(sides: Sequence[_Units]) -> UnitOrder:
     """The units by their coordinate on the first principal axis: those that resemble each other come together."""
     rows = np.concatenate([side.values for side in sides], axis=1)
     return np.argsort(np.linalg.eigh(rows @ rows.T)[1][:, -1], kind="stable")

@@ -18,7 +18,7 @@ from lrf_dse.tt.data_aware import DEFAULT_RIDGE
 from lrf_dse.tt.feedback import Inputs
 from lrf_dse.tt.few_bits import on_grid
 from lrf_dse.tt.grid import Stored, nearest
-from lrf_dse.tt.moment import FloatArray, Metric, Moment, metric_of
+from lrf_dse.tt.moment import FloatArray, InputMetric, Moment, metric_of
 
 GRID_VERSION = 2
 """To be raised whenever codes change for the same fit and data."""
@@ -36,7 +36,7 @@ class Factor:
 class Seen:
     """What rounding sees of a layer's inputs: the metric, and its inputs where C is a matrix."""
 
-    metric: Metric
+    metric: InputMetric
     inputs: Inputs | None
 
     @property

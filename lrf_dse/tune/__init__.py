@@ -7,16 +7,16 @@ records     what was measured, kept in the user's cache by content
 """
 
 from lrf_dse.tune.measuring import Measure, RecordedMeasure, RunnerMeasure, kernel_job, kernel_key
-from lrf_dse.tune.records import FileRecords, Records, user_records
-from lrf_dse.tune.tuner import Trial, Tuned, tune
+from lrf_dse.tune.records import FileRecords, KernelRecords, user_records
+from lrf_dse.tune.tuner import Attempt, Tuned, tune
 
 __all__ = [
+    "Attempt",
     "FileRecords",
+    "KernelRecords",
     "Measure",
     "RecordedMeasure",
-    "Records",
     "RunnerMeasure",
-    "Trial",
     "Tuned",
     "kernel_job",
     "kernel_key",

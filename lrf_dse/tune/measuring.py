@@ -26,7 +26,7 @@ from lrf_dse.schema import Failure, Measurement, Outcome
 from lrf_dse.target import Target
 from lrf_dse.tt.contraction import apply
 from lrf_dse.tt.grid import Stored, nearest
-from lrf_dse.tune.records import Records
+from lrf_dse.tune.records import KernelRecords
 
 TOLERANCE = 1e-5
 """Of max |y|, against float64: sums of thousands of float32 terms, stage after stage, stay below a tenth of it."""
@@ -72,7 +72,7 @@ class RecordedMeasure:
     """
 
     measure: RunnerMeasure
-    records: Records
+    records: KernelRecords
 
     def __call__(self, spec: KernelSpec, schedule: KernelSchedule, work_dir: Path) -> Outcome:
         """The recorded outcome of one schedule, else a new one, recorded at once."""
@@ -115,7 +115,7 @@ def kernel_job(
     """
     code = emit(spec, schedule, target, name=_NAME)
     cores, bias, x = random_operands(spec, seed=seed)
-    weights, cores = on_grid(cores, spec, schedule)
+    weights, cores = rounded_cores(cores, spec, schedule)
     layer = DirectLayer(
         name=_NAME,
         phases=code.phases,
@@ -130,16 +130,16 @@ def kernel_job(
     program = link_direct([layer], [built], target, work_dir, guarded=guarded)
     # The reference is computed with the cores that the codes stand for: rounding of weights is no error of a kernel.
     expected = reference(spec, cores, bias, x).astype(np.float32)
-    tolerance = tolerance_of(spec, schedule)
+    tolerance = kernel_tolerance(spec, schedule)
     return Job(program, target, (x,), (expected,), work_dir / "run", tolerance=tolerance, threads=spec.threads)
 
 
-def tolerance_of(spec: KernelSpec, schedule: KernelSchedule) -> float:
+def kernel_tolerance(spec: KernelSpec, schedule: KernelSchedule) -> float:
     """The error that a kernel may have, of max |y|, against float64 of the weights that its codes stand for."""
     return HALF_TOLERANCE if spec.few_bits and schedule.half else TOLERANCE
 
 
-def on_grid(
+def rounded_cores(
     cores: list[Floats], spec: KernelSpec, schedule: KernelSchedule
 ) -> tuple[list[Floats | Stored], list[Floats]]:
     """`cores` as `spec` stores them, rounded to nearest, for `pack`; and the cores that these stand for."""

@@ -18,7 +18,7 @@ from lrf_dse.schema import Outcome
 from lrf_dse.sealed import read_sealed, write_sealed
 
 
-class Records(Protocol):
+class KernelRecords(Protocol):
     """Outcomes by content key."""
 
     def get(self, key: str) -> Outcome | None:

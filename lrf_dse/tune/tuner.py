@@ -19,7 +19,7 @@ DEFAULT_BUDGET = 12
 
 
 @dataclass(frozen=True)
-class Trial:
+class Attempt:
     """One schedule and what came of it."""
 
     schedule: KernelSchedule
@@ -32,7 +32,7 @@ class Tuned:
 
     schedule: KernelSchedule
     measurement: Measurement
-    trials: tuple[Trial, ...]
+    trials: tuple[Attempt, ...]
 
 
 def tune(
@@ -70,7 +70,7 @@ class _Search:
 
     def __init__(self, spec: KernelSpec, work_dir: Path, measure: Measure, budget: int) -> None:
         self.spec, self.work_dir, self.measure, self.budget = spec, work_dir, measure, budget
-        self.trials: list[Trial] = []
+        self.trials: list[Attempt] = []
 
     @property
     def has_budget(self) -> bool:
@@ -83,10 +83,10 @@ class _Search:
         if schedule is None:
             return False
         folder = self.work_dir / f"trial-{len(self.trials)}"
-        self.trials.append(Trial(schedule, self.measure(self.spec, schedule, folder)))
+        self.trials.append(Attempt(schedule, self.measure(self.spec, schedule, folder)))
         return True
 
-    def best(self) -> Trial | None:
+    def best(self) -> Attempt | None:
         """The fastest trial that is right, the earliest of equals."""
         right = [(trial.outcome.time, trial) for trial in self.trials if isinstance(trial.outcome, Measurement)]
         return min(right, key=lambda timed: timed[0])[1] if right else None

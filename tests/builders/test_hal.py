@@ -18,7 +18,7 @@ from builders.zoo import (
 from lrf_dse.builders import iree
 from lrf_dse.builders.constants import buffer_constant_bytes
 from lrf_dse.builders.hal import read_schedule
-from lrf_dse.builders.schedule import Copy, Dispatch, Fill, Schedule, Span, Storage
+from lrf_dse.builders.schedule import Buffer, Copy, Dispatch, Fill, Schedule, Span
 from lrf_dse.errors import ScheduleError
 from lrf_dse.target import Target
 
@@ -153,7 +153,7 @@ def test_a_constant_of_an_unknown_type_is_named() -> None:
 
 
 def test_a_span_cannot_leave_its_storage() -> None:
-    whole = Span(Storage("input", 0, 16), 0, 16)
+    whole = Span(Buffer("input", 0, 16), 0, 16)
     assert whole.narrowed(4, 12).narrowed(2, 2) == Span(whole.storage, 6, 2)
     with pytest.raises(ValueError, match="reaches past"):
         whole.narrowed(4, 8).narrowed(4, 5)

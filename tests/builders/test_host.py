@@ -7,18 +7,18 @@ from pathlib import Path
 import pytest
 
 from lrf_dse.builders.host import emit_host
-from lrf_dse.builders.schedule import Copy, Dispatch, Fill, Port, Schedule, Span, Storage
+from lrf_dse.builders.schedule import Buffer, Copy, Dispatch, Fill, Port, Schedule, Span
 
 GOLDEN = Path(__file__).parent / "golden_model.c"
 
 
 def _schedule() -> Schedule:
-    constant = Storage("constant", 0, 8, b"\x00\x00\x80?\x00\x00\x00@")
-    state = Storage("state", 0, 64)
-    source = Storage("input", 0, 16)
-    scratch, result = Storage("transient", 0, 32), Storage("transient", 1, 16)
+    constant = Buffer("constant", 0, 8, b"\x00\x00\x80?\x00\x00\x00@")
+    state = Buffer("state", 0, 64)
+    source = Buffer("input", 0, 16)
+    scratch, result = Buffer("transient", 0, 32), Buffer("transient", 1, 16)
 
-    def whole(storage: Storage) -> Span:
+    def whole(storage: Buffer) -> Span:
         return Span(storage, 0, storage.size_bytes)
 
     return Schedule(
@@ -46,7 +46,7 @@ def test_blobs_are_named_by_their_content() -> None:
     assert all(f'.incbin "{name}"' in first.blobs_s for name in names)
     assert first.blobs[next(n for n in names if n.startswith("constant_0-"))] == b"\x00\x00\x80?\x00\x00\x00@"
     changed = _schedule()
-    storages = (Storage("constant", 0, 8, b"other!!!"), *changed.storages[1:])
+    storages = (Buffer("constant", 0, 8, b"other!!!"), *changed.storages[1:])
     second = emit_host(Schedule(**{**changed.__dict__, "storages": storages}), title="t", required_vlen_bits=0)
     assert {n for n in names if n.startswith("constant")}.isdisjoint(second.blobs)
     assert {n for n in names if n.startswith("image")} <= set(second.blobs)

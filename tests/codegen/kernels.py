@@ -29,7 +29,7 @@ from lrf_dse.codegen.plan import MOST_SHORT
 from lrf_dse.codegen.stages import merged_shapes
 from lrf_dse.runners.job import Job
 from lrf_dse.schema import TTShape
-from lrf_dse.tune.measuring import on_grid, random_operands, reference, tolerance_of
+from lrf_dse.tune.measuring import kernel_tolerance, random_operands, reference, rounded_cores
 
 ACTIVATIONS = (None, None, Activation(0.0, None), Activation(0.0, 6.0), Activation(None, 0.5), Activation(-0.25, 1.5))
 DIMS = (1, 2, 3, 4, 5, 7, 8, 11, 13, 16, 17, 24, 25)
@@ -145,7 +145,7 @@ def job_of(kernels, target, work: Path, *, guarded: bool, same_operands: bool = 
     layers, objects, inputs, outputs = [], [], [], []
     for number, (spec, schedule) in enumerate(kernels):
         cores, bias, x = random_operands(spec, seed=1 if same_operands else number)
-        weights, cores = on_grid(cores, spec, schedule)
+        weights, cores = rounded_cores(cores, spec, schedule)
         code = emit(spec, schedule, target, name=f"kernel_{number}")
         objects.append(compile_generated(code.source, target, work, name=f"kernel_{number}"))
         packed = pack(weights, bias, spec, schedule)
@@ -157,5 +157,5 @@ def job_of(kernels, target, work: Path, *, guarded: bool, same_operands: bool = 
         outputs.append(y.ravel().astype(np.float32))
     program = link_direct(layers, objects, target, work, guarded=guarded)
     threads = max(spec.threads for spec, _ in kernels)
-    tolerance = max(tolerance_of(*kernel) for kernel in kernels)
+    tolerance = max(kernel_tolerance(*kernel) for kernel in kernels)
     return Job(program, target, tuple(inputs), tuple(outputs), work / "run", tolerance=tolerance, threads=threads)

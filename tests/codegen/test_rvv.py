@@ -20,7 +20,7 @@ from lrf_dse.codegen import KernelSchedule, KernelSpec, StageSchedule, copy_byte
 from lrf_dse.runners.qemu import QemuRunner
 from lrf_dse.schema import Measurement, TTShape
 from lrf_dse.target import load_target
-from lrf_dse.tune.measuring import TOLERANCE, on_grid, random_operands, reference
+from lrf_dse.tune.measuring import TOLERANCE, random_operands, reference, rounded_cores
 
 SHAPE = TTShape((4, 3), (5, 7), (1, 6, 1))
 
@@ -102,7 +102,7 @@ def test_rounding_errors_of_a_constant_state_cancel(storage, sizes, tmp_path) ->
     job = job_of([(spec, schedule)], target, tmp_path, guarded=True)
     x = np.full(sizes[1], 0.30012, np.float32)
     cores, _, _ = random_operands(spec, seed=0)
-    _, rounded = on_grid(cores, spec, schedule)
+    _, rounded = rounded_cores(cores, spec, schedule)
     y = reference(spec, rounded, None, x[None]).astype(np.float32).ravel()
     result = QemuRunner().run(replace(job, inputs=(x,), expected=(y,), tolerance=1e-3))
     assert isinstance(result, Measurement), result

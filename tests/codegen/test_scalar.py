@@ -14,7 +14,7 @@ from codegen.kernels import random_copied_schedule, random_schedule, random_spec
 from lrf_dse.builders.zig import zig_cc
 from lrf_dse.codegen import KernelCode, KernelSchedule, KernelSpec, emit, emit_scalar, pack
 from lrf_dse.target import load_target
-from lrf_dse.tune.measuring import TOLERANCE, on_grid, random_operands, reference
+from lrf_dse.tune.measuring import TOLERANCE, random_operands, reference, rounded_cores
 
 CANARY = np.float32(12345.678)
 MARGIN = 64  # floats on either side of a buffer
@@ -57,7 +57,7 @@ def between_canaries(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def check(kernel: Kernel, library: ctypes.CDLL) -> None:
     spec, schedule, code = kernel
     cores, bias, x = random_operands(spec, seed=1)
-    weights, cores = on_grid(cores, spec, schedule)
+    weights, cores = rounded_cores(cores, spec, schedule)
     packed = pack(weights, bias, spec, schedule)
     assert packed.nbytes == code.weight_bytes
     wanted = reference(spec, cores, bias, x)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from lrf_dse.cost import counts
 from lrf_dse.cost.curves import rank_steps
 from lrf_dse.cost.narrowing import Narrowing
-from lrf_dse.cost.prune import Latency, prune
+from lrf_dse.cost.prune import LayerLatency, prune
 from lrf_dse.cost.search import CycleBounds
 from lrf_dse.cost.tuples import tuple_counts
 from lrf_dse.errors import UsageError
@@ -36,7 +36,7 @@ def a_latency(dense=None):
         shape = candidate.tt_shape
         return counts.flops(shape) / 16 * (1 + shape.ranks[1] % 3) + 100 * shape.d
 
-    return Latency(
+    return LayerLatency(
         CycleBounds(of, lambda weights, _: weights / 16, lambda shape: weighted_cost([1] * shape.d)), estimate, dense
     )
 

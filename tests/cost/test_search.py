@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from lrf_dse.codegen.bound_columns import LayerBound
 from lrf_dse.cost import counts
 from lrf_dse.cost.curves import parameter_curves
-from lrf_dse.cost.grid import Grid
-from lrf_dse.cost.search import CycleBounds, Search
+from lrf_dse.cost.grid import LossGrid
+from lrf_dse.cost.search import CycleBounds, FrontSearch
 from lrf_dse.front.pareto import front_of_three
 from lrf_dse.schema import FcLayer, TTShape
 from lrf_dse.target import load_target
@@ -27,13 +27,13 @@ K1 = load_target("spacemit-k1")
 def test_the_grid_never_turns_a_point_of_the_front_away(known, data):
     points = np.array(known, dtype=np.float64).reshape(-1, 3)
     asked = np.array(data.draw(st.lists(st.tuples(*[st.integers(1, 5000)] * 2, st.integers(0, 9)), min_size=1)), float)
-    enters = Grid(*points.T).may_enter(*asked.T)
+    enters = LossGrid(*points.T).may_enter(*asked.T)
     for point, may in zip(asked, enters, strict=True):
         dominated = bool(((points[:, :2] < point[:2]).all(axis=1) & (points[:, 2] <= point[2])).any())
         assert may or dominated
     # What is worse by more than a cell in both is seen.
     if len(points):
-        assert not Grid(*points.T).may_enter(*(points * [1.1, 1.1, 1.0] + [16, 16, 0]).T).any()
+        assert not LossGrid(*points.T).may_enter(*(points * [1.1, 1.1, 1.0] + [16, 16, 0]).T).any()
 
 
 def all_shapes(layer, depths):
@@ -53,7 +53,7 @@ def searched(layer, spectra, depths):
     """What the search finds, told all shapes and all ranks below dense."""
     bound = LayerBound(layer, K1)
     errors = OfSpectra(spectra)
-    search = Search(layer, errors, CycleBounds(bound.of, bound.at_least, bound.core_cost))
+    search = FrontSearch(layer, errors, CycleBounds(bound.of, bound.at_least, bound.core_cost))
     for d in depths:
         for block in shape_blocks(layer.out_features, layer.in_features, d, block=37):
             caps = np.minimum(block.sizes[:, 0], block.sizes[:, -1])

@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from lrf_dse.errors import StoreError
 from lrf_dse.finetune.checkpoint import load_checkpoint
-from lrf_dse.finetune.train import Epoch, Recipe, Tuned, finetune
+from lrf_dse.finetune.train import Epoch, Recipe, Trained, finetune
 from lrf_dse.models.data import Dataset
 from lrf_dse.models.evaluate import outputs
 from lrf_dse.models.values import with_values
@@ -62,7 +62,7 @@ def _wrong(model: onnx.ModelProto) -> float:
     return float(np.mean(answers[0] != answers[1]))
 
 
-def _tuned(recipe: Recipe = RECIPE, **options: object) -> Tuned:
+def _tuned(recipe: Recipe = RECIPE, **options: object) -> Trained:
     arguments: dict[str, object] = {"teacher": DENSE, "kind": "classes", "batch": 1, "score": _wrong}
     return finetune(CUT, _data(), recipe, **(arguments | options))  # type: ignore[arg-type]
 

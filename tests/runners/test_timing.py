@@ -16,7 +16,7 @@ from lrf_dse.resources import data_dir
 from lrf_dse.runners.emulator import QEMU
 from lrf_dse.runners.plugin import plugin_path
 from lrf_dse.runners.qemu import run_timed
-from lrf_dse.runners.timing import MODEL_SWEEP, PassFigures, TimingSwitches, model_text, sweep_of
+from lrf_dse.runners.timing import MODEL_SWEEP, PassFigures, TimingSwitches, sweep_of, timing_model_text
 from lrf_dse.target import Target, load_target
 from lrf_dse.target.figure import Figure
 
@@ -454,7 +454,7 @@ def test_what_is_not_known_is_counted(tmp_path: Path) -> None:
     ],
 )
 def test_a_bad_model_is_refused(line: str, message: str | None, tmp_path: Path) -> None:
-    text = model_text(K1)
+    text = timing_model_text(K1)
     broken = f"{text}{line}\n" if message is not None else text.replace("operation load ", "# ")
     (tmp_path / "model.txt").write_text(broken)
     command = [QEMU, "-plugin", f"{plugin_path('timing')},out=o.json,model=model.txt", "none"]

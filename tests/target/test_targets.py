@@ -13,7 +13,7 @@ from lrf_dse.calibrate.micro import Micro, program_text
 from lrf_dse.errors import TargetError
 from lrf_dse.resources import data_dir
 from lrf_dse.runners.qemu import run_timed
-from lrf_dse.runners.timing import model_text
+from lrf_dse.runners.timing import timing_model_text
 from lrf_dse.target import load_target, operations, target_names, timing_figures
 
 TIMED = [name for name in target_names() if name != "qemu-rv64gcv"]
@@ -86,17 +86,17 @@ def test_a_target_without_timing_has_no_model() -> None:
     generic = load_target("qemu-rv64gcv")
     assert generic.timing is None and not generic.has_timing
     with pytest.raises(ValueError, match="qemu-rv64gcv has no timing model"):
-        model_text(generic)
+        timing_model_text(generic)
 
 
 def test_threads_share_caches_and_memory() -> None:
     """K1: four cores have one L2, all eight one memory of 6.66 bytes a cycle."""
     k1 = load_target("spacemit-k1")
-    sets = {n: re.search(r"^cache 1 sets (\d+)", model_text(k1, threads=n), re.M) for n in (1, 2, 3, 4, 8)}
+    sets = {n: re.search(r"^cache 1 sets (\d+)", timing_model_text(k1, threads=n), re.M) for n in (1, 2, 3, 4, 8)}
     assert {n: int(found[1]) for n, found in sets.items() if found} == {1: 512, 2: 256, 3: 128, 4: 128, 8: 128}
-    rates = {n: re.search(r"^dram_rate (\d+)", model_text(k1, threads=n), re.M) for n in (1, 2, 8)}
+    rates = {n: re.search(r"^dram_rate (\d+)", timing_model_text(k1, threads=n), re.M) for n in (1, 2, 8)}
     assert {n: int(found[1]) for n, found in rates.items() if found} == {1: 1178, 2: 852, 8: 213}
-    assert model_text(k1, threads=1).count("cache 0 sets 128 ways 4") == 1
+    assert timing_model_text(k1, threads=1).count("cache 0 sets 128 ways 4") == 1
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from lrf_dse.tt.als import fit, matrix_of
 from lrf_dse.tt.als_core import CoreProblem, solve_core
 from lrf_dse.tt.contraction import to_matrix
 from lrf_dse.tt.data_aware import TtAls, WhitenedSvd, slice_of_outputs, whitened_tt_svd
-from lrf_dse.tt.moment import Metric, MomentSum, metric_of, moment_of
+from lrf_dse.tt.moment import InputMetric, MomentSum, metric_of, moment_of
 from lrf_dse.tt.numpy_svd import NumpyTtSvd
 from lrf_dse.tt.output_error import held_out_error
 from tests import strategies
@@ -98,7 +98,7 @@ def problem_of(sizes, *, as_rows=False, seed=0):
     left = np.linalg.qr(noise(p * before, a, seed=seed))[0].reshape(p, before, a)
     right = np.linalg.qr(noise(q * after, b, seed=seed + 1))[0].T.reshape(b, q, after)
     x = inputs(40, before * n * after, seed=seed + 2) / 6
-    metric = Metric(None, x, 0.05) if as_rows else Metric(x.T @ x, None, 0.05)
+    metric = InputMetric(None, x, 0.05) if as_rows else InputMetric(x.T @ x, None, 0.05)
     return CoreProblem(metric, left, right, n)
 
 
@@ -156,18 +156,18 @@ def test_conjugate_gradients_come_to_the_same_core(monkeypatch, sizes, as_rows):
 def test_products_in_single_precision_leave_out_what_never_varies():
     second = np.zeros((9, 9))
     second[:4, :4] = noise(6, 4).T @ noise(6, 4)
-    metric = Metric(second, None, 0.01)
+    metric = InputMetric(second, None, 0.01)
     matrix = noise(5, 9, seed=3)
     assert len(metric.in_single.varying) == 4
     np.testing.assert_allclose(metric.in_single.times(matrix.astype(np.float32)), metric.times(matrix), atol=1e-5)
-    rows = Metric(None, noise(7, 9), 0.01)
+    rows = InputMetric(None, noise(7, 9), 0.01)
     np.testing.assert_allclose(rows.in_single.times(matrix.astype(np.float32)), rows.times(matrix), atol=1e-5)
 
 
 def test_the_preconditioner_is_exact_for_a_kronecker_problem():
     # C four times the identity and no ridge: so is H, and one step arrives.
     problem = problem_of((2, 3, 4, 3, 2, 3, 2))
-    problem = CoreProblem(Metric(4 * np.eye(18), None, 0.0), problem.left, problem.right, 3)
+    problem = CoreProblem(InputMetric(4 * np.eye(18), None, 0.0), problem.left, problem.right, 3)
     a, n, b = problem.preconditioner()
     np.testing.assert_allclose(np.kron(a, np.kron(n, b)), np.eye(24) / 4, atol=1e-10)
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lrf_dse.tt.moment import Metric, Moment, MomentSum, bias_shift, metric_of, moment_of, square_root
+from lrf_dse.tt.moment import InputMetric, Moment, MomentSum, bias_shift, metric_of, moment_of, square_root
 from lrf_dse.tt.output_error import held_out_error
 
 
@@ -68,7 +68,7 @@ def test_many_inputs_are_stood_for_by_a_bounded_fair_sample():
 
 def test_both_forms_are_the_same_metric():
     x, v = rows_of(12, 8).astype(np.float64), rows_of(5, 8, seed=1).astype(np.float64)
-    matrix, rows = Metric(x.T @ x, None, 0.3), Metric(None, x, 0.3)
+    matrix, rows = InputMetric(x.T @ x, None, 0.3), InputMetric(None, x, 0.3)
     np.testing.assert_allclose(matrix.times(v), rows.times(v))
     np.testing.assert_allclose(v @ (x.T @ x + 0.3 * np.eye(8)), matrix.times(v))
     for metric in (matrix, rows):

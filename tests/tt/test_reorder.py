@@ -9,7 +9,7 @@ from lrf_dse.schema import TTShape
 from lrf_dse.tt import reorder
 from lrf_dse.tt.contraction import to_matrix
 from lrf_dse.tt.numpy_svd import NumpyTtSvd
-from lrf_dse.tt.reorder import Side, best_order, can_order
+from lrf_dse.tt.reorder import UnitSide, best_order, can_order
 
 SHAPE = TTShape((6, 8), (5, 4), (1, 4, 1))
 WRITER = (48, 20)
@@ -31,7 +31,7 @@ def error(weight, shape=SHAPE):
 
 
 def side(weight, shape=SHAPE, *, rows=True, scale=None):
-    return Side(weight, shape, rows, np.ones(weight.shape[1]) if scale is None else scale)
+    return UnitSide(weight, shape, rows, np.ones(weight.shape[1]) if scale is None else scale)
 
 
 def test_an_order_that_was_lost_is_worth_finding():

@@ -23,7 +23,7 @@ from lrf_dse.models.canonical.quantised import dequantise
 from lrf_dse.models.canonical.results import choose_outputs
 from lrf_dse.models.canonical.shapes import settle
 from lrf_dse.models.canonical.tensors import check_initializers, densify, in_float32
-from lrf_dse.models.canonical.words import one_line
+from lrf_dse.models.canonical.words import checker_line
 from lrf_dse.models.constants import static_shape
 from lrf_dse.models.discover import discover
 from lrf_dse.models.inventory import inventory, remove_dead
@@ -127,7 +127,7 @@ def _to_ir(proto: onnx.ModelProto) -> ir.Model:
     try:
         return ir.from_proto(proto)
     except ir.serde.SerdeError as error:
-        raise ModelError(f"is not a valid ONNX model: {one_line(error.__cause__ or error)}") from error
+        raise ModelError(f"is not a valid ONNX model: {checker_line(error.__cause__ or error)}") from error
 
 
 def _proto_of(model: ir.Model) -> onnx.ModelProto:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from lrf_dse.errors import ModelError
 from lrf_dse.models.canonical.tensors import BIG_BYTES
-from lrf_dse.models.canonical.words import one_line
+from lrf_dse.models.canonical.words import checker_line
 from lrf_dse.models.evaluate import session_of
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def checked(proto: onnx.ModelProto, *, sized: bool) -> onnx.ModelProto:
         # ValueError: an unknown element type. RuntimeError: an assertion in ONNX's C++, such as the inliner's about a
         # call with too many inputs.
         what = "does not fit these sizes of its axes (--batch, --dim)" if sized else "is not a valid ONNX model"
-        raise ModelError(f"{what}: {one_line(error)}") from error
+        raise ModelError(f"{what}: {checker_line(error)}") from error
 
 
 def _inferred(proto: onnx.ModelProto, *, sized: bool) -> onnx.ModelProto:

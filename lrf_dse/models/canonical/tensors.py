@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lrf_dse.errors import ModelError
-from lrf_dse.models.canonical.words import one_line
+from lrf_dse.models.canonical.words import checker_line
 from lrf_dse.models.protos import graphs_of, tensors_of
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def _check_tensor(tensor: onnx.TensorProto) -> None:
         if not tensor.HasField("raw_data") or tensor.ByteSize() <= BIG_BYTES:
             onnx.checker.check_tensor(tensor)
     except (onnx.checker.ValidationError, ValueError) as error:
-        raise ModelError(f"initializer {tensor.name!r}: {one_line(error)}") from error
+        raise ModelError(f"initializer {tensor.name!r}: {checker_line(error)}") from error
     if min(tensor.dims, default=1) < 0:
         raise ModelError(f"initializer {tensor.name!r} has a negative size: {list(tensor.dims)}")
     # The checker lets an unknown type pass, and raw data that is too long.

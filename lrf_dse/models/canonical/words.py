@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 
-def one_line(error: BaseException) -> str:
+def checker_line(error: BaseException) -> str:
     """The message of `error` without the line breaks and marks of ONNX's checker."""
     return " ".join(str(error).replace("==> Context: ", "").split())
