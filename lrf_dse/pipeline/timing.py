@@ -234,13 +234,17 @@ def build_and_run(
 ) -> Outcome:
     """Compile `model` in `work_dir` with every one of `builders`, run each program, and keep the fastest that is right.
 
-    Outputs are compared with onnxruntime before anything counts. A Failure only if no builder's program is right. One
-    that is `swept` was compared when that was measured, and runs under the switches of the timing model only.
+    Where none of theirs is right, the other builders have their turn. Outputs are compared with onnxruntime before
+    anything counts. A Failure only if no builder's program is right. One that is `swept` was compared when that was
+    measured, and runs under the switches of the timing model only.
     """
     expected = run_once(model, inputs)
     jobs: dict[str, Job] = {}
     outcomes: dict[str, Outcome] = {}
-    for name in builders:
+    right: dict[str, Measurement] = {}
+    for name in (*builders, *(other for other in BUILDERS if other not in builders)):
+        if name not in builders and right:
+            break
         folder = work_dir / name
         folder.mkdir()
         try:
@@ -260,8 +264,10 @@ def build_and_run(
             schedule=built.schedule,
             tolerance=built.schedule.tolerance,
         )
-        outcomes[name] = bench.run(jobs[name]) if swept is None else swept
-    right = {name: outcome for name, outcome in outcomes.items() if isinstance(outcome, Measurement)}
+        outcome = bench.run(jobs[name]) if swept is None else swept
+        outcomes[name] = outcome
+        if isinstance(outcome, Measurement):
+            right[name] = outcome
     if not right:
         return next(iter(outcomes.values()))
     best = min(right, key=lambda name: right[name].time)

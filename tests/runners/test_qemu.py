@@ -165,6 +165,26 @@ def test_a_cpu_that_qemu_does_not_know_is_a_tool_error(run_case: Run) -> None:
         run_case("scalar", cpu_suffix=",nonsense=true")
 
 
+def test_a_mistake_of_qemu_in_one_program_fails_that_program_only(
+    run_case: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It loaded the plugin, whose file it opened, and then met an assertion of its own."""
+    fake = tmp_path / "qemu-riscv64"
+    fake.write_text(
+        "#!/bin/sh\n"
+        'if [ "$1" = --version ]; then echo "qemu-riscv64 version 7.2.22"; exit; fi\n'
+        ": >figures.json\n"
+        "echo 'qemu-riscv64: translate.c:213: decode_save_opc: Assertion failed.' >&2\n"
+        "kill -SEGV $$\n"
+    )
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    found = run_case("scalar")
+    assert isinstance(found, Failure)
+    assert found.stage == "run"
+    assert "itself failed: translate.c:213" in found.reason
+
+
 def test_a_plugin_that_does_not_load_is_a_tool_error(
     run_case: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
