@@ -8,10 +8,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from math import prod
 from typing import Any, Literal
 
 from lrf_dse.judged import Confirmation, FineTuning
+from lrf_dse.shape import TTShape
+
+__all__ = [
+    "REFERENCE",
+    "Artifact",
+    "BoardFigures",
+    "Candidate",
+    "Estimate",
+    "Failure",
+    "FcLayer",
+    "Kernel",
+    "Measurement",
+    "Order",
+    "Outcome",
+    "Plan",
+    "Storage",
+    "TTShape",
+    "dense_candidate",
+]
 
 Order = Literal["last_first", "first_first"]
 """Contraction order: which end of the tensor train meets the input first."""
@@ -27,61 +45,6 @@ without vectors."""
 def _require(condition: bool, message: str) -> None:
     if not condition:
         raise ValueError(message)
-
-
-@dataclass(frozen=True)
-class TTShape:
-    """The shape of one tensor-train matrix: prod(out_dims) x prod(in_dims), with d + 1 ranks.
-
-    >>> TTShape((20, 15), (28, 28), (1, 8, 1)).core_shapes
-    ((1, 20, 28, 8), (8, 15, 28, 1))
-    """
-
-    out_dims: tuple[int, ...]
-    in_dims: tuple[int, ...]
-    ranks: tuple[int, ...]
-
-    def __post_init__(self) -> None:
-        d = len(self.out_dims)
-        # One core alone would be W itself: dense is a candidate without a TT shape.
-        _require(d >= 2 and len(self.in_dims) == d, f"a TT shape needs d >= 2 pairs of dims, got {self}")
-        _require(len(self.ranks) == d + 1, f"d = {d} cores need {d + 1} ranks, got {self.ranks}")
-        _require(self.ranks[0] == self.ranks[-1] == 1, f"the outer ranks must be 1, got {self.ranks}")
-        _require(
-            all(v >= 1 for v in self.out_dims + self.in_dims + self.ranks), f"dims and ranks must be >= 1, got {self}"
-        )
-
-    @property
-    def d(self) -> int:
-        """Number of cores."""
-        return len(self.out_dims)
-
-    @property
-    def out_features(self) -> int:
-        """M = prod(out_dims)."""
-        return prod(self.out_dims)
-
-    @property
-    def in_features(self) -> int:
-        """N = prod(in_dims)."""
-        return prod(self.in_dims)
-
-    @property
-    def core_shapes(self) -> tuple[tuple[int, int, int, int], ...]:
-        """Shape of each core G_k, in t3f's axis order [r_{k-1}, m_k, n_k, r_k]."""
-        r = self.ranks
-        return tuple((r[k], self.out_dims[k], self.in_dims[k], r[k + 1]) for k in range(self.d))
-
-    @property
-    def is_low_rank(self) -> bool:
-        """Whether this is the plain low-rank pair U (V x), written with unit modes."""
-        # m = (M, 1) and n = (1, N): V [r, N] is the last core, which meets the input first.
-        return self.d == 2 and self.out_dims[1] == 1 and self.in_dims[0] == 1
-
-    def __str__(self) -> str:
-        # The outer ranks are 1 in every shape and tell nothing.
-        dims = "x".join(map(str, self.out_dims)) + " / " + "x".join(map(str, self.in_dims))
-        return f"{dims}, ranks {','.join(map(str, self.ranks[1:-1]))}"
 
 
 @dataclass(frozen=True)
@@ -118,6 +81,7 @@ class Candidate:
         _require(self.storage == "fp32" or self.order == "last_first", f"{self.storage} needs the last core first")
         if self.tt_shape is None:
             return
+        _require(not self.tt_shape.is_monarch or self.order == "last_first", f"{self.tt_shape} has one order")
         sizes = (self.tt_shape.out_features, self.tt_shape.in_features)
         _require(
             sizes == (self.layer.out_features, self.layer.in_features),

@@ -30,7 +30,7 @@ TABLE: tuple[frozenset[str], ...] = tuple(
         "process",
         "farm",
         "sealed",
-        "judged",
+        "judged shape",
         "schema",
         "jsonform",
         "target",

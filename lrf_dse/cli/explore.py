@@ -230,7 +230,7 @@ def choice_cells(plan: Plan) -> tuple[str, ...]:
 
 def _kind(choice: Candidate) -> str:
     shape = choice.tt_shape
-    kind = "dense" if shape is None else "low rank" if shape.is_low_rank else "TT"
+    kind = "dense" if shape is None else "low rank" if shape.is_low_rank else "Monarch" if shape.is_monarch else "TT"
     return kind if choice.storage == "fp32" else f"{kind} {choice.storage}"
 
 

@@ -9,7 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lrf_dse.codegen.spec import KernelSpec
-from lrf_dse.codegen.stages import contraction_orders, core_merges, merged_shapes, stages_of
+from lrf_dse.codegen.stages import (
+    MONARCH_ORDER,
+    contraction_orders,
+    core_merges,
+    is_monarch,
+    merged_shapes,
+    stages_of,
+)
 from lrf_dse.codegen.storage import ELEMENT_BITS
 from lrf_dse.cost.counts import FP32_BYTES
 from lrf_dse.target import Target
@@ -40,6 +47,10 @@ def lower_bound(spec: KernelSpec, target: Target) -> float | None:
 
 def _contractions(spec: KernelSpec) -> Iterator[tuple[float, int]]:
     """Multiply-adds and bytes of weights, of every way to contract the cores."""
+    if is_monarch(spec.core_shapes):
+        counts = [stage.count for stage in stages_of(spec.core_shapes, MONARCH_ORDER, batch=spec.batch)]
+        yield sum(count.flops for count in counts) / 2, sum(count.weight_bytes for count in counts)
+        return
     for merges in core_merges(len(spec.core_shapes)):
         shapes = merged_shapes(spec.core_shapes, merges)
         for order in contraction_orders(len(shapes)):

@@ -14,7 +14,15 @@ from lrf_dse.codegen.packing import blocks
 from lrf_dse.codegen.plan import MOST_IN_HALF, MOST_SHORT
 from lrf_dse.codegen.schedule import CHAINS, LMULS, KernelSchedule, StageSchedule, VectorAxis
 from lrf_dse.codegen.spec import KernelSpec
-from lrf_dse.codegen.stages import Stage, contraction_orders, core_merges, merged_shapes, stages_of
+from lrf_dse.codegen.stages import (
+    MONARCH_ORDER,
+    Stage,
+    contraction_orders,
+    core_merges,
+    is_monarch,
+    merged_shapes,
+    stages_of,
+)
 from lrf_dse.codegen.traffic import level_rate
 from lrf_dse.cost.counts import FP32_BYTES
 from lrf_dse.schema import Storage
@@ -121,6 +129,8 @@ def _cost(spec: KernelSpec, target: Target) -> ScheduleCost:
 
 def _contractions(spec: KernelSpec, target: Target) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
     """Merges and orders that are looked at: those with the lowest bounds, and the best of the cores as they are."""
+    if is_monarch(spec.core_shapes):
+        return [((1, 1), MONARCH_ORDER)]
     if spec.few_bits:
         # Codes are those of the stages' matrices in one order, and cannot be multiplied.
         count = len(spec.core_shapes)
@@ -174,7 +184,7 @@ def _of_contraction(
 def _cuts(spec: KernelSpec, plain: KernelSchedule, stages: tuple[Stage, ...]) -> Iterator[KernelSchedule]:
     """`plain` as it is, and in slices: of the rows of x, of the leading modes, of the last rank."""
     yield plain
-    if spec.threads > 1:
+    if spec.threads > 1 or is_monarch(spec.core_shapes):
         return
     count = len(stages)
     for fused in range(2, count + 1):
@@ -201,19 +211,19 @@ def _with_stage(schedule: KernelSchedule, number: int, how: StageSchedule) -> Ke
 
 def _stage_schedules(stage: Stage, storage: Storage, target: Target) -> Iterator[StageSchedule]:
     """What a stage may look like: vector axis, LMUL, and how many sums at a time (no two that come to the same)."""
-    one_column = stage.count.batches * stage.count.columns == 1
+    count = stage.at_once
+    one_column = count.batches * count.columns == 1
     if target.isa.vlen_bits is None:
         few = storage != "fp32" and one_column
         yield StageSchedule("stream", _SCALAR_BLOCK, 1) if few else StageSchedule("columns", 1, _SCALAR_BLOCK)
         return
     for lmul, chains in product(LMULS if one_column else (), CHAINS):
-        if lmul == 1 or stage.count.rows > lmul // 2 * target.fp32_lanes:
+        if lmul == 1 or count.rows > lmul // 2 * target.fp32_lanes:
             yield StageSchedule("stream", lmul, chains)
-            if storage != "fp32" and stage.count.k <= MOST_SHORT and has_half(target):
+            if storage != "fp32" and count.k <= MOST_SHORT and has_half(target):
                 yield StageSchedule("short", lmul, chains)
     axes: tuple[VectorAxis, ...] = ("columns", "rows")
     for vector, (lmul, sizes) in product(axes, _BLOCKS.items()):
-        count = stage.count
         in_vector = count.columns if vector == "columns" else count.rows
         sums = count.rows if vector == "columns" else count.columns * count.batches
         if lmul > 1 and in_vector <= lmul // 2 * target.fp32_lanes:

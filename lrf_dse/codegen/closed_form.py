@@ -11,7 +11,7 @@ from collections.abc import MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
-from lrf_dse.codegen.plan import KernelPlan, StagePlan, kernel_plan
+from lrf_dse.codegen.plan import KernelPlan, Moved, StagePlan, kernel_plan
 from lrf_dse.codegen.scalar_cost import scalar_stage_cycles
 from lrf_dse.codegen.schedule import KernelSchedule, kernel_stages
 from lrf_dse.codegen.spec import KernelSpec
@@ -21,6 +21,7 @@ from lrf_dse.codegen.tiling import stage_tiles
 from lrf_dse.codegen.traffic import level_rate, memory_cycles, working_set
 from lrf_dse.cost.counts import FP32_BYTES, StageCount
 from lrf_dse.target import Target
+from lrf_dse.target.timing import Timing
 
 
 @dataclass(frozen=True)
@@ -60,14 +61,16 @@ def kernel_rooflines(spec: KernelSpec, schedule: KernelSchedule, target: Target)
     if target.core.fma_per_cycle is None:
         raise ValueError(f"the costs of {target.name} are not known")
     peak = target.core.fma_per_cycle.value * min(spec.threads, target.core.count)
-    states = max(FP32_BYTES * (stage.in_floats + stage.out_floats) for stage in plan.stages)
+    states = max(
+        FP32_BYTES * stage.blocks * stage.repeats * (stage.in_floats + stage.out_floats) for stage in plan.stages
+    )
     rate = _bandwidth(target, plan.weight_bytes + states)
     bounds = []
     for stage, count in zip(plan.stages, (one.count for one in kernel_stages(spec, schedule)), strict=True):
         issued = count.flops / 2 / peak
         if stage.is_stream:
-            issued = stream_issue_cycles(stage, schedule.lanes, target)
-        read = stage.packed.floats + (stage.in_floats if stage.number == 1 else 0)
+            issued = stage.blocks * stage.repeats * stream_issue_cycles(stage, schedule.lanes, target)
+        read = stage.packed.floats + (stage.blocks * stage.repeats * stage.in_floats if stage.number == 1 else 0)
         bounds.append(StageBound(issued, FP32_BYTES * read / rate))
     return tuple(bounds)
 
@@ -89,13 +92,29 @@ def predicted_cycles(
     known = {} if known is None else known
     cycles = 0.0
     for stage in plan.stages:
-        touched = working_set(plan, stage)
-        key = (schedule.lanes, touched, *_identity(stage))
-        if key not in known:
-            known[key] = _stage_cycles(stage, touched, schedule.lanes, target)
-        cycles += _calls(plan, stage) * known[key]
+        calls = _calls(plan, stage) * -(-stage.blocks // min(spec.threads, target.core.count))
+        # The rows of x after the first one find the weights of their block in a near cache.
+        again = FP32_BYTES * (stage.packed.block_words + stage.in_floats + stage.out_floats)
+        for touched, times in ((working_set(plan, stage), 1), (again, stage.repeats - 1)):
+            key = (schedule.lanes, touched, *_identity(stage))
+            if times and key not in known:
+                known[key] = _stage_cycles(stage, touched, schedule.lanes, target)
+            cycles += calls * times * known[key] if times else 0.0
+        if plan.moved is not None and stage.number < len(plan.stages):
+            cycles += calls * stage.repeats * _moving_cycles(plan.moved, schedule.lanes, target.timing)
     barrier = target.timing.barrier_cycles.value * len(plan.stages) if spec.threads > 1 else 0.0
     return cycles + barrier
+
+
+def _moving_cycles(moved: Moved, lanes: int, timing: Timing) -> float:
+    """What one block gives, run by run: a load, the store that waits for it, and the length of the vectors."""
+    if lanes == 1:
+        return 3.0 * moved.runs * moved.run
+    costs = timing.costs.cost
+    lmul = min(8, 1 << (-(-moved.run // lanes) - 1).bit_length())
+    index, pieces = lmul.bit_length() - 1, -(-moved.run // (8 * lanes))
+    each = costs["v_load"].busy[index] + costs["v_store"].busy[index] + costs["v_config"].busy[0] + 2
+    return moved.runs * pieces * each + costs["v_load"].latency[index]
 
 
 def _stage_cycles(stage: StagePlan, touched: int, lanes: int, target: Target) -> float:
@@ -128,7 +147,9 @@ def _identity(stage: StagePlan) -> tuple[Any, ...]:
 def issued_cycles(spec: KernelSpec, schedule: KernelSchedule) -> float:
     """Multiply-adds of whole vectors: what ranks schedules for a target whose costs are not known."""
     plan = kernel_plan(spec, schedule)
-    return sum(_calls(plan, stage) * _issued(stage, schedule.lanes) for stage in plan.stages)
+    return sum(
+        _calls(plan, stage) * stage.blocks * stage.repeats * _issued(stage, schedule.lanes) for stage in plan.stages
+    )
 
 
 def _issued(stage: StagePlan, lanes: int) -> float:

@@ -81,7 +81,7 @@ def _stage(plan: StagePlan, there: PackedStage) -> list[str]:
             f"to += {here.slice_k * width};",
         ]
         panels += [f"for (size_t p = 0; p < {count}; p++) {{", *indented(step), "}"]
-    return start + loop("ks", here.slices, panels)
+    return start + loop("block", here.blocks, loop("ks", here.slices, panels))
 
 
 def _bias(stored: PackedWeights, copy: PackedWeights, count: int) -> list[str]:

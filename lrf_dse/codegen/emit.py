@@ -34,7 +34,7 @@ def emit(spec: KernelSpec, schedule: KernelSchedule, target: Target, *, name: st
     head: tuple[str, ...] = ("#include <stddef.h>", "", MACROS)
     if spec.few_bits or any(how.vector == "stream" for how in schedule.stages):
         head = (*head, WIDENING, HALF_TO_FLOAT, STREAM, PASS, STATE)
-    code = emit_phases(spec, schedule, function, head=head, name=name)
+    code = emit_phases(spec, schedule, function, head=head, name=name, lanes=schedule.lanes)
     return with_load(code, spec, schedule, name=name) if schedule.copied else code
 
 

@@ -2,7 +2,9 @@
 
 Owns the format, which the vector and the scalar emitter share. Stage after stage, each from a multiple of 64 bytes:
 
-    for every slice of K:  for every panel of rows:  the panel (lrf_dse/codegen/storage.py), in fp32 k by k
+    for every block:  for every slice of K:  for every panel of rows:  the panel (lrf_dse/codegen/storage.py)
+
+Panels of fp32 lie k by k.
 
 The array is one of 32-bit words: fp32 values where weights are stored so, else what their storage makes of them. The
 bias [out_features] in the order of y comes last. Where the last two stages run together over slices of the rank r
@@ -16,6 +18,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -45,7 +48,7 @@ class PackedStage:
     """Where A [R, K] of one stage lies: `offset` in floats, and its panels, each `slices` times.
 
     Slice s holds `k_outer` runs of `k_inner` neighbouring k: run o starts at k = s k_inner + o k_step. `by_rows` is the
-    order of the panels' elements, never in fp32.
+    order of the panels' elements, never in fp32. `blocks` of A follow each other, all laid out alike.
     """
 
     offset: int
@@ -56,6 +59,7 @@ class PackedStage:
     k_step: int
     storage: Storage = "fp32"
     by_rows: bool = False
+    blocks: int = 1
 
     @cached_property
     def slice_k(self) -> int:
@@ -70,6 +74,11 @@ class PackedStage:
     @cached_property
     def floats(self) -> int:
         """Words of the whole stage, as many bytes as so many floats have."""
+        return self.blocks * self.block_words
+
+    @cached_property
+    def block_words(self) -> int:
+        """Words of one block."""
         return self.slices * self.words(self.panels)
 
     def words(self, panels: Sequence[Panel]) -> int:
@@ -118,7 +127,8 @@ def packed_weights(spec: KernelSpec, schedule: KernelSchedule) -> PackedWeights:
         )
         # What is widened at load is in the order of fp32, in which it is read then.
         by_rows = storage != "fp32" and how.vector == "columns" and not schedule.copied
-        stages.append(PackedStage(offset, panels, slices, k_outer, k_inner, k_step, storage, by_rows))
+        blocks = stage.count.blocks
+        stages.append(PackedStage(offset, panels, slices, k_outer, k_inner, k_step, storage, by_rows, blocks))
         offset, before = _aligned(offset + stages[-1].floats), stage
     bias = offset if spec.has_bias else None
     return PackedWeights(tuple(stages), bias, _aligned(offset + spec.out_features * spec.has_bias))
@@ -171,22 +181,24 @@ def _matrices(
         core = given[stage.core]
         stored = core if isinstance(core, Stored) else Stored("fp32", stage_matrix(core, stage.side))
         _require(
-            stored.codes.shape == (stage.count.rows, stage.count.k),
+            stored.codes.shape == (stage.count.blocks * stage.count.rows, stage.count.k),
             f"core {stage.core + 1} is stored as {stored.codes.shape}, its stage takes "
-            f"{(stage.count.rows, stage.count.k)}",
+            f"{(stage.count.blocks * stage.count.rows, stage.count.k)}",
         )
         matrices.append(stored)
     return matrices
 
 
 def _packed(stored: Stored, where: PackedStage) -> Bytes:
-    """A [R, K] in the order of `where`."""
+    """A [R, K], or all blocks of A below each other, in the order of `where`."""
     parts = []
-    for number in range(where.slices):
+    each = len(stored.codes) // where.blocks
+    for block, number in product(range(where.blocks), range(where.slices)):
         starts = number * where.k_inner + where.k_step * np.arange(where.k_outer)
         ks = (starts[:, None] + np.arange(where.k_inner)).ravel()
         for panel in where.panels:
-            rows = slice(panel.row, panel.row + panel.rows)
+            first = block * each + panel.row
+            rows = slice(first, first + panel.rows)
             parts.append(panel_of(stored, rows, ks, panel.width, by_rows=where.by_rows))
     return np.concatenate(parts)
 

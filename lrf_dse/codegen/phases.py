@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from lrf_dse.codegen.abi import PARAMETERS, KernelCode, Phase
+from lrf_dse.codegen.blocks import block_calls, move_function
 from lrf_dse.codegen.plan import KernelPlan, StagePlan, kernel_plan
 from lrf_dse.codegen.schedule import KernelSchedule
 from lrf_dse.codegen.spec import KernelSpec
@@ -49,18 +50,22 @@ def emit_phases(
     *,
     head: Sequence[str],
     name: str,
+    lanes: int = 1,
 ) -> KernelCode:
     """The kernel NAME; with several threads NAME_1, NAME_2, ..., one phase for each stage.
 
-    `stage_function` writes stage_N with `stage_parameters`; `head` comes before all. Raises ValueError.
+    `stage_function` writes stage_N with `stage_parameters`; `head` comes before all. With `lanes` vectors move what
+    must be moved between stages. Raises ValueError.
     """
     plan = kernel_plan(spec, schedule)
     if spec.threads == 1:
         phases = {Phase(name, 1): _all_stages(plan)}
     else:
-        calls = [_call(plan, stage) for stage in plan.stages]
-        phases = {Phase(f"{name}_{n}", spec.threads): [call] for n, call in enumerate(calls, start=1)}
+        calls = [_stage_calls(plan, stage, spec.threads) for stage in plan.stages]
+        phases = {Phase(f"{name}_{n}", spec.threads): call for n, call in enumerate(calls, start=1)}
     lines = [f"/* {_title(spec)}.", f" * {schedule}. */", *head, ""]
+    if plan.moved is not None:
+        lines += [*move_function(plan.moved, lanes), ""]
     for stage in plan.stages:
         lines += [*stage_function(stage), ""]
     for phase, body in phases.items():
@@ -84,10 +89,17 @@ def _all_stages(plan: KernelPlan) -> list[str]:
 
 def _run(plan: KernelPlan, stages: Sequence[StagePlan]) -> list[str]:
     """`stages` one after the other, the last two of the kernel over slices of the rank between them."""
+    if any(stage.by_row for stage in stages):
+        return [line for stage in stages for line in _stage_calls(plan, stage, 1)]
     calls = [_call(plan, stage) for stage in stages]
     if plan.rank_slices > 1 and stages and stages[-1] is plan.stages[-1]:
         calls[-2:] = loop("rank", plan.rank_slices, calls[-2:])
     return calls
+
+
+def _stage_calls(plan: KernelPlan, stage: StagePlan, threads: int) -> list[str]:
+    """All calls of a stage that runs in no slices: one, or one for each block and row of x."""
+    return block_calls(plan, stage, threads) if stage.by_row else [_call(plan, stage)]
 
 
 def _call(plan: KernelPlan, stage: StagePlan) -> str:

@@ -49,7 +49,8 @@ class StagePlan:
     `number` counts from 1. `panels` are those of one call. `k_slices` are cut within the call, of `k` terms each;
     `partial` is whether a result is summed up over several slices of K, within the call or over several. `bias_batches`
     is the number of batches after which the bias starts again. `groups` workgroups share a call. Products of weights in
-    few bits go through half precision with `half`.
+    few bits go through half precision with `half`. Of a block-diagonal factor a call is one block and one of `repeats`
+    rows of x; threads share the `blocks`.
     """
 
     number: int
@@ -67,6 +68,9 @@ class StagePlan:
     packed: PackedStage
     groups: int = 1
     half: bool = False
+    by_row: bool = False
+    blocks: int = 1
+    repeats: int = 1
 
     @property
     def storage(self) -> Storage:
@@ -152,7 +156,8 @@ class KernelPlan:
     """All stages, where each but the last one stores its state (`states`: offsets in floats), and the scratch size.
 
     `work` is where in the scratch the working space of the workgroups begins, each of `work_floats`. `slices` are those
-    of the first `fused` stages; the last two are called `rank_slices` times each.
+    of the first `fused` stages; the last two are called `rank_slices` times each. Of a Monarch matrix `moved` is where
+    what a block gives lies before it is moved to its places in the state.
     """
 
     stages: tuple[StagePlan, ...]
@@ -165,6 +170,23 @@ class KernelPlan:
     weight_bytes: int
     work: int
     work_floats: int
+    moved: Moved | None = None
+
+
+@dataclass(frozen=True)
+class Moved:
+    """What one block gives, [m_1, r] at `offset` for each of the `threads`, goes to the state [m_1, n_1, r]."""
+
+    offset: int
+    threads: int
+    runs: int
+    run: int
+    blocks: int
+
+    @property
+    def floats(self) -> int:
+        """Of one block, up to whole lines."""
+        return _aligned(self.runs * self.run)
 
 
 def kernel_plan(spec: KernelSpec, schedule: KernelSchedule) -> KernelPlan:
@@ -172,6 +194,8 @@ def kernel_plan(spec: KernelSpec, schedule: KernelSchedule) -> KernelPlan:
 
     Raises ValueError if slices do not divide what they cut.
     """
+    if spec.shape is not None and spec.shape.is_monarch and max(schedule.slices, schedule.rank_slices) > 1:
+        raise ValueError("the stages of a Monarch matrix do not run in slices")
     spec = computed_spec(spec, schedule)
     layout = packed_weights(spec, schedule)
     stages = stage_plans(spec, schedule, layout)
@@ -179,7 +203,10 @@ def kernel_plan(spec: KernelSpec, schedule: KernelSchedule) -> KernelPlan:
     cuts = schedule.fused, schedule.slices, schedule.rank_slices
     work, each = _aligned(scratch), _aligned(max(stage.work_floats for stage in stages))
     scratch = work + spec.threads * each if each else scratch
-    plan = KernelPlan(tuple(stages), states, scratch, *cuts, layout.bias, FP32_BYTES * layout.floats, work, each)
+    moved = _moved(spec, scratch)
+    scratch = scratch if moved is None else _aligned(scratch) + moved.threads * moved.floats
+    size = FP32_BYTES * layout.floats
+    plan = KernelPlan(tuple(stages), states, scratch, *cuts, layout.bias, size, work, each, moved)
     _check(plan, spec)
     return plan
 
@@ -191,7 +218,7 @@ def stage_plans(spec: KernelSpec, schedule: KernelSchedule, layout: PackedWeight
     finish = Finish(spec.has_bias, spec.activation) if spec.has_bias or spec.activation else None
     for number, (stage, how) in enumerate(scheduled_stages(spec, schedule)):
         slices = schedule.slices if number < schedule.fused else 1
-        packed, count = layout.stages[number], stage.count
+        packed, count = layout.stages[number], stage.at_once
         if count.batches % slices:
             raise ValueError(f"{count.batches} batches of stage {number + 1} are not {slices} equal slices")
         row_slices = schedule.rank_slices if number == last - 1 else 1
@@ -208,14 +235,25 @@ def stage_plans(spec: KernelSpec, schedule: KernelSchedule, layout: PackedWeight
                 panels=packed.panels[: len(packed.panels) // row_slices],
                 partial=packed.slices > 1,
                 called_in_slices=in_rank_slices,
-                bias_batches=count.batches // spec.batch,
+                bias_batches=max(1, count.batches // spec.batch),
                 finish=finish if number == last else None,
                 packed=packed,
-                groups=spec.threads,
+                groups=1 if stage.by_row else spec.threads,
                 half=schedule.half,
+                by_row=stage.by_row,
+                blocks=stage.count.blocks,
+                repeats=spec.batch if stage.by_row else 1,
             )
         )
     return stages
+
+
+def _moved(spec: KernelSpec, scratch: int) -> Moved | None:
+    """How the axes move between the stages of a Monarch matrix; None where they lie as they should."""
+    if spec.shape is None or not spec.shape.is_monarch:
+        return None
+    m1, n1 = spec.shape.out_dims[0], spec.shape.in_dims[0]
+    return Moved(_aligned(scratch), spec.threads, m1, spec.shape.ranks[1], n1) if min(m1, n1) > 1 else None
 
 
 def _check(plan: KernelPlan, spec: KernelSpec) -> None:
@@ -240,7 +278,7 @@ def _states(stages: Sequence[StagePlan], schedule: KernelSchedule) -> tuple[tupl
     placed: list[tuple[int, int, int, int]] = []
     for number, stage in enumerate(stages[:-1]):
         leaves = number == schedule.fused - 1 and schedule.slices > 1
-        size = stage.out_floats * (schedule.slices if leaves else 1)
+        size = stage.out_floats * stage.blocks * stage.repeats * (schedule.slices if leaves else 1)
         born = 0 if leaves else number
         dies = number + 1 if leaves or number >= schedule.fused or schedule.slices == 1 else schedule.fused - 1
         offset = 0

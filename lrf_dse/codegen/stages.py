@@ -5,12 +5,15 @@ core on the left contracts (n_{a-1} r_{a-1}), growing by the one on the right (r
 memory, so that every stage is a plain view [L, K, D] of the state before it, and no axis ever moves (DESIGN.md
 section 2). `last_first` is the order d-1, ..., 0 and `first_first` is 0, ..., d-1. A dense layer is the one
 stage of its one core.
+
+A Monarch matrix has two stages, of block-diagonal factors: every block takes a part of the state of its own, one row
+of x after the other, and between the stages axes do move.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Literal
 
@@ -28,11 +31,29 @@ Side = Literal["start", "left", "right"]
 
 @dataclass(frozen=True)
 class Stage:
-    """One step of the contraction: the core that joins, on which side, and the size of its batched GEMM."""
+    """One step of the contraction: the core that joins, on which side, and the size of its batched GEMM.
+
+    `by_row`: every row of x, and every block, is a GEMM of its own.
+    """
 
     core: int
     side: Side
     count: StageCount
+    by_row: bool = False
+
+    @property
+    def at_once(self) -> StageCount:
+        """What one call computes."""
+        return replace(self.count, batches=1, blocks=1) if self.by_row else self.count
+
+
+MONARCH_ORDER = (1, 0)
+"""The one order of the stages of a Monarch matrix: R, then L."""
+
+
+def is_monarch(core_shapes: Sequence[CoreShape]) -> bool:
+    """Whether these are the two factors of a Monarch matrix (`schema.TTShape.core_shapes`)."""
+    return len(core_shapes) == 2 and core_shapes[0][0] * core_shapes[1][0] > 1 == core_shapes[0][3] == core_shapes[1][3]
 
 
 def contraction_orders(d: int) -> tuple[tuple[int, ...], ...]:
@@ -58,6 +79,8 @@ def contraction_orders(d: int) -> tuple[tuple[int, ...], ...]:
 
 def stages_of(core_shapes: Sequence[CoreShape], order: Sequence[int], *, batch: int) -> tuple[Stage, ...]:
     """The stages in the order of their execution. Raises ValueError if `order` does not grow an interval."""
+    if is_monarch(core_shapes):
+        return _monarch_stages(core_shapes, order, batch)
     stages: list[Stage] = []
     first = last = order[0]
     for k in order:
@@ -80,6 +103,14 @@ def stages_of(core_shapes: Sequence[CoreShape], order: Sequence[int], *, batch: 
     if len(stages) != len(core_shapes):
         raise ValueError(f"order {tuple(order)} does not contract {len(core_shapes)} cores")
     return tuple(stages)
+
+
+def _monarch_stages(core_shapes: Sequence[CoreShape], order: Sequence[int], batch: int) -> tuple[Stage, ...]:
+    if tuple(order) != MONARCH_ORDER:
+        raise ValueError(f"a Monarch matrix is computed in the order {MONARCH_ORDER}, not {tuple(order)}")
+    sides: tuple[Side, ...] = ("start", "left")
+    counts = [StageCount(batch, rows, k, 1, blocks) for blocks, rows, k, _ in (core_shapes[i] for i in order)]
+    return tuple(Stage(i, side, count, by_row=True) for i, side, count in zip(order, sides, counts, strict=True))
 
 
 def stage_matrix(core: NDArray[np.float32], side: Side) -> NDArray[np.float32]:

@@ -168,7 +168,7 @@ def working_set(plan: KernelPlan, stage: StagePlan) -> int:
     together = [s for s in plan.stages if (s.number <= plan.fused) == (stage.number <= plan.fused)]
     stages = together if plan.slices > 1 and stage.number <= plan.fused else plan.stages
     weights = sum(s.packed.floats for s in stages)
-    states = max(s.in_floats + s.out_floats for s in stages)
+    states = max(s.blocks * s.repeats * (s.in_floats + s.out_floats) for s in stages)
     return FP32_BYTES * (weights + states)
 
 

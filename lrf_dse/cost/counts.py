@@ -16,32 +16,37 @@ FP32_BYTES, FP16_BYTES = 4, 2
 
 @dataclass(frozen=True)
 class StageCount:
-    """One stage S'[l] = A S[l] of a contraction: A [rows, k], S [batches, k, columns], for every l < batches."""
+    """One stage S'[l] = A S[l] of a contraction: A [rows, k], S [batches, k, columns], for every l < batches.
+
+    Of a block-diagonal factor there are `blocks` of A, each for a part of the state of its own: S [batches, blocks, k,
+    columns].
+    """
 
     batches: int
     rows: int
     k: int
     columns: int
+    blocks: int = 1
 
     @property
     def flops(self) -> int:
         """2 per multiply-add."""
-        return 2 * self.batches * self.rows * self.k * self.columns
+        return 2 * self.batches * self.blocks * self.rows * self.k * self.columns
 
     @property
     def weight_bytes(self) -> int:
-        """Bytes of A in fp32."""
-        return matrix_bytes(self.rows, self.k)
+        """Bytes of A in fp32, of all blocks."""
+        return matrix_bytes(self.blocks * self.rows, self.k)
 
     @property
     def state_in_bytes(self) -> int:
         """Bytes of S."""
-        return FP32_BYTES * self.batches * self.k * self.columns
+        return FP32_BYTES * self.batches * self.blocks * self.k * self.columns
 
     @property
     def state_out_bytes(self) -> int:
         """Bytes of S'."""
-        return FP32_BYTES * self.batches * self.rows * self.columns
+        return FP32_BYTES * self.batches * self.blocks * self.rows * self.columns
 
     @property
     def bytes_moved(self) -> int:
@@ -67,7 +72,7 @@ def stored_bytes(candidate: Candidate) -> int:
     layer, shape, order = candidate.layer, candidate.tt_shape, candidate.order
     stages = (dense_stage(layer),) if shape is None else stage_counts(shape, order, batch=layer.batch)
     bias = FP32_BYTES * layer.out_features * layer.has_bias
-    return bias + sum(matrix_bytes(stage.rows, stage.k, candidate.storage) for stage in stages)
+    return bias + sum(matrix_bytes(stage.blocks * stage.rows, stage.k, candidate.storage) for stage in stages)
 
 
 def parameters(shape: TTShape, *, bias: bool = False) -> int:
@@ -92,8 +97,10 @@ def flops(shape: TTShape, order: Order = "last_first", *, batch: int = 1, bias: 
 
 
 def stage_counts(shape: TTShape, order: Order = "last_first", *, batch: int = 1) -> tuple[StageCount, ...]:
-    """The stages of the transpose-free contraction, in the order they are executed."""
+    """The stages of the transpose-free contraction, in the order they are executed; of Monarch R, then L."""
     m, n, d = shape.out_dims, shape.in_dims, shape.d
+    if shape.is_monarch:
+        return tuple(StageCount(batch, rows, k, 1, blocks) for blocks, rows, k, _ in reversed(shape.core_shapes))
     stages = []
     for k, (left, m_k, n_k, right) in enumerate(shape.core_shapes):
         if order == "last_first":

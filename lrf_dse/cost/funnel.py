@@ -94,7 +94,8 @@ class Reasons:
         if not self.dense_known:
             slow = "nothing: nobody knows how long dense takes, or a small program is wanted, be it slow"
         return {
-            WHOLE: f"every order of factors of both sizes, {self.cores} cores, every tuple of ranks",
+            WHOLE: f"every order of factors of both sizes, {self.cores} cores, every tuple of ranks; and every number "
+            "of blocks of Monarch matrices",
             RANKS: "neither one rank for all cuts, nor as much lost at each of 2 or 3, nor the cheapest for the "
             "error of a shape near the front",
             SAMPLE: f"more than {self.most:,} candidates: a sample, always the same, and all aligned shapes"

@@ -15,7 +15,8 @@ from lrf_dse.tt.shapes import MAX_RANK
 class Narrowing:
     """How a space is narrowed: `top` candidates of cores, with `by_kind` half as many of plain low rank beside them.
 
-    Steps in `without` are left out. Of more than `most` candidates a sample is looked at, drawn from `seed`.
+    With `monarch` Monarch matrices are in the space, with `by_kind` a third as many as of cores. Steps in `without` are
+    left out. Of more than `most` candidates a sample is looked at, drawn from `seed`.
     """
 
     top: int = 16
@@ -25,6 +26,7 @@ class Narrowing:
     max_rank: int = MAX_RANK
     most: int = MOST_CANDIDATES
     seed: int = 0
+    monarch: bool = True
 
     def __post_init__(self) -> None:
         if min(self.top, self.max_rank, self.most) < 1:
@@ -33,8 +35,10 @@ class Narrowing:
 
     @property
     def shares(self) -> tuple[int, ...]:
-        """How many candidates of each kind may survive: TT shapes, plain low rank; or of all together."""
-        return (self.top, (self.top + 1) // 2) if self.by_kind else (self.top,)
+        """How many candidates of each kind may survive: TT shapes, plain low rank, Monarch; or of all together."""
+        if not self.by_kind:
+            return (self.top,)
+        return (self.top, (self.top + 1) // 2, *([(self.top + 2) // 3] if self.monarch else []))
 
     def does(self, step: str) -> bool:
         """Whether a step is taken."""

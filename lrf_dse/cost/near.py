@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lrf_dse.cost import funnel
+from lrf_dse.cost.blocks import MonarchSpace, monarch_space
 from lrf_dse.cost.counts import dense_parameters
 from lrf_dse.cost.curves import parameter_curves, rank_steps
 from lrf_dse.cost.looked_at import LookedAt, looked_at, low_rank_block
@@ -17,6 +19,7 @@ from lrf_dse.cost.tuples import block_of_points, tuples_near
 from lrf_dse.front.pareto import IntArray
 from lrf_dse.schema import FcLayer
 from lrf_dse.target import Target
+from lrf_dse.tt.counting import monarch_size
 from lrf_dse.tt.error_bounds import ErrorBounds
 from lrf_dse.tt.orders import ShapeBlock
 
@@ -46,7 +49,7 @@ class Space:
         )
 
     def searched(self) -> list[ShapePoints]:
-        """What stands near the front: TT shapes and plain low rank each for themselves, or all together."""
+        """What stands near the front: TT shapes, plain low rank and Monarch each for themselves, or all together."""
         search = self._new_search()
         searches = [search, self._new_search()] if self._narrowing.by_kind else [search]
         sizes = self._layer.out_features, self._layer.in_features
@@ -65,6 +68,10 @@ class Space:
         )
         self._tuples += len(tuples)
         search.add_points(tuples)
+        if self._narrowing.monarch:
+            if self._narrowing.by_kind:
+                searches.append(self._new_search())
+            searches[-1].add_points(self._monarch.points)
         found = [each.points for each in searches]
         if self._narrowing.by_kind:
             found[0] = found[0][~self._refines_low_rank(found[0])]
@@ -85,6 +92,19 @@ class Space:
         low_rank = rank * (layer.out_features + layer.in_features) + bias
         return np.asarray((rank > 0) & (low_rank <= points.params))
 
+    @cached_property
+    def _monarch(self) -> MonarchSpace:
+        lanes = self._target.fp32_lanes if self._narrowing.does(funnel.VECTORS) else 1
+        return monarch_space(
+            self._layer,
+            self._errors,
+            self._bounds,
+            below=self._below if self._narrowing.does(funnel.BELOW_DENSE) else np.iinfo(np.int64).max,
+            max_rank=self._narrowing.max_rank,
+            lanes=lanes,
+            small_ranks=FULL_VECTORS * lanes,
+        )
+
     @property
     def remaining(self) -> dict[str, int]:
         """Of every step so far what it left; the tuples that were found count with what stayed from the start."""
@@ -102,7 +122,21 @@ class Space:
         }
         names = (funnel.MIRROR, funnel.SPECTRA, funnel.BELOW_DENSE, funnel.VECTORS, funnel.NEAR)
         steps |= {name: counts[name] for name in names}
-        return {funnel.WHOLE: whole.tuples + extra} | {name: count + self._tuples for name, count in steps.items()}
+        found = {funnel.WHOLE: whole.tuples + extra} | {name: count + self._tuples for name, count in steps.items()}
+        return {name: count + self._of_monarch.get(name, 0) for name, count in found.items()}
+
+    @property
+    def _of_monarch(self) -> dict[str, int]:
+        """How many of the steps' candidates are Monarch matrices; those near the front were counted there."""
+        if not self._narrowing.monarch:
+            return {}
+        sizes, space = (self._layer.out_features, self._layer.in_features), self._monarch
+        count = monarch_size(*sizes, max_rank=self._narrowing.max_rank).uniform
+        return dict.fromkeys((funnel.WHOLE, funnel.RANKS, funnel.SAMPLE, funnel.MIRROR), count) | {
+            funnel.SPECTRA: space.known,
+            funnel.BELOW_DENSE: space.below_dense,
+            funnel.VECTORS: space.whole_vectors,
+        }
 
     def _new_search(self) -> FrontSearch:
         return FrontSearch(self._layer, self._errors, self._bounds)

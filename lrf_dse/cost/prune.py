@@ -109,7 +109,7 @@ def prune(
         dense_known=latency is not None and latency.dense is not None,
         cycles_known=latency is not None,
         predicted=predicted is not None,
-        wanted=" and ".join(f"{n} {of}" for n, of in zip(narrowing.shares, ("TT shapes", "of low rank"), strict=False)),
+        wanted=" and ".join(f"{n} {of}" for n, of in zip(narrowing.shares, KINDS, strict=False)),
     )
     return PruneResult(
         survivors=survivors,
@@ -119,6 +119,9 @@ def prune(
         funnel=funnel.counted(counts, reasons),
     )
 
+
+KINDS = "TT shapes", "of low rank", "Monarch matrices"
+"""What competes each on a front of its own."""
 
 _CHOICE_STEPS = (funnel.BOUNDED, funnel.FASTER, funnel.ESTIMATED, funnel.WORTH, funnel.FRONT, funnel.TOP)
 

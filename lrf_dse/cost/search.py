@@ -35,7 +35,7 @@ _WIDTHS = 32, 4, 1
 _POOL = 1 << 14
 """New points that are gathered before the fronts are found anew."""
 _PENDING, _PIECE = 1 << 13, 1 << 11
-"""Points whose bounds are found in one go, and at a time: the columns of a piece stay in a near cache."""
+"""ShapePoints whose bounds are found in one go, and at a time: the columns of a piece stay in a near cache."""
 EVEN_ERRORS = 0.01, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9
 """Error bounds for which ranks are taken that discard as much at every cut."""
 EVEN_DEPTHS = 3, 4
@@ -70,6 +70,7 @@ class ShapePoints:
     flops: IntArray
     bounds: FloatArray
     errors: FloatArray
+    monarch: Mask
 
     def __len__(self) -> int:
         return self.depths.size
@@ -83,13 +84,13 @@ class ShapePoints:
         out_dims, in_dims, ranks = (
             tuple(row[i, :d].tolist()) for row in (self.out_dims, self.in_dims, self.ranks[:, : _WIDEST - 1])
         )
-        return TTShape(out_dims, in_dims, (1, *ranks[: d - 1], 1))
+        return TTShape(out_dims, in_dims, (1, *ranks[: d - 1], 1), "monarch" if self.monarch[i] else "tt")
 
 
 def no_points() -> ShapePoints:
     """No point at all."""
     none, empty = np.empty(0, dtype=np.int64), np.empty((0, _WIDEST), dtype=np.int64)
-    return ShapePoints(none, empty, empty, empty[:, 1:], none, none, np.empty(0), np.empty(0))
+    return ShapePoints(none, empty, empty, empty[:, 1:], none, none, np.empty(0), np.empty(0), np.empty(0, np.bool_))
 
 
 def joined(parts: Iterable[ShapePoints]) -> ShapePoints:
@@ -99,7 +100,11 @@ def joined(parts: Iterable[ShapePoints]) -> ShapePoints:
 
 
 def points_of(
-    shapes: ShapeBlock, ranks: IntArray, losses: tuple[IntArray, IntArray, FloatArray, FloatArray]
+    shapes: ShapeBlock,
+    ranks: IntArray,
+    losses: tuple[IntArray, IntArray, FloatArray, FloatArray],
+    *,
+    monarch: bool = False,
 ) -> ShapePoints:
     """Shapes with ranks [shapes, d - 1], and parameters, FLOPs, bounds of cycles and of errors."""
     count, d = shapes.out_dims.shape
@@ -107,7 +112,7 @@ def points_of(
     outs[:, :d], ins[:, :d] = shapes.out_dims, shapes.in_dims
     padded = np.zeros((count, _WIDEST - 1), dtype=np.int64)
     padded[:, : d - 1] = ranks
-    return ShapePoints(np.full(count, d, dtype=np.int64), outs, ins, padded, *losses)
+    return ShapePoints(np.full(count, d, dtype=np.int64), outs, ins, padded, *losses, np.full(count, monarch))
 
 
 class FrontSearch:

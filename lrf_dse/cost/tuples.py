@@ -17,7 +17,6 @@ from lrf_dse.schema import FcLayer
 from lrf_dse.tt.error_bounds import ErrorBounds
 from lrf_dse.tt.orders import ShapeBlock
 from lrf_dse.tt.rank_tuples import cheapest_ranks
-from lrf_dse.tt.shapes import rank_caps
 
 MOST_SHAPES = 32
 """Points that tuples are sought for; more of them found no better fronts (LeNet-300-100)."""
@@ -59,7 +58,7 @@ def _of_point(
     shape = points.shape(i)
     block = block_of_points(points, np.array([i]), shape.d)
     tails = [errors.tail(cut) for cut in errors.cuts(block)[0].tolist()]
-    caps = rank_caps(shape.out_dims, shape.in_dims)
+    caps = shape.rank_caps
     choices = [np.arange(step, min(cap, max_rank) + 1, step) for cap in caps]
     energy = sum(float(tail[rank]) for tail, rank in zip(tails, shape.ranks[1:-1], strict=True))
     sizes = block.sizes[0].tolist()

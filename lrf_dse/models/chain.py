@@ -1,6 +1,7 @@
 """A TT layer as a chain of Reshape and MatMul steps with constants: no transpose, no broadcast weight.
 
-Owns the choice of the form of each stage (DESIGN.md section 2). It knows shapes and arrays, no ONNX.
+Monarch matrices alone move axes, between their two factors. Owns the choice of the form of each stage (DESIGN.md
+section 2). It knows shapes and arrays, no ONNX.
 """
 
 from __future__ import annotations
@@ -13,21 +14,29 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from lrf_dse.schema import Order
-from lrf_dse.tt.contraction import Core, shape_of, stage_matrices
+from lrf_dse.schema import Order, TTShape
+from lrf_dse.tt.contraction import Core, shape_of, stage_matrices, stage_matrix
 
 
 @dataclass(frozen=True)
 class Step:
     """One node: Reshape to `constant` (int64), or MatMul with the float32 `constant` on the side named by `form`.
 
-    `form` is "right" for state x constant, "left" for constant x state. `shape` is the shape that comes out.
+    `form` is "right" for state x constant, "left" for constant x state. `shape` is the shape that comes out. Transpose
+    has the axes as `constant`. A matrix [rows, K] of several `blocks` is read as [blocks, rows of a block, K].
     """
 
-    op: Literal["Reshape", "MatMul"]
+    op: Literal["Reshape", "MatMul", "Transpose"]
     form: Literal["left", "right"]
     constant: NDArray[Any]
     shape: tuple[int, ...]
+    blocks: int = 1
+
+    @property
+    def view(self) -> tuple[int, ...]:
+        """The shape as which the constant of a MatMul is read."""
+        rows, k = self.constant.shape
+        return (rows, k) if self.blocks == 1 else (self.blocks, rows // self.blocks, k)
 
 
 def reshape_step(shape: Sequence[int]) -> Step:
@@ -51,6 +60,8 @@ def chain(
     sizes = (batch * tt.in_features * columns, batch * tt.out_features * columns)
     if (prod(in_shape), prod(out_shape)) != sizes:
         raise ValueError(f"TT shape {tt} does not take {in_shape} to {out_shape}")
+    if tt.is_monarch:
+        return _monarch(cores, tt, in_shape=in_shape, out_shape=out_shape, batch=batch)
     steps: list[Step] = []
     shape = in_shape
     indices = range(tt.d) if order == "first_first" else range(tt.d - 1, -1, -1)
@@ -79,3 +90,52 @@ def _stage(matrix: Core, outer: int, columns: int, shape: tuple[int, ...]) -> li
         wanted = (outer, inner, columns)
         step = Step("MatMul", "left", matrix, (outer, rows, columns))
     return [step] if shape == wanted else [reshape_step(wanted), step]
+
+
+def _monarch(
+    cores: Sequence[Core], shape: TTShape, *, in_shape: tuple[int, ...], out_shape: tuple[int, ...], batch: int
+) -> tuple[Step, ...]:
+    """R on the state [n_1, n_2, D], then L on [m_1, n_1 r, D]: rows of x, where there are several, go to the end."""
+    (m1, m2), (n1, n2), r = shape.out_dims, shape.in_dims, shape.ranks[1]
+    left, right = (stage_matrix(core, "last_first") for core in cores)
+    columns = prod(in_shape) // shape.in_features
+    made = _Chain(in_shape)
+    if batch > 1:
+        made.reshape((batch, n1 * n2, columns // batch)).transpose((1, 0, 2))
+    made.reshape((n1, n2, columns)).multiply(right, n1)
+    if min(m1, n1) > 1:
+        made.reshape((n1, m1, r, columns)).transpose((1, 0, 2, 3))
+    made.reshape((m1, n1 * r, columns)).multiply(left, m1)
+    if batch > 1:
+        made.reshape((m1 * m2, batch, columns // batch)).transpose((1, 0, 2))
+    return tuple(made.reshape(out_shape).steps)
+
+
+class _Chain:
+    """Steps from a state of some shape on; blocks of one are left out of shapes."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.steps: list[Step] = []
+        self._shape = shape
+
+    def reshape(self, shape: tuple[int, ...]) -> _Chain:
+        if shape != self._shape:
+            self._add(reshape_step(shape))
+        return self
+
+    def transpose(self, axes: tuple[int, ...]) -> _Chain:
+        self._add(Step("Transpose", "right", np.array(axes, np.int64), tuple(self._shape[axis] for axis in axes)))
+        return self
+
+    def multiply(self, matrix: Core, blocks: int) -> _Chain:
+        """Every block of the state [blocks, K, D] by its own of the matrix [blocks rows, K]."""
+        if blocks == 1:
+            self.reshape(self._shape[1:])
+        rows = len(matrix) // blocks
+        shape = (*self._shape[:-2], rows, self._shape[-1])
+        self._add(Step("MatMul", "left", matrix, shape, blocks))
+        return self
+
+    def _add(self, step: Step) -> None:
+        self.steps.append(step)
+        self._shape = step.shape

@@ -288,8 +288,11 @@ def _chained(body: _Body, node: ir.Node, call: Call, x: ir.Value, cores: Sequenc
         if step.op == "Reshape":
             x = body.add("Reshape", x, body.constant(step.constant))
             continue
+        if step.op == "Transpose":
+            x = body.add("Transpose", x, perm=step.constant.tolist())
+            continue
         matrix = body.add("Transpose", next(matrices), perm=list(_AXES[call.order, step.form]))
-        matrix = body.add("Reshape", matrix, body.constant(np.array(step.constant.shape, np.int64)))
+        matrix = body.add("Reshape", matrix, body.constant(np.array(step.view, np.int64)))
         x = body.add("MatMul", *((matrix, x) if step.form == "left" else (x, matrix)))
     return x
 

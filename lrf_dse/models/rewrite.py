@@ -23,7 +23,7 @@ from lrf_dse.models.model import Model
 from lrf_dse.models.site import Array, FcSite, FcUse, bias_input
 from lrf_dse.models.surgery import add_constant, drop_if_unused, fresh, make_node, names_in
 from lrf_dse.schema import FcLayer, Order, TTShape
-from lrf_dse.tt.contraction import Core
+from lrf_dse.tt.contraction import Core, shape_of
 from lrf_dse.tt.grid import Stored
 
 if TYPE_CHECKING:
@@ -147,12 +147,11 @@ def single_layer_model(
 
 
 def _check_sizes(layer: FcLayer, cores: Sequence[Core]) -> None:
-    out_features = int(np.prod([core.shape[1] for core in cores]))
-    in_features = int(np.prod([core.shape[2] for core in cores]))
-    if (out_features, in_features) != (layer.out_features, layer.in_features):
+    shape = shape_of(cores)
+    if (shape.out_features, shape.in_features) != (layer.out_features, layer.in_features):
         raise UsageError(
             f"layer {layer.name} is [{layer.out_features}, {layer.in_features}], but the cores given for it "
-            f"multiply to [{out_features}, {in_features}]"
+            f"multiply to [{shape.out_features}, {shape.in_features}]"
         )
 
 
@@ -260,8 +259,7 @@ def layer_form(layer: FcLayer, shape: TTShape | None, order: Order) -> list[Any]
     replacement = Replacement(zeros, order, weight=None if zeros else weight)
     steps = _steps(replacement, (layer.batch, layer.in_features), (layer.batch, layer.out_features))
     form = [
-        [step.op, step.form, step.constant.tolist() if step.op == "Reshape" else step.constant.shape, step.shape]
-        for step in steps
+        [step.op, step.form, step.view if step.op == "MatMul" else step.constant.tolist(), step.shape] for step in steps
     ]
     return [SINGLE_LAYER_OPSET, layer.has_bias, form]
 
@@ -307,8 +305,20 @@ def _emit(x: ir.Value, steps: Sequence[Step], constants: _Constants) -> list[ir.
     """The nodes of `steps`, not yet in the graph; their constants are registered."""
     nodes: list[ir.Node] = []
     for step in steps:
+        name = f"{constants.layer}.{step.op.lower()}"
+        if step.op == "Transpose":
+            axes = step.constant.tolist()
+            nodes.append(make_node("Transpose", [x], step.shape, name, constants.taken, perm=axes))
+            x = nodes[-1].outputs[0]
+            continue
         constant = constants.add(step.constant, "shape" if step.op == "Reshape" else "weight")
+        if step.blocks > 1:  # the file holds the matrix as it is for all other layers: its blocks below each other
+            view = constants.add(np.array(step.view, np.int64), "shape")
+            nodes.append(
+                make_node("Reshape", [constant, view], step.view, f"{constants.layer}.blocks", constants.taken)
+            )
+            constant = nodes[-1].outputs[0]
         operands = [constant, x] if step.form == "left" else [x, constant]
-        nodes.append(make_node(step.op, operands, step.shape, f"{constants.layer}.{step.op.lower()}", constants.taken))
+        nodes.append(make_node(step.op, operands, step.shape, name, constants.taken))
         x = nodes[-1].outputs[0]
     return nodes

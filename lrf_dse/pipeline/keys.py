@@ -30,7 +30,7 @@ from lrf_dse.tt.stored_fit import GRID_VERSION
 
 _NONE: Mapping[str, str] = MappingProxyType({})
 
-SPACE_VERSION = 7
+SPACE_VERSION = 8
 """To be raised whenever enumeration, counts, bounds, estimates or pruning change what survives."""
 
 

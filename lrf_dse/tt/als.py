@@ -15,7 +15,9 @@ from math import inf
 import numpy as np
 
 from lrf_dse.tt.als_core import CoreProblem, solve_core
+from lrf_dse.tt.contraction import is_monarch, shape_of, to_matrix
 from lrf_dse.tt.moment import FloatArray, InputMetric
+from lrf_dse.tt.monarch import sweeps_of
 
 WideCores = list[FloatArray]
 """Cores [r_{k-1}, m_k, n_k, r_k] in double precision."""
@@ -48,6 +50,8 @@ def fit(
     of that of T = 0: only rounding is left. After `work` operations no further sweep begins. Memory: W four times in
     double precision, and 2 GB.
     """
+    if is_monarch(start):
+        return Fit(*sweeps_of(weight, metric, start, shape_of(start), sweeps=sweeps, tolerance=tolerance, work=work))
     image = metric.times(weight)
     scale = float(np.vdot(weight, image))
     cores = _without_surplus_ranks(start)
@@ -160,6 +164,8 @@ def interleaved(matrix: FloatArray, out_dims: Sequence[int], in_dims: Sequence[i
 
 def matrix_of(cores: Sequence[FloatArray]) -> FloatArray:
     """The matrix that `cores` stand for, in double precision."""
+    if is_monarch(cores):
+        return np.asarray(to_matrix(cores), np.float64)
     last = np.asarray(cores[-1][..., 0])
     for core in reversed(cores[:-1]):
         joined = np.tensordot(core, last, 1).transpose(0, 1, 3, 2, 4)

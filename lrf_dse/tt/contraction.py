@@ -7,7 +7,7 @@ clarity: kernels and graphs are checked against it, nothing is timed on it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,12 +17,22 @@ from lrf_dse.schema import Order, TTShape
 Core = NDArray[np.float32]
 """One TT core G_k [r_{k-1}, m_k, n_k, r_k], t3f's axis order."""
 
+Real = TypeVar("Real", bound=np.floating)
+
 Cores = list[Core]
 """The cores of one TT matrix, first core first."""
 
 
-def shape_of(cores: Sequence[Core]) -> TTShape:
-    """The TT shape of `cores`. Raises ValueError where neighbouring ranks differ or the outer ones are not 1."""
+def shape_of(cores: Sequence[NDArray[Any]]) -> TTShape:
+    """The TT shape of `cores`. Raises ValueError where neighbouring ranks differ or the outer ones are not 1.
+
+    Of a Monarch matrix where both factors have as many blocks as each other reads, and the same rank.
+    """
+    if is_monarch(cores):
+        (m1, m2, k, _), (n1, rows, n2, _) = cores[0].shape, cores[1].shape
+        if k % n1 or rows % m1 or k // n1 != rows // m1:
+            raise ValueError(f"factors of {m1} and {n1} blocks have different ranks: {[c.shape for c in cores]}")
+        return TTShape((m1, m2), (n1, n2), (1, k // n1, 1), "monarch")
     inner = [core.shape[3] for core in cores]
     if [core.shape[0] for core in cores[1:]] != inner[:-1]:
         raise ValueError(f"neighbouring cores have different ranks: {[core.shape for core in cores]}")
@@ -31,13 +41,28 @@ def shape_of(cores: Sequence[Core]) -> TTShape:
     )
 
 
-def to_matrix(cores: Sequence[Core]) -> Core:
+def is_monarch(cores: Sequence[NDArray[Any]]) -> bool:
+    """Whether these are the two factors of a Monarch matrix: no train has a first rank above 1, or one alone."""
+    return len(cores) == 2 and cores[0].shape[0] * cores[1].shape[0] > 1 == cores[0].shape[3] == cores[1].shape[3]
+
+
+def to_matrix(cores: Sequence[NDArray[Real]]) -> NDArray[Real]:
     """The matrix W [prod m, prod n] that `cores` stand for, in their own precision."""
+    if is_monarch(cores):
+        shape = shape_of(cores)
+        left, right = block_factors(cores, shape)
+        return np.ascontiguousarray(np.einsum("kois,iksj->koij", left, right).reshape(shape.out_features, -1))
     matrix = cores[0][0]
     for core in cores[1:]:
         joined = np.tensordot(matrix, core, axes=1).transpose(0, 2, 1, 3, 4)
         matrix = joined.reshape(matrix.shape[0] * core.shape[1], matrix.shape[1] * core.shape[2], core.shape[3])
     return np.ascontiguousarray(matrix[..., 0])
+
+
+def block_factors(cores: Sequence[NDArray[Real]], shape: TTShape) -> tuple[NDArray[Real], NDArray[Real]]:
+    """L [m_1, m_2, n_1, r] and R [n_1, m_1, r, n_2] of a Monarch matrix, as views."""
+    (m1, m2), (n1, n2), r = shape.out_dims, shape.in_dims, shape.ranks[1]
+    return cores[0].reshape(m1, m2, n1, r), cores[1].reshape(n1, m1, r, n2)
 
 
 def stage_matrices(cores: Sequence[Core], order: Order) -> list[Core]:
@@ -47,9 +72,6 @@ def stage_matrices(cores: Sequence[Core], order: Order) -> list[Core]:
     [(m_k r_k), (r_{k-1} n_k)], k = 1..d.
     """
     return [stage_matrix(core, order) for core in (cores if order == "first_first" else reversed(cores))]
-
-
-Real = TypeVar("Real", bound=np.floating)
 
 
 def stage_matrix(core: NDArray[Real], order: Order) -> NDArray[Real]:
@@ -75,6 +97,11 @@ def apply(cores: Sequence[Core], x: NDArray[np.floating], *, order: Order = "las
     stays outermost and no axis ever moves.
     """
     batch = x.shape[0]
+    if is_monarch(cores):
+        shape = shape_of(cores)
+        left, right = block_factors(cores, shape)
+        between = np.einsum("iksj,bij->bkis", right, x.reshape(batch, *shape.in_dims))
+        return np.asarray(np.einsum("kois,bkis->bko", left, between).reshape(batch, -1))
     state, columns = x, 1
     outer = batch
     for k, matrix in _stages(cores, order):

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lrf_dse.tt.shapes import MAX_RANK, prime_factors
+from lrf_dse.tt.shapes import MAX_RANK, monarch_blocks, prime_factors
 
 Lattice = NDArray[Any]
 """Python integers by stop: one axis for each prime of M, then one for each prime of N."""
@@ -57,6 +57,16 @@ def space_size(
     """
     divisors = _Divisors(out_features, in_features, unit_modes=unit_modes)
     return sum((_size(divisors, d, max_rank) for d in depths), SpaceSize(0, 0, 0))
+
+
+def monarch_size(out_features: int, in_features: int, *, max_rank: int = MAX_RANK) -> SpaceSize:
+    """The Monarch matrices of W [out, in]: all numbers of blocks, all ranks up to those of a block and `max_rank`.
+
+    >>> monarch_size(4, 6)  # 3 x 4 numbers of blocks without 1 x 1, each with ranks up to the shorter side of a block
+    SpaceSize(shapes=11, uniform=16, tuples=16)
+    """
+    caps = [min(out_features // m, in_features // n, max_rank) for m, n in monarch_blocks(out_features, in_features)]
+    return SpaceSize(len(caps), sum(caps), sum(caps))
 
 
 class _Divisors:

@@ -21,9 +21,10 @@ from lrf_dse.schema import TTShape
 from lrf_dse.tt.als import Fit, WideCores, fit, matrix_of
 from lrf_dse.tt.contraction import Core, Cores
 from lrf_dse.tt.moment import FloatArray, InputMetric, Moment, metric_of, solved, square_root
+from lrf_dse.tt.monarch import block_svd
 from lrf_dse.tt.numpy_svd import NumpyTtSvd
 from lrf_dse.tt.output_error import held_out_error
-from lrf_dse.tt.shapes import rank_caps, require_decomposable
+from lrf_dse.tt.shapes import require_decomposable
 from lrf_dse.tt.subspace import dominant_basis
 
 RIDGES = (0.3, 0.08, 0.02, 0.005, 0.0012, 0.0003)
@@ -255,14 +256,14 @@ def slice_of_outputs(weight: FloatArray, shape: TTShape) -> tuple[FloatArray, TT
 
     At every 8th, 4th, 2nd or all where a rank would reach its cap: a slice that any ridge fits exactly tells nothing.
     """
-    k, step = int(np.argmax(shape.out_dims)), SLICE
+    k, step = 1 if shape.is_monarch else int(np.argmax(shape.out_dims)), SLICE
     blocks = weight.reshape(prod(shape.out_dims[:k]), shape.out_dims[k], -1)
     while True:
         part = blocks[:, ::step]
         out_dims = (*shape.out_dims[:k], part.shape[1], *shape.out_dims[k + 1 :])
-        caps = rank_caps(out_dims, shape.in_dims)
-        if step == 1 or all(r < cap for r, cap in zip(shape.ranks[1:-1], caps, strict=True)):
-            return part.reshape(-1, shape.in_features), TTShape(out_dims, shape.in_dims, shape.ranks)
+        sliced = replace(shape, out_dims=out_dims)
+        if step == 1 or all(r < cap for r, cap in zip(shape.ranks[1:-1], sliced.rank_caps, strict=True)):
+            return part.reshape(-1, shape.in_features), sliced
         step //= 2
 
 
@@ -271,6 +272,8 @@ def whitened_tt_svd(weight: FloatArray, shape: TTShape, moment: Moment, ridge: f
     if ridge == inf:
         return _plain(weight, shape, seed)
     metric = metric_of(moment, ridge, by_rows=True)
+    if shape.is_monarch:
+        return block_svd(weight, shape, metric=metric, seed=seed)
     if shape.is_low_rank:
         # U holds the leading left singular vectors of W S, and T = U U^T W: S is never inverted.
         narrow = metric.whitened(weight).astype(np.float32)
@@ -298,13 +301,18 @@ def _plain(weight: FloatArray, shape: TTShape, seed: int) -> WideCores:
 
 
 def whitening_is_exact(shape: TTShape) -> bool:
-    """Whether `whitened_tt_svd` minimises the error in the metric: two cores, one input mode longer than 1."""
+    """Whether `whitened_tt_svd` minimises the error in the metric: two cores, one input mode longer than 1.
+
+    Of Monarch where all inputs are of one column of blocks: each row of blocks is then a low rank of its own.
+    """
+    if shape.is_monarch:
+        return shape.in_dims[0] == 1
     return shape.d == 2 and 1 in shape.in_dims
 
 
 def is_full_rank(shape: TTShape) -> bool:
     """Whether every rank is at its cap, so that the tensor train can be any matrix."""
-    return shape.ranks[1:-1] == rank_caps(shape.out_dims, shape.in_dims)
+    return shape.ranks[1:-1] == shape.rank_caps
 
 
 def _best_start(weight: FloatArray, metric: InputMetric, starts: list[WideCores]) -> WideCores:

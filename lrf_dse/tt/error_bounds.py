@@ -31,6 +31,9 @@ class ErrorBounds(Protocol):
     def tail(self, cut: int) -> FloatArray:
         """By rank what one cut discards of ||W||_F^2: the sum over cuts is the square of the bound."""
 
+    def block_tail(self, blocks: tuple[int, int], side: int) -> FloatArray | None:
+        """By rank what a Monarch matrix of blocks (m_1, n_1), with shorter sides `side`, discards; None: not known."""
+
 
 class OfSpectra:
     """The bounds of one W: at most 1. Shapes with a cut that has no spectrum are not known."""
@@ -40,6 +43,7 @@ class OfSpectra:
         longest = max((tail.size for tail in spectra.tails.values()), default=1)
         self._tails = np.zeros((len(spectra.tails) + 1, longest))
         self._ranks: dict[float, IntArray] = {}
+        self._block_tails = spectra.block_tails
         self._rows = np.full((int(self._outs.max()) + 1, int(self._ins.max()) + 1), -1, dtype=np.int64)
         for row, ((left_out, left_in), tail) in enumerate(spectra.tails.items()):
             self._tails[row, : tail.size] = tail
@@ -64,6 +68,10 @@ class OfSpectra:
         """The spectrum's."""
         return np.asarray(self._tails[cut])
 
+    def block_tail(self, blocks: tuple[int, int], side: int) -> FloatArray | None:
+        """That of the blocks' spectra."""
+        return self._block_tails.get(blocks)
+
 
 class OfAnyWeights:
     """What holds for every W of a size: singular values descend, so rank r of p discards at most 1 - r / p.
@@ -87,6 +95,10 @@ class OfAnyWeights:
     def tail(self, cut: int) -> FloatArray:
         """A straight line to nothing at full rank."""
         return np.linspace(1.0, 0.0, cut + 1)
+
+    def block_tail(self, blocks: tuple[int, int], side: int) -> FloatArray | None:
+        """The same, of every block."""
+        return np.linspace(1.0, 0.0, side + 1)
 
 
 def _places(n: int) -> IntArray:

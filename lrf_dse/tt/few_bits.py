@@ -28,10 +28,11 @@ from lrf_dse.tt.als import (
     right_interfaces,
 )
 from lrf_dse.tt.als_core import CoreProblem, solve_core
-from lrf_dse.tt.contraction import core_of, stage_matrix
+from lrf_dse.tt.contraction import block_factors, core_of, is_monarch, shape_of, stage_matrix
 from lrf_dse.tt.feedback import Inputs, rounded
 from lrf_dse.tt.grid import Stored, nearest
 from lrf_dse.tt.moment import MATRIX_SIDE, FloatArray, InputMetric
+from lrf_dse.tt.monarch import Fitting, cores_of
 
 ROUNDS = 4
 """Rounds at most; one that gains less than 1 % of the objective is the last."""
@@ -69,6 +70,8 @@ def on_grid(
     known already.
     """
     wide = [np.asarray(core, np.float64) for core in cores]
+    if is_monarch(wide):
+        return _monarch_on_grid(weight, wide, storages, metric, rounds)
     out_dims, in_dims = [core.shape[1] for core in wide], [core.shape[2] for core in wide]
     image = interleaved(metric.times(weight), out_dims, in_dims)
     inside = metric.with_ridge_inside()
@@ -81,6 +84,47 @@ def on_grid(
         if not gains:
             break
     return best
+
+
+def _monarch_on_grid(
+    weight: FloatArray, cores: WideCores, storages: Sequence[Storage], metric: InputMetric, rounds: int
+) -> StoredCores:
+    """The same for block-diagonal factors: R is rounded, L is fitted to what it became and rounded, and so on.
+
+    Every block is a matrix of its own, with inputs of its own: of R a part of the layer's, of L what R gives.
+    """
+    shape = shape_of(cores)
+    fitting, best = Fitting(weight, metric, shape), None
+    left, right = block_factors(cores, shape)
+    for number in range(rounds):
+        if number:
+            right = fitting.right(left, right)
+        inputs = [fitting.moments.own(i) for i in range(len(right))]
+        stored_right = _rounded_blocks(right.reshape(len(right), -1, shape.in_dims[1]), storages[1], inputs)
+        right = stored_right.values.astype(np.float64).reshape(right.shape)
+        states = fitting.states(right)
+        left = fitting.left(right, states)
+        stored_left = _rounded_blocks(left.reshape(*left.shape[:2], -1), storages[0], list(states))
+        left = stored_left.values.astype(np.float64).reshape(left.shape)
+        error = fitting.squared(left, right)
+        gains = best is None or error < 0.99 * best.error
+        if best is None or error < best.error:
+            best = StoredCores((stored_left, stored_right), cores_of(left, right, shape), error)
+        if not gains:
+            break
+    assert best is not None
+    return best
+
+
+def _rounded_blocks(blocks: FloatArray, storage: Storage, seconds: Sequence[FloatArray]) -> Stored:
+    """Blocks [blocks, rows, K] below each other on the grid, each for inputs of its own second moment [K, K]."""
+    parts = [
+        nearest(block, storage) if block.shape[1] > MATRIX_SIDE else rounded(block, storage, Inputs(second))
+        for block, second in zip(blocks, seconds, strict=True)
+    ]
+    scales = [part.scales for part in parts if part.scales is not None]
+    codes = np.concatenate([part.codes for part in parts])
+    return Stored(storage, codes, np.concatenate(scales) if scales else None)
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,6 +12,7 @@ import numpy as np
 from lrf_dse.schema import TTShape
 from lrf_dse.tt.contraction import Core, Cores
 from lrf_dse.tt.moment import Moment
+from lrf_dse.tt.monarch import block_svd
 from lrf_dse.tt.shapes import require_decomposable
 from lrf_dse.tt.subspace import EXACT_SIDE, dominant_basis, unfold
 
@@ -30,10 +31,13 @@ class NumpyTtSvd:
     def decompose(self, weight: Core, shape: TTShape, moment: Moment | None = None) -> Cores:
         """The cores of W [out, in]; the squared error is at most the sum of the discarded squared singular values.
 
-        `moment` is not used. Raises ValueError where the shape does not fit W, or a rank is above what any
-        decomposition can fill.
+        Blocks of a Monarch matrix are decomposed each by itself. `moment` is not used. Raises ValueError where the
+        shape does not fit W, or a rank is above what any decomposition can fill.
         """
         require_decomposable(weight.shape, shape)
+        if shape.is_monarch:
+            wide = block_svd(np.asarray(weight, np.float64), shape, seed=self.seed)
+            return [np.asarray(core, dtype=np.float32) for core in wide]
         # All modes interleaved, [m_1, n_1, m_2, n_2, ...], so that every unfolding is a plain reshape.
         modes = np.asarray(weight, dtype=np.float32).reshape(shape.out_dims + shape.in_dims)
         remainder = modes.transpose([axis for k in range(shape.d) for axis in (k, shape.d + k)])

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from lrf_dse.schema import TTShape
 from lrf_dse.tt.moment import Moment
-from lrf_dse.tt.spectra import unfolding_spectra, unfoldings_of
+from lrf_dse.tt.spectra import block_tails, unfolding_spectra, unfoldings_of
 from lrf_dse.tt.subspace import FloatArray, Matrix
 
 MOST_INPUTS = 2048
@@ -36,10 +36,14 @@ def predicted_output_errors(weight: Matrix, moment: Moment, shapes: Sequence[TTS
     if moment.second is None or not can_predict(moment):
         raise ValueError(f"the root of the moment of {moment.in_features} inputs is not computed")
     weighed = (weight @ _symmetric_root(moment.second)).astype(np.float32)
-    cuts = [unfoldings_of(shape.out_dims, shape.in_dims) for shape in shapes]
+    blocks = {(shape.out_dims[0], shape.in_dims[0]) for shape in shapes if shape.is_monarch}
+    of_blocks = block_tails(weighed, blocks)
+    cuts = [() if shape.is_monarch else unfoldings_of(shape.out_dims, shape.in_dims) for shape in shapes]
     tails = unfolding_spectra(weighed, sorted({cut for each in cuts for cut in each}), seed=seed).tails
     energies = [
-        sum(float(tails[cut][rank]) for cut, rank in zip(each, shape.ranks[1:-1], strict=True))
+        float(of_blocks[shape.out_dims[0], shape.in_dims[0]][shape.ranks[1]])
+        if shape.is_monarch
+        else sum(float(tails[cut][rank]) for cut, rank in zip(each, shape.ranks[1:-1], strict=True))
         for each, shape in zip(cuts, shapes, strict=True)
     ]
     return np.sqrt(np.array(energies, dtype=np.float64))

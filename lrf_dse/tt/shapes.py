@@ -74,6 +74,16 @@ def low_rank_dims(out_features: int, in_features: int) -> tuple[Dims, Dims]:
     return (out_features, 1), (1, in_features)
 
 
+def monarch_blocks(out_features: int, in_features: int) -> Iterator[tuple[int, int]]:
+    """The numbers of blocks (m_1, n_1) of Monarch matrices: one block is plain low rank, of one row or column too.
+
+    >>> list(monarch_blocks(3, 4))
+    [(1, 2), (1, 4), (3, 1), (3, 2), (3, 4)]
+    """
+    for m1 in (m for m in range(1, out_features + 1) if out_features % m == 0):
+        yield from ((m1, n1) for n1 in range(1, in_features + 1) if in_features % n1 == 0 and m1 * n1 > 1)
+
+
 def rank_caps(out_dims: Sequence[int], in_dims: Sequence[int]) -> Dims:
     """The largest useful inner ranks: r_k <= min(prod_{t<=k} m_t n_t, prod_{t>k} m_t n_t).
 
@@ -100,8 +110,7 @@ def require_decomposable(weight_shape: Sequence[int], shape: TTShape) -> None:
     """Refuse a TT shape that does not fit W [out, in], or has a rank that no decomposition can fill (ValueError)."""
     if tuple(weight_shape) != (shape.out_features, shape.in_features):
         raise ValueError(f"TT shape {shape} multiplies to {shape.out_features, shape.in_features}, W is {weight_shape}")
-    caps = rank_caps(shape.out_dims, shape.in_dims)
-    for k, (rank, cap) in enumerate(zip(shape.ranks[1:-1], caps, strict=True)):
-        reachable = min(cap, shape.ranks[k] * shape.out_dims[k] * shape.in_dims[k])
+    for k, (rank, cap) in enumerate(zip(shape.ranks[1:-1], shape.rank_caps, strict=True)):
+        reachable = cap if shape.is_monarch else min(cap, shape.ranks[k] * shape.out_dims[k] * shape.in_dims[k])
         if rank > reachable:
             raise ValueError(f"rank r_{k + 1} = {rank} of TT shape {shape} is above the {reachable} that can be used")

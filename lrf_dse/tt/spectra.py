@@ -10,7 +10,7 @@ the total energy too, and what the sketch did not see is bounded from above, nev
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from math import sqrt
 
 import numpy as np
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from lrf_dse.schema import TTShape
 from lrf_dse.tt.orders import divisors
-from lrf_dse.tt.shapes import DEPTHS, explored_dims
+from lrf_dse.tt.shapes import DEPTHS, explored_dims, monarch_blocks
 from lrf_dse.tt.subspace import (
     EXACT_SIDE,
     SKETCH_SIZE,
@@ -33,6 +33,9 @@ from lrf_dse.tt.subspace import (
 MORE_WORK = 1e11
 """Multiply-adds that spectra beyond those of aligned shapes may take: 2 to 3 s on one core."""
 
+MONARCH_SHARE = 0.2
+"""Of `MORE_WORK`, for the spectra of blocks."""
+
 _EIGENVALUES = 6.0
 """Of a symmetric matrix, for each of side^3: as long as so many multiply-adds of a product take."""
 
@@ -45,12 +48,13 @@ class Spectra:
     """Tail energies of the unfoldings of one W [out_features, in_features].
 
     `tails[unfolding][r]` bounds the share of ||W||_F^2 that rank r discards, for r = 0..smaller side; 0 throughout
-    where W is all zero.
+    where W is all zero. `block_tails[m_1, n_1][r]` is what a Monarch matrix of so many blocks and rank r leaves.
     """
 
     out_features: int
     in_features: int
     tails: Mapping[Unfolding, FloatArray]
+    block_tails: Mapping[tuple[int, int], FloatArray] = field(default_factory=dict)
 
 
 def unfoldings_of(out_dims: Sequence[int], in_dims: Sequence[int]) -> tuple[Unfolding, ...]:
@@ -73,7 +77,10 @@ def layer_spectra(
 ) -> Spectra:
     """The spectra of the unfoldings of W [out, in] that are worth their time; see `affordable_unfoldings`."""
     needed = affordable_unfoldings(weight.shape[0], weight.shape[1], more_work)
-    return unfolding_spectra(weight, sorted(needed), seed=seed, exact_side=exact_side, sketch_size=sketch_size)
+    found = unfolding_spectra(weight, sorted(needed), seed=seed, exact_side=exact_side, sketch_size=sketch_size)
+    return replace(
+        found, block_tails=block_tails(weight, affordable_blocks(found.out_features, found.in_features, more_work))
+    )
 
 
 def affordable_unfoldings(out_features: int, in_features: int, more_work: float = MORE_WORK) -> set[Unfolding]:
@@ -98,6 +105,47 @@ def spectrum_work(out_features: int, in_features: int, unfolding: Unfolding) -> 
     total, rows = out_features * in_features, unfolding[0] * unfolding[1]
     side = min(rows, total // rows)
     return float(side) * total + _EIGENVALUES * float(side) ** 3
+
+
+def affordable_blocks(out_features: int, in_features: int, more_work: float = MORE_WORK) -> tuple[tuple[int, int], ...]:
+    """The numbers of blocks (m_1, n_1) of Monarch matrices whose spectra `MONARCH_SHARE` of `more_work` allows.
+
+    Those with the smallest blocks come first, as they take the least; none with more parameters than W at rank 1.
+    """
+    pairs = out_features, in_features
+    left, found = MONARCH_SHARE * more_work, []
+    small = [
+        (m, n) for m, n in monarch_blocks(*pairs) if m * in_features + n * out_features < out_features * in_features
+    ]
+    for blocks in sorted(small, key=lambda blocks: (_blocks_work(*pairs, blocks), blocks)):
+        left -= _blocks_work(*pairs, blocks)
+        if left < 0:
+            break
+        found.append(blocks)
+    return tuple(found)
+
+
+def _blocks_work(out_features: int, in_features: int, blocks: tuple[int, int]) -> float:
+    """The same as `spectrum_work`, for all blocks."""
+    side = min(out_features // blocks[0], in_features // blocks[1])
+    return float(side) * out_features * in_features + _EIGENVALUES * blocks[0] * blocks[1] * float(side) ** 3
+
+
+def block_tails(weight: Matrix, counts: Iterable[tuple[int, int]]) -> dict[tuple[int, int], FloatArray]:
+    """The shares of ||W||_F^2 that Monarch matrices of ranks 0, 1, ... leave of W [out, in], by numbers of blocks.
+
+    Each block keeps its largest singular values: exact, not a bound.
+    """
+    matrix = np.asarray(weight, dtype=np.float64)
+    matrix = np.ldexp(matrix, -int(np.frexp(np.abs(matrix).max())[1]))
+    found = {}
+    for m1, n1 in counts:
+        blocks = matrix.reshape(m1, matrix.shape[0] // m1, n1, -1).transpose(0, 2, 1, 3)
+        small = blocks if blocks.shape[2] <= blocks.shape[3] else blocks.swapaxes(2, 3)
+        energies = np.maximum(np.linalg.eigvalsh(small @ small.swapaxes(2, 3)), 0.0).sum(axis=(0, 1))  # ascending
+        tail = np.concatenate([[0.0], np.cumsum(energies)])[::-1]
+        found[m1, n1] = tail / (float(tail[0]) or 1.0)
+    return found
 
 
 def unfolding_spectra(
@@ -148,6 +196,8 @@ def error_bound(spectra: Spectra, shape: TTShape) -> float:
     cover the shape.
     """
     tails = [_tail(spectra, u) for u in unfoldings_of(shape.out_dims, shape.in_dims)]
+    if shape.is_monarch:
+        tails = [spectra.block_tails[shape.out_dims[0], shape.in_dims[0]]]
     energy = sum(float(tail[min(r, tail.size - 1)]) for tail, r in zip(tails, shape.ranks[1:-1], strict=True))
     return sqrt(min(energy, 1.0))
 

@@ -1,5 +1,6 @@
 from dataclasses import dataclass, replace
 from itertools import product
+from math import gcd
 
 import numpy as np
 import pytest
@@ -15,10 +16,10 @@ from lrf_dse.cost.tuples import tuple_counts
 from lrf_dse.errors import UsageError
 from lrf_dse.schema import Candidate, FcLayer, TTShape
 from lrf_dse.target import load_target
-from lrf_dse.tt.counting import SpaceSize, space_size
+from lrf_dse.tt.counting import monarch_size, space_size
 from lrf_dse.tt.orders import ShapeBlock, block_of, shape_blocks
 from lrf_dse.tt.rank_tuples import weighted_cost
-from lrf_dse.tt.shapes import rank_caps
+from lrf_dse.tt.shapes import monarch_blocks, rank_caps
 from lrf_dse.tt.spectra import error_bound, layer_spectra
 from tests import strategies
 
@@ -62,10 +63,10 @@ def test_the_funnel_by_brute_force(layer, dense_share, by_kind, data):
     result = prune(layer, spectra, K1, narrowing, latency=latency)
     remaining = {name: step.remaining for name, step in steps_of(result).items()}
     size = (layer.out_features, layer.in_features)
-    shapes = [shape for d in (2, 3) for shape in every_shape(*size, d)]
-    whole = sum((space_size(*size, (d,)) for d in (2, 3)), SpaceSize(0, 0, 0))
+    shapes = [*(shape for d in (2, 3) for shape in every_shape(*size, d)), *every_monarch(*size)]
+    whole = sum((space_size(*size, (d,)) for d in (2, 3)), monarch_size(*size))
     tuples = remaining["ranks"] - whole.uniform
-    mirrored = [s for s in shapes if not (s.d == 2 and s.out_dims[0] == s.in_dims[1] == 1)]
+    mirrored = [s for s in shapes if s.is_monarch or not (s.d == 2 and s.out_dims[0] == s.in_dims[1] == 1)]
     below = [s for s in mirrored if counts.parameters(s, bias=layer.has_bias) < counts.dense_parameters(layer)]
     filled = [s for s in below if s.ranks[1] <= 2 * lanes or s.ranks[1] % step_of(s, lanes) == 0]
     known = [len(shapes), len(shapes), len(mirrored), len(mirrored), len(below), len(filled)]
@@ -90,11 +91,9 @@ def test_the_funnel_by_brute_force(layer, dense_share, by_kind, data):
         if (by_kind or row.error < 1 - 1e-9) and (dense is None or latency is None or row.bound <= dense)
     ]
     for row in fast:
-        near = row_is_near(
-            row, fast if not by_kind else [r for r in fast if r.shape.is_low_rank == row.shape.is_low_rank]
-        )
+        near = row_is_near(row, fast if not by_kind else [r for r in fast if kind_of(r.shape) == kind_of(row.shape)])
         assert not near or any(_no_worse(s, row, "estimate") for s in survivors)
-    kinds = [[s for s in survivors if s.shape.is_low_rank], [s for s in survivors if not s.shape.is_low_rank]]
+    kinds = [[s for s in survivors if kind_of(s.shape) == kind] for kind in range(3)]
     for kind in kinds if by_kind else [survivors]:
         for one, other in product(kind, kind):
             assert one is other or not _dominates(one, other, "estimate")
@@ -114,7 +113,20 @@ def every_shape(m, n, d):
                 yield TTShape(tuple(outs), tuple(ins), (1, *[rank] * (d - 1), 1))
 
 
+def every_monarch(m, n):
+    for m1, n1 in monarch_blocks(m, n):
+        for rank in range(1, min(m // m1, n // n1) + 1):
+            yield TTShape((m1, m // m1), (n1, n // n1), (1, rank, 1), "monarch")
+
+
+def kind_of(shape):
+    """TT shapes, plain low rank, Monarch matrices."""
+    return 2 if shape.is_monarch else int(shape.is_low_rank)
+
+
 def step_of(shape, lanes):
+    if shape.is_monarch:
+        return lanes // gcd(lanes, shape.out_dims[0])
     block = block_of([(shape.out_dims, shape.in_dims)])
     return int(rank_steps(block, lanes)[0]) if lanes > 1 else 1
 
@@ -134,7 +146,8 @@ def _row(layer, shape, spectra, latency):
     known = (flops, flops)
     if latency is not None:
         columns = (np.array([row]) for row in (shape.out_dims, shape.in_dims, shape.ranks))
-        known = (float(latency.bounds.of(*columns)[0]), latency.estimate(Candidate(layer, shape)))
+        bound = counts.parameters(shape) / 16 if shape.is_monarch else float(latency.bounds.of(*columns)[0])
+        known = (bound, latency.estimate(Candidate(layer, shape)))
     return _Row(shape, flops, *known, counts.parameters(shape, bias=layer.has_bias), error_bound(spectra, shape))
 
 
@@ -174,8 +187,9 @@ def test_both_families_and_ranks_that_fill_vectors():
     low_rank = [s.ranks[1] for s in shapes if s.is_low_rank]
     assert len(low_rank) == 12
     assert all(rank <= 16 or rank % 8 == 0 for rank in low_rank)
-    others = [s for s in shapes if not s.is_low_rank]
+    others = [s for s in shapes if kind_of(s) == 0]
     assert len(others) == 24
+    assert 0 < sum(s.is_monarch for s in shapes) <= 8
     assert all(max(s.ranks) <= 16 or rank % step_of(s, 8) == 0 for s in others for rank in s.ranks[1:-1])
     assert any(rank % 8 for s in others for rank in s.ranks[1:-1]), "ranks between, where the modes fill the vectors"
     assert [c.params for c in result.survivors] == sorted(c.params for c in result.survivors)
@@ -304,9 +318,10 @@ def test_low_rank_comes_beside_tt_shapes_where_fits_see_data(top, kinds):
     rng = np.random.default_rng(0)
     weight = (rng.standard_normal((48, 8)) @ rng.standard_normal((8, 60))).astype(np.float32)
     found = prune(layer, layer_spectra(weight), K1, Narrowing(top, by_kind=True, depths=(2, 3)))
-    low_rank = [each.candidate.tt_shape.is_low_rank for each in found.survivors]
-    assert (low_rank.count(False), min(1, low_rank.count(True))) == (kinds[0], 1)
-    assert low_rank.count(True) <= kinds[1]
+    found_kinds = [kind_of(each.candidate.tt_shape) for each in found.survivors]
+    assert (found_kinds.count(0), min(1, found_kinds.count(1))) == (kinds[0], 1)
+    assert found_kinds.count(2) <= (top + 2) // 3
+    assert found_kinds.count(1) <= kinds[1]
     assert [each.params for each in found.survivors] == sorted(each.params for each in found.survivors)
     assert "of the kind" in found.funnel[-2].reason
 
