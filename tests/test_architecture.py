@@ -91,6 +91,7 @@ HEAVY = {
 
 MAX_FILE_LINES = 350
 MAX_FUNCTION_LINES = 60
+MAX_PARAMETERS = 12
 
 
 def room_of(path: str) -> str:
@@ -200,7 +201,17 @@ def shape_problems(path: str, source: str) -> list[str]:
             length = (node.end_lineno or node.lineno) - node.lineno + 1
             if length > MAX_FUNCTION_LINES:
                 problems.append(f"{path}: {node.name} has {length} lines, at most {MAX_FUNCTION_LINES}")
+            if (count := parameters(node)) > MAX_PARAMETERS:
+                problems.append(f"{path}: {node.name} has {count} parameters, at most {MAX_PARAMETERS}")
     return problems
+
+
+def parameters(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """How many parameters a function has, without `self` or `cls`."""
+    found = function.args
+    names = [each.arg for each in (*found.posonlyargs, *found.args, *found.kwonlyargs)]
+    names += [each.arg for each in (found.vararg, found.kwarg) if each is not None]
+    return len(names) - (names[:1] in (["self"], ["cls"]))
 
 
 # Neither pattern matches its own text here.
@@ -283,6 +294,7 @@ def test_exceptions_are_still_needed() -> None:
 
 
 # The checkers themselves: each must see what it is there for, and must not cry wolf.
+DOC = '"""A."""\n'
 BAD = [
     (import_problems, "lrf_dse/schema.py", "from lrf_dse.store import Store", "schema must not import store"),
     (import_problems, "lrf_dse/cost/a.py", "import lrf_dse.codegen.b", "cost must not import codegen"),
@@ -306,6 +318,7 @@ BAD = [
     (shape_problems, "lrf_dse/tt/a.py", "x = 1", "no module docstring"),
     (shape_problems, "lrf_dse/tt/a.py", '"""A."""\n' + "x = 1\n" * 350, "351 lines"),
     (shape_problems, "lrf_dse/tt/a.py", '"""A."""\ndef f():\n' + "  x = 1\n" * 60, "f has 61 lines"),
+    (shape_problems, "lrf_dse/tt/a.py", f"{DOC}def f(self, a, b, c, d, e, g, h, *i, j, k, l, m, **n): pass", "13 parameters"),
 ]  # fmt: skip
 GOOD = [
     (import_problems, "lrf_dse/runners/a.py", "from lrf_dse.builders.zig import zig_cc"),

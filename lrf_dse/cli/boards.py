@@ -16,11 +16,6 @@ OptionalHost = Annotated[str | None, typer.Option("--board", help="Measure on th
 Directory = Annotated[
     str | None, typer.Option("--dir", help="Folder on the board where files are put. Default: ~/lrf-dse.")
 ]
-SshConfig = Annotated[Path | None, typer.Option("--ssh-config", help="Configuration file for ssh (ssh -F).")]
-SshPort = Annotated[int | None, typer.Option("--ssh-port", help="Port of the board's sshd.")]
-SshOption = Annotated[
-    list[str] | None, typer.Option("--ssh-option", help="KEY=VALUE as in ssh_config; may be given several times.")
-]
 
 Timeout = Annotated[
     float | None,

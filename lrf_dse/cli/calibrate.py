@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lrf_dse.cli.boards import Directory, Host, SshConfig, SshOption, SshPort, board_of
+from lrf_dse.cli.boards import Directory, Host, board_of
+from lrf_dse.cli.reading import with_ssh
 from lrf_dse.cli.show import print_json, print_line, print_table, progress_bar, warn
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from lrf_dse.target import Target
 
 
+@with_ssh
 def command(
     board: Host,
     target: Annotated[str, typer.Option(help="The board's chip: see `lrf-dse targets`, or a .toml file.")],
@@ -32,9 +34,8 @@ def command(
         ),
     ] = False,
     directory: Directory = None,
-    ssh_config: SshConfig = None,
-    ssh_port: SshPort = None,
-    ssh_option: SshOption = None,
+    *,
+    ssh: dict[str, Any],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress on standard error.")] = False,
 ) -> None:
@@ -45,7 +46,7 @@ def command(
     from lrf_dse.target import load_target
 
     chip = load_target(target)
-    where = board_of(board, target, directory=directory, config=ssh_config, port=ssh_port, options=ssh_option)
+    where = board_of(board, target, directory=directory, **ssh)
     assert where is not None
     # The program is not kept: its SHA-256 stands in the source of every figure.
     with tempfile.TemporaryDirectory(prefix="lrf-dse-") as scratch, progress_bar(quiet=quiet) as progress:

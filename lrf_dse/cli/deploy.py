@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from lrf_dse.cli.boards import Directory, Host, SshConfig, SshOption, SshPort, board_of
+from lrf_dse.cli.boards import Directory, Host, board_of
+from lrf_dse.cli.reading import with_ssh
 from lrf_dse.cli.show import print_json, print_line, print_table
 
 
+@with_ssh
 def command(
     bundle: Annotated[Path, typer.Argument(help="A bundle folder, as `lrf-dse export` wrote it.")],
     board: Host,
     directory: Directory = None,
+    *,
+    ssh: dict[str, Any],
     name: Annotated[
         str | None, typer.Option(help="Name of the bundle on the board. Default: the name of its folder.")
     ] = None,
-    ssh_config: SshConfig = None,
-    ssh_port: SshPort = None,
-    ssh_option: SshOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Copy BUNDLE to a board, check it there, run its golden input, measure it, and write the figures back."""
@@ -30,7 +31,7 @@ def command(
 
     # The bundle names its target, and the target's file says how programs are run on its boards (prefix, cores).
     target = read_bundle(bundle).facts.target.name
-    where = board_of(board, target, directory=directory, config=ssh_config, port=ssh_port, options=ssh_option)
+    where = board_of(board, target, directory=directory, **ssh)
     assert where is not None
     done = deploy(bundle, where, name=name)
     if as_json:

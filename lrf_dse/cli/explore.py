@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import lrf_dse
-from lrf_dse.cli.boards import OptionalHost, SshConfig, SshOption, SshPort, board_of
-from lrf_dse.cli.reading import MODEL_HELP, with_layers, with_reading, with_settings
+from lrf_dse.cli.boards import OptionalHost, board_of
+from lrf_dse.cli.reading import MODEL_HELP, with_layers, with_reading, with_settings, with_ssh
 from lrf_dse.cli.show import (
     interval,
     metric_value,
@@ -40,6 +40,7 @@ MOST_LAYERS = 4
 @with_settings
 @with_layers
 @with_reading
+@with_ssh
 def command(
     model: Annotated[Path, typer.Argument(help=MODEL_HELP)],
     target: Annotated[str, typer.Option(help="A chip: see `lrf-dse targets`.")],
@@ -48,9 +49,7 @@ def command(
     reading: ReadOptions,
     layers: LayerChoice,
     board: OptionalHost = None,
-    ssh_config: SshConfig = None,
-    ssh_port: SshPort = None,
-    ssh_option: SshOption = None,
+    ssh: dict[str, Any],
     out: Annotated[
         Path | None, typer.Option("-o", "--out", help="Folder of the run. Default: reports/MODEL-TARGET.")
     ] = None,
@@ -59,7 +58,7 @@ def command(
     quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress on standard error.")] = False,
 ) -> None:
     """Explore factorisations of MODEL's layers for one chip. The same command continues an interrupted run."""
-    where = board_of(board, target, config=ssh_config, port=ssh_port, options=ssh_option)
+    where = board_of(board, target, **ssh)
     given = options | {"reading": reading, "layers": layers, "board": where}
     with progress_bar(quiet=quiet) as bars:
         tell = bars if options["data"] is not None else _unknown_accuracy_first(bars)

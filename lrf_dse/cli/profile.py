@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lrf_dse.cli.boards import OptionalHost, SshConfig, SshOption, SshPort, Timeout, board_of
-from lrf_dse.cli.reading import with_reading
+from lrf_dse.cli.boards import OptionalHost, Timeout, board_of
+from lrf_dse.cli.reading import with_reading, with_ssh
 from lrf_dse.cli.show import number, print_json, print_table
 from lrf_dse.errors import UsageError
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 
 @with_reading
+@with_ssh
 def command(
     subject: Annotated[Path, typer.Argument(help="A model file, a bundle folder, or the program in one.")],
     target: Annotated[str, typer.Option(help="A chip: see `lrf-dse targets`.")],
@@ -29,9 +30,7 @@ def command(
     ] = False,
     timeout: Timeout = None,
     board: OptionalHost = None,
-    ssh_config: SshConfig = None,
-    ssh_port: SshPort = None,
-    ssh_option: SshOption = None,
+    ssh: dict[str, Any],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Measure one model, bundle or program: compile it if it is a model, verify its outputs, then measure it."""
@@ -45,7 +44,7 @@ def command(
             raise UsageError("--model-sweep is of the timing model: it says nothing of a board; leave --board out")
         _show_sweep(subject, chip, reading=reading, timeout_s=timeout, as_json=as_json)
         return
-    where = board_of(board, target, config=ssh_config, port=ssh_port, options=ssh_option)
+    where = board_of(board, target, **ssh)
     found = profile_program(subject, chip, board=where, reading=reading, timeout_s=timeout)
     if as_json:
         print_json(to_json(found))

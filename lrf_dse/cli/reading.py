@@ -2,7 +2,8 @@
 
 A command that is decorated with `with_reading` has --batch, --dim, --input, --output and --dequantize, and gets them
 as one value `reading`; with `with_layers` it has --include, --exclude and --min-params, and gets `layers`; with
-`with_settings` it has the options of an exploration, and gets those that were given as `options`.
+`with_settings` it has the options of an exploration, and gets those that were given as `options`; with `with_ssh` it
+has those of the way to a board, and gets `ssh`, which `board_of` takes.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from functools import wraps
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
@@ -68,6 +70,21 @@ _LAYERS: Mapping[str, tuple[Any, Any]] = {
     "min_params": (Annotated[int, typer.Option(help="Leave out layers with fewer parameters than this.")], 0),
 }
 
+_SSH: Mapping[str, tuple[Any, Any]] = {
+    "ssh_config": (
+        Annotated[Path | None, typer.Option("--ssh-config", help="Configuration file for ssh (ssh -F).")],
+        None,
+    ),
+    "ssh_port": (Annotated[int | None, typer.Option("--ssh-port", help="Port of the board's sshd.")], None),
+    "ssh_option": (
+        Annotated[
+            list[str] | None,
+            typer.Option("--ssh-option", help="KEY=VALUE as in ssh_config; may be given several times."),
+        ],
+        None,
+    ),
+}
+
 Command = Callable[..., None]
 
 
@@ -92,6 +109,15 @@ def with_layers(command: Command) -> Command:
         return LayerChoice(tuple(given["include"] or ()), tuple(given["exclude"] or ()), given["min_params"])
 
     return _with_options(command, "layers", _LAYERS, make)
+
+
+def with_ssh(command: Command) -> Command:
+    """`command` with the options of the way to a board; it gets a dictionary `ssh` of arguments of `board_of`."""
+
+    def make(given: Mapping[str, Any]) -> object:
+        return {"config": given["ssh_config"], "port": given["ssh_port"], "options": given["ssh_option"]}
+
+    return _with_options(command, "ssh", _SSH, make)
 
 
 def with_settings(command: Command) -> Command:
