@@ -318,7 +318,7 @@ BAD = [
     (shape_problems, "lrf_dse/tt/a.py", "x = 1", "no module docstring"),
     (shape_problems, "lrf_dse/tt/a.py", '"""A."""\n' + "x = 1\n" * 350, "351 lines"),
     (shape_problems, "lrf_dse/tt/a.py", '"""A."""\ndef f():\n' + "  x = 1\n" * 60, "f has 61 lines"),
-    (shape_problems, "lrf_dse/tt/a.py", f"{DOC}def f(self, a, b, c, d, e, g, h, *i, j, k, l, m, **n): pass", "13 parameters"),
+    (shape_problems, "lrf_dse/tt.py", f"{DOC}def f(self, a, b, c, d, e, g, h, *i, j, k, l, m, **n): 0", "f has 13"),
 ]  # fmt: skip
 GOOD = [
     (import_problems, "lrf_dse/runners/a.py", "from lrf_dse.builders.zig import zig_cc"),

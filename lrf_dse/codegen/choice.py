@@ -211,17 +211,31 @@ def _with_stage(schedule: KernelSchedule, number: int, how: StageSchedule) -> Ke
 
 def _stage_schedules(stage: Stage, storage: Storage, target: Target) -> Iterator[StageSchedule]:
     """What a stage may look like: vector axis, LMUL, and how many sums at a time (no two that come to the same)."""
-    count = stage.at_once
-    one_column = count.batches * count.columns == 1
-    if target.isa.vlen_bits is None:
-        few = storage != "fp32" and one_column
-        yield StageSchedule("stream", _SCALAR_BLOCK, 1) if few else StageSchedule("columns", 1, _SCALAR_BLOCK)
+    if target.isa.vlen_bits is not None:
+        for offer in OFFERS.values():
+            yield from offer(stage, storage, target)
         return
+    few = storage != "fp32" and _has_one_column(stage)
+    yield StageSchedule("stream", _SCALAR_BLOCK, 1) if few else StageSchedule("columns", 1, _SCALAR_BLOCK)
+
+
+def _has_one_column(stage: Stage) -> bool:
+    return stage.at_once.batches * stage.at_once.columns == 1
+
+
+def _streams(stage: Stage, storage: Storage, target: Target) -> Iterator[StageSchedule]:
+    """Streams of every LMUL, for a stage that uses each weight once."""
+    count, one_column = stage.at_once, _has_one_column(stage)
     for lmul, chains in product(LMULS if one_column else (), CHAINS):
         if lmul == 1 or count.rows > lmul // 2 * target.fp32_lanes:
             yield StageSchedule("stream", lmul, chains)
             if storage != "fp32" and count.k <= MOST_SHORT and has_half(target):
                 yield StageSchedule("short", lmul, chains)
+
+
+def _tiles(stage: Stage, storage: Storage, target: Target) -> Iterator[StageSchedule]:
+    """Register tiles along either axis, for any stage."""
+    count, one_column = stage.at_once, _has_one_column(stage)
     axes: tuple[VectorAxis, ...] = ("columns", "rows")
     for vector, (lmul, sizes) in product(axes, _BLOCKS.items()):
         in_vector = count.columns if vector == "columns" else count.rows
@@ -243,6 +257,10 @@ def _stage_schedules(stage: Stage, storage: Storage, target: Target) -> Iterator
             )
             if vector == "rows" and panels > 1 and count.columns == 1:
                 yield StageSchedule(vector, lmul, block, panels=panels)
+
+
+OFFERS: dict[str, Callable[[Stage, Storage, Target], Iterator[StageSchedule]]] = {"stream": _streams, "tiles": _tiles}
+"""Who offers ways to compute a stage on a chip with vectors: of a stage, the storage of its weights and the target."""
 
 
 def _widened_slices(k: int, width: int, storage: Storage, target: Target) -> int:

@@ -7,7 +7,7 @@ its sum: first loads, last stores, call. Every figure comes from the target; wit
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -119,14 +119,28 @@ def _moving_cycles(moved: Moved, lanes: int, timing: Timing) -> float:
 
 def _stage_cycles(stage: StagePlan, touched: int, lanes: int, target: Target) -> float:
     """One call of a stage, with `touched` bytes between two of them."""
-    if stage.is_stream and (target.isa.vlen_bits or stage.storage != "fp32"):
-        return stream_cycles(stage, touched, lanes, target)
-    widening = widening_cycles(stage, lanes, target) / min(stage.groups, target.core.count)
-    if target.isa.vlen_bits is None:
+    if target.isa.vlen_bits is None and not (stage.is_stream and stage.storage != "fp32"):
+        widening = widening_cycles(stage, lanes, target) / min(stage.groups, target.core.count)
         return scalar_stage_cycles(stage, touched, target) + widening
+    return STAGE_CYCLES[stage.how.vector](stage, touched, lanes, target)
+
+
+def _tiled_cycles(stage: StagePlan, touched: int, lanes: int, target: Target) -> float:
+    """The same of a stage in register tiles, on a chip with vectors."""
+    widening = widening_cycles(stage, lanes, target) / min(stage.groups, target.core.count)
     tiles = list(stage_tiles(stage, lanes))
     arithmetic = sum(calls * tile_cycles(tile, target) for tile, calls in tiles) / min(stage.groups, target.core.count)
     return memory_cycles(stage, tiles, touched, lanes, target).beside(arithmetic + widening)
+
+
+STAGE_CYCLES: dict[str, Callable[[StagePlan, int, int, Target], float]] = {
+    "columns": _tiled_cycles,
+    "rows": _tiled_cycles,
+    "stream": stream_cycles,
+    "short": stream_cycles,
+}
+"""By the way to compute a stage (`VectorAxis`): cycles of one call, of a plan, the bytes touched between two calls, the
+lanes and the target."""
 
 
 def _identity(stage: StagePlan) -> tuple[Any, ...]:

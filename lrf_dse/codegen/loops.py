@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from lrf_dse.codegen.microkernel import arguments, tile_function
 from lrf_dse.codegen.phases import stage_code
 from lrf_dse.codegen.plan import StagePlan
@@ -17,9 +19,12 @@ from lrf_dse.target import Target
 
 
 def stage_function(plan: StagePlan, lanes: int, target: Target) -> list[str]:
-    """The C functions of one stage: its tiles, then stage_N itself."""
-    if plan.is_stream:
-        return stream_function(plan, lanes)
+    """The C functions of one stage in its way: what it calls, then stage_N itself."""
+    return STAGES[plan.how.vector](plan, lanes, target)
+
+
+def _tiled(plan: StagePlan, lanes: int, target: Target) -> list[str]:
+    """A stage in register tiles: the tiles, then stage_N itself."""
     tiles = _Tiles(plan.number)
     if plan.how.vector == "rows":
         body = _rows(plan, lanes, tiles)
@@ -34,6 +39,20 @@ def stage_function(plan: StagePlan, lanes: int, target: Target) -> list[str]:
         *(line for tile, name in tiles.names.items() for line in (*tile_function(name, tile, target), "")),
         *stage_code(plan, f"{states}, {k}", body),
     ]
+
+
+def _streamed(plan: StagePlan, lanes: int, _target: Target) -> list[str]:
+    """A stage whose weights pass by as one stream."""
+    return stream_function(plan, lanes)
+
+
+STAGES: dict[str, Callable[[StagePlan, int, Target], list[str]]] = {
+    "columns": _tiled,
+    "rows": _tiled,
+    "stream": _streamed,
+    "short": _streamed,
+}
+"""By the way to compute a stage (`VectorAxis`): the text of its functions, of a plan, the lanes and the target."""
 
 
 class _Tiles:

@@ -1,12 +1,6 @@
 /* y [1, 32] from x [1, 32], 8x4 / 4x8, ranks 8.
  * order 1,0; columns m1 x4 | columns m1 x4; 1 lanes. */
-#include <stddef.h>
-
-/* The value is made here, not elsewhere: clang would put all loads of a step first (U74: 63% of peak, not 76%). */
-#ifdef __riscv
-#define IN_ORDER(value) __asm__ volatile("" : "+f"(value))
-#else
-#define IN_ORDER(value) ((void)0)
+/* ... */
 #endif
 
 
