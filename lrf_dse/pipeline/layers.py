@@ -33,10 +33,6 @@ from lrf_dse.target import Target
 from lrf_dse.tt.output_spectra import can_predict, predicted_output_errors
 from lrf_dse.tt.spectra import layer_spectra
 
-EXPLORED_DEPTHS = (2, 3, 4)
-"""Numbers of cores that are explored. Nine in ten shapes have five or six, take nine tenths of the search's time, and
-none of them survived on the layers of LeNet-300-100; `lrf-dse space` looks at them too."""
-
 
 def time_dense(x: Exploration) -> dict[FcLayer, float | None]:
     """Modelled cycles of every layer as it is, by its fastest kernel; None where none is right or has cycles."""
@@ -86,17 +82,19 @@ def narrow_spaces(x: Exploration, dense: Mapping[FcLayer, float | None]) -> dict
 
 def _narrowing(x: Exploration, layer: FcLayer, dense_cycles: float | None) -> Work[PruneResult]:
     settings, compressor = x.settings, x.errors.compressor
+    depths = tuple(sorted(set(settings.cores)))
     key = space_key(
         x.model,
         layer,
         x.target,
         top=settings.top,
+        cores=depths,
         seed=settings.seed,
         calibration=compressor.calibration,
         dense_cycles=dense_cycles,
     )
     by_kind = compressor.calibration is not None
-    narrowing = Narrowing(settings.top, by_kind=by_kind, depths=EXPLORED_DEPTHS, seed=settings.seed)
+    narrowing = Narrowing(settings.top, by_kind=by_kind, depths=depths, seed=settings.seed)
 
     def prepare() -> tuple[Any, ...]:
         return shared_part(compressor, layer.name, uses=1), layer, x.target, narrowing, dense_cycles

@@ -115,6 +115,13 @@ class ExploreSettings:
         default=8,
         typed=int,
     )
+    cores: tuple[int, ...] = option(
+        "Numbers of cores that tensor trains may have, some of 2 to 6. Default: 2,3,4; more cores take most of the "
+        "search's time and are next to never worth it.",
+        default=(2, 3, 4),
+        read=_numbers,
+        words=_listed,
+    )
     evaluations: int = option("How often the model may be evaluated to choose plans.", default=400, typed=int)
     finetune: int = option("Epochs that every plan is trained for, toward the dense model.", default=0, typed=int)
     train: Path | None = option(
@@ -173,6 +180,10 @@ class ExploreSettings:
             raise UsageError("--train needs --finetune EPOCHS")
         if self.top < 1 or self.jobs < 1:
             raise UsageError(f"--top and --jobs must be at least 1, got {self.top} and {self.jobs}")
+        from lrf_dse.tt.counting import SPACE_DEPTHS
+
+        if not self.cores or set(self.cores) - set(SPACE_DEPTHS):
+            raise UsageError(f"--cores must be numbers from 2 to 6, got {','.join(map(str, self.cores)) or 'none'}")
         self._check_programs()
         if not self.threads or min(self.threads) < 1 or 1 not in self.threads:
             raise UsageError(f"--threads must be numbers from 1 on, 1 among them (the reference), got {self.threads}")

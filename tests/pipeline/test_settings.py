@@ -28,7 +28,8 @@ EVERY: dict[str, Any] = {
     "reading": ReadOptions(4, {"T": 16}, {"sr": (16000.0,)}, ("y",), dequantize=True),
     "layers": LayerChoice(("fc*", "head"), ("fc 9",), 100),
     "budgets": Budgets(1.5, 204_800, 65_536), "max_latency": Latency(0.005, "s"), "objective": "bytes",
-    "top": 3, "evaluations": 50, "finetune": 2, "train": Path("t.npz"), "seed": 7, "jobs": 1, "threads": (1, 2),
+    "top": 3, "cores": (2, 5), "evaluations": 50, "finetune": 2,
+    "train": Path("t.npz"), "seed": 7, "jobs": 1, "threads": (1, 2),
     "kernels": ("rvv",), "bits": ("fp32", "int8"), "widen": True, "tune": 1, "timeout_s": 9.5,
     "scheduler": "tcp://head:8786",
     "board": board_for("me@k1", load_target("spacemit-k1"), port=2222, config=Path("ssh.conf"), options=("A=b",)),
@@ -81,3 +82,9 @@ def test_help_names_every_option() -> None:
 def test_an_unknown_keyword_is_refused() -> None:
     with pytest.raises(UsageError, match="unknown option 'max_bytes': use one of data, .*max_flash_bytes"):
         lrf_dse.explore("model.onnx", target="spacemit-k1", max_bytes=1)
+
+
+@pytest.mark.parametrize("cores", [(), (1,), (2, 7)])
+def test_numbers_of_cores_outside_the_space_are_refused(cores: tuple[int, ...]) -> None:
+    with pytest.raises(UsageError, match="--cores must be numbers from 2 to 6"):
+        ExploreSettings(Path("m"), "spacemit-k1", Path("o"), cores=cores)
