@@ -17,6 +17,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+# One prototype for all phases: whatever calls kernels (dispatches, programs, the C library) needs no table of
+# signatures.
 PARAMETERS = "const float *x, const float *weights, float *scratch, float *y, size_t group"
 """The parameters of every phase function."""
 

@@ -13,11 +13,14 @@ _MOVE = "move"
 
 def block_calls(plan: KernelPlan, stage: StagePlan, threads: int) -> list[str]:
     """The calls of a stage, those of `group` among so many threads."""
+    # A term of an address is (loop variable, floats from turn to turn, turns); `text.at` drops those of loops that run
+    # once.
     index, last = stage.number - 1, len(plan.stages)
     row = ("row", stage.blocks * stage.in_floats, stage.repeats)
     block = ("block", stage.in_floats, stage.blocks)
     source = at("x", row, block) if index == 0 else at("scratch", ("", plan.states[index - 1], 1), row, block)
     moved = plan.moved if stage.number < last else None
+    # What a block gives lies together in a buffer of the thread first; the thread's next block writes it again.
     if moved is not None:
         result = at("scratch", ("", moved.offset, 1), ("group", moved.floats, moved.threads))
     else:
@@ -58,7 +61,9 @@ def _one_run(moved: Moved, pitch: int, lanes: int) -> list[str]:
         return [f"for (size_t i = 0; i < {moved.run}; i++) {{", *(f"  {line}" for line in body), "}"]
     lines, done = [], 0
     while done < moved.run:
+        # Eight registers are the longest vector of RVV (LMUL 8).
         count = min(8 * lanes, moved.run - done)
+        # The least power of two of registers that holds `count` floats.
         lmul = 1 << (-(-count // lanes) - 1).bit_length()
         lines += [f"SET_VL({count}, m{lmul});"]
         lines += [f"LOAD_VECTOR(v8, {at(source, ('', done, 1))});", f"STORE_VECTOR(v8, {at(to, ('', done, 1))});"]

@@ -31,6 +31,7 @@ class LayerBound:
 
     def of(self, out_dims: NDArray[np.int64], in_dims: NDArray[np.int64], ranks: NDArray[np.int64]) -> FloatArray:
         """Cycles [shapes] of shapes of d cores: out_dims and in_dims [shapes, d], ranks [shapes, d + 1]."""
+        # Transposed to [cores, shapes], so that one core of all shapes is one row.
         outs, ins, between = (np.asarray(array.T, dtype=np.float64) for array in (out_dims, in_dims, ranks))
         ways = [_merged(outs, ins, between, merges) for merges in core_merges(out_dims.shape[1])]
         bounds = [
@@ -55,7 +56,10 @@ class LayerBound:
         sizes = np.array(shape.out_dims) * np.array(shape.in_dims)
         works = n[1:] * outs, m[1:] * ins
         left, right = np.array(shape.ranks[:-1]), np.array(shape.ranks[1:])
+        # One order for all ranks: the minimum order by order would not be a sum over cores, and such a sum is what is
+        # asked for.
         work = min(works, key=lambda stages: float((stages * left * right).sum()))
+        # Weights that fit the first cache come at the rate of loads, others at that of the level behind it.
         rate = self._caches[0][1] if FP32_BYTES * parameters(shape) > self._caches[0][0] else self._rate
 
         def cost(core: int, left: NDArray[np.int64], right: NDArray[np.int64]) -> FloatArray:
@@ -84,6 +88,7 @@ class LayerBound:
         layer = self.layer
         fixed = layer.batch * layer.in_features + layer.out_features * layer.has_bias
         read = FP32_BYTES * (weights + fixed)
+        # A negative entry (all fits that cache) loses against the first one, which is positive.
         levels = [read / self._rate, *((read - size) / rate for size, rate in self._caches)]
         return np.asarray(reduce(np.maximum, levels))
 
@@ -106,15 +111,21 @@ class _Cores:
         d = len(self.outs)
         ins, outs = ([_product(modes[:k]) for k in range(d + 1)] for modes in (self.ins, self.outs))
         behind = [_product(self.ins[k:]) for k in range(d + 1)]
+        # least[a, b]: multiply-adds until the cores a..b are contracted, by the cheapest order. The state is then
+        # [n_1..n_{a-1}, r_{a-1}, m_a..m_b, r_b, n_{b+1}..n_d], which gives the factors below (docs/glossary.md).
         least: dict[tuple[int, int], FloatArray] = {}
         for k in range(d):
             least[k, k] = ins[k] * self.ranks[k] * self.outs[k] * self.ranks[k + 1] * behind[k]
         for width in range(1, d):
             for first in range(d - width):
                 last = first + width
+                # Core `first` joined last, on the left: outputs of the others, the rank after them and the inputs
+                # behind are its columns.
                 left = least[first + 1, last] + self._stage(first, ins[first]) * (
                     outs[last + 1] / outs[first + 1] * self.ranks[last + 1] * behind[last + 1]
                 )
+                # Core `last` joined last, on the right: the inputs before, the rank before and the outputs of the
+                # others are its batches.
                 right = least[first, last - 1] + self._stage(last, behind[last + 1]) * (
                     ins[first] * self.ranks[first] * (outs[last] / outs[first])
                 )

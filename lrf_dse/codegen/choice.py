@@ -77,6 +77,7 @@ def copied_schedule(spec: KernelSpec, target: Target) -> KernelSchedule | None:
     """
     if not spec.few_bits:
         return None
+    # Few bits allow one contraction only: the one whose stage matrices were rounded.
     (merges, order), *_ = _contractions(spec, target)
     cost = _cost(spec, target)
 
@@ -86,8 +87,10 @@ def copied_schedule(spec: KernelSpec, target: Target) -> KernelSchedule | None:
     def copied_cost(schedule: KernelSchedule) -> float:
         return cost(copied(schedule))
 
+    # The stages read the copy, which is fp32: the schedules to look at are those of a kernel in fp32.
     plain = replace(spec, storages=())
     found = set(_of_contraction(plain, target, merges, order, copied_cost, cut=True))
+    # `found` is a set: the text decides ties, so that the choice does not depend on the order of hashes.
     best = min(found, key=lambda schedule: (*_liking(schedule, copied_cost), str(schedule)))
     return copied(best) if copied_cost(best) < inf else None
 
@@ -135,6 +138,7 @@ def _contractions(spec: KernelSpec, target: Target) -> list[tuple[tuple[int, ...
         # Codes are those of the stages' matrices in one order, and cannot be multiplied.
         count = len(spec.core_shapes)
         return [((1,) * count, contraction_orders(count)[0 if spec.order == "last_first" else -1])]
+    # Cores as they are come first on a tie: max(merges) is 1 for them.
     ranked = sorted(
         (*_bound(spec, merges, order, target), max(merges), merges, order)
         for merges in core_merges(len(spec.core_shapes))
@@ -153,6 +157,7 @@ def _bound(spec: KernelSpec, merges: tuple[int, ...], order: tuple[int, ...], ta
     go by rows.
     """
     counts = [stage.count for stage in stages_of(merged_shapes(spec.core_shapes, merges), order, batch=1)]
+    # All weights are read again in the next run, but only two states are alive at a time.
     used = sum(count.weight_bytes for count in counts) + max(c.state_in_bytes + c.state_out_bytes for c in counts)
     size = next((level.size_bytes for level in target.memory if level.level == "L2"), None)
     far = size is not None and used > size
@@ -172,11 +177,13 @@ def _of_contraction(
     options = [tuple(_stage_schedules(*pair, target)) for pair in zip(stages, storages, strict=True)]
     half = spec.few_bits and has_half(target)
     plain = KernelSchedule(order, merges, target.fp32_lanes, tuple(some[0] for some in options), half=half)
+    # One stage varies at a time: all combinations would be as many as the product of the stages' options.
     for start in dict.fromkeys(_cuts(spec, plain, stages)) if cut else (plain,):
         best = start
         for number, some in enumerate(options):
             every = (_with_stage(best, number, option) for option in some)
             variants = sorted(every, key=lambda schedule: _liking(schedule, cost))
+            # The second best is kept as well, for a tuner that measures several schedules.
             yield from variants[:2]
             best = variants[0]
 
@@ -184,10 +191,12 @@ def _of_contraction(
 def _cuts(spec: KernelSpec, plain: KernelSchedule, stages: tuple[Stage, ...]) -> Iterator[KernelSchedule]:
     """`plain` as it is, and in slices: of the rows of x, of the leading modes, of the last rank."""
     yield plain
+    # Slices run one after the other through one scratch buffer, which threads that share a stage do not allow.
     if spec.threads > 1 or is_monarch(spec.core_shapes):
         return
     count = len(stages)
     for fused in range(2, count + 1):
+        # Each fused stage gets an equal part of its leading index, so the number of slices divides all of them.
         common = gcd(*(stage.count.batches for stage in stages[:fused]))
         for slices in sorted({spec.batch, common}):
             if slices > 1 and common % slices == 0 and (fused < count or spec.batch % slices == 0):
@@ -227,6 +236,8 @@ def _streams(stage: Stage, storage: Storage, target: Target) -> Iterator[StageSc
     """Streams of every LMUL, for a stage that uses each weight once."""
     count, one_column = stage.at_once, _has_one_column(stage)
     for lmul, chains in product(LMULS if one_column else (), CHAINS):
+        # An instruction costs the same however much of its vector is used: a vector that half the registers hold is no
+        # option.
         if lmul == 1 or count.rows > lmul // 2 * target.fp32_lanes:
             yield StageSchedule("stream", lmul, chains)
             if storage != "fp32" and count.k <= MOST_SHORT and has_half(target):
@@ -267,6 +278,7 @@ def _widened_slices(k: int, width: int, storage: Storage, target: Target) -> int
     """Into how many parts K is cut so that a widened panel takes half of the first cache, if K can be cut so."""
     if not target.memory:
         return 1
+    # A group of int4 has one scale, so slices end where groups do.
     unit = GROUP if storage == "int4" else 1
     most = (target.memory[0].size_bytes or 0) // 2 // (FP32_BYTES * width)
     slices = [parts for parts in range(1, min(k, _MOST_SLICES) + 1) if k % parts == 0 and k // parts % unit == 0]

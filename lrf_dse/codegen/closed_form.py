@@ -92,16 +92,20 @@ def predicted_cycles(
     known = {} if known is None else known
     cycles = 0.0
     for stage in plan.stages:
+        # The share of the thread with the most blocks counts.
         calls = _calls(plan, stage) * -(-stage.blocks // min(spec.threads, target.core.count))
         # The rows of x after the first one find the weights of their block in a near cache.
         again = FP32_BYTES * (stage.packed.block_words + stage.in_floats + stage.out_floats)
         for touched, times in ((working_set(plan, stage), 1), (again, stage.repeats - 1)):
+            # `touched` is part of the key: the same stage takes longer where the rest of the kernel pushes its weights
+            # out.
             key = (schedule.lanes, touched, *_identity(stage))
             if times and key not in known:
                 known[key] = _stage_cycles(stage, touched, schedule.lanes, target)
             cycles += calls * times * known[key] if times else 0.0
         if plan.moved is not None and stage.number < len(plan.stages):
             cycles += calls * stage.repeats * _moving_cycles(plan.moved, schedule.lanes, target.timing)
+    # One phase for each stage, so one barrier for each.
     barrier = target.timing.barrier_cycles.value * len(plan.stages) if spec.threads > 1 else 0.0
     return cycles + barrier
 
@@ -129,6 +133,7 @@ def _tiled_cycles(stage: StagePlan, touched: int, lanes: int, target: Target) ->
     """The same of a stage in register tiles, on a chip with vectors."""
     widening = widening_cycles(stage, lanes, target) / min(stage.groups, target.core.count)
     tiles = list(stage_tiles(stage, lanes))
+    # Threads share tiles; the widening before them is shared alike.
     arithmetic = sum(calls * tile_cycles(tile, target) for tile, calls in tiles) / min(stage.groups, target.core.count)
     return memory_cycles(stage, tiles, touched, lanes, target).beside(arithmetic + widening)
 
@@ -168,6 +173,7 @@ def issued_cycles(spec: KernelSpec, schedule: KernelSchedule) -> float:
 
 def _issued(stage: StagePlan, lanes: int) -> float:
     if stage.is_stream:
+        # Without known costs, eight instructions more stand for the start and the end of each panel or tile.
         return sum((stage.k + 8) * panel.width / lanes for panel in stage.panels)
     tiles = stage_tiles(stage, lanes)
     return sum(count * (tile.k * tile.rows * tile.lmul + 8 * tile.rows) for tile, count in tiles)

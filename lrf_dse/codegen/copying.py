@@ -38,10 +38,12 @@ def with_load(code: KernelCode, spec: KernelSpec, schedule: KernelSchedule, *, n
     """`code`, whose phases read fp32, with the function NAME_load that makes their copy of the packed weights."""
     load = Phase(f"{name}{LOAD}")
     head = f"void {load.function}({PARAMETERS})"
+    # It has the parameters of a phase, so that one type of pointer calls both, and uses two of them.
     body = ["(void)x, (void)scratch, (void)group;", *_loading(spec, schedule)]
     lines = [*_functions(spec, schedule), f"{head};", head, "{", *indented(body), "}", ""]
     stored = FP32_BYTES * packed_weights(spec, schedule).floats
     source = "\n".join([code.source, *lines])
+    # `code` was made for weights in fp32: its weight_bytes are those of the copy.
     return replace(code, source=source, weight_bytes=stored, load=load, copy_bytes=code.weight_bytes)
 
 
@@ -55,6 +57,7 @@ def _functions(spec: KernelSpec, schedule: KernelSchedule) -> list[str]:
 
 def _loading(spec: KernelSpec, schedule: KernelSchedule) -> list[str]:
     """The body of the function that widens the packed `weights` into the copy `y`."""
+    # The same schedule gives both layouts, so their panels have the same order and the pointers never go back.
     stored, copy = packed_weights(spec, schedule), packed_weights(computed_spec(spec, schedule), schedule)
     lines: list[str] = []
     for plan, there in zip(_stored(spec, schedule), copy.stages, strict=True):

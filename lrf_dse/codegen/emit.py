@@ -32,6 +32,7 @@ def emit(spec: KernelSpec, schedule: KernelSchedule, target: Target, *, name: st
         return emit_scalar(spec, schedule, name=name)
     function = partial(stage_function, lanes=schedule.lanes, target=target)
     head: tuple[str, ...] = ("#include <stddef.h>", "", MACROS)
+    # A kernel without streams and few bits stays short: it gets none of their macros.
     if spec.few_bits or any(how.vector == "stream" for how in schedule.stages):
         head = (*head, WIDENING, HALF_TO_FLOAT, STREAM, PASS, STATE)
     code = emit_phases(spec, schedule, function, head=head, name=name, lanes=schedule.lanes)
@@ -43,6 +44,7 @@ def emit_scalar(spec: KernelSpec, schedule: KernelSchedule, *, name: str) -> Ker
 
     Raises ValueError if the schedule does not fit.
     """
+    # Plain C multiplies in single precision on every machine.
     schedule = replace(schedule, stages=tuple(replace(how, in_half=False) for how in schedule.stages))
     head = ("#include <stddef.h>", "", SCALAR_MACROS, *((HALF_TO_FLOAT,) if spec.few_bits else ()))
     code = emit_phases(spec, schedule, scalar_stage_function, head=head, name=name)

@@ -72,6 +72,7 @@ class _Tiles:
 def _columns(plan: StagePlan, lanes: int, tiles: _Tiles) -> list[str]:
     """Vectors of neighbouring columns; for each the blocks of rows follow each other, so that the vectors stay near."""
     body: list[str] = []
+    # Workgroups share batches; only where these are fewer than workgroups do they share panels.
     shared = plan.groups if plan.batches < plan.groups else 1
     for chunk in chunks(plan, lanes):
         inner: list[str] = []
@@ -125,6 +126,7 @@ def _columns_of_widened(plan: StagePlan, lanes: int, tiles: _Tiles) -> list[str]
                 bias=at("bias", (f"l % {plan.bias_batches}", plan.out_step, plan.bias_batches), *place),
             )
             inner += loop("c", chunk.count, [call])
+        # Batches are inside, panels outside: a panel is widened once and then used by every batch.
         inner = loop("l", plan.batches, inner, groups=plan.groups if shared == 1 else 1)
         body += loop("p", run.count, over_k(plan, [*widening_calls(plan, run), *inner]), groups=shared)
     return body
@@ -177,6 +179,7 @@ def _rows_call(plan: StagePlan, tiles: _Tiles, tile: Tile, panels: tuple[PanelRu
         base, where = "halves" if plan.in_half else "w", panel_terms(plan, run, run.count)
     elif plan.in_half:
         base = "panels"
+    # Scales follow the codes of a panel (lrf_dse/codegen/storage.py); only tiles that ask for them get the pointer.
     scales = f"(const float *)({panel_at(plan, run, 'i')} + {code_bytes(plan.storage, plan.k, width)})"
     return tiles.call(
         tile,

@@ -16,6 +16,7 @@ from lrf_dse.codegen.text import at, half_lmul, indented
 from lrf_dse.codegen.tile import Finish, Tile
 from lrf_dse.target import Target
 
+# Scalars are f0, f1, ... in the text; a pointer such as `factor` does not match.
 _SCALAR = re.compile(r"\bf\d+\b")
 
 MACROS = """\
@@ -108,6 +109,9 @@ def bounded(finish: Finish | None, registers: list[str]) -> list[str]:
     if bounds is None:
         return []
     steps: list[str] = []
+    # Bit patterns instead of vfmin and vfmax, which drop a NaN. Between TAKE_OFF_NAN and PUT_ON_NAN numbers below 0 are
+    # positive integers, so a lower bound below 0 needs `vmin`; one of 0 or more is taken before, where it is a plain
+    # `vmax`.
     if bounds.low is not None and bounds.low < 0:
         steps += [f"AT_LEAST_BELOW_0({{}}, {float_bits(bounds.low)});"]
     if bounds.high is not None:
@@ -126,6 +130,7 @@ def _added(tile: Tile, base: str, offsets: tuple[int, ...], stride: int) -> list
         vector, where = tile.vector_register(i), at(base, ("", offset, 1))
         strided = f"LOAD_STRIDED({vector}, {where}, (size_t){4 * stride});"
         loads += [f"LOAD_VECTOR({vector}, {where});" if stride == 1 else strided]
+    # As many loads under way as the ring has vectors to spare.
     ahead = tile.buffers - 1
     lines = loads[:ahead]
     for i in range(tile.rows):
@@ -139,6 +144,7 @@ def float_bits(value: float) -> str:
     >>> float_bits(6.0)
     '0x40c00000'
     """
+    # -0.0 + 0.0 is 0.0: as bits -0 would be the smallest integer.
     return f"0x{struct.unpack('<I', struct.pack('<f', value + 0.0))[0]:08x}"
 
 

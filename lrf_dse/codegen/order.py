@@ -42,9 +42,12 @@ class Latencies:
             costs = target.timing.costs.cost
             index = tile.lmul.bit_length() - 1
             fma = costs["v_float_widen" if tile.half else "v_float_fma"]
+            # Latencies in cycles become numbers of multiply-adds: each of them keeps its pipe for busy[index] cycles.
             lead = int(-(-costs["float_load"].latency[0] // fma.busy[index])) + 1
             result = int(-(-fma.latency[index] // fma.busy[index]))
             store = max(1, round(costs["v_store"].busy[index] / fma.busy[index]))
+        # A scalar's name comes round after rows x buffers loads: an earlier load would overwrite one that is still
+        # needed.
         most = min(tile.rows * min(tile.k, tile.buffers), tile.rows * tile.buffers - 1)
         return Latencies(min(lead, most), result, store, hides_steps(tile.lmul, target))
 
@@ -55,6 +58,7 @@ def sum_up(tile: Tile, latencies: Latencies) -> list[str]:
     # As many turns as load nothing beyond the end: the vector of ring - 1 steps later, the scalar of `lead` later.
     turns = max(0, (tile.k - max(ring, 1 + -(-lead // tile.rows))) // ring)
     lines = [f"const {tile.kind} *{name} = a + {base};" for name, base in tile.pointers.items() if base]
+    # Scalars first: the first multiply-add waits for one of them and for the first vector.
     lines += [_load_scalar(tile, *divmod(event, tile.rows), 0) for event in range(lead)]
     lines += [_load_vector(tile, step) for step in range(min(ring - 1, tile.k))]
     lines += _flat(_steps(tile, range(1), lead))
@@ -89,6 +93,7 @@ def _turn(tile: Tile, latencies: Latencies) -> list[str]:
             lines += [_vector(tile, step - 1, f"b{step - 1}")]
             waiting += [f"b{step - 1}"]
         elif waiting and latencies.hides_steps:
+            # Addresses of later loads in this turn count from where the pointer now stands.
             passed[waiting[0]] = tile.buffers
             lines += [_next_turn(tile, waiting.pop(0))]
     return lines + [_next_turn(tile, name) for name in waiting]
@@ -132,6 +137,7 @@ def _steps(tile: Tile, steps: range, lead: int, passed: int = 0) -> list[list[st
     for step, row in product(steps, range(tile.rows)):
         group = [_multiply_add(tile, step, row)]
         later, later_row = divmod(step * tile.rows + row + lead, tile.rows)
+        # From this load on scalars are those of the next tile.
         if (later, later_row) == (tile.k, 0) and end > tile.k:
             group += [f"{name} += on;" for name in tile.pointers]
         if later < end:
@@ -154,6 +160,7 @@ def _last_steps(tile: Tile, start: int, latencies: Latencies) -> list[str]:
     passed = max(0, start - 1)
     split = max(start, tile.k - (tile.buffers - 1))
     order = list(product(range(start, split), range(tile.rows)))
+    # `result` sums side by side are just enough that none waits for its own multiply-add.
     for first in range(0, tile.rows, latencies.result):
         together = range(first, min(first + latencies.result, tile.rows))
         order += product(range(split, tile.k), together)
@@ -164,6 +171,7 @@ def _last_steps(tile: Tile, start: int, latencies: Latencies) -> list[str]:
     for position, (step, row) in enumerate(order):
         ahead = [later for later in order[position : position + latencies.lead + 1] if later not in loaded]
         loads = [_load_scalar(tile, *later, passed) for later in ahead]
+        # Sums are now in another order than scalars were loaded in: the one that comes next may not be there yet.
         needed = ahead[:1] == [(step, row)]
         lines += [*loads[:needed], _multiply_add(tile, step, row), *loads[needed:]]
         loaded.update(ahead)

@@ -36,7 +36,7 @@ ALIGNED_FLOATS = 16
 
 
 class Panel(NamedTuple):  # made by the thousand while schedules are ranked
-    """Rows `row`..`row + rows` of A, stored as `width` floats for each k.."""
+    """Rows `row`..`row + rows` of A, stored as `width` floats for each k."""
 
     row: int
     rows: int
@@ -84,6 +84,7 @@ class PackedStage:
     def words(self, panels: Sequence[Panel]) -> int:
         """Words of `panels` in one slice of K."""
         widths = Counter([panel.width for panel in panels])  # a few widths, but up to thousands of panels
+        # Panels end at multiples of four bytes, so no word is cut.
         return sum(count * self.panel_bytes(width) for width, count in widths.items()) // 4
 
     def panel_bytes(self, width: int) -> int:
@@ -104,6 +105,7 @@ def packed_weights(spec: KernelSpec, schedule: KernelSchedule) -> PackedWeights:
     """Where every weight of `spec` lies: as it is stored, whether `schedule` reads it there or widens it at load."""
     stages: list[PackedStage] = []
     offset, last = 0, len(schedule.stages) - 1
+    # The stage before this one in the loop; the first value is never looked at by a stage that needs it.
     before = kernel_stages(spec, schedule)[0]
     for number, (stage, how) in enumerate(scheduled_stages(spec, schedule)):
         row_slices = schedule.rank_slices if number == last - 1 else 1
@@ -113,6 +115,8 @@ def packed_weights(spec: KernelSpec, schedule: KernelSchedule) -> PackedWeights:
                 stage.side == "left" and before.side != "right" and before.core == stage.core + 1 and how.k_slices == 1,
                 "rank slices need two last stages that grow to the left, and no other slices of K",
             )
+            # Growing to the left, the stage before has rows (r m), the rank outermost, and this one sums over (n r): a
+            # slice of the rank is a run of rows there, and n runs of neighbouring terms here.
             *_, k_outer, k_step = merged_shapes(spec.core_shapes, schedule.merges)[stage.core]
             slices = schedule.rank_slices
         _require(stage.count.rows % row_slices == 0, f"{stage.count.rows} rows are not {row_slices} equal slices")
@@ -147,9 +151,11 @@ def pack(
     """
     given = [weights] if isinstance(weights, np.ndarray | Stored) else list(weights)
     if isinstance(weights, np.ndarray):
+        # A dense W is the one core [1, M, N, 1].
         given = [weights[None, :, :, None]]
     _require((bias is None) != spec.has_bias, "a kernel with a bias needs one, and one without must not get one")
     layout = packed_weights(spec, schedule)
+    # Gaps up to the next line stay 0: equal weights always give equal bytes.
     packed = np.zeros(layout.floats, dtype=np.float32)
     words = packed.view(np.uint8)
     stages = kernel_stages(spec, schedule)
@@ -194,6 +200,7 @@ def _packed(stored: Stored, where: PackedStage) -> Bytes:
     parts = []
     each = len(stored.codes) // where.blocks
     for block, number in product(range(where.blocks), range(where.slices)):
+        # Run o of slice s begins at s k_inner + o k_step (PackedStage).
         starts = number * where.k_inner + where.k_step * np.arange(where.k_outer)
         ks = (starts[:, None] + np.arange(where.k_inner)).ravel()
         for panel in where.panels:
@@ -206,6 +213,7 @@ def _packed(stored: Stored, where: PackedStage) -> Bytes:
 @lru_cache(maxsize=4096)
 def _panels(rows: int, slices: int, how: StageSchedule, lanes: int) -> tuple[Panel, ...]:
     """The panels of every slice of the rows: of scalars, or of vectors."""
+    # Panels never cross from one slice of the rank into the next.
     each = rows // slices
     if how.vector == "columns":
         sizes = blocks(each, how.block)

@@ -70,6 +70,7 @@ def emit_phases(
         lines += [*stage_function(stage), ""]
     for phase, body in phases.items():
         function = f"void {phase.function}({PARAMETERS})"
+        # A phase seldom uses all of its parameters, which compilers would warn of.
         unused = "  (void)x, (void)scratch, (void)y, (void)group;"
         lines += [f"{function};", function, "{", unused, *indented(body), "}", ""]
     return KernelCode("\n".join(lines), tuple(phases), plan.weight_bytes, FP32_BYTES * plan.scratch_floats)
@@ -93,6 +94,7 @@ def _run(plan: KernelPlan, stages: Sequence[StagePlan]) -> list[str]:
         return [line for stage in stages for line in _stage_calls(plan, stage, 1)]
     calls = [_call(plan, stage) for stage in stages]
     if plan.rank_slices > 1 and stages and stages[-1] is plan.stages[-1]:
+        # The last but one stage gives one slice of the rank, the last one adds what it makes of that slice to y.
         calls[-2:] = loop("rank", plan.rank_slices, calls[-2:])
     return calls
 
@@ -105,6 +107,8 @@ def _stage_calls(plan: KernelPlan, stage: StagePlan, threads: int) -> list[str]:
 def _call(plan: KernelPlan, stage: StagePlan) -> str:
     """The call of one stage, with the pointers of its slice."""
     index, last = stage.number - 1, len(plan.stages)
+    # Only x (read by the first stage) and the state that leaves the slices move on with the slice: the states between
+    # two fused stages are written again in every slice, which is what keeps them in a near cache.
     together = plan.fused if plan.slices > 1 else 0
     in_slice: Term = ("slice", stage.in_floats, plan.slices if stage.number == 1 and together else 1)
     out_slice: Term = ("slice", stage.out_floats, plan.slices if stage.number == together else 1)

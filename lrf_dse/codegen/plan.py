@@ -201,6 +201,7 @@ def kernel_plan(spec: KernelSpec, schedule: KernelSchedule) -> KernelPlan:
     stages = stage_plans(spec, schedule, layout)
     states, scratch = _states(stages, schedule)
     cuts = schedule.fused, schedule.slices, schedule.rank_slices
+    # The scratch buffer: states, then the working space of each thread, then the buffers of moved axes.
     work, each = _aligned(scratch), _aligned(max(stage.work_floats for stage in stages))
     scratch = work + spec.threads * each if each else scratch
     moved = _moved(spec, scratch)
@@ -253,6 +254,7 @@ def _moved(spec: KernelSpec, scratch: int) -> Moved | None:
     if spec.shape is None or not spec.shape.is_monarch:
         return None
     m1, n1 = spec.shape.out_dims[0], spec.shape.in_dims[0]
+    # With m_1 = 1 or n_1 = 1 both orders of the axes are the same bytes.
     return Moved(_aligned(scratch), spec.threads, m1, spec.shape.ranks[1], n1) if min(m1, n1) > 1 else None
 
 
@@ -263,6 +265,7 @@ def _check(plan: KernelPlan, spec: KernelSpec) -> None:
     if plan.slices > 1 and plan.fused == count and spec.batch % plan.slices:
         raise ValueError(f"all stages together cannot run over {plan.slices} slices of {spec.batch} rows")
     for stage in plan.stages:
+        # A stream takes each weight once: with more than one column or batch it would have to read them again.
         if stage.is_stream and (stage.batches * stage.columns > 1 or stage.partial):
             raise ValueError(f"stage {stage.number} is no stream: {stage.batches} batches of {stage.columns} columns")
         if stage.is_short and not (stage.half and stage.storage != "fp32" and stage.k <= MOST_SHORT):
@@ -277,11 +280,14 @@ def _states(stages: Sequence[StagePlan], schedule: KernelSchedule) -> tuple[tupl
     """Where each stage but the last stores, first fit: a state lives from its first store to its last load."""
     placed: list[tuple[int, int, int, int]] = []
     for number, stage in enumerate(stages[:-1]):
+        # The state that leaves the slices grows part by part, so its place is taken from the first slice on. The states
+        # inside stay until the last fused stage: the next slice starts with the first stage again.
         leaves = number == schedule.fused - 1 and schedule.slices > 1
         size = stage.out_floats * stage.blocks * stage.repeats * (schedule.slices if leaves else 1)
         born = 0 if leaves else number
         dies = number + 1 if leaves or number >= schedule.fused or schedule.slices == 1 else schedule.fused - 1
         offset = 0
+        # First fit by offset; only states that live at the same time keep each other away.
         for start, end, first, after in sorted(placed):
             if born <= after and first <= dies and offset < end and start < offset + size:
                 offset = _aligned(end)

@@ -105,6 +105,7 @@ def _over_batches(plan: StagePlan, body: list[str]) -> list[str]:
     if plan.has_bias and 1 < plan.bias_batches < plan.batches:
         # A tile must not cross from one row of y to the next: there the bias starts again.
         fits = f"({fits} && l % {plan.bias_batches} + {TILE} <= {plan.bias_batches})"
+    # `some` is how many batches this turn takes.
     head = f"for (size_t l = {begin}, some; l < {end}; l += some) {{"
     return [head, *indented([f"some = {fits} ? {TILE} : 1;", *body]), "}"]
 
@@ -155,6 +156,7 @@ def _tile_name(plan: StagePlan, height: int, width: int) -> str:
 
 def _tile_sizes(plan: StagePlan) -> set[tuple[int, int]]:
     """Rows and columns of the tiles that the loops call."""
+    # One function for each size that occurs: bounds known to the compiler let it keep all sums in registers.
     heights = {part.size for panel in plan.panels for part in parts(panel.rows)}
     widths = {TILE, 1} if tiles_batches(plan) else {part.size for part in parts(plan.columns)}
     return {(height, width) for height in heights for width in widths}
@@ -184,6 +186,7 @@ def _tile_function(plan: StagePlan, height: int, width: int) -> list[str]:
                 *(f"float sum{r}{c} = {start.format(outputs[r, c])};" for r, c in sums),
                 *(f"float a{r} = a[{r}];" for r in range(height)),
                 *(f"float b{c} = b[{c * in_step}];" for c in range(width)),
+                # Each turn loads the operands of the next step, so the last products stand behind the loop.
                 f"for (size_t k = 1; k < {plan.k}; k++) {{",
                 *indented(["a += a_step;", f"b += {plan.columns};", *_step(height, width, in_step)]),
                 "}",
@@ -215,6 +218,7 @@ def _finished(plan: StagePlan, value: str, bias: str) -> list[str]:
     finish: Finish | None = plan.finish
     if finish is None:
         return []
+    # A comparison with NaN is false: it stays, which fminf and fmaxf would not do.
     lines = [f"{value} += {bias};"] if finish.has_bias else []
     bounds = finish.activation
     if bounds and bounds.low is not None:

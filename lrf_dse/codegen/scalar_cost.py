@@ -17,6 +17,7 @@ from lrf_dse.codegen.traffic import USABLE, level_rate, rate_beyond
 from lrf_dse.cost.counts import FP32_BYTES
 from lrf_dse.target import Target
 
+# The offset of a RISC-V load is a signed number of 12 bits (unprivileged ISA manual, I-type).
 REACH_BYTES = 2047
 """How far from its pointer a load reaches."""
 PREDICTED_TURNS = 8
@@ -117,6 +118,8 @@ def _memory_cycles(stage: StagePlan, touched: int, target: Target) -> float:
     """What the bytes of one call take from where they lie."""
     usable = (target.memory[0].size_bytes or 0) * USABLE[0]
     weights, states, again = _bytes(stage, usable)
+    # States were written just before, so they come from the second cache at the latest; weights from where they stay
+    # between two runs.
     near = level_rate(target, min(1, len(target.memory) - 1))
     return weights / rate_beyond(target, touched) + (states + again) / near
 
@@ -126,6 +129,8 @@ def _bytes(stage: StagePlan, usable: float) -> tuple[float, float, float]:
     weights = FP32_BYTES * stage.k_slices * stage.slice_floats
     state, out = FP32_BYTES * stage.in_floats, FP32_BYTES * stage.out_floats
     panels = len(stage.panels)
+    # The order of the loops in `lrf_dse.codegen.scalar` decides what passes again: for every batch all panels, or for
+    # every panel all of the state.
     if not tiles_batches(stage):
         one = FP32_BYTES * stage.in_step
         weights_again = 0 if weights <= usable else weights * (stage.batches - 1)

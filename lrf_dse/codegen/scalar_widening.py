@@ -63,6 +63,7 @@ def _elements(plan: StagePlan, width: int, group: int, size: int, row: str) -> I
     start, per_word = 0, PER_WORD[storage]
     if plan.packed.by_rows:
         line = f"{row} * {row_bytes(storage, plan.k)} + {group * 16} + k"
+        # Row by row, low nibbles are the first half of a group and high nibbles the second one.
         half = -(-size // 2)
         if storage == "int8":
             yield size, 1, [_code(f"from[{line}]", 0, storage)]
@@ -72,6 +73,8 @@ def _elements(plan: StagePlan, width: int, group: int, size: int, row: str) -> I
     if storage == "int4":
         start = group * (code_bytes("int4", GROUP, width) + scale_bytes("int4", width))
     left = size % per_word
+    # What is left along K is one more word if it fills more than half of one, else a byte for each row
+    # (lrf_dse/codegen/storage.py).
     words = size // per_word + (left > per_word // 2)
     whole = size // per_word
     place = f"((const unsigned short *)(from + {start}))[k * {width} + {row}]"
@@ -85,6 +88,7 @@ def _elements(plan: StagePlan, width: int, group: int, size: int, row: str) -> I
 def _code(word: str, part: int, storage: Storage) -> str:
     """Code number `part` of a word, as a float."""
     bits = ELEMENT_BITS[storage]
+    # The offset that made the code unsigned comes off as an integer: exact.
     return f"(float)((int)({word} >> {part * bits} & {(1 << bits) - 1}) - {OFFSETS[storage]})"
 
 
@@ -119,6 +123,7 @@ def scalar_stream_function(plan: StagePlan, finished: list[str]) -> list[str]:
             "  }",
             "}",
         ]
+        # A loop that runs once leaves no braces, which the declarations of a panel need.
         whole = loop("p", run.count, panel, groups=plan.groups)
         body += whole if len(whole) != len(panel) else ["{", *indented(panel), "}"]
     return stage_code(plan, one_column(plan), [*(["(void)work;"] if plan.work_floats else []), *body])
@@ -131,6 +136,7 @@ def _sums(plan: StagePlan, run: PanelRun) -> list[str]:
         scale = f" * {_scale(plan, width, group, '(first + row)')}" if plan.storage != "fp16" else ""
         lines += ["{", f"  float sum[{TOGETHER}] = {{0}};"]
         for count, step, elements in _elements(plan, width, group, size, "(first + row)"):
+            # The scale stands outside the sum: one multiplication for a group, not one for each element.
             products = " + ".join(f"s[{start + part} + {step} * k] * {each}" for part, each in enumerate(elements))
             lines += [
                 f"  for (size_t k = 0; k < {count}; k++)",

@@ -22,6 +22,7 @@ terms whose products are in single precision, where half precision is there to w
 STREAMS = ("stream", "short")
 """The axes that take every weight once."""
 
+# RVV has fractional LMUL as well; sums of fp32 never take less than a register.
 LMULS = (1, 2, 4, 8)
 CHAINS = (1, 2, 4)
 """Sums that take turns in a stream: a multiply-add waits for the one before it in the same sum."""
@@ -48,6 +49,7 @@ class StageSchedule:
     def __post_init__(self) -> None:
         if self.lmul not in LMULS or min(self.block, self.k_slices, self.panels) < 1:
             raise ValueError(f"lmul must be one of {LMULS}, block, k_slices and panels >= 1: {self}")
+        # Only vectors along rows read a block of the state again for the next panel.
         if self.panels > 1 and self.vector != "rows":
             raise ValueError(f"all panels pass by for every vector of columns, and in a stream: {self}")
         if self.vector in STREAMS and (self.k_slices > 1 or self.block not in CHAINS):
@@ -87,6 +89,7 @@ class KernelSchedule:
     copied: bool = False
 
     def __post_init__(self) -> None:
+        # A copy is made of the cores as they are stored, at load; products of cores would have to be computed there.
         if self.copied and (self.half or max(self.merges) > 1):
             raise ValueError(f"a copy is in single precision, and of the cores as they are stored: {self}")
         if not len(self.order) == len(self.merges) == len(self.stages):

@@ -35,6 +35,7 @@ def cycles_of_loop(start: list[Instruction], turn: list[Instruction], turns: int
     first, last = _FOLLOWED // 2, _FOLLOWED
     if turns <= last:
         return cycles_of(start + turn * turns, target)
+    # Once it is steady, each turn takes as long as the average of those between the two lengths.
     half, whole = (cycles_of(start + turn * count, target) for count in (first, last))
     return whole + (turns - last) * (whole - half) / (last - first)
 
@@ -72,9 +73,11 @@ class _Core:
             self.ready[instruction.result] = done
         self.end = max(self.end, done)
         if self.window:
+            # Instructions retire in program order: none before the one in front of it.
             self.retired.append(max(done, self.retired[-1] if self.retired else 0.0))
 
     def _in_order(self, cost: Cost, operands: float) -> float:
+        # In order: not before the last instruction, and a cycle after it where its cycle is full.
         earliest = max(self.cycle + (self.slots == self.width), operands)
         pipe = min(cost.pipes, key=lambda name: self.free.get(name, 0.0))
         start = max(earliest, self.free.get(pipe, 0.0))
@@ -85,9 +88,11 @@ class _Core:
     def _from_window(self, cost: Cost, operands: float) -> float:
         entry = self.cycle + (self.slots == self.width)
         if len(self.retired) >= self.window:
+            # The window is full until the instruction that entered `window` places before has retired.
             entry = max(entry, self.retired[-self.window])
         self._count(entry)
         length = max(1, round(cost.busy[0]))
+        # An instruction that enters the window in one cycle starts in the next one at the earliest.
         starts = {name: self._gap(name, max(entry + 1, operands), length) for name in cost.pipes}
         pipe = min(cost.pipes, key=starts.__getitem__)
         self.busy.setdefault(pipe, set()).update(range(int(starts[pipe]), int(starts[pipe]) + length))

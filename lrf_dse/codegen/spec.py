@@ -20,6 +20,8 @@ class Activation:
     def __post_init__(self) -> None:
         if self.low is not None and self.high is not None and not self.low <= self.high:
             raise ValueError(f"an activation needs low <= high, got {self}")
+        # Upper bounds are computed as comparisons of bit patterns (lrf_dse/codegen/microkernel.py), in which a bound
+        # below 0 and a NaN cannot be told apart.
         if self.high is not None and not self.high >= 0:
             raise ValueError(f"an upper bound below 0 cannot be computed with a NaN kept, got {self}")
 

@@ -2,8 +2,8 @@
 
 With the cores a..b contracted, the state is [batch n_1..n_{a-1}, r_{a-1}, m_a..m_b, r_b, n_{b+1}..n_d]. Growing by the
 core on the left contracts (n_{a-1} r_{a-1}), growing by the one on the right (r_b n_{b+1}): both lie together in
-memory, so that every stage is a plain view [L, K, D] of the state before it, and no axis ever moves (DESIGN.md
-section 2). `last_first` is the order d-1, ..., 0 and `first_first` is 0, ..., d-1. A dense layer is the one
+memory, so that every stage is a plain view [L, K, D] of the state before it, and no axis ever moves
+(docs/glossary.md). `last_first` is the order d-1, ..., 0 and `first_first` is 0, ..., d-1. A dense layer is the one
 stage of its one core.
 
 A Monarch matrix has two stages, of block-diagonal factors: every block takes a part of the state of its own, one row
@@ -73,6 +73,7 @@ def contraction_orders(d: int) -> tuple[tuple[int, ...], ...]:
             grow((*order, last + 1), first, last + 1)
 
     for start in reversed(range(d)):
+        # From the last core down, so that last_first is the first order of all.
         grow((start,), start, start)
     return tuple(orders)
 
@@ -85,16 +86,21 @@ def stages_of(core_shapes: Sequence[CoreShape], order: Sequence[int], *, batch: 
     first = last = order[0]
     for k in order:
         left, m, n, right = core_shapes[k]
+        # The state is [outside_left, r, inside, r', outside_right], where r and r' are the ranks at the ends of the
+        # interval.
         outside_left = batch * prod(n for _, _, n, _ in core_shapes[:first])
         outside_right = prod(n for _, _, n, _ in core_shapes[last + 1 :])
         inside = prod(m for _, m, _, _ in core_shapes[first : last + 1])
         if not stages:
+            # At the start ranks stand on both sides: one is a row before m, the other one after it.
             stages.append(Stage(k, "start", StageCount(outside_left, left * m * right, n, outside_right)))
         elif k == first - 1:
+            # K is (n, r): both lie together on the left of what was contracted, and all behind them are columns.
             columns = inside * core_shapes[last][3] * outside_right
             stages.append(Stage(k, "left", StageCount(outside_left // n, left * m, n * right, columns)))
             first = k
         elif k == last + 1:
+            # K is (r, n): both lie together on the right, and all before them are batches.
             batches = outside_left * core_shapes[first][0] * inside
             stages.append(Stage(k, "right", StageCount(batches, m * right, left * n, outside_right // n)))
             last = k
@@ -109,6 +115,7 @@ def _monarch_stages(core_shapes: Sequence[CoreShape], order: Sequence[int], batc
     if tuple(order) != MONARCH_ORDER:
         raise ValueError(f"a Monarch matrix is computed in the order {MONARCH_ORDER}, not {tuple(order)}")
     sides: tuple[Side, ...] = ("start", "left")
+    # A block takes its own part of the state, so that blocks are independent GEMMs of one shape.
     counts = [StageCount(batch, rows, k, 1, blocks) for blocks, rows, k, _ in (core_shapes[i] for i in order)]
     return tuple(Stage(i, side, count, by_row=True) for i, side, count in zip(order, sides, counts, strict=True))
 
@@ -142,6 +149,7 @@ def core_merges(d: int) -> Iterator[tuple[int, ...]]:
     >>> list(core_merges(3))
     [(1, 2), (2, 1), (1, 1, 1)]
     """
+    # Bit p is a cut after core p. No cut at all would multiply all cores, which gives the dense W back.
     for cuts in range(min(1, d - 1), 2 ** (d - 1)):
         runs = [1]
         for place in range(d - 1):

@@ -80,9 +80,11 @@ def panel_of(stored: Stored, rows: slice, ks: NDArray[np.intp], width: int, *, b
     storage = stored.storage
     codes = stored.codes[rows][:, ks]
     if storage in ("fp32", "fp16"):
+        # RISC-V is little-endian; the machine that packs need not be.
         kind = np.dtype(np.float32 if storage == "fp32" else np.float16).newbyteorder("<")
         return _padded(_filled(codes.astype(kind), width, by_rows=by_rows).tobytes())
     assert stored.scales is not None
+    # In int16, as the sum of a code and its offset does not fit int8.
     unsigned = (codes.astype(np.int16) + OFFSETS[storage]).astype(np.uint8)
     if storage == "int8":
         scales = np.zeros(width, "<f4")
@@ -90,6 +92,7 @@ def panel_of(stored: Stored, rows: slice, ks: NDArray[np.intp], width: int, *, b
         filled = _filled(unsigned, width, by_rows=by_rows, unused=OFFSETS[storage])
         data = filled.tobytes() if by_rows else _words(filled)
         return np.concatenate([_padded(data), np.frombuffer(scales.tobytes(), np.uint8)])
+    # Slices of K hold whole groups, so the first element says which group comes first.
     first = int(ks[0]) // GROUP
     halves = np.zeros((width, len(groups_of(len(ks)))), "<f2")
     halves[: len(codes)] = stored.scales[rows, first : first + halves.shape[1]]
@@ -100,6 +103,7 @@ def _filled(codes: NDArray[np.generic], width: int, *, by_rows: bool, unused: in
     """Codes [rows, k] in the panel's order, `width` rows."""
     if by_rows:
         return codes
+    # The unused rows hold the offset, so that they are 0 once it is taken off.
     filled = np.full((codes.shape[1], width), unused, codes.dtype)
     filled[:, : len(codes)] = codes.T
     return filled
@@ -137,6 +141,7 @@ def _rows_of_nibbles(codes: Bytes, scales: NDArray[np.float16]) -> Bytes:
 
 
 def _padded(data: bytes) -> Bytes:
+    # A panel is read as 32-bit words as well.
     return np.frombuffer(data + bytes(-len(data) % 4), np.uint8)
 
 

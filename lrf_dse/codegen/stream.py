@@ -101,6 +101,7 @@ class Stream:
     @property
     def code_bits(self) -> int:
         """Bits of one row in a vector of codes."""
+        # Codes of int8 and int4 come as words of 16 bits too (lrf_dse/codegen/storage.py).
         return 32 if self.plan.storage == "fp32" else 16
 
     @property
@@ -121,6 +122,7 @@ class Stream:
 
     def sums_of(self, k: int) -> tuple[str, ...]:
         """The sums to which product k belongs."""
+        # Two sets take turns from group to group.
         first = k // self.group_terms % self.sum_sets * self.chains
         return self.registers.sums[first : first + self.chains]
 
@@ -193,6 +195,7 @@ class Registers:
         most = stream.units if stream.units <= UNROLLED else stream.turn
         sizes = [(sets, ring) for sets in _sets_tried(stream) for ring in _RINGS if ring <= most]
         if stream.units <= UNROLLED:  # short panels: rather a ring that runs on into the next one
+            # The sort is stable: among rings that run on, the largest still comes first.
             sizes.sort(key=lambda size: not stream.may_cross(size[1], size[0]))
         for sets, ring in sizes:
             taken = _Taken()
@@ -216,6 +219,7 @@ class _Taken:
         self.count = 0
 
     def take(self, registers: float) -> str:
+        # RVV wants groups of registers to start at a multiple of their size; half a register takes a whole one.
         size = max(1, int(registers))
         first = -(-self.count // size) * size
         self.count = first + size
@@ -230,6 +234,7 @@ class _Taken:
         wide = lmul / 2 if stream.half else lmul
         each = range(stream.per_unit // (2 if stream.in_halves else 1))
         temps = tuple(tuple(self.take(wide) for _ in each) for _ in range(sets if stream.widens else 0))
+        # In halves, the second half of a unit takes the same registers again.
         temps = tuple(some * 2 for some in temps) if stream.in_halves else temps
         codes = storage in ("int8", "int4")
         part = self.take(wide) if codes and (storage == "int4" or not stream.half) else ""

@@ -68,6 +68,7 @@ class _Writer:
         if stream.crosses:
             head += [line for unit in range(self.registers.ring) for line in self._load(unit)]
             head += self._ahead()
+        # `panel`, `out` and `bias` step from panel to panel; `count` is how many there are.
         rows = stream.run.first
         return [
             f"/* Panels of {rows.rows} rows, {stream.units} vectors of codes each. */",
@@ -85,6 +86,8 @@ class _Writer:
             lines += ["const float factor = work[0];"]
             lines += ["const float taken = work[1];"] if storage == "int8" else []
             if storage == "int4":
+                # 0x3c00 is 1 in half precision. In a register of floats it is NaN-boxed: all bits above it are 1
+                # (RISC-V unprivileged ISA manual, NaN boxing of narrower values).
                 lines += ["const union { unsigned bits; float value; } one = {0xffff3c00u};"]
                 lines += [f"const float less = -work[{WORK_HEAD}];"] if stream.groups == 1 else []
                 lines += ["const float inverse = work[2];"] if self.plan.has_bias else []
@@ -107,12 +110,16 @@ class _Writer:
         """All units of a panel: some before the loop, its turns, and what is left."""
         stream, ring = self.stream, self.registers.ring
         self.x_base = 0
+        # The first product of each sum multiplies without adding, so these units stand before the loop.
         first = -(-stream.chains // stream.per_unit)
         if self.plan.storage == "int4":
             first = stream.group_units if stream.sum_sets > 1 else 0
         turn = stream.turn
+        # A turn must not load beyond the panel: it looks ahead by the ring, by what is widened early, and by the
+        # scalars' lead.
         room = min(stream.units - 1 - ring - self.registers.sets, (stream.plan.k - stream.lead) // stream.per_unit)
         turns = 0 if stream.units <= UNROLLED else max(0, (room - first) // turn)
+        # One turn is no loop.
         if turns < 2:
             return [line for unit in range(stream.units) for line in self._unit(unit)]
         lines = [line for unit in range(first) for line in self._unit(unit)]
@@ -149,6 +156,8 @@ class _Writer:
         """The first units, widened before the first product."""
         sets, units = self.registers.sets, self.stream.units
         if sets == DEEP:
+            # The state of a pipeline that has run for a while: of the units ahead, the nearest has all its steps but
+            # one behind it.
             done = [(unit, step) for unit in range(min(sets - 1, units)) for step in range(sets - 1 - unit)]
             return [line for unit, step in done for line in self._steps(unit)[step]]
         each = range(min(sets, units))
@@ -190,12 +199,14 @@ class _Writer:
         kind = "BYTES" if stream.narrow(unit) else "FLOATS" if self.plan.storage == "fp32" else "HALVES"
         step = stream.unit_bytes
         if self.plan.storage == "int4" and unit % stream.group_units == stream.group_units - 1:
+            # The last unit of a group steps over the scales that follow it.
             step += stream.group_bytes - stream.group_units * step
         return [*lines, f"LOAD_{kind}({registers.raw[unit % registers.ring]}, p);", f"STEP(p, {step});"]
 
     def _product(self, k: int, vector: str) -> str:
         stream = self.stream
         place = k % stream.group_terms
+        # The first product of a sum sets it: no register is cleared.
         name = ("HALF_" if stream.half else "") + ("MULTIPLY" if place < stream.chains else "MULTIPLY_ADD")
         scalar = f"f{k if stream.resident else k % stream.names}"
         return f"{name}({stream.sums_of(k)[place % stream.chains]}, {scalar}, {vector});"

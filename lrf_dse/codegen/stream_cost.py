@@ -49,9 +49,11 @@ def stream_cycles(plan: StagePlan, touched: int, lanes: int, target: Target) -> 
         return PLAIN.get(plan.storage, 3.0) * plan.k * plan.rows
     streams = [Stream(plan, run, lanes) for run in panel_runs(plan.panels)]
     level = next(number for number, level in enumerate(target.memory) if touched <= (level.size_bytes or touched))
+    # A line that comes from beyond the first cache also keeps the pipe for loads busy.
     filled = _fill_cycles(target) if level else 0.0
     panel_cycles = _short_cycles if plan.is_short else _panel_cycles
     arithmetic = sum(stream.run.count * panel_cycles(stream, target, filled) for stream in streams)
+    # Arithmetic and bytes run side by side; the shorter of the two is hidden but for a share.
     both = arithmetic / min(plan.groups, target.core.count), _bytes_cycles(plan, level, target)
     # A short stream loads a turn ahead: from beyond the first cache that is late.
     hidden = 1.0 if plan.is_short and level else HIDDEN_BADLY
@@ -134,6 +136,7 @@ def _panel_cycles(stream: Stream, target: Target, filled: float) -> float:
     size = stream.plan.packed.panel_bytes(stream.run.first.width)
     issued = _issue(stream, target.timing) + _Issue(0.0, 0.0, filled * size, 0.0)
     product = costs["v_float_widen" if stream.half else "v_float_fma"]
+    # Products of one sum wait for each other; `chains` sums take turns.
     waiting = stream.plan.k * product.latency[_index(lmul)] / stream.chains
     cycles = max(issued.cycles(width), waiting) + LATE * issued.slots
     around = 3 * costs["v_float_fma"].latency[_index(lmul)] + costs["v_store"].busy[_index(lmul)]
@@ -164,6 +167,7 @@ def _issue(stream: Stream, timing: Timing) -> _Issue:
     each = costs["v_int_alu"].busy[lanes] * integers + costs["v_int_shift"].busy[lanes] * shifts
     load = costs["v_load"].busy[_index(lmul * stream.code_bits / 32)]
     whole = plan.k * product + (stream.units * floats + ends) * costs["v_float_fma"].busy[wide]
+    # Where one pipe does both, operations on integers delay products.
     if costs["v_int_alu"].pipes == costs["v_float_fma"].pipes:  # one pipe for both
         whole += stream.units * each
     memory = stream.units * load + costs["v_store"].busy[wide]
@@ -255,6 +259,7 @@ def stream_issue_cycles(plan: StagePlan, lanes: int, target: Target) -> float:
             total += _short_issue(stream, target.timing).times(stream.run.count)
             continue
         total += _issue(stream, target.timing).times(stream.run.count)
+        # The state is rounded once for all panels, so only the first run counts it.
         if stream.half and plan.k > FEW_ELEMENTS and stream.run.first is plan.panels[0]:
             total += _rounding(plan, lanes, target.timing)
     return total.cycles(width) / min(plan.groups, target.core.count)

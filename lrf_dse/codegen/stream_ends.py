@@ -62,6 +62,8 @@ def _half_scale(stream: Stream) -> list[str]:
     wide, loaded = stream.registers.scale, stream.registers.narrow_scale
     if stream.half:
         return [f"HALF_TIMES({wide}, {loaded}, one.value);"]
+    # The bits of half precision move to where single precision has them; 2^112 puts right the difference of the two
+    # exponent biases (127 and 15).
     lines = [f"EXTEND_SIGN_2({wide}, {loaded});", f"SHIFT_LEFT({wide}, 13);"]
     return [*lines, f"MASK({wide}, 0x8fffe000);", f"SCALE({wide}, 0x1p112f);"]
 
@@ -93,7 +95,9 @@ def _added_up(stream: Stream, group: int) -> list[list[str]]:
             name = "TIMES" if starts else "MULTIPLY_ADD"
             taken = f"{name}({registers.total}, less, {registers.scale});"
         first = [taken]
+    # Chains alternate between low and high nibbles: every second one is of the same kind.
     first += [f"ADD({one}, {other});" for one, other in zip(live, live[2:], strict=False)]
+    # Masked high nibbles are 16 times as large: 2^-4 puts that right.
     second = [f"MULTIPLY_ADD({live[0]}, 0x1p-4f, {live[1]});"] if len(live) > 1 else []
     name = "TIMES_EACH" if starts and not stream.half else "MULTIPLY_ADD_EACH"
     return [first, second, [f"{name}({registers.total}, {registers.scale}, {live[0]});"]]
@@ -103,6 +107,7 @@ def _of_group_before(stream: Stream, group: int, place: int, *, ends: bool) -> l
     """With two sets of sums: a step of adding up the group before, or all that are left where this one ends."""
     if stream.sum_sets == 1 or group == 0:
         return []
+    # Each step goes beside another unit of the next group, so that none of them waits for the one before.
     steps = _added_up(stream, group - 1)
     now = steps[place:] if ends else steps[place : place + 1]
     lines = [line for step in now for line in (*_wide(stream), *step, *narrow(stream))]
@@ -128,6 +133,7 @@ def finished(stream: Stream) -> list[str]:
             lines += [f"ADD({result}, {one});" for one in sums]
     else:
         lines += [f"ADD({result}, {one});" for one in sums[1:]]
+        # The part of the offset comes off before the scale here; above, TAKE_OFF multiplies it by the scale.
         lines += [f"SUBTRACT({result}, taken);"] * (scaled and stream.half)
         lines += [f"SCALE_EACH({result}, {registers.scale});"] * scaled
         lines += [f"SCALE({result}, factor);"] * (stream.half and not scaled)

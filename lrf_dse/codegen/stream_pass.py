@@ -63,6 +63,8 @@ class _Pass:
         lines = []
         if left:
             at = (start + rest) * self.size
+            # The last elements are rounded with a short vector length and stored before the zeros that follow them,
+            # then read as a whole vector: nothing is read beyond the state.
             lines += [f"SET_WIDE({left}, m{self.lmul});", f"AS_HALF({self.narrow});", f"LOAD_FLOATS(v0, s + {at});"]
             lines += ["TO_HALF(v8, v0);", f"STORE_HALVES(v8, half + {at});"]
             lines += [f"SET_WIDE({self.size}, m{self.lmul});", f"AS_HALF({self.narrow});"]
@@ -70,6 +72,7 @@ class _Pass:
 
     def _vectors(self, first: str, count: int, *, ready: bool = False) -> list[str]:
         """`count` vectors from element `first` on; `ready` is whether the last one is rounded already."""
+        # Sorting by i + step is a software pipeline: step s of vector i stands beside step s - 1 of vector i + 1.
         steps = [self._steps(first, i, ready=ready and i == count - 1) for i in range(count)]
         order = sorted((i + step, step, i) for i, each in enumerate(steps) for step in range(len(each)))
         lines = [steps[i][step] for _, step, i in order]
@@ -87,6 +90,7 @@ class _Pass:
         wide, half, place = _WIDE[i % 2], _NARROW[i % 4], f"{first} + {i * self.size}"
         lines = [f"LOAD_FLOATS({wide}, s + {place});", f"TO_HALF({half}, {wide});"]
         lines += [f"STORE_HALVES({half}, half + {place});"]
+        # Three places stay, so that all vectors have their later steps at the same place of the pipeline.
         if ready:
             lines = ["(void)0;", f"LOAD_HALVES({half}, half + {place});", "(void)0;"]
         lines += [f"LARGEST_BITS({_ABOVE}, {half});", f"LARGEST_BITS_BELOW_0({_BELOW}, {half});"]
@@ -108,6 +112,7 @@ class _Pass:
 
 def rounding(plan: StagePlan, lanes: int, half: str, zeros: list[str]) -> list[str]:
     """The C of the pass: the state `s` in half precision at `half`, with `zeros` behind it, and what codes need."""
+    # Codes are multiplied as subnormal numbers, 2^24 times too small; the factor at the end puts that right.
     back = 0 if plan.storage == "fp16" else CODE_BITS
     return [
         f"unsigned short *half = {half};",
@@ -116,6 +121,7 @@ def rounding(plan: StagePlan, lanes: int, half: str, zeros: list[str]) -> list[s
         "const unsigned long largest = (below & 0x7fff) > above ? (below & 0x7fff) : above;",
         f"work[0] = 0x1p{back}f;",
         *([f"work[2] = 0x1p-{back}f;"] if plan.storage == "int4" else []),
+        # One comparison of unsigned numbers for both bounds: what is below SMALLEST wraps around to a large number.
         f"if (largest - {SMALLEST:#x} >= {LARGEST - SMALLEST:#x}) slowly_{plan.number}(s, work);",
     ]
 

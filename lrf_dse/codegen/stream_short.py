@@ -61,6 +61,7 @@ class _Registers:
         temps = tuple(take(lmul) for _ in range(terms))
         total, scale = (take(lmul), take(lmul)) if int4 else ("", temps[0])
         fields = tuple(take(lmul / 2) for _ in range(terms))
+        # fp16 needs no words: its numbers are loaded to where codes are taken to.
         loaded = 0 if stream.plan.storage == "fp16" else terms // stream.per_unit
         raw = tuple(take(lmul / 2) for _ in range(loaded))
         found = _Registers(sums, temps, fields, raw, take(lmul / 2) if int4 else "", total, scale)
@@ -102,6 +103,7 @@ def short_stream(stream: Stream, name: str) -> list[str]:
 
 def _constants(stream: Stream) -> list[str]:
     """What codes lose, or 1 for half precision, in registers of floats; masks."""
+    # 0x3c00 is 1 in half precision: fp16 is multiplied by it, codes have their offset taken off.
     offset = OFFSETS.get(stream.plan.storage, 0x3C00)
     lines = [half_constant("low", offset)]
     if stream.plan.storage == "int4":
@@ -125,6 +127,8 @@ class _Panel:
         lines = [narrow, *self._load(0), *self._scalars(0), *self._taken(0), *self._load(1)]
         for number in range(len(self.turns)):
             lines += [narrow] if number else []
+            # Three turns are under way: this one widens, the next one takes its codes from words, the one after it
+            # loads.
             others = alternating(self._scalars(number + 1), [*self._taken(number + 1), *self._load(number + 2)])
             lines += alternating(others, self._widened(number))
             lines += [wide, *self._products(number), *self._end_of_group(number)]
@@ -218,6 +222,7 @@ class _Panel:
         lines = [f"LOAD_HALVES({field}, {at});", f"AS_HALF({half_lmul(self.stream.lmul)});"]
         lines += [f"HALF_TIMES({registers.scale}, {field}, one.value);", f"AS_WIDE(m{self.stream.lmul});"]
         lines += [f"ADD({one}, {other});" for one, other in zip(live, live[2:], strict=False)]
+        # High nibbles are 16 times too large.
         lines += [f"MULTIPLY_ADD({live[0]}, 0x1p-4f, {live[1]});"] if len(live) > 1 else []
         name = "MULTIPLY_ADD_EACH" if group else "TIMES_EACH"
         return [*lines, f"{name}({registers.total}, {registers.scale}, {live[0]});"]

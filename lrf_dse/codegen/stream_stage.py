@@ -39,6 +39,7 @@ def _call(name: str, stream: Stream) -> list[str]:
     size, width = plan.packed.panel_bytes(run.first.width), run.first.width
     first, count = "0", str(run.count)
     head = []
+    # Each workgroup takes a run of neighbouring panels; with more workgroups than panels some take none (`if (count)`).
     if plan.groups > 1:
         head = [
             f"const size_t first = {run.count} * group / {plan.groups};",

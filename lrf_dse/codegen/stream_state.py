@@ -42,6 +42,7 @@ SIDE_BY_SIDE = 4
 
 def prepared_at(plan: StagePlan) -> str:
     """Where the state in half precision lies."""
+    # The state in half precision is the last part of the working space: two elements to a word.
     return f"(const unsigned short *)(work + {work_floats(plan.k) - padded(plan.k) // 2})"
 
 
@@ -116,6 +117,7 @@ def _unless_far(plan: StagePlan) -> list[str]:
     return [
         f"work[0] = 0x1p{back}f;",
         *([f"work[2] = 0x1p-{back}f;"] if plan.storage == "int4" else []),
+        # The comparison is negated so that a NaN goes the slow way.
         f"if (!(m0 >= 0x1p-10f && m0 < 0x1p13f)) slowly_{plan.number}(s, work);",
     ]
 
@@ -160,9 +162,11 @@ def factors(plan: StagePlan) -> list[str]:
     code_bits = 0 if plan.storage == "fp16" else CODE_BITS
     return [
         "union { float value; unsigned bits; } largest, scale, back;",
+        # Both bounds keep the scale and its inverse normal numbers, for zeros and infinities too.
         "MAXIMUM(m0, 0x1p-100f);",
         "MINIMUM(m0, 0x1p100f);",
         "largest.value = m0;",
+        # 0x7f800000 masks the exponent: 2^(254 - e) in biased exponents is the inverse of the power of two below m0.
         "scale.bits = 0x7f000000 - (largest.bits & 0x7f800000);",
         f"back.bits = (largest.bits & 0x7f800000) + {code_bits << 23};",
         "work[0] = back.value;",

@@ -40,8 +40,11 @@ def widening_steps(stream: Stream, raw: str, temps: Sequence[str], load: list[st
     """The same to single precision in three steps, for fp16 and int8."""
     if stream.plan.storage == "fp16":
         (wide,) = temps
+        # Sign, exponent and mantissa stay, copies of the sign between them go; 2^112 is the difference of the exponent
+        # biases.
         last = [f"MASK({wide}, 0x8fffe000);", f"SCALE({wide}, 0x1p112f);"]
         return [[f"EXTEND_SIGN_2({wide}, {raw});", *load], [f"SHIFT_LEFT({wide}, 13);"], last]
+    # 0x4b000000 is 2^23, whose 23 bits of mantissa count ones: a code put there is 2^23 + code, exactly.
     (low, high), part = temps, stream.registers.part
     live, less = [low] if narrow else [low, high], (1 << 23) + OFFSETS["int8"]
     fields = [f"EXTEND_2({part}, {raw});", *load, f"BITS({low}, {part}, low_byte);", f"BITS_FROM({high}, {part}, 8);"]
@@ -81,6 +84,7 @@ def second_half(part: str, temps: Sequence[str]) -> list[str]:
 
 
 def _pair(part: str, temps: Sequence[str]) -> list[str]:
+    # The high nibble was masked in place, so its offset is 16 times as large as well.
     less = [(1 << 23) + OFFSETS["int4"], (1 << 23) + _HIGH * OFFSETS["int4"]]
     fields = [f"LOW_NIBBLE({temps[0]}, {part});", f"BITS({temps[1]}, {part}, high_nibble);"]
     return [*fields, *_floats(temps[:2], less)]

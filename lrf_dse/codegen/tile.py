@@ -12,6 +12,7 @@ VECTOR_REGISTERS = 32
 FEWEST_BUFFERS, MOST_BUFFERS = 2, 4
 MOST_POINTERS, POINTER_REACH = 8, 400
 """Pointers to scalars, and how many floats beyond one a scalar of the first step may lie: a load reaches 511."""
+# 2047 bytes, the largest offset of a load (12 bits, signed), in floats.
 LOAD_REACH = 511
 """Floats beyond its pointer that a load reaches."""
 LOOP_INSTRUCTIONS = 34
@@ -55,6 +56,7 @@ class Tile:
     next_outputs: int = 0
 
     def __post_init__(self) -> None:
+        # Every sum and every vector of the ring takes `lmul` registers of the 32.
         if (self.rows + FEWEST_BUFFERS) * self.lmul > VECTOR_REGISTERS:
             raise ValueError(f"{self.rows} sums of {self.lmul} registers leave none of {VECTOR_REGISTERS} to load into")
 
@@ -111,10 +113,12 @@ class Tile:
 
         A longer ring loads earlier, but the loop must stay short. Powers of two, which divide most sums.
         """
+        # Vectors of `lmul` registers that the sums leave free.
         free = VECTOR_REGISTERS // self.lmul - self.rows
         return MOST_BUFFERS if free >= MOST_BUFFERS and self._fits(MOST_BUFFERS) else FEWEST_BUFFERS
 
     def _fits(self, buffers: int) -> bool:
+        # Of each step a multiply-add and a scalar's load for each row, and one vector's load.
         return buffers * (2 * self.rows + 1) <= LOOP_INSTRUCTIONS
 
     def sum_register(self, row: int) -> str:

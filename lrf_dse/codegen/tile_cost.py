@@ -25,6 +25,8 @@ def step_cycles(tile: Tile, target: Target) -> float:
     if target.timing is None or target.isa.vlen_bits is None:
         return float(tile.rows * tile.lmul)
     costs, index = target.timing.costs.cost, _index(tile)
+    # A multiply-add and a load of a scalar for each row, the vector's load and its step; pointers and the branch once a
+    # turn.
     slots = 2 * tile.rows + 2 + tile.far_scalars + (len(tile.pointers) + 3) / tile.buffers
     fma = costs[_product(tile)]
     bounds = _fullest_pipes(tile, costs), slots / _width(target), fma.latency[index]
@@ -69,6 +71,7 @@ def tile_cycles(tile: Tile, target: Target) -> float:
     start = costs["v_load"].latency[index] + costs["float_load"].latency[0]
     elements = target.fp32_lanes * tile.lmul
     if tile.out_stride > 1:
+        # Strided accesses take their time for each element.
         stored, loaded = (elements * costs[f"v_{name}_strided"].per_element for name in ("store", "load"))
     else:
         stored, loaded = (costs[f"v_{name}"].busy[index] for name in ("store", "load"))

@@ -86,6 +86,7 @@ def chunks(plan: StagePlan, lanes: int) -> Iterator[Chunk]:
         if full:
             yield Chunk(column, width, full, width)
         column += full * width
+        # The last vector is not full: it computes its whole width and stores `valid` columns.
         if full < count:
             yield Chunk(column, width, 1, plan.columns - column)
             column = plan.columns
@@ -107,7 +108,9 @@ def grids(plan: StagePlan, lanes: int, run: PanelRun) -> Iterator[BlockGrid]:
 
     Where vectors are shorter than those of the stage, as many more sums take the same registers.
     """
+    # A vector half as long takes half the registers, so twice as many sums fit beside each other.
     block = plan.how.block * (plan.how.lmul * lanes // run.first.width)
+    # Blocks do not cross from one row of y to the next, where the bias starts again.
     period = plan.bias_batches if plan.has_bias and plan.bias_batches > 1 else plan.batches
     several = plan.columns < FEWEST_ROWS or 2 * plan.columns <= block
     batch = 0
@@ -171,6 +174,7 @@ def rows_tile(plan: StagePlan, lanes: int, run: PanelRun, grid: BlockGrid) -> Ti
 
 def _repeated(plan: StagePlan, tile: Tile, count: int) -> Tile:
     """`tile` as one stream of `count` tiles if it can be and no workgroups share them, else alone."""
+    # Workgroups start anywhere in the run of tiles, which one stream of them does not allow.
     if plan.groups > 1 or not tile.can_repeat:
         count = 1
     if count == 1:

@@ -81,6 +81,7 @@ def memory_cycles(
     levels, near = target.memory, min(1, len(target.memory) - 1)
     usable = [(level.size_bytes or 0) * share for level, share in zip(levels, USABLE, strict=False)]
     moved = stage_bytes(stage, lanes, usable[0])
+    # All of the kernel stays in the first cache: nothing moves in a warm run.
     if touched <= STAYS_NEAR * (levels[0].size_bytes or 0):
         waits = 0.0 if target.timing is None else _thrashing_cycles(stage, tiles, target.timing)
         return MemoryCycles(1 / moved.passes, 0.0, 0.0, waits)
@@ -92,6 +93,7 @@ def memory_cycles(
     first = moved.weights / weights_rate + share * states
     again_rate = max(weights_rate, rate_beyond(target, moved.passing / USABLE[near]))
     others = moved.weights_again / again_rate + (1 - share) * states
+    # The tile that runs most often stands for all.
     tile = max(tiles, key=lambda tile: tile[1] * tile[0].lmul)[0]
     # Memory is asked for early: what is waited for is the way from the second cache.
     moving = moved.weights + moved.weights_again + moved.states + moved.states_again
@@ -117,6 +119,7 @@ def _restart_cycles(tile: Tile, lanes: int, timing: Timing, step: float) -> floa
         return 0.0
     asked_for = timing.prefetch.near_lines * timing.line_bytes / (FP32_BYTES * lanes * tile.lmul)
     steps = tile.buffers * max(0.0, STEPS_TO_TRUST + 1 - asked_for)
+    # With two turns the distances alternate, and the prefetcher never comes into step.
     if tile.k // tile.buffers - 1 == ALTERNATING_TURNS:
         steps = tile.k
     return min(tile.k, steps) * max(0.0, timing.cache[1].latency_cycles.value - (tile.buffers - 1) * step)
@@ -132,6 +135,7 @@ def _thrashing_cycles(stage: StagePlan, tiles: Sequence[tuple[Tile, int]], timin
         return 0.0
     near = timing.cache[0]
     way = near.size_bytes // near.ways
+    # Addresses in_step apart fall into so many different places of a way, and then into the same again.
     places = way // gcd(FP32_BYTES * stage.in_step, way)
     waits = 0.0
     for tile, calls in tiles:
@@ -153,6 +157,8 @@ def level_rate(target: Target, level: int) -> float:
     measured = target.memory[level].read_bytes_per_cycle.value
     if target.timing is None or level == 0:
         return measured
+    # Boards measure a copy or a read loop, the model gives a rate: the better of the two, as this is what a good kernel
+    # may reach.
     fills = [cache.fill_bytes_per_cycle for cache in target.timing.cache[:-1]]
     fill = fills[level - 1] if level <= len(fills) else target.timing.dram.bytes_per_cycle
     return max(measured, fill.value if fill else 0.0)

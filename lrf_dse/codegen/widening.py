@@ -137,6 +137,7 @@ def widened(plan: StagePlan, raw: list[str], wide: list[str], lmul: int) -> list
         lines = [f"EXTEND_4({w[0]}, {r});" for r, w in pairs]
         lines += [f"HIGH_NIBBLE({w[1]}, {w[0]});" for _, w in pairs if len(w) > 1]
         lines += [f"LOW_NIBBLE({w[0]}, {w[0]});" for _, w in pairs]
+    # 0x4b000000 is 2^23: the code is in the lowest bits of its mantissa, and the subtraction is exact.
     lines += [f"SET_BITS({w}, 0x4b000000);" for w in wide]
     return lines + [f"SUBTRACT({w}, {(1 << 23) + offset}.0f);" for w in wide]
 

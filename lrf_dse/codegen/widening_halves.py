@@ -43,6 +43,7 @@ def state_at(plan: StagePlan) -> str:
 
 def panels_at(plan: StagePlan) -> str:
     """Where panels in half precision lie."""
+    # Behind the state in half precision.
     return f"(unsigned short *)(work + {work_floats(plan.in_floats)})"
 
 
@@ -53,9 +54,12 @@ def halves(plan: StagePlan, lanes: int, width: int) -> list[str]:
         less = [half_constant("less", OFFSETS["int8"])]
         return [*less, "unsigned long low_byte = 0xff;", "KEEP(low_byte);", start, *_bytes(plan, width)]
     less = [
+        # 0x6400 is 1024 in half precision: ten bits of mantissa count ones, so that a code of four bits, or one shifted
+        # up by four, fits them exactly.
         half_constant("less", 0x6400 + OFFSETS["int4"]),
         half_constant("less_above", 0x6400 + _HIGH * OFFSETS["int4"]),
     ]
+    # 0x2c00 is 1/16.
     masks = ["unsigned long high_nibble = 0xf0;", "KEEP(high_nibble);", half_constant("sixteenth", 0x2C00)]
     return [*less, *masks, start, *_groups(plan, width)]
 

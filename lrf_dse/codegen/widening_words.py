@@ -85,6 +85,8 @@ class _Block:
         for turn in range(count + 3) if count else ():
             taken = self._taken(turn, count) if turn < count else []
             floats = self._float(turn - 1) if 0 <= turn - 1 < count else []
+            # With half precision the conversion itself widens, so it stands where the vector type is still that of
+            # halves.
             before, after = (floats, []) if self.plan.half else ([], floats)
             scaled = 0 <= turn - 2 < count and self.storage != "fp16"
             after += [f"SCALE_EACH({_WIDE[(turn - 2) % 4]}, {_SCALES});"] if scaled else []
@@ -123,6 +125,7 @@ class _Block:
             lines = []
         if self.storage == "int4":
             lines += [f"BITS_FROM({field}, {raw}, {4 * part});"] if part else []
+            # The last nibble of a word has nothing above it, so it needs no mask.
             last = part == 3 or (part == 1 and raw == field)
             lines += [f"LOW_NIBBLE({field}, {field if part else raw});"] * (not last)
         return [*load, *lines]
