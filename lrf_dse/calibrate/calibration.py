@@ -5,6 +5,7 @@ Everything else in the files stays as it is, comments too. The module measures n
 
 from __future__ import annotations
 
+import os
 import re
 import tempfile
 import tomllib
@@ -76,26 +77,44 @@ def write_calibration(target: str, found: Calibration, out: Path) -> Path:
     """
     if found.emulator is not None:
         raise UsageError(f"{found.host}: {found.emulator} ran the programs; times of an emulator are no chip's costs")
-    if out.suffix != ".toml":
-        raise UsageError(f"-o {out}: give a name that ends in .toml")
-    source = target_file(target)
+    source, table = calibrated_files(target, out)
     text = source.read_text(encoding="utf-8")
-    named = tomllib.loads(text).get("timing", {}).get("costs")
-    if named is None:
-        raise UsageError(f"target {target!r} has no table of costs to calibrate")
-    table = cost_table_file(source, named)
-    place = out.parent / "costs" / out.name
-    if place.resolve() == table.resolve() or out.resolve() == source.resolve():
-        raise UsageError(f"-o {out}: would replace the target that is calibrated; give another name")
-    if taken := next((path for path in (out, place) if path.exists() and not _is_calibration(path)), None):
-        raise UsageError(f"-o {out}: {taken} is there already, and no calibration wrote it; give another name")
     costs = with_measured_costs(table.read_text(encoding="utf-8"), found.costs, source=found.source)
     chip = with_measured_figures(text, found.figures, source=found.source)
     # The function in place of a text keeps backslashes of the name from being read as groups.
     chip = re.sub(r"^costs\s*=.*$", lambda _: f"costs = {_quoted(out.stem)}", chip, count=1, flags=re.MULTILINE)
     chip = re.sub(r'^(title\s*=\s*".*)"\s*$', rf'\g<1>, calibrated {found.date}"', chip, count=1, flags=re.MULTILINE)
+    place = _table_of(out)
     _write(out, place, chip, costs)
     return place
+
+
+def calibrated_files(target: str, out: Path) -> tuple[Path, Path]:
+    """The files of `target` that a calibration for `out` copies: its own, and its table of costs.
+
+    To be asked before anything is measured. Raises UsageError where `out` is no name for the result, or the target has
+    no table; StoreError where nothing can be written.
+    """
+    if out.suffix != ".toml":
+        raise UsageError(f"-o {out}: give a name that ends in .toml")
+    source = target_file(target)
+    named = tomllib.loads(source.read_text(encoding="utf-8")).get("timing", {}).get("costs")
+    if named is None:
+        raise UsageError(f"target {target!r} has no table of costs to calibrate")
+    table = cost_table_file(source, named)
+    place = _table_of(out)
+    if place.resolve() == table.resolve() or out.resolve() == source.resolve():
+        raise UsageError(f"-o {out}: would replace the target that is calibrated; give another name")
+    if taken := next((path for path in (out, place) if path.exists() and not _is_calibration(path)), None):
+        raise UsageError(f"-o {out}: {taken} is there already, and no calibration wrote it; give another name")
+    folder = next(folder for folder in out.absolute().parents if folder.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        raise StoreError(f"cannot write the calibrated target {out}: {folder} is no folder that can be written to")
+    return source, table
+
+
+def _table_of(out: Path) -> Path:
+    return out.parent / "costs" / out.name
 
 
 def _is_calibration(path: Path) -> bool:

@@ -40,7 +40,7 @@ def command(
     quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress on standard error.")] = False,
 ) -> None:
     """Measure what instructions, caches and barriers cost on a board, and write a target file with these costs."""
-    from lrf_dse.calibrate.calibration import write_calibration
+    from lrf_dse.calibrate.calibration import calibrated_files, write_calibration
     from lrf_dse.calibrate.measuring import calibrate
     from lrf_dse.jsonform import to_json
     from lrf_dse.target import load_target
@@ -48,11 +48,13 @@ def command(
     chip = load_target(target)
     where = board_of(board, target, directory=directory, **ssh)
     assert where is not None
+    file = None if dry_run else out or Path(f"{chip.name}-calibrated.toml")
+    if file is not None:
+        calibrated_files(target, file)  # measuring takes minutes: what cannot be written is told before
     # The program is not kept: its SHA-256 stands in the source of every figure.
     with tempfile.TemporaryDirectory(prefix="lrf-dse-") as scratch, progress_bar(quiet=quiet) as progress:
         # An emulator's times are no chip's: they may be looked at, and write_calibration refuses them.
         found = calibrate(chip, where, Path(scratch), only=tuple(only or ()), allow_emulator=dry_run, progress=progress)
-    file = None if dry_run else out or Path(f"{chip.name}-calibrated.toml")
     table = None if file is None else write_calibration(target, found, file)
     if as_json:
         print_json({**to_json(found), "file": None if file is None else str(file)})

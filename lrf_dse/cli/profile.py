@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -62,13 +63,22 @@ def _show_sweep(subject: Path, target: Target, *, reading: ReadOptions, timeout_
         outcomes = model_sweep(make_job(subject, target, Path(scratch), reading=reading, seed=0, timeout_s=timeout_s))
     if not outcomes:
         raise UsageError(f"target {target.name} has no timing model: there is nothing to sweep")
-    cycles: dict[str, Any] = {
-        name: outcome.cycles if isinstance(outcome, Measurement) else outcome.reason
+    cycles: dict[str, float | str] = {
+        name: outcome.cycles or 0.0 if isinstance(outcome, Measurement) else outcome.reason
         for name, outcome in outcomes.items()
     }
     if as_json:
         print_json({"subject": str(subject), "target": target.name, "cycles": cycles})
         return
+    print_table(f"{subject}: modelled cycles, {target.name}", ("model", ">cycles", ">of default"), sweep_rows(cycles))
+
+
+def sweep_rows(cycles: Mapping[str, float | str]) -> list[tuple[str, str, str]]:
+    """A row for each switch: its cycles, or why its run failed, and the cycles by those of the default model."""
     default = cycles["default"]
-    rows = [(name, number(value), f"{value / default:.2f}") for name, value in cycles.items()]
-    print_table(f"{subject}: modelled cycles, {target.name}", ("model", ">cycles", ">of default"), rows)
+    rows = []
+    for name, value in cycles.items():
+        shown = number(value) if isinstance(value, float) else f"failed: {value}"
+        ratio = f"{value / default:.2f}" if isinstance(value, float) and isinstance(default, float) else "-"
+        rows.append((name, shown, ratio))
+    return rows

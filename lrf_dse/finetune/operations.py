@@ -59,7 +59,8 @@ def _reshape(x: Sequence[Tensor], a: Attributes) -> Tensor:
 
 
 def _flatten(x: Sequence[Tensor], a: Attributes) -> Tensor:
-    axis = int(a.get("axis", 1)) % (len(x[0].shape) + 1)
+    axis, rank = int(a.get("axis", 1)), len(x[0].shape)
+    axis += rank if axis < 0 else 0  # from -rank to rank, which is behind the last axis
     return _tf().reshape(x[0], (int(np.prod(x[0].shape[:axis], dtype=int)), -1))
 
 

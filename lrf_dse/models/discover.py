@@ -142,15 +142,25 @@ def _conv(node: ir.Node) -> FcUse | str | None:
     if not fits:
         return f"its input {list(x)} does not fit its weights {list(weight.shape)}"
     if prod(weight.shape[2:]) == 1:
-        # A stride leaves out points, a padding adds some: the rows of x would not be those of y.
-        if x[2:] != out[2:]:
+        # A stride leaves out points, a padding adds some: the rows of x would not be those of y. With both, their
+        # number may be the same.
+        if (
+            x[2:] != out[2:]
+            or _padded(node)
+            or any(step != 1 for step in node.attributes.get_ints("strides", []) or [])
+        ):
             return f"a {kernel} convolution with a stride or padding"
         return _unless_empty(FcUse(node, "conv", x[0], prod(x[2:]), weight, bias))
-    padded = any(node.attributes.get_ints("pads", []) or [])
-    # Such a kernel meets its input at one place only: each image is one row.
-    if weight.shape[2:] == x[2:] and prod(out[2:]) == 1 and not padded:
+    # Such a kernel meets its input at one place only: each image is one row. One that is spread out (dilated) is wider
+    # than its input, and meets padding.
+    spread = any(step != 1 for step in node.attributes.get_ints("dilations", []) or [])
+    if weight.shape[2:] == x[2:] and prod(out[2:]) == 1 and not _padded(node) and not spread:
         return _unless_empty(FcUse(node, "conv", x[0], 1, weight, bias))
     return f"a {kernel} convolution"
+
+
+def _padded(node: ir.Node) -> bool:
+    return any(node.attributes.get_ints("pads", []) or [])
 
 
 def _unless_empty(use: FcUse) -> FcUse | str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from lrf_dse.cli.profile import sweep_rows
 from lrf_dse.cli.show import write_json
 from lrf_dse.errors import UsageError
 
@@ -21,3 +22,13 @@ def test_only_an_earlier_output_is_replaced(tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="is there already and no earlier output; give another name"):
             write_json(path, {"unit": "cycles", "rows": [3]})
         assert path.read_text() == content
+
+
+def test_a_switch_that_fails_has_its_reason_in_the_sweep() -> None:
+    rows = sweep_rows({"default": 200.0, "no prefetcher": 300.0, "perfect memory": "killed by SIGSEGV"})
+    assert rows == [
+        ("default", "200", "1.00"),
+        ("no prefetcher", "300", "1.50"),
+        ("perfect memory", "failed: killed by SIGSEGV", "-"),
+    ]
+    assert sweep_rows({"default": "killed", "no prefetcher": 300.0})[1] == ("no prefetcher", "300", "-")

@@ -11,6 +11,7 @@ import pytest
 from lrf_dse.calibrate.calibration import (
     Calibration,
     MeasuredCost,
+    calibrated_files,
     figure_at,
     with_measured_costs,
     with_measured_figures,
@@ -114,7 +115,7 @@ def test_what_cannot_be_calibrated_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="would replace the target that is calibrated"):
         write_calibration(str(out), FOUND, out)
     with pytest.raises(StoreError, match="cannot write the calibrated target"):
-        write_calibration("spacemit-k1", FOUND, out / "inside-a-file" / "k1.toml")
+        calibrated_files("spacemit-k1", out / "inside-a-file" / "k1.toml")
 
 
 def test_a_hostile_source_stays_a_text() -> None:

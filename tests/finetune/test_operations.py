@@ -64,6 +64,8 @@ CASES = [
     Case("MatMul", constants=(_f(4),)),
     Case("Reshape", constants=(_i(0, -1, 2),)),
     Case("Flatten", attributes={"axis": 2}),
+    Case("Flatten", attributes={"axis": -1}),
+    Case("Flatten", attributes={"axis": 3}),
     Case("Transpose", attributes={"perm": [2, 0, 1]}),
     Case("Transpose"),
     Case("Squeeze", constants=(_i(0),)),

@@ -204,6 +204,32 @@ SKIPPED: dict[str, tuple[list[onnx.NodeProto], dict[str, NDArray[Any]], str]] = 
         },
         "3x3 convolution",
     ),
+    "1x1 convolution that skips points and adds as many": (
+        [
+            node("Reshape", ["x", "image"], ["a"]),
+            node("Conv", ["a", "w"], ["b"], "fc", pads=[1, 1, 1, 1], strides=[2, 2]),
+            node("Reshape", ["b", "flat"], ["c"]),
+            node("Slice", ["c", "from", "to", "axis"], ["h"]),
+        ],
+        {
+            "w": values(4, 1, 1, 1),
+            "image": np.array([1, 1, 2, 3]),
+            "flat": np.array([1, 24]),
+            "from": np.array([0]),
+            "to": np.array([4]),
+            "axis": np.array([1]),
+        },
+        "with a stride or padding",
+    ),
+    "kernel as large as its input, spread out": (
+        [
+            node("Reshape", ["x", "image"], ["a"]),
+            node("Conv", ["a", "w"], ["b"], "fc", auto_pad="SAME_UPPER", strides=[2, 3], dilations=[2, 2]),
+            node("Reshape", ["b", "flat"], ["h"]),
+        ],
+        {"w": values(4, 1, 2, 3), "image": np.array([1, 1, 2, 3]), "flat": np.array([1, 4])},
+        "2x3 convolution",
+    ),
     "zero": ([node("MatMul", ["x", "w"], ["h"], "fc")], {"w": np.zeros((6, 4), np.float32)}, "zero"),
     "alpha zero": ([node("Gemm", ["x", "w"], ["h"], "fc", alpha=0.0)], {"w": FLOAT}, "zero"),
     "Gemm of two computed values": (
