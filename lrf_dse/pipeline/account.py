@@ -1,4 +1,4 @@
-"""The account of a run: what its sessions took, in its records. One that is killed counts up to its last stage."""
+"""The account of a run: the time that its sessions spent. A killed session counts up to its last stage."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ class Account:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        # The time of its start tells sessions apart: each adds records and changes none of an earlier one.
         self._session, self._parts = time.time_ns(), 0
         self._since = look()
 

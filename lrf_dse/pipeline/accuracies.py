@@ -60,7 +60,7 @@ class Accuracies:
         )
 
     def of_plan(self, plan: Plan, part: str) -> Accuracy:
-        """The same of a plan's graph as it ships."""
+        """The accuracy of a plan's graph in the form that ships."""
         scores = partial(self.evaluation.scores_of_plan, plan, part)
         return self._known(plan.choices, part, corrections_of(plan), scores, shipped=True)
 
@@ -93,6 +93,7 @@ class Accuracies:
 
     def keep(self, key: str, choices: Sequence[Candidate], accuracy: Accuracy) -> Accuracy:
         """Record an accuracy of these choices under its key."""
+        # For a reader of the records: the key alone is a digest.
         context = {"choices": {c.layer.name: c.label for c in choices}}
         self.store.put(key, "accuracy", to_json(accuracy), context=context)
         return accuracy
@@ -141,9 +142,11 @@ class Accuracies:
         Once: what the records know of the dense model was checked then.
         """
         dense = [dense_candidate(layer) for layer in self.compressor.model.fc_layers]
+        # A run that goes on has these accuracies already, and need not evaluate the model again.
         if any(self.store.get(self._key(dense, part)) is None for part in self.parts):
             for part in self.parts:
                 self.accuracy(dense, part)
+            # Gathering the moments of all layers' inputs checks that these are finite.
             _ = self.compressor.moments
 
     def drop_points(self, choices: Sequence[Candidate]) -> float | None:
@@ -158,6 +161,8 @@ class Accuracies:
         """The corrections that leave the smallest drop on the validation part; none without data."""
         if not self.known or not self.corrects:
             return AS_FITTED
+        # The validation part decides; the confirmation and the test part have not been looked at when corrections are
+        # chosen.
         return winning(
             lambda corrections: self.accuracy(choices, "validation", corrections).drop,
             correctable=can_correct(choices),

@@ -34,12 +34,14 @@ def can_stand_alone(settings: ExploreSettings, candidate: Candidate) -> bool:
 
 def around_kernels(x: Exploration) -> Around | None:
     """What a module has around a kernel; None where one of the two programs of the smallest layer fails."""
+    # The same kernel in a module and alone: the difference is what a module adds to any kernel.
     smallest = dense_candidate(SMALLEST, "rvv")
     tasks = [kernel_task(x, smallest, None), kernel_task(x, smallest, NOTHING)]
     outcomes = x.measure("measure what is around kernels", tasks)
     module, alone = (outcomes[task.key] for task in tasks)
     if not isinstance(module, Measurement) or not isinstance(alone, Measurement):
         return None
+    # A part may be negative: a program without a module has buffers of its own.
     parts = {name: size - alone.ram_parts.get(name, 0) for name, size in module.ram_parts.items()}
     return Around(dispatch_cycles(x.target), module.flash_bytes - alone.flash_bytes, parts)
 

@@ -23,7 +23,10 @@ def confirm_plans(x: Exploration, plans: Sequence[Plan]) -> tuple[Plan, ...]:
     budget = x.settings.budgets.max_drop
     if budget is None or not x.accuracies.known:
         return tuple(plans)
+    # Plans within the other budgets are candidates for confirmation whatever they seem to lose: that is decided here.
     unlimited = x.settings.budgets.without("max_drop")
+    # Only the validation part is read until plans are frozen; the confirmation part is read for the frozen ones alone.
+    # A plan that was picked by looking at many results on that part would make its bounds too narrow.
     gains = _gains(plans, [plan for plan in plans if unlimited.admits(plan)], x.settings.pick)
     prospects = {}
     for done, (weights, (plan, gain)) in enumerate(gains.items()):
@@ -37,6 +40,7 @@ def confirm_plans(x: Exploration, plans: Sequence[Plan]) -> tuple[Plan, ...]:
         x.progress("confirm plans", done, len(frozen))
         judged.append(confirmation_of(x.accuracies.bounds_of_plan(gains[weights][0], "confirmation"), budget))
     x.progress("confirm plans", len(frozen), len(frozen))
+    # Tested in the fixed order of `frozen`, so that no correction for several tests is needed (`plan.confirm`).
     found = dict(zip(frozen, in_sequence(judged), strict=True))
     none = Confirmation()
     dense = Confirmation(confirmed=True, drop=0.0, low=0.0, high=0.0, samples=samples, holds=True)
@@ -46,6 +50,7 @@ def confirm_plans(x: Exploration, plans: Sequence[Plan]) -> tuple[Plan, ...]:
 def too_few_samples(confirming: Dataset, budget: float | None) -> tuple[str, ...]:
     """A warning where no plan could be confirmed: told before anything is measured."""
     fewest = None if budget is None else fewest_samples(confirming.metric, budget)
+    # Samples of a group are not independent: groups are counted.
     units = len(set(confirming.units.tolist())) if confirming.groups is not None else confirming.samples
     if fewest is None or units >= fewest:
         return ()
@@ -85,6 +90,7 @@ def _gains(plans: Sequence[Plan], admitted: Sequence[Plan], pick: str) -> dict[s
 
     known = {plan.id: cost(plan) for plan in admitted}
     dense = [known[plan.id] for plan in admitted if plan.is_dense]
+    # 1 % worse than the worst: every plan then gains a little, and none is ruled out.
     base = min(dense) if dense else 1.01 * max(known.values(), default=1.0)
     found: dict[str, tuple[Plan, float]] = {}
     for plan in admitted:

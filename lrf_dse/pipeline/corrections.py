@@ -34,6 +34,7 @@ def winning(drop: Callable[[Corrections], float], *, correctable: bool, reordera
     best = AS_FITTED
     if correctable:
         best = _better(drop, best, replace(best, sequential=True))
+    # Asked last: the answer may take a search of orders.
     if reorderable():
         best = _better(drop, best, replace(best, reordered=True))
     return best
@@ -41,4 +42,5 @@ def winning(drop: Callable[[Corrections], float], *, correctable: bool, reordera
 
 def _better(drop: Callable[[Corrections], float], known: Corrections, other: Corrections) -> Corrections:
     own, corrected = drop(known), drop(other)
+    # A tie keeps the simpler model.
     return other if corrected < own else known

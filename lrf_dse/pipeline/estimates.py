@@ -18,7 +18,9 @@ _HOST_INSTRUCTIONS = 139
 
 
 def estimate(candidate: Candidate, target: Target, schedule: KernelSchedule | None = None) -> Estimate:
-    """Of a generated kernel its own closed form, on `schedule`, by default the one that it likes best.
+    """The estimate of a candidate; for a generated kernel it holds its closed form's cycles.
+
+    They are those on `schedule`, by default on the schedule that the closed form likes best.
 
     Nothing predicts what a compiler makes of a layer: of IREE's kernels only the lower bound is known.
     """
@@ -26,6 +28,7 @@ def estimate(candidate: Candidate, target: Target, schedule: KernelSchedule | No
     cycles = None
     if candidate.kernel == "rvv" and target.timing is not None:
         cycles = predicted_cycles(spec, schedule or default_schedule(spec, target), target)
+        # The figure is that of a kernel inside a module, as it ships.
         cycles = None if cycles is None else cycles + dispatch_cycles(target)
     return Estimate(
         params=count.params,
@@ -45,6 +48,7 @@ def dispatch_cycles(target: Target) -> float:
     """
     if target.timing is None or target.core.issue_width is None:
         return 0.0
+    # Half of the issue slots stay empty, so each instruction takes two of them.
     return 2 * _HOST_INSTRUCTIONS / target.core.issue_width.value + 2 * target.timing.mispredict_cycles.value
 
 
@@ -58,6 +62,7 @@ def latency_on(layer: FcLayer, target: Target, dense_cycles: float | None) -> La
 
     def expected(candidate: Candidate) -> float:
         spec = kernel_spec(replace(candidate, kernel="rvv"))
+        # Without schedules in slices: they take two thirds of the time to find and are seldom the fastest.
         found = predicted_cycles(spec, default_schedule(spec, target, cut=False), target)
         assert found is not None  # the target has a timing model
         return found + dispatch_cycles(target)

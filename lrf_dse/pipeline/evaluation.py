@@ -50,9 +50,11 @@ class Evaluation:
 
     @spent_on("judge")
     def scores(self, choices: Sequence[Candidate], part: str, corrections: Corrections) -> Scores:
-        """Of the model with `choices`. Their matrices are fed to the model as it was read."""
+        """The scores of the model with `choices`: their matrices are fed to the model as it was read."""
         if all(choice.is_dense for choice in choices):
             return self.dense(part).scores
+        # Fed as matrices: one session of onnxruntime serves all choices, where each graph that ships would need its
+        # own.
         made = self.weights.replacements(choices, corrections)
         return self._shares(self._fed.first_output(made, self.parts[part].x), part)
 
@@ -64,7 +66,7 @@ class Evaluation:
         return FedModel(compressor.model, next(iter(self.parts.values())).x)
 
     def scores_of_plan(self, plan: Plan, part: str) -> Scores:
-        """Of a plan's graph as it ships, trained or not. Raises StoreError where trained weights are gone."""
+        """The scores of a plan's graph that ships, trained or not. Raises StoreError where trained weights are gone."""
         if plan.is_dense:
             return self.dense(part).scores
         weights = self.weights.of_plan(plan)
@@ -72,11 +74,11 @@ class Evaluation:
 
     @spent_on("judge")
     def scores_of(self, proto: onnx.ModelProto, part: str) -> Scores:
-        """Of any model with these inputs."""
+        """The scores of any model that takes the inputs of the explored one."""
         return self._shares(first_output(proto, self.parts[part]), part)
 
     def _shares(self, output: NDArray[Any], part: str) -> Scores:
-        """Of a model's output.
+        """The scores of a model's `output` on one part of the data.
 
         A value that is not finite, which a compressed model may give, counts as far off and has no say in a metric.
         """

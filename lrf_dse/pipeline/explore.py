@@ -74,11 +74,13 @@ def explore_with(settings: ExploreSettings, *, progress: Progress = silent) -> R
     Raises an LrfDseError for anything the user can mend; what was measured by then stays in the records.
     """
     target = load_target(settings.target)
+    # Budgets and storages are completed before anything else reads the settings.
     settings = with_bits(with_latency_limit(settings, target), target)
     model = chosen(read_with(settings.model, settings.reading), settings.layers)
     metric = None if settings.metric is None else load_metric(settings.metric)
     data = None if settings.data is None else load_data(settings.data, model, metric)
     if data is not None:
+        # The metric decides what a drop is measured in, so it can only be known once the data is.
         settings = replace(settings, budgets=replace(settings.budgets, drop_unit=data.metric.drop_unit))
     calibration, parts = _parts(settings, model, data)
     lessons = _lessons(settings, model, data, calibration)
@@ -88,6 +90,7 @@ def explore_with(settings: ExploreSettings, *, progress: Progress = silent) -> R
     farming = opened_farm(settings.scheduler, jobs=settings.jobs, emulated=settings.board is None)
     with threads, _naming_the_folder(settings.out), farming as farm, Store(settings.out) as store:
         account = Account(store)
+        # Before any work: a folder with another exploration is refused, not mixed with this one.
         _claim_folder(store, settings, model, target)
         compressor, tell = Compressor(model, seed=settings.seed, calibration=calibration), _keeping(account, progress)
         x = Exploration(
@@ -104,10 +107,12 @@ def explore_with(settings: ExploreSettings, *, progress: Progress = silent) -> R
             lessons=lessons,
             farm=farm,
         )
+        # Kept in the folder, so that an export years later needs no data.
         keep_golden(settings.out, model, data, seed=settings.seed)
         info = _explore(x)
         info = replace(info, warnings=(*_warnings(settings, model, calibration, parts), *info.warnings))
         account.keep()
+        # Last of all, so that what was spent on the report's facts counts too.
         info = replace(info, spending=account.spent)
         store.put(RESULT_KEY, "result", to_json(info))
     run = Run(settings.out, [*store.notes, *farm.notes])
@@ -133,6 +138,7 @@ def _parts(settings: ExploreSettings, model: Model, data: Dataset | None) -> tup
     if data is None:
         return None, {}
     if settings.calibration is not None:
+        # Given apart, calibration data leaves all of --data to the parts that judge.
         fitted_to = load_data(settings.calibration, model, judges=False)
         refuse_shared(fitted_to, data, option="--calibration")
         return fitted_to, split(data, settings.seed, JUDGING_SHARES)
@@ -175,7 +181,9 @@ def _explore(x: Exploration) -> ReportInfo:
     plans, failed = measure_plans(x, found.finalists)
     fitted = plans
     plans, finetuning, warnings = finetune_plans(x, fitted)
+    # After fine-tuning, which starts from the weights of fitted plans.
     x.weights.forget_others([*fitted, *plans])
+    # After fine-tuning, which changes weights: what is confirmed is what ships.
     plans = confirm_plans(x, plans)
     chosen, reason = choose_plan(x.settings, plans)
     plans = with_sweeps(x, plans, chosen)
@@ -226,6 +234,7 @@ def _warnings(
 def _claim_folder(store: Store, settings: ExploreSettings, model: Model, target: Target) -> None:
     """Make the run folder this exploration's, with a copy of the model; refuse one that belongs to another."""
     board = None if settings.board is None else settings.board.host
+    # What must not change between two sessions of one folder. Options of the search may: keys of records hold them.
     identity = {
         "model_sha256": model.sha256,
         "read with": shlex.join(words_of(settings.reading)) or "no options",

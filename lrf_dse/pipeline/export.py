@@ -26,6 +26,7 @@ def export(run: Run, pick: str | None, out: Path) -> dict[str, Any]:
     stored = [one for replacement in weights.replacements.values() for one in replacement.stored or ()]
     request = BundleRequest(
         plan=plan,
+        # model.onnx holds plain operators; the module that is compiled has calls of generated kernels in their place.
         model=in_few_bits(replaced(model, weights.replacements, weights.values), stored),
         compiled=replaced(model, with_generated, weights.values),
         kernels={name: str(schedule) for name, schedule in schedules.items()},
@@ -34,6 +35,7 @@ def export(run: Run, pick: str | None, out: Path) -> dict[str, Any]:
         target=info.target,
         accuracy=_accuracy(info, plan),
         run_facts={"model": info.model.name, "model_sha256": info.model.sha256, "seed": info.seed}
+        # A relative path: the bundle says where it came from without naming a machine's folders.
         | {"folder": relpath(run.folder, out)},
     )
     return write_bundle(request, out)

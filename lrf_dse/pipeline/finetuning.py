@@ -66,6 +66,7 @@ def finetune_plans(x: Exploration, plans: Sequence[Plan]) -> FineTuned:
     lessons = x.lessons
     if lessons is None:
         return FineTuned(tuple(plans))
+    # The key of its weights tells plans apart here: kernels and threads change none of them.
     unique = {plan.weights: plan for plan in plans if not plan.is_dense}
     trainings = {
         weights: _training(x, lessons, plan, f"fine-tune plan {number} of {len(unique)}")
@@ -83,6 +84,7 @@ def _with(plan: Plan, training: _Training | None) -> Plan:
     if training is None:
         return plan
     tuned = replace(plan, finetuning=training.tuning)
+    # Epoch 0 is the fit as it was: training did not help, and its weights stay.
     if training.tuning.best_epoch == 0:
         return tuned
     return replace(tuned, weights=training.weights, **accuracy_fields(training.validation, training.test))
@@ -105,6 +107,7 @@ def _training(x: Exploration, lessons: Dataset, plan: Plan, stage: str) -> _Trai
     context = {"choices": {choice.layer.name: choice.label for choice in plan.choices}}
     training = _Training(tuning, key, validation, test, warning)
     x.store.put(key, "finetuning", to_json(training), context=context)
+    # Only once weights and record are written: a session that is killed before goes on from the checkpoint.
     checkpoint.unlink(missing_ok=True)
     return training
 
@@ -130,6 +133,7 @@ def _trained(
         teacher=x.weights.compressor.apply([]),
         kind=_kind(lessons),
         batch=x.model.batch,
+        # The drop of what ships, not the training loss, decides which epoch is kept.
         score=lambda model: x.accuracies.judged(model, "validation").drop,
         grids=grids_of(x.model, before),
         checkpoint=checkpoint,
@@ -153,7 +157,10 @@ def _layer_wise(
     fitted = before
     if any(not choice.is_dense for choice in choices):
         compressor = Compressor(x.model, seed=x.settings.seed, calibration=lessons)
+        # One layer at a time with the outputs of the dense model as targets needs no gradient, so no operation can be
+        # unknown.
         fitted = corrected(compressor, choices) if can_correct(choices) else compressor.replacements(choices)
+        # The validation part decides here too; index 0 is the plan without training.
         drops.append(x.accuracies.judged(replaced(x.model, fitted), "validation").drop)
     best = drops.index(min(drops))
     tuning = FineTuning(LAYER_WISE, tuple(drops), (), best, "finished")
@@ -164,4 +171,5 @@ def _kind(lessons: Dataset) -> Kind:
     """Labels and agreement are of classes; numbers to come near to are values."""
     if lessons.y is None:
         return "values" if lessons.metric.needs == "values" else "classes"
+    # Integers are labels of classes, other numbers are values to come near to.
     return "classes" if lessons.y.dtype.kind in "iu" else "values"

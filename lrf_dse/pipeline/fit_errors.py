@@ -41,6 +41,7 @@ class FitErrors:
 
     def _trial(self, candidate: Candidate) -> _TrialErrors:
         if candidate.is_dense:
+            # A dense layer has no error on data; without data nothing is known of outputs.
             known = 0.0 if self.compressor.calibration else None
             return {"squared": 0.0, "output": known, "low": known, "high": known}
 
@@ -81,5 +82,6 @@ class FitErrors:
         """Frobenius norm of the change of all FC weights, relative to their norm."""
         layers = self.compressor.model.fc_layers
         total = sum(self.compressor.squared_norm(layer.name) for layer in layers)
+        # Squared Frobenius norms of different layers add up.
         changed = sum(self.squared_error(choice) for choice in choices)
         return sqrt(changed / total) if total else 0.0

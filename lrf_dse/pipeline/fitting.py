@@ -44,19 +44,23 @@ def fit_ahead(
 
     A task has the candidates of one layer and shape: storages start from the fit in fp32.
     """
+    # On this machine fits are made where they are asked for; a second pass over them would gain nothing.
     if not farm.ships:
         return
     groups: dict[str, list[Candidate]] = {}
     for candidate in dict.fromkeys(one.without_generated for one in candidates if not one.is_dense):
         if _is_missing(errors, candidate, final=final):
+            # One task for a layer and shape: its storages all start from one fit in fp32.
             groups.setdefault(_group_key(errors.compressor, candidate, final=final), []).append(candidate)
     if not groups:
         return
     compressor, layers = errors.compressor, errors.compressor.model.fc_layers
+    # How often a worker may ask for a layer's part decides how it is sent (`farm.Shared`).
     uses = Counter(group[0].layer.name for group in groups.values())
 
     def prepare(group: Sequence[Candidate]) -> tuple[Any, ...]:
         part = shared_part(compressor, name := group[0].layer.name, uses=uses[name])
+        # Fits that are in memory here go along, so that workers do not make them again.
         known = [found for one in group if (found := compressor.known(one)) is not None]
         return part, known, group, final, layers
 
@@ -151,6 +155,7 @@ def judge_ahead(
         return
     compressor, data = accuracies.compressor, accuracies.parts[part]
     chosen = [choice for choices in missing.values() for choice in choices]
+    # Fits first, each once; the models that are judged share them.
     fit_ahead(farm, errors, chosen, stage=stage, progress=progress, final=True)
     ground = Ground(compressor.model, compressor.seed, compressor.calibration, {part: data})
     key = content_key("ground", model=compressor.model.key, seen=_seen(compressor), data=[data.sha256, part])
@@ -173,5 +178,7 @@ def judged_there(
     """The accuracy of the model with `choices` on a part of the data."""
     for fitted in known:
         ground.accuracies.compressor.adopt(fitted)
+    # All layers of the model count, not the one that is fitted: the limit is then the same everywhere, and so is
+    # rounding.
     with few_blas_threads(layers):
         return ground.accuracies.accuracy(choices, part)

@@ -25,6 +25,7 @@ Case = tuple[Array, ...]
 def golden_cases(model: Model, data: Dataset | None, *, seed: int, count: int = GOLDEN_CASES) -> tuple[Case, ...]:
     """The inputs of `count` inferences: samples that spread over the data, the first one first, or random ones."""
     random = np.random.default_rng(seed)
+    # Spread over the file: neighbouring samples may be alike.
     starts = [0] * count if data is None else [k * data.samples // count for k in range(count)]
     return tuple(_case(model, data, random, start) for start in starts)
 
@@ -34,6 +35,8 @@ def _case(model: Model, data: Dataset | None, random: np.random.Generator, start
     for spec in model.inputs:
         if data is not None:
             samples = data.x[spec.name]
+            # The samples that follow, from the beginning again at the end: a batch is full whatever the number of
+            # samples.
             following = np.roll(samples, -start, axis=0)[: spec.shape[0]] if model.batch is not None else samples
             tensors.append(samples[start] if model.batch is None else np.resize(following, spec.shape))
         elif np.issubdtype(np.dtype(spec.dtype), np.floating):
@@ -66,6 +69,7 @@ def kept_golden(folder: Path, key: str, *, inputs: int) -> tuple[Case, ...] | No
     content = read_sealed(folder / GOLDEN_FILE, key)
     if content is None:
         return None
+    # allow_pickle=False: a run folder may come from someone else, and a pickle runs code.
     with np.load(io.BytesIO(content), allow_pickle=False) as archive:
         cases = range(len(archive.files) // inputs)
         return tuple(tuple(archive[f"{case}.{i}"] for i in range(inputs)) for case in cases)

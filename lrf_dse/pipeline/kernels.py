@@ -56,12 +56,14 @@ def tuned_schedules(x: Exploration, plans: Sequence[Sequence[Candidate]]) -> dic
     if x.settings.tune == 1:  # nothing to choose from
         return {spec: default_schedule(spec, x.target) for spec in specs}
     here = RunnerMeasure(x.target, x.bench, x.bench.runner_tools)
+    # The records of measured schedules are this user's, on this machine, also where workers measure.
     there = _Sent(here.target, here.runner, here.tools, farm=x.farm, resource=x.bench.resource)
     measure = RecordedMeasure(there if x.farm.ships else here, user_records())
     folders = {spec: x.settings.out / "work" / f"tune-{number}" for number, spec in enumerate(specs)}
 
     def find(spec: KernelSpec) -> KernelSchedule:
         folder = folders[spec]
+        # The dense layer is measured, never tuned, where one trial is a program of many megabytes.
         if spec.shape is None and spec.in_features * spec.out_features > _TUNED_DENSE:
             return default_schedule(spec, x.target)
         found = tune(spec, x.target, folder, measure=measure, budget=x.settings.tune)
@@ -111,7 +113,9 @@ def kernel_sources(choices: Iterable[Candidate], schedules: Schedules, target: T
 
 def _source(candidate: Candidate, schedule: KernelSchedule, target: Target) -> str:
     code = emit(kernel_spec(candidate), schedule, target, name="kernel")
+    # The source alone does not say how large its buffers are.
     sizes = [code.weight_bytes, code.scratch_bytes, *(phase.workgroups for phase in code.phases)]
+    # 24 hexadecimal digits, 96 bits: short in records, and far from any collision.
     return hashlib.sha256(f"{sizes}\n{code.source}".encode()).hexdigest()[:24]
 
 

@@ -61,8 +61,10 @@ def timing_key(
     layer = candidate.layer
     return content_key(
         "timing",
+        # Sizes and no name: layers of one size share a measurement.
         sizes=[layer.out_features, layer.in_features, layer.batch, layer.has_bias],
         computation=_computation(candidate, sources),
+        # Of x and y; the storage of the weights stands in `computation`.
         dtype="float32",
         around=None if around is None else dict(around),
         **machine_facts(target, tools, candidate.threads),
@@ -110,6 +112,7 @@ def accuracy_key(
     """
     return content_key(
         "accuracy",
+        # The two forms differ in rounding: sums run in another order in a chain of factors than in their product.
         form="graph" if shipped else "matrices",
         model=model.key,
         batch=model.batch,
@@ -191,6 +194,7 @@ def space_key(
         core=[core.count, *(figure and figure.value for figure in (core.issue_width, core.fma_per_cycle))],
         memory=[[level.size_bytes, level.read_bytes_per_cycle.value] for level in target.memory],
         timing=None if target.timing is None else timing_model_text(target),
+        # What cannot be faster than the dense layer is left out, so its time is part of what decides.
         dense_cycles=dense_cycles,
         top=top,
         cores=list(cores),
@@ -223,6 +227,8 @@ def _computation(candidate: Candidate, sources: Mapping[str, str]) -> dict[str, 
     shape = None if candidate.tt_shape is None else to_json(candidate.tt_shape)
     found = {"shape": shape, "order": candidate.order, "kernel": candidate.kernel, "threads": candidate.threads}
     found["storage"] = candidate.storage
+    # The source says all of a generated kernel: a change of the generator that leaves the text alone measures nothing
+    # again.
     if candidate.kernel == "rvv":
         return found | {"source": sources[candidate.layer.name]}
     return found | {"form": layer_form(candidate.layer, candidate.tt_shape, candidate.order)}
@@ -233,6 +239,7 @@ def _fitted(
 ) -> dict[str, Any]:
     """What decides all weights of a model; a layer that is kept is no choice. What sees whole models sees data."""
     facts: dict[str, Any] = {"choices": {c.layer.name: _weights(c, calibration) for c in choices if not c.is_dense}}
+    # Versions of a correction count only where it is used: a new one makes no other accuracy old.
     if sequential:
         facts["sequential"] = [SEQUENTIAL_VERSION, _part(calibration)]
     if reordered:
@@ -245,6 +252,7 @@ def _weights(candidate: Candidate, calibration: Dataset | None) -> dict[str, Any
     if candidate.is_dense:
         return None
     few_bits, shape = candidate.storage != "fp32", candidate.tt_shape
+    # Plain TT-SVD stays valid for any calibration data, so that its records do too.
     sees_data = few_bits or get_method(candidate.decomposer).needs_data
     return {
         "shape": None if shape is None else to_json(shape),

@@ -116,6 +116,7 @@ def _predicted(part: LayerPart, layer: FcLayer) -> PredictedErrors | None:
     """What is expected of fits to the calibration data; None without data, or of too many inputs."""
     if part.moment is None:
         return None
+    # A bias absorbs the mean of the inputs, so that only what varies around it counts.
     seen = part.moment.centred() if layer.has_bias else part.moment
     if not can_predict(seen):
         return None
@@ -126,6 +127,7 @@ def measure_layers(x: Exploration, spaces: dict[FcLayer, PruneResult]) -> tuple[
     """Every survivor and every dense layer: measured, with what replacing it alone costs."""
     shapes = [ranked.candidate for space in spaces.values() for ranked in space.survivors]
     with_data = x.errors.compressor.calibration is not None
+    # The last competitor is the fit to data, which all storages of a shape start from.
     ahead = [competitors(shape, with_data=with_data)[-1] for shape in shapes]
     fit_ahead(x.farm, x.errors, ahead, stage="fit layers", progress=x.progress)
     candidates = _candidates(x, spaces)
@@ -135,6 +137,7 @@ def measure_layers(x: Exploration, spaces: dict[FcLayer, PruneResult]) -> tuple[
 @spent_on("search")
 def _candidates(x: Exploration, spaces: dict[FcLayer, PruneResult]) -> list[Candidate]:
     """What is measured of every layer."""
+    # One kernel for each survivor; the other one is measured for finalists alone (`lrf_dse.pipeline.rivals`).
     first: Kernel = "rvv" if "rvv" in x.settings.kernels else "iree"
     return [
         candidate
@@ -153,6 +156,7 @@ def results_of(
 ) -> tuple[CandidateResult, ...]:
     """What became of `candidates`: measured under `stage`, and judged by at most about so many evaluations."""
     outcomes = measure_candidates(x, stage, candidates)
+    # IREE stands in only for kernels in fp32: it computes no weights in few bits.
     ours = [c for c in outcomes if c.kernel == "rvv" and c.storage == "fp32" and not c.is_dense]
     failing = [candidate for candidate in ours if isinstance(outcomes[candidate], Failure)]
     if "iree" in x.settings.kernels:
@@ -160,6 +164,7 @@ def results_of(
         outcomes |= measure_candidates(x, f"{stage} with IREE's kernels", again)
     usable = [candidate for candidate, outcome in outcomes.items() if isinstance(outcome, Measurement)]
     judged = judge_layers(
+        # A drop knows no kernel: a shape is judged once.
         tuple(dict.fromkeys(candidate.without_generated for candidate in usable)),
         x.errors,
         x.accuracies,
@@ -177,6 +182,7 @@ def results_of(
 def measure_candidates(x: Exploration, stage: str, candidates: Iterable[Candidate]) -> dict[Candidate, Outcome]:
     """What came of each candidate by itself; nothing is shown of a stage without any."""
     asked = tuple(candidates)
+    # Two programs of the smallest layer, measured once for all candidates.
     around = around_kernels(x) if any(can_stand_alone(x.settings, candidate) for candidate in asked) else None
     with spent_on("search"):
         tasks = {c: kernel_task(x, c, around) if can_stand_alone(x.settings, c) else layer_task(x, c) for c in asked}
@@ -189,6 +195,7 @@ def _result(x: Exploration, candidate: Candidate, outcome: Outcome, judged: Judg
     if judged is None or isinstance(outcome, Failure):
         assert isinstance(outcome, Failure)
         return CandidateResult(candidate, estimate(candidate, x.target), failure=outcome)
+    # The judge saw no kernel; the figures are of this candidate's.
     winner = replace(judged.candidate, kernel=candidate.kernel)
     error = x.errors.output_error(winner)
     return CandidateResult(

@@ -46,6 +46,7 @@ def with_latency_limit(settings: ExploreSettings, target: Target) -> ExploreSett
         wanted = "a time such as 5ms" if on_board else "a number of cycles"
         raise UsageError(f"--max-latency: the clock of {target.name} is not known; give {wanted}")
     else:
+        # Cycles and seconds are turned into each other at the clock of the target's file.
         value = latency.value / clock.value if on_board else latency.value * clock.value
     limited = replace(budgets, max_seconds=value) if on_board else replace(budgets, max_cycles=value)
     return replace(settings, budgets=limited)
@@ -66,6 +67,7 @@ def refuse_what_no_layer_can_save(x: Exploration) -> None:
     if x.settings.budgets.max_flash_bytes is None:
         return
     dense = [m for _, _, m in measured_dense(x) if isinstance(m, Measurement)]
+    # Every byte of FC weights is taken off: no plan can save more than all of them.
     weights = sum(layer.in_features * layer.out_features for layer in x.model.fc_layers)
     _refuse(x, dense, weight_bytes=FP32_BYTES * weights, why="the model without the weights of its FC layers")
 
@@ -81,6 +83,7 @@ def _refuse(x: Exploration, programs: Sequence[Measurement], *, weight_bytes: in
             f"--max-bytes is {budgets.max_flash_bytes:,} bytes, but {why} takes {flash:,} bytes of flash "
             f"({show_bytes(flash)}): no plan can keep it"
         )
+    # Of the model without its weights only flash is known: RAM and time depend on what stands there instead.
     if weight_bytes:
         return
     ram = min(program.ram_bytes for program in programs) + _ports_bytes(x)

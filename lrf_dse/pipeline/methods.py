@@ -53,6 +53,7 @@ def judge_layers(
     progress(stage, len(rivals), len(rivals))
     if not accuracies.known:
         return {candidate: Judged(found[0], None) for candidate, found in rivals.items()}
+    # Too many for the evaluations: of each shape the competitor with the least output error stands for all.
     if sum(len(found) for found in rivals.values()) > evaluations:
         rivals = {candidate: (min(found, key=judging.output_error),) for candidate, found in rivals.items()}
     if len(rivals) <= evaluations:
@@ -87,6 +88,7 @@ class _Judging:
     def best(self, found: Sequence[Candidate]) -> Judged:
         """The competitor with the smallest drop on the validation part."""
         drops = {candidate: self.accuracies.drop_points([candidate]) or 0.0 for candidate in found}
+        # Drops of small validation parts are often equal: the output error on held-out rows decides then.
         winner = min(found, key=lambda c: (drops[c], self.output_error(c)))
         return Judged(winner, drops[winner])
 
@@ -107,6 +109,7 @@ def _from_curves(rivals: Mapping[Candidate, Sequence[Candidate]], judging: _Judg
     layers: dict[str, list[Candidate]] = {}
     for candidate in rivals:
         layers.setdefault(candidate.layer.name, []).append(candidate)
+    # Layers share the evaluations equally; the largest layer need not be the most sensitive one.
     share = max(1, judging.evaluations // len(layers))
     judged: dict[Candidate, Judged] = {}
     spread = {name: _spread(shapes, rivals, judging, share) for name, shapes in layers.items()}
@@ -129,6 +132,7 @@ def _spread(
     ordered = sorted((c for c in shapes if not c.is_dense), key=lambda c: judging.output_error(rivals[c][0]))
     if not ordered:
         return [], set()
+    # From the largest error down, so that a share of one measures the worst shape.
     return ordered, {ordered[i] for i in np.linspace(len(ordered) - 1, 0, share).round().astype(int)}
 
 
@@ -138,6 +142,7 @@ def drop_on(curve: Sequence[tuple[float, float]], error: float) -> float:
     >>> drop_on([(0.25, 1.0), (0.75, 3.0)], 0.5), drop_on([(0.25, 1.0)], 0.125)
     (2.0, 0.5)
     """
+    # The point (0, 0) is known: no error, no drop. A drop that falls again while the error grows is noise.
     errors, drops = zip((0.0, 0.0), *sorted(curve), strict=True)
     rising = np.maximum.accumulate(np.maximum(drops, 0.0))
     return float(np.interp(error, errors, rising))

@@ -52,6 +52,7 @@ def measure_dense(x: Exploration) -> Measurement:
     """
     x.progress("dense model", 0, 1)
     x.accuracies.check_dense()
+    # The first kernel that is right is enough here: this is a check of the model, the fastest kernel is sought later.
     failures: list[Failure] = []
     for variant in _dense_variants(x):  # a generated kernel may do where the compiler's is wrong
         ((_, _, outcome),) = _measured(x, "dense model", [variant])
@@ -88,11 +89,13 @@ def measure_plans(
     """
     variants = [choices for combination in combinations for choices in _on_threads(x, combination)]
     variants = list(dict.fromkeys([*_dense_variants(x), *variants, *_stored_variants(x)]))
+    # The dense models go first: the program that is faster of them tells by which builder plans are made.
     dense = len(_dense_variants(x))
     measured = _measured(x, "measure plans", variants[:dense])
     measured += _measured(x, "measure plans", variants[dense:], rest_by=_builder_of_the_rest(measured))
     # A plan whose generated kernels fail is kept as a Failure; with IREE's kernels it is still worth having.
     failing = [choices for choices, _, outcome in measured if isinstance(outcome, Failure)]
+    # A twin that is among the variants anyway is not measured twice.
     again = [choices for choices in without_generated(failing) if choices not in variants]
     measured += _measured(x, "measure plans with IREE's kernels", again)
     if x.settings.widen:
@@ -121,6 +124,7 @@ def _named(plans: Sequence[Plan], failed: Sequence[FailedPlan]) -> tuple[Plan, .
     """The plans with their ids: the reference first, the others fastest first. Raises RunError without a reference."""
     unit = latency_unit(plans)
     by_time = sorted(plans, key=lambda plan: (latency_of(plan, unit) or 0.0, plan.flash_bytes))
+    # By time: the first dense plan on one thread is the fastest of them.
     reference = next((plan for plan in by_time if plan.is_dense and plan.threads == 1), None)
     if reference is None:
         raise _dense_fails(next(plan.failure for plan in failed if all(choice.is_dense for choice in plan.choices)))
@@ -152,6 +156,7 @@ def _measured(
     x: Exploration, stage: str, variants: Sequence[tuple[Candidate, ...]], *, rest_by: str | None = None
 ) -> list[tuple[tuple[Candidate, ...], Schedules, Outcome]]:
     """What came of each whole model, its generated kernels tuned; `rest_by` is the builder where all are generated."""
+    # All variants at once: plans share layers, and a kernel is tuned once.
     tuned = tuned_schedules(x, variants) if variants else {}
     scheduled = [(choices, schedules_of(choices, tuned)) for choices in variants]
     return _measured_with(x, stage, scheduled, rest_by=rest_by)
@@ -177,6 +182,7 @@ def _on_threads(x: Exploration, combination: Combination) -> list[tuple[Candidat
     chosen: list[tuple[Candidate, ...]] = []
     best = inf
     for threads in sorted(set(x.settings.threads)):
+        # Threads share the work at best; each stage ends with a barrier.
         predicted = combination.latency / threads + (_barrier_cycles(x.target, combination) if threads > 1 else 0.0)
         if predicted < best:
             best = predicted
@@ -204,10 +210,12 @@ def plan_task(
     sources = kernel_sources(choices, schedules, x.target)
     key = plan_timing_key(x.model, choices, x.target, x.tools, sources)
     context = {choice.layer.name: choice.label_with_kernel for choice in choices}
+    # All layers of a plan run on the same number of threads (`_on_threads`).
     threads = choices[0].threads
 
     def arguments() -> tuple[Any, ...]:
         made = with_kernels(x.weights.replacements(choices), choices, schedules)
+        # The model goes to a worker once, the replacements with their task only.
         return Shared(x.model.key, x.model, uses=x.settings.finalists), Shared(key, made, lasting=False), inputs
 
     return Task(
@@ -223,6 +231,7 @@ def plan_program(model: Model, made: Mapping[str, Replacement], inputs: Sequence
 def _plan(x: Exploration, choices: Sequence[Candidate], measured: Measurement) -> Plan:
     corrections = x.accuracies.corrections(choices)
     plan = Plan(
+        # `_named` gives ids once all plans are known: they follow the order of time.
         id="",
         choices=tuple(choices),
         cycles=_plan_cycles(choices, measured, x.target),
@@ -250,6 +259,7 @@ def _plan_cycles(choices: Sequence[Candidate], measured: Measurement, target: Ta
     """Modelled cycles; a lower bound over the FC layers where the target has no model of its pipeline."""
     if measured.cycles is not None or measured.seconds is not None or not target.has_timing:
         return measured.cycles
+    # Without a model of the pipeline the bound is the only time that is known; the source of the figure says so.
     layers = [lower_bound(kernel_spec(choice), target) for choice in choices]
     return combine(sum(cycles for cycles in layers if cycles is not None), measured.instructions, target)
 
@@ -265,6 +275,7 @@ def choose_plan(settings: ExploreSettings, plans: Sequence[Plan]) -> tuple[str |
     budgets, pick = settings.budgets, settings.pick
     try:
         plan = choose(plans, pick, budgets)
+    # A finished run without a plan within the budgets is a result: the report says what was nearest.
     except BudgetError as error:
         return None, str(error)
     if pick == "knee":

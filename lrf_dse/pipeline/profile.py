@@ -71,6 +71,8 @@ def make_job(
 
 def _bundle_job(subject: Path, target: Target, work: Path) -> Job | None:
     """The golden run of a bundle's folder or of the program in one; None for any other file."""
+    # A program is told by the magic number of ELF; what does not exist is refused by the reader of models, which names
+    # it.
     if not subject.exists() or (subject.is_file() and subject.read_bytes()[:4] != _ELF):
         return None
     folder = subject if subject.is_dir() else subject.parent
@@ -83,6 +85,7 @@ def _bundle_job(subject: Path, target: Target, work: Path) -> Job | None:
 
 def _model_job(subject: Path, target: Target, work: Path, *, reading: ReadOptions | None, seed: int) -> Job:
     model = read_with(subject, reading or ReadOptions())
+    # No layer is replaced: the model in its canonical form.
     proto = Compressor(model, seed=seed).apply(())
     (inputs,) = golden_cases(model, None, seed=seed, count=1)
     built = build_with_iree(proto, target, work)

@@ -19,6 +19,7 @@ def library_lines_hidden() -> Iterator[None]:
     libc = ctypes.CDLL(None)
     sys.stdout.flush()
     libc.fflush(None)
+    # C code writes to file descriptor 1, whatever `sys.stdout` is: it is the descriptor that is pointed elsewhere.
     own = os.dup(1)
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)

@@ -39,6 +39,7 @@ def recorded(store: Records, key: str, kind: type[Value]) -> Value | None:
     value = store.get(key)
     try:
         found: Value | None = None if value is None else from_json(kind, value)
+    # Not an error of the user: the record is written again when the figure is made.
     except ValueError:
         return None
     return found

@@ -33,7 +33,9 @@ def rank_between(pair: Between, target: Target) -> Candidate | None:
     """
     upper = pair.upper.candidate
     most = _ranks(upper)
+    # The geometric mean of a rank and a quarter of it is half of it.
     least = tuple(max(1, rank // 4) for rank in most) if pair.lower is None else _ranks(pair.lower.candidate)
+    # Ranks that fill vectors waste no lanes; half of the lanes is a shorter vector.
     steps = (1, max(1, target.fp32_lanes // 2), target.fp32_lanes)
     found = [candidate for step in steps if (candidate := _with_ranks(upper, least, most, step)) is not None]
     above = _cycles(upper, target)
@@ -46,6 +48,7 @@ def _with_ranks(upper: Candidate, least: tuple[int, ...], most: tuple[int, ...],
     shape = upper.tt_shape
     assert shape is not None
     ends = list(zip(least, most, strict=True))
+    # Ranks at the ends of the chain are 1 on both sides and stay.
     ranks = tuple(a if a == b else step * round(sqrt(a * b) / step) for a, b in ends)
     if not all(a <= rank <= b for rank, (a, b) in zip(ranks, ends, strict=True)) or ranks in (least, most):
         return None

@@ -27,6 +27,7 @@ def with_rivals(
         return found, tuple(results)
     known = {result.candidate: result for result in results}
     chosen = dict.fromkeys(choice for finalist in found.finalists for choice in finalist.choices)
+    # IREE turns weights in few bits into fp32, and dense layers have both kernels measured already.
     plain = [c for c in chosen if c.storage == "fp32" and not c.is_dense]
     ours = [c for c in plain if c.kernel == "rvv" and c.without_generated not in known]
     outcomes = measure_candidates(x, "measure finalists' layers with IREE's kernels", map(_compiled, ours))

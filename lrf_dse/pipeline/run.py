@@ -81,6 +81,7 @@ class Run:
     def __init__(self, folder: Path, notes: Sequence[str] = ()) -> None:
         self.folder = folder
         self.notes = list(notes)
+        # Opening it is the check: a folder without records raises StoreError here, not in the middle of a command.
         Store(folder, read_only=True).close()
 
     def _value(self, kind: type[Value], key: str) -> Value | None:
@@ -122,6 +123,7 @@ class Run:
         """
         if is_file_of(self.model_path, self.facts.copy_sha256):
             copy = read_model(self.model_path)
+            # The reader's digest is checked too: it covers what is read besides the file itself.
             if copy.sha256 == self.facts.copy_sha256:
                 return copy
         return self._copied_again(self.facts)
@@ -131,6 +133,7 @@ class Run:
         try:
             model = read_model(original, batch=facts.batch)
             content = model_bytes(model)
+            # A file of the same name that has changed is another model: its weights fit no record.
             if model.sha256 != facts.model_sha256 or digest_of(content) != facts.copy_sha256:
                 raise ModelError(f"{original}: has changed since")
             with suppress(StoreError):  # in a folder that cannot be written, the original will do
@@ -183,6 +186,7 @@ class Run:
         """
         info = self.info
         pick = pick or default_pick(info.objective, info.budgets)
+        # An id names a plan that the user wants whatever the budgets say.
         return choose(info.plans, pick, info.budgets if pick in PICKS else Budgets())
 
     def write_report(self) -> tuple[Path, ...]:

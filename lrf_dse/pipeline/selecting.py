@@ -45,9 +45,11 @@ def select_finalists(x: Exploration, results: Sequence[CandidateResult]) -> tupl
         if result.measurement is not None:
             _keep_faster(options[result.candidate.layer.name], layer_option(x, result, result.measurement))
     _require_dense(options, results)
+    # Before and after the shift: options that come later need the same shift.
     own = [list(found.values()) for found in options.values()]
     layers, within, objective = _as_measured(x, own), _limits(x.settings), _single_objective(x.settings)
     if not x.accuracies.known:
+        # Without data no loss is measured: plans are picked by weight error, in one pass.
         with library_lines_hidden():
             found = finalists(layers, x.settings.finalists, worst=ALL_WEIGHTS, within=within, objective=objective)
         return found, tuple(results)
@@ -85,6 +87,7 @@ def _measure(x: Exploration) -> LossOf:
         x.progress("judge whole models", done, x.settings.plan_evaluations)
         if x.settings.budgets.max_drop is not None:
             return confirmable_drop(x.accuracies.best(combination.choices), x.accuracies.parts["confirmation"].samples)
+        # A gain counts as no loss: it is within the noise of the part.
         return max(0.0, x.accuracies.best(combination.choices).drop)
 
     return measure
@@ -113,6 +116,7 @@ def _single_objective(settings: ExploreSettings) -> Objective | None:
 
 def _as_measured(x: Exploration, layers: Sequence[Sequence[LayerOption]]) -> list[list[LayerOption]]:
     """The options such that dense ones add up to the dense model, where there are limits that it matters for."""
+    # Only limits compare sums over layers with a number of the user's; without them a constant changes no order.
     if _limits(x.settings) == NO_LIMITS:
         return [list(options) for options in layers]
     dense = [m for _, _, m in measured_dense(x) if isinstance(m, Measurement)]
@@ -126,6 +130,7 @@ def _limits(settings: ExploreSettings) -> Limits:
     """What whole models are predicted to keep, on the most threads."""
     budgets = settings.budgets
     latency = budgets.max_seconds if budgets.max_cycles is None else budgets.max_cycles
+    # Options were measured on one thread; on t threads a plan takes at least the t-th part.
     threads = max(settings.threads)
     return Limits(None if latency is None else latency * threads, budgets.max_flash_bytes, budgets.max_ram_bytes)
 

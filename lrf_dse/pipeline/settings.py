@@ -193,6 +193,7 @@ class ExploreSettings:
             raise UsageError("--calibration needs --data: fits are chosen by the accuracy that they leave")
 
     def _check_limits(self) -> None:
+        # Imported where it is used: `lrf-dse --help` must not wait for numpy.
         from lrf_dse.plan.choice import OBJECTIVES
 
         limits = (self.budgets.max_drop, self.budgets.max_flash_bytes, self.budgets.max_ram_bytes)
@@ -232,11 +233,14 @@ class ExploreSettings:
     @property
     def layer_evaluations(self) -> int:
         """Choices judged with one layer replaced: a quarter of the evaluations. Whole models decide."""
+        # A quarter for single layers leaves the most to whole models, of which the plan is one.
         return max(1, self.evaluations // 4)
 
     @property
     def plan_evaluations(self) -> int:
         """Whole models that are judged before finalists stand, each in up to three ways."""
+        # Each of them is judged as fitted, with the sequential correction, and with reordered units: three evaluations
+        # of what the quarter leaves, with some to spare.
         return max(1, self.evaluations // 6)
 
     @property

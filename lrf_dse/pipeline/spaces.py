@@ -64,14 +64,17 @@ def layer_spaces(
     """
     chosen = list(layers)
     narrowing = Narrowing(top, by_kind=True, without=without)
+    # All or none: bounds of a layer with spectra and of one without would not compare.
     known = weights if sum(map(_spectra_work, chosen)) <= WEIGHTS_WORK else None
     groups: dict[FcLayer, list[str]] = {}
     for layer in chosen:
+        # Where weights do not count, layers that differ only in name, operation and uses have one space.
         groups.setdefault(layer if known else replace(layer, name="", op="", uses=1), []).append(layer.name)
     found = []
     for done, (layer, names) in enumerate(groups.items()):
         progress("narrow the spaces", done, len(groups))
         spectra = None if known is None else layer_spectra(known(names[0]), seed=narrowing.seed)
+        # Nothing is measured here, so the dense layer's own estimate takes the place of its time.
         latency = latency_on(layer, target, estimate(dense_candidate(layer, "rvv"), target).cycles)
         narrowed = prune(layer, spectra, target, narrowing, latency=latency)
         size = space_size(layer.out_features, layer.in_features)
@@ -110,6 +113,7 @@ def explore_time(spaces: Iterable[LayerSpace]) -> ExploreTime:
     """What `explore` takes after such spaces, roughly: fits of wide layers and the rest of the model are not in it."""
     survivors = sum(len(space.found.survivors) * len(space.layers) for space in spaces)
     programs = round(survivors * (1 + _STORED))
+    # Two methods for each shape on average (`models.layer_fit.methods_for`).
     fits = 2 * survivors
     seconds = _CPU_S["start"] + programs * _CPU_S["program"] + fits * _CPU_S["fit"] + _PLANS * _CPU_S["plan"]
     return ExploreTime(programs, fits, seconds)

@@ -55,6 +55,7 @@ def with_bits(settings: ExploreSettings, target: Target) -> ExploreSettings:
         return replace(settings, bits=("fp32",))
     if settings.bits is not None:
         return settings
+    # fp16 saves the fewest bytes, and where the chip does not compute in it it must be widened element by element.
     return replace(settings, bits=tuple(s for s in STORAGES if s != "fp16" or has_half(target)))
 
 
@@ -103,10 +104,12 @@ class _Pool:
         dense: Candidate | None = None,
     ) -> None:
         self._target = target
+        # A dense layer in few bits is a rival too: a factorised one that loses to it need not be measured.
         known = errors if dense is None else {**errors, dense: 0.0}
         pairs = [(shape, storage) for storage in storages for shape in known]
         self.candidates = [replace(shape, kernel="rvv", storage=storage) for shape, storage in pairs]
         self.sizes = np.array([stored_bytes(candidate) for candidate in self.candidates], np.int64)
+        # The errors of the fit and of rounding are independent: their squares add up.
         self.errors = np.array([hypot(known[shape], GRID_ERROR[storage]) for shape, storage in pairs])
         self.few = np.array([storage != "fp32" and shape.tt_shape is not None for shape, storage in pairs], np.bool_)
 
@@ -120,6 +123,7 @@ def _spread_in(pool: _Pool, *, by_cycles: bool, most: int) -> list[Candidate]:
     """At most `most` candidates in few bits that spread over the sizes of the front; fp32 and dense are only rivals."""
     third = pool.cycles if by_cycles else np.zeros_like(pool.errors)
     front = front_of_three(third, pool.sizes, pool.errors)
+    # fp32 and dense candidates have done their part as rivals on the front.
     front = front[pool.few[front]]
     if not front.size:
         return []
@@ -133,6 +137,7 @@ def _between(survivors: Mapping[Candidate, float], lanes: int) -> dict[Candidate
     if len(low) < 2:
         return {}
     ranks = sorted(low)
+    # Straight lines between the survivors on two logarithmic scales: a power law of the rank.
     known = np.log([max(survivors[low[rank]], LEAST_ERROR) for rank in ranks])
     found, rank = {}, ranks[0]
     while rank < ranks[-1]:
@@ -141,6 +146,7 @@ def _between(survivors: Mapping[Candidate, float], lanes: int) -> dict[Candidate
             assert shape is not None
             between = replace(low[ranks[0]], tt_shape=replace(shape, ranks=(1, rank, 1)))
             found[between] = float(np.exp(np.interp(np.log(rank), np.log(ranks), known)))
+        # Whole multiples of the lanes: other ranks leave lanes of a vector idle.
         rank = max(rank + lanes, int(LADDER * rank) // lanes * lanes)
     return found
 

@@ -24,6 +24,7 @@ def with_sweeps(x: Exploration, plans: Sequence[Plan], chosen: str | None) -> tu
     inputs, tasks = golden_inputs(x), {}
     for plan in swept:
         task = plan_task(x, plan.choices, schedules_from_json(plan.schedules), inputs, builders=(plan.builder,))
+        # Without a switch it was measured before; only the switches remain.
         measured = recorded(x.store, task.key, Measurement)
         if measured is not None:
             tasks[plan.id] = replace(task, key=sweep_key(task.key, plan.builder), kind="sweep", swept=measured)

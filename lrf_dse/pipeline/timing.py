@@ -55,6 +55,7 @@ class Around:
 
     def added_to(self, kernel: Measurement) -> Measurement:
         """The kernel's figures as those of a module; instructions are the kernel's own."""
+        # What a call takes with cold caches is not modelled: the warm figure is added to both.
         cycles, cold = (None if c is None else c + self.cycles for c in (kernel.cycles, kernel.cold_cycles))
         source = f"{kernel.source}; the kernel alone, with what a module adds"
         parts = {name: kernel.ram_parts.get(name, 0) + self.ram_parts.get(name, 0) for name in kernel.ram_parts}
@@ -145,6 +146,7 @@ def measure_all(
 
     The first error that is not a Failure stops the rest and is raised; what was measured is in the store by then.
     """
+    # Tasks of one key are one program: it is built once.
     by_key = {task.key: task for task in tasks}
     recorded = {key: _recorded(key, store) for key in by_key}
     outcomes = {key: outcome for key, outcome in recorded.items() if outcome is not None}
@@ -196,6 +198,7 @@ def _measure(way: _Way, folder: Path | None, make: Callable[..., Program], *argu
 
     The folder stays if the outcome is a Failure.
     """
+    # A worker may be another machine, where the run's folder does not exist.
     work_dir = Path(tempfile.mkdtemp(prefix="lrf-dse-")) if folder is None else folder
     shutil.rmtree(work_dir, ignore_errors=True)
     work_dir.mkdir(parents=True, exist_ok=True)  # the compilers of a killed run may still write here
@@ -209,6 +212,7 @@ def _measure(way: _Way, folder: Path | None, make: Callable[..., Program], *argu
     if isinstance(outcome, Measurement):
         shutil.rmtree(work_dir, ignore_errors=True)
     elif folder is None:
+        # The files lie on the worker: its name goes before the path.
         outcome = replace(outcome, kept_files=tuple(f"{platform.node()}:{path}" for path in outcome.kept_files))
     return outcome
 
@@ -243,6 +247,7 @@ def build_and_run(
     outcomes: dict[str, Outcome] = {}
     right: dict[str, Measurement] = {}
     for name in (*builders, *(other for other in BUILDERS if other not in builders)):
+        # The others are asked only where none of those named gave a right program.
         if name not in builders and right:
             break
         folder = work_dir / name
@@ -269,7 +274,9 @@ def build_and_run(
         if isinstance(outcome, Measurement):
             right[name] = outcome
     if not right:
+        # The failure of the first builder says most: the others were tried after it.
         return next(iter(outcomes.values()))
+    # The user gets the program that is faster, so this is the figure that counts.
     best = min(right, key=lambda name: right[name].time)
     return replace(right[best], builder=best, sweep={} if swept is None else bench.sweep(jobs[best], swept))
 
@@ -285,6 +292,7 @@ def layer_program(candidate: Candidate, schedule: KernelSchedule | None = None, 
     x = normal(layer.batch, layer.in_features, scale=1.0)
     kernel = KernelChoice(candidate.threads, schedule) if candidate.kernel == "rvv" else None
     cores, stored = None, None
+    # As large as weights of a trained layer usually are: outputs of about the size of the inputs.
     weight = normal(layer.out_features, layer.in_features, scale=layer.in_features**-0.5)
     if candidate.tt_shape is not None:
         # Each core keeps the size of its input on average, so that no stage overflows or vanishes.

@@ -43,6 +43,8 @@ class Weights:
         self, choices: Sequence[Candidate], corrections: Corrections = AS_FITTED
     ) -> dict[str, Replacement]:
         """What takes the place of the model's weights; a plan's are in the folder."""
+        # Fits as they are come from the compressor's own memory; corrections are long sums, worth a look into the
+        # folder.
         if corrections == AS_FITTED:
             return self.compressor.replacements(choices)
         key = self.key(choices, corrections)
@@ -50,11 +52,13 @@ class Weights:
             return dict(known.replacements)
         compressor = self._reordered_for(choices) if corrections.reordered else self.compressor
         made = corrected(compressor, choices) if corrections.sequential else compressor.replacements(choices)
+        # The corrected fits are of the reordered model; they are put back in the order of the model as it was read.
         return as_read(self.compressor.model, compressor.model, made)
 
     def of_plan(self, plan: Plan) -> PlanWeights:
         """What a plan puts in their place, trained or not. Raises StoreError where trained weights are gone."""
         corrections = corrections_of(plan)
+        # Another key than that of the choices means that the plan was trained.
         if plan.weights == self.key(plan.choices, corrections):
             return PlanWeights(self.replacements(plan.choices, corrections))
         path = weights_path(self.folder, plan.weights)
@@ -71,6 +75,7 @@ class Weights:
 
     def _reordered_for(self, choices: Sequence[Candidate]) -> Compressor:
         """The compressor of the reordered model, which methods of one shape share."""
+        # Methods and storages of one shape share an order of units.
         shapes = tuple((choice.layer.name, choice.tt_shape) for choice in choices)
         return self._reordered.get(shapes, lambda: reordering(self.compressor, choices))
 

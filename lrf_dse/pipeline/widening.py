@@ -40,6 +40,7 @@ def widened_variants(
     for choices, schedules, outcome in measured:
         if not isinstance(outcome, Measurement):
             continue
+        # Copies come on top of what the plan takes by itself.
         room = inf if max_ram_bytes is None else max_ram_bytes - outcome.ram_bytes
         chosen: dict[str, KernelSchedule] = {}
         for copy in _copies(choices, schedules, target):
@@ -63,4 +64,5 @@ def _copies(choices: Sequence[Candidate], schedules: Schedules, target: Target) 
             continue
         uses = choice.layer.uses
         found.append(_Copy(choice.layer.name, schedule, uses * (now - then), uses * copy_bytes(spec, schedule)))
+    # Bytes for a cycle, the fewest first: the greedy order of a knapsack.
     return sorted(found, key=lambda copy: copy.size_bytes / copy.cycles)

@@ -35,6 +35,7 @@ def opened_farm(scheduler: str | None, *, jobs: int, emulated: bool) -> Iterator
     farm = Local(jobs) if scheduler is None else _cluster(scheduler, emulated=emulated)
     try:
         yield farm
+    # KeyboardInterrupt too: tasks that wait must not begin once the user has stopped the run.
     except BaseException:
         farm.shutdown(wait=True, cancel_futures=True)
         raise
@@ -55,6 +56,7 @@ def _cluster(scheduler: str, *, emulated: bool) -> Cluster:
 def machine_versions(*, emulated: bool) -> dict[str, str]:
     """Whatever of this machine decides a result. Raises ToolError if a tool is missing."""
     package = Path(__file__).parent.parent
+    # A release number does not tell two states of a checkout apart.
     sources = sources_digest(sorted(package.rglob("*.py")))
     versions = {"lrf-dse": f"{version('lrf-dse')} ({sources[:12]})", **{name: version(name) for name in _PACKAGES}}
     return versions | tool_versions() | (qemu_versions() if emulated else {}) | {"arithmetic": arithmetic()}
@@ -70,7 +72,9 @@ def arithmetic() -> str:
     from threadpoolctl import threadpool_limits
 
     random, bits = np.random.default_rng(0), hashlib.sha256()
+    # One thread: how sums are shared out over threads changes their last bits.
     with threadpool_limits(1, user_api="blas"):
+        # Odd sizes, so that the ends of blocks are computed too.
         double = random.standard_normal((67, 131))
         for a in (double, double.astype(np.float32)):
             for found in (a @ a.T, np.linalg.svd(a)[2], svdvals(a), np.exp(a)):
