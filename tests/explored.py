@@ -173,3 +173,24 @@ def result(run: Path) -> dict[str, Any]:
 def open_run(run: Path) -> Run:
     """The run in `run`."""
     return lrf_dse.open_run(run)
+
+
+@pytest.fixture
+def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, holding tiny.onnx and tiny.npz."""
+    monkeypatch.chdir(tmp_path)
+    tiny_model(tmp_path)
+    tiny_data(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The finished exploration for spacemit-k1; not to be changed."""
+    return tiny_run(tmp_path_factory)
+
+
+@pytest.fixture
+def mine(finished: Path, tmp_path: Path) -> Path:
+    """A copy of it that may be changed."""
+    return copy_of(finished, tmp_path)

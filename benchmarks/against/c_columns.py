@@ -10,10 +10,10 @@ from typing import Any, Protocol
 
 from benchmarks.against.contractions import Contraction, contractions
 from benchmarks.against.plain_loops import FUNCTION, LoopCode, LoopForm, emit_loops
+from benchmarks.against.polyhedral import TunedMachine, compile_with_pluto, compile_with_polly, has_pluto
 from benchmarks.against.variants import QEMU_LACKS, Group, Groups, LayerData, Variant
 from lrf_dse.builders.direct import DirectLayer, link_direct
 from lrf_dse.builders.kernel_object import compile_kernel
-from lrf_dse.builders.polyhedral import TunedMachine, compile_with_pluto, compile_with_polly, has_pluto
 from lrf_dse.codegen import Phase
 from lrf_dse.errors import BuildError
 from lrf_dse.target import Target
@@ -88,7 +88,7 @@ def _forms(forms: Sequence[LoopForm], way: Contraction) -> Iterator[LoopForm]:
 
 
 class _Optimiser(Protocol):
-    """A polyhedral optimiser of lrf_dse.builders.polyhedral."""
+    """A polyhedral optimiser of benchmarks.against.polyhedral."""
 
     def __call__(self, source: Path, target: Target, machine: TunedMachine, options: Sequence[str]) -> Path: ...
 

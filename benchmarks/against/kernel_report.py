@@ -14,9 +14,9 @@ from typing import Any
 from benchmarks.against.against_dense import AgainstDense, against_dense, dense_bound
 from benchmarks.against.kernels import KernelRow, fewest_flops
 from benchmarks.against.our_columns import DIRECT, MODULE, shipped
+from benchmarks.against.polyhedral import has_pluto
 from benchmarks.against.stage_cycles import StageFigures, peak_fraction
 from benchmarks.against.trials import ColumnResult, Trial
-from lrf_dse.builders.polyhedral import has_pluto
 from lrf_dse.cost.counts import dense_flops
 from lrf_dse.runners.timing import sweep_of
 from lrf_dse.schema import Failure, Measurement

@@ -13,12 +13,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks.against.our_columns import OurKernel, shipped
+from benchmarks.against.polyhedral import clang_version, has_pluto
 from benchmarks.against.stage_cycles import StageFigures, measure_stages
 from benchmarks.against.trials import ColumnResult, Trial, figure_of
 from benchmarks.against.variants import Group, Groups, LayerData, Variant
 from lrf_dse import builders
 from lrf_dse.builders.iree import iree_version
-from lrf_dse.builders.polyhedral import clang_version, has_pluto
 from lrf_dse.builders.zig import zig_version
 from lrf_dse.errors import BuildError
 from lrf_dse.jsonform import content_key, from_json, to_json

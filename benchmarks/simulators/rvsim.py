@@ -14,9 +14,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.simulators.bare import link_bare_program
 from benchmarks.simulators.rvsim_console import Console, miscomputed_instructions, read_console
 from benchmarks.simulators.rvsim_model import config_of, model_of
-from lrf_dse.builders.bare import link_bare_program
 from lrf_dse.builders.elf import read_elf
 from lrf_dse.errors import BuildError, ToolError, ToolTimeout, UsageError
 from lrf_dse.process import IDLE_S, Limit, started, wait

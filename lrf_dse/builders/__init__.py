@@ -9,7 +9,7 @@ hal         HAL IR -> Schedule, by evaluation; constants, hal_operations: its pa
 schedule    what one inference does, as plain values
 packing     what a schedule does once at load, done at build time
 host        Schedule -> C program text
-linking     C program text -> static riscv64 Linux program; bare: a program without an operating system
+linking     C program text -> static riscv64 Linux program
 kernel_calls  calls of kernels in a model -> packed weights and generated C; dispatches: their place in the MLIR
 importing   a model with its kernels -> MLIR text and objects
 kernel_object  C of a kernel -> object that stands alone; direct: such objects -> program, without IREE

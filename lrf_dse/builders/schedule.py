@@ -107,8 +107,3 @@ class Schedule:
     def of_kind(self, kind: StorageKind) -> tuple[Buffer, ...]:
         """The storages of one kind, in order of index."""
         return tuple(s for s in self.storages if s.kind == kind)
-
-    @property
-    def constant_bytes(self) -> int:
-        """Bytes of weights."""
-        return sum(s.size_bytes for s in self.of_kind("constant"))

@@ -110,11 +110,6 @@ def stage_counts(shape: TTShape, order: Order = "last_first", *, batch: int = 1)
     return tuple(stages if order == "first_first" else reversed(stages))
 
 
-def peak_state_bytes(shape: TTShape, order: Order = "last_first", *, batch: int = 1) -> int:
-    """The most bytes of input and output state that one stage holds at a time (the layer's own input included)."""
-    return max(stage.state_in_bytes + stage.state_out_bytes for stage in stage_counts(shape, order, batch=batch))
-
-
 def dense_parameters(layer: FcLayer) -> int:
     """M N, plus M for a bias."""
     return layer.out_features * (layer.in_features + layer.has_bias)

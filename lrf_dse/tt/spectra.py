@@ -14,7 +14,6 @@ from dataclasses import dataclass, field, replace
 from math import sqrt
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lrf_dse.schema import TTShape
 from lrf_dse.tt.orders import divisors
@@ -178,15 +177,6 @@ def unfolding_spectra(
         tail.setflags(write=False)
         tails[left_out, left_in] = tail
     return Spectra(matrix.shape[0], matrix.shape[1], tails)
-
-
-def error_bounds(
-    spectra: Spectra, out_dims: Sequence[int], in_dims: Sequence[int], ranks: NDArray[np.integer]
-) -> FloatArray:
-    """The relative Frobenius error bounds of these dims with each uniform rank of `ranks`. See `error_bound`."""
-    tails = [_tail(spectra, u) for u in unfoldings_of(out_dims, in_dims)]
-    energy = np.sum([tail[np.minimum(ranks, tail.size - 1)] for tail in tails], axis=0)
-    return np.asarray(np.sqrt(np.minimum(energy, 1.0)), dtype=np.float64)
 
 
 def error_bound(spectra: Spectra, shape: TTShape) -> float:

@@ -14,8 +14,8 @@ from benchmarks.against.kernel_report import COLUMN_ORDER, RATIOS
 from benchmarks.against.kernel_set import KernelCase
 from benchmarks.against.kernel_table import dense_table, failures, kernel_table, kind_table, stage_table, summary_table
 from benchmarks.against.plain_loops import emit_loops
+from benchmarks.against.polyhedral import TunedMachine, compile_with_pluto, compile_with_polly
 from benchmarks.against.variants import LayerData
-from lrf_dse.builders.polyhedral import TunedMachine, compile_with_pluto, compile_with_polly
 from lrf_dse.errors import BuildError, ToolError, UsageError
 from lrf_dse.schema import TTShape
 from lrf_dse.target import Target, load_target

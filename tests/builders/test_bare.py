@@ -10,7 +10,7 @@ import onnx
 import pytest
 from builders.zoo import fully_connected
 
-from lrf_dse.builders.bare import emit_data, link_bare_program
+from benchmarks.simulators.bare import emit_data, link_bare_program
 from lrf_dse.builders.elf import read_elf
 from lrf_dse.builders.program import BuiltProgram
 from lrf_dse.builders.zig import zig_cc
