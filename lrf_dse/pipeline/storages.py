@@ -70,23 +70,25 @@ def stored_dense(settings: ExploreSettings, layer: FcLayer) -> tuple[Candidate, 
 
 
 def stored_survivors(x: Exploration, space: PruneResult) -> tuple[Candidate, ...]:
-    """The shapes of a layer in few bits that are worth measuring: about `top` of low rank, and half as many others.
+    """The shapes of a layer in few bits that are worth measuring: about `top` of low rank, and at most as many others.
 
-    Beside the survivors of the space stand the low ranks between them: in few bits one more rank is a few hundred
-    bytes, and low rank is what most plans take.
+    Beside the survivors of the space stand the ranks between them: in few bits one more rank is a few hundred bytes.
     """
     if not few_bits(x.settings):
         return ()
     survivors = {ranked.candidate: _error(x.errors, ranked.candidate, ranked.error_bound) for ranked in space.survivors}
     errors = survivors | _between(survivors, x.target.fp32_lanes)
     low = {shape: error for shape, error in errors.items() if shape.tt_shape is not None and shape.tt_shape.is_low_rank}
-    other = {shape: error for shape, error in survivors.items() if shape not in low}
+    other = {shape: error for shape, error in errors.items() if shape not in low}
+    survived = {shape: error for shape, error in other.items() if shape in survivors}
+    dense, half = space.dense.candidate, (x.settings.top + 1) // 2
     storages: tuple[Storage, ...] = ("fp32", *few_bits(x.settings))
     # Low rank takes cycles as it takes bytes: what is smaller at the same error is faster too.
-    chosen = _spread_in(
-        _Pool(storages, x.target, low, dense=space.dense.candidate), by_cycles=False, most=x.settings.top
-    )
-    return *chosen, *_spread_in(_Pool(storages, x.target, other), by_cycles=True, most=(x.settings.top + 1) // 2)
+    chosen = _spread_in(_Pool(storages, x.target, low, dense=dense), by_cycles=False, most=x.settings.top)
+    # The fast ones of the others are few and far between in bytes: the small ones are sought by themselves.
+    chosen += _spread_in(_Pool(storages, x.target, other, dense=dense), by_cycles=False, most=half)
+    chosen += _spread_in(_Pool(storages, x.target, survived), by_cycles=True, most=half)
+    return tuple(dict.fromkeys(chosen))
 
 
 class _Pool:
@@ -132,22 +134,34 @@ def _spread_in(pool: _Pool, *, by_cycles: bool, most: int) -> list[Candidate]:
 
 
 def _between(survivors: Mapping[Candidate, float], lanes: int) -> dict[Candidate, float]:
-    """Low ranks between those of the survivors, with errors read off between theirs, on logarithmic scales."""
-    low = {c.tt_shape.ranks[1]: c for c in survivors if c.tt_shape is not None and c.tt_shape.is_low_rank}
-    if len(low) < 2:
-        return {}
-    ranks = sorted(low)
+    """Ranks between those of survivors that differ in one rank alone, with errors read off between theirs.
+
+    The scales of both are logarithmic.
+    """
+    families: dict[tuple[tuple[int, ...], tuple[int, ...]], dict[int, Candidate]] = {}
+    for candidate in survivors:
+        shape = candidate.tt_shape
+        if shape is not None and shape.d == 2:
+            families.setdefault((shape.out_dims, shape.in_dims), {})[shape.ranks[1]] = candidate
+    return {c: error for members in families.values() for c, error in _filled(members, survivors, lanes).items()}
+
+
+def _filled(
+    members: Mapping[int, Candidate], survivors: Mapping[Candidate, float], lanes: int
+) -> dict[Candidate, float]:
+    """The ranks between those of one family's `members`."""
+    ranks = sorted(members)
     # Straight lines between the survivors on two logarithmic scales: a power law of the rank.
-    known = np.log([max(survivors[low[rank]], LEAST_ERROR) for rank in ranks])
+    known = np.log([max(survivors[members[rank]], LEAST_ERROR) for rank in ranks])
     found, rank = {}, ranks[0]
     while rank < ranks[-1]:
-        if rank not in low:
-            shape = low[ranks[0]].tt_shape
+        if rank not in members:
+            shape = members[ranks[0]].tt_shape
             assert shape is not None
-            between = replace(low[ranks[0]], tt_shape=replace(shape, ranks=(1, rank, 1)))
+            between = replace(members[ranks[0]], tt_shape=replace(shape, ranks=(1, rank, 1)))
             found[between] = float(np.exp(np.interp(np.log(rank), np.log(ranks), known)))
         # Whole multiples of the lanes: other ranks leave lanes of a vector idle.
-        rank = max(rank + lanes, int(LADDER * rank) // lanes * lanes)
+        rank = max((rank // lanes + 1) * lanes, int(LADDER * rank) // lanes * lanes)
     return found
 
 
