@@ -161,3 +161,21 @@ def test_what_shares_a_buffer_with_a_copy_is_made_at_load_as_well(k1: Target, wo
         outcome = QemuRunner().run(Job(program, k1, inputs, expected, work / builder / "run", tolerance=1e-4))
         assert isinstance(outcome, Measurement), outcome
         assert least <= outcome.ram_parts["state_bytes"] < least + 1024
+
+
+def test_weights_that_are_subnormal_in_half_precision_are_no_zeros_on_this_machine(k1: Target, work: Path) -> None:
+    """IREE's runtime has subnormal floats flushed to 0 on x86: no step of widening may pass through one there."""
+    stored = nearest(values(96, 170) * np.float32(1e-5), "fp16")
+    assert (np.abs(stored.values[stored.values != 0]) < 2**-14).all()
+    model = layer_model(Replacement(weight=stored.values, kernel=KernelChoice(), stored=[stored]), batch=2)
+    bias_free = single_layer_model(
+        FcLayer("fc", 170, 96, 2, has_bias=False),
+        Replacement(weight=stored.values, kernel=KernelChoice(), stored=[stored]),
+    )
+    for number, proto in enumerate((model, bias_free)):
+        folder = work / str(number)
+        folder.mkdir()
+        inputs = _inputs(proto)
+        outputs = run_on_stock_runtime(build_for_stock_runtime(proto, k1, folder), inputs, folder / "run", outputs=1)
+        errors = compare(outputs, run_once(proto, inputs), tolerance=TOLERANCE)
+        assert isinstance(errors, Errors), errors

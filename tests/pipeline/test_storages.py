@@ -31,9 +31,9 @@ def space() -> PruneResult:
 
 
 def exploration(*bits: str, top: int = 6) -> Any:
-    judge = SimpleNamespace(compressor=SimpleNamespace(calibration=None), output_error=lambda _: None)
+    errors = SimpleNamespace(compressor=SimpleNamespace(calibration=None), output_error=lambda _: None)
     settings = SimpleNamespace(bits=bits, top=top)
-    return SimpleNamespace(judge=judge, settings=settings, target=load_target("spacemit-k1"))
+    return SimpleNamespace(errors=errors, settings=settings, target=load_target("spacemit-k1"))
 
 
 def ranks(found: tuple[Candidate, ...]) -> list[int]:
@@ -52,12 +52,10 @@ def test_low_ranks_between_those_of_the_survivors_are_candidates() -> None:
 
 
 def test_tensor_trains_in_the_fewest_bits_are_among_them() -> None:
-    """The fast ones are in int8 or fp16; the small ones, with ranks between those that survived, are in int4."""
+    """The fast ones are in int8 or fp16; those that are small for their error are in int4."""
     found = stored_survivors(exploration("fp32", "fp16", "int8", "int4", top=8), space())
-    trains = [c for c in found if c.tt_shape is not None and not c.tt_shape.is_low_rank]
-    assert {c.tt_shape.ranks[1] for c in trains if c.tt_shape is not None and c.storage == "int4"}
-    smallest = min(trains, key=stored_bytes)
-    assert smallest.storage == "int4"
+    trains = {c for c in found if c.tt_shape is not None and not c.tt_shape.is_low_rank}
+    assert {c.storage for c in trains} >= {"int8", "int4"}
 
 
 @pytest.mark.parametrize("top", [1, 3])
