@@ -19,7 +19,7 @@ from lrf_dse.pipeline.estimates import estimate, latency_on
 from lrf_dse.progress import Progress, silent
 from lrf_dse.schema import FcLayer, dense_candidate
 from lrf_dse.target import Target
-from lrf_dse.tt.counting import SpaceSize, space_size
+from lrf_dse.tt.counting import SpaceSize, monarch_size, space_size
 from lrf_dse.tt.spectra import affordable_unfoldings, layer_spectra, spectrum_work
 
 WEIGHTS_WORK = 1e12
@@ -77,7 +77,8 @@ def layer_spaces(
         # Nothing is measured here, so the dense layer's own estimate takes the place of its time.
         latency = latency_on(layer, target, estimate(dense_candidate(layer, "rvv"), target).cycles)
         narrowed = prune(layer, spectra, target, narrowing, latency=latency)
-        size = space_size(layer.out_features, layer.in_features)
+        sizes = layer.out_features, layer.in_features
+        size = space_size(*sizes) + monarch_size(*sizes)
         found.append(LayerSpace(tuple(names), replace(layer, name=names[0]), known is None, size, narrowed))
     progress("narrow the spaces", len(groups), len(groups))
     return tuple(found)

@@ -1,7 +1,9 @@
 """Where a layer's ranks are too coarse for the front that whole models make: which ranks between to ask for.
 
 Of two options of one layer that differ in ranks alone, one in between is predicted on logarithmic scales, and put into
-every judged model of the front that holds one of the two: what the models then add to what is dominated is its worth.
+every judged model of the front, whatever that has of the layer: what the models then add to what is dominated is its
+worth. Both ends may be worth nothing where a rank between them is (three cores in int4, ranks 6 and 7). What is below
+the smallest ranks is a guess, and only put into models that hold these.
 """
 
 from __future__ import annotations
@@ -62,7 +64,7 @@ def ranks_between(
             rows = [
                 _swapped(judged[i], numbers[i], k, _middle(pair), correction)
                 for i in front.tolist()
-                if judged[i].options[k] in (pair.lower or pair.upper, pair.upper)
+                if pair.lower is not None or judged[i].options[k] == pair.upper
             ]
             if rows:
                 middles = terrain.points(np.array(rows), [True] * len(rows))

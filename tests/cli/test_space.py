@@ -12,7 +12,7 @@ from lrf_dse.cost.funnel import STEPS
 from lrf_dse.pipeline.spaces import explore_time, layer_spaces
 from lrf_dse.schema import FcLayer
 from lrf_dse.target import load_target
-from lrf_dse.tt.counting import space_size
+from lrf_dse.tt.counting import monarch_size, space_size
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,8 @@ def test_the_funnel_of_every_layer_is_printed_and_saved(model: Path, tmp_path: P
     for space in saved["spaces"]:
         funnel, layer = space["found"]["funnel"], space["layer"]
         assert [step["name"] for step in funnel] == list(STEPS)
-        assert funnel[0]["remaining"] == space_size(layer["out_features"], layer["in_features"]).tuples
+        sizes = layer["out_features"], layer["in_features"]
+        assert funnel[0]["remaining"] == (space_size(*sizes) + monarch_size(*sizes)).tuples
         assert not space["any_weights"]
     assert (tmp_path / "tiny.funnels.png").read_bytes().startswith(b"\x89PNG")
 

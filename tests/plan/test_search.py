@@ -183,6 +183,28 @@ def test_under_a_tight_limit_the_least_loss_is_found_however_large_it_is(limit: 
     assert min(m.loss for m in found.finalists if within.admits(m)) == best
 
 
+def test_ranks_between_options_that_no_model_of_the_front_has_are_asked_for() -> None:
+    """Both ends of a family are beaten by others, a rank between them is not."""
+    layer = FcLayer("fc", 64, 64, 1, False)
+
+    def option(dims: tuple[tuple[int, ...], tuple[int, ...]], rank: int, latency: float, loss: float) -> LayerOption:
+        return LayerOption(Candidate(layer, TTShape(*dims, (1, rank, 1))), latency, int(10 * latency), 64, loss)
+
+    low_rank, family = ((64, 1), (1, 64)), ((8, 8), (8, 8))
+    ends = [option(family, 2, 100.0, 4.0), option(family, 16, 400.0, 0.2)]
+    others = [option(low_rank, 3, 95.0, 3.9), option(((4, 16), (16, 4)), 9, 380.0, 0.1)]
+    layers = [[LayerOption(dense_candidate(layer), 1000.0, 10_000, 64, 0.0), *ends, *others]]
+    asked = []
+
+    def refine(wanted):
+        asked.extend((b.lower, b.upper) for b in wanted)
+        return [option(family, 6, 180.0, 0.3) for b in wanted if (b.lower, b.upper) == tuple(ends)]
+
+    found = search(layers, 8, measure=lambda m: m.loss, evaluations=60, refine=refine)
+    assert tuple(ends) in asked
+    assert any(m.latency == 180.0 for m in found.finalists)
+
+
 def test_ranks_are_asked_for_where_the_front_bends() -> None:
     """A layer that loses nothing at rank 16 and everything at rank 2 has its knee between: it is found."""
     layer = FcLayer("fc", 64, 64, 1, False)
