@@ -1,6 +1,6 @@
 """Exact integer counts of one layer: parameters, FLOPs (2 per multiply-add), and the stages of a contraction.
 
-Everything else that speaks of parameters or FLOPs takes them from here. Formulas: DESIGN.md section 2.
+Everything else that speaks of parameters or FLOPs takes them from here. The formulas stand in docs/glossary.md.
 """
 
 from __future__ import annotations

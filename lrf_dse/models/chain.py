@@ -1,7 +1,7 @@
 """A TT layer as a chain of Reshape and MatMul steps with constants: no transpose, no broadcast weight.
 
-Monarch matrices alone move axes, between their two factors. Owns the choice of the form of each stage (DESIGN.md
-section 2). It knows shapes and arrays, no ONNX.
+Monarch matrices alone move axes, between their two factors. Owns the choice of the form of each stage
+(docs/glossary.md). It knows shapes and arrays, no ONNX.
 """
 
 from __future__ import annotations

@@ -107,7 +107,7 @@ def explore_with(settings: ExploreSettings, *, progress: Progress = silent) -> R
             lessons=lessons,
             farm=farm,
         )
-        # Kept in the folder, so that an export years later needs no data.
+        # Kept in the folder, so that a later export needs no data.
         keep_golden(settings.out, model, data, seed=settings.seed)
         info = _explore(x)
         info = replace(info, warnings=(*_warnings(settings, model, calibration, parts), *info.warnings))

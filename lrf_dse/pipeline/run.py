@@ -123,7 +123,6 @@ class Run:
         """
         if is_file_of(self.model_path, self.facts.copy_sha256):
             copy = read_model(self.model_path)
-            # The reader's digest is checked too: it covers what is read besides the file itself.
             if copy.sha256 == self.facts.copy_sha256:
                 return copy
         return self._copied_again(self.facts)

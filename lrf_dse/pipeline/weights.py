@@ -43,8 +43,7 @@ class Weights:
         self, choices: Sequence[Candidate], corrections: Corrections = AS_FITTED
     ) -> dict[str, Replacement]:
         """What takes the place of the model's weights; a plan's are in the folder."""
-        # Fits as they are come from the compressor's own memory; corrections are long sums, worth a look into the
-        # folder.
+        # Fits as they are come from the compressor's own memory; corrections take long, so the folder is asked first.
         if corrections == AS_FITTED:
             return self.compressor.replacements(choices)
         key = self.key(choices, corrections)

@@ -52,6 +52,7 @@ def fit(
     """
     if is_monarch(start):
         return Fit(*sweeps_of(weight, metric, start, shape_of(start), sweeps=sweeps, tolerance=tolerance, work=work))
+    # ||(W - T) C^1/2||^2 = <W, W C> - 2 <T, W C> + <T, T C>: W enters through W C alone, and `scale` is the first term.
     image = metric.times(weight)
     scale = float(np.vdot(weight, image))
     cores = _without_surplus_ranks(start)
@@ -65,6 +66,8 @@ def fit(
             break
         cores, swept = _sweep(cores, target, metric, scale=scale, objectives=objectives)
         spent += swept
+        # The work is looked at between sweeps: a sweep that has begun is ended, so that the same input gives the same
+        # cores.
         if before - objectives[-1] <= tolerance * before or spent >= work:
             break
     return Fit(_padded(cores, [core.shape for core in start]), tuple(objectives), spent)
@@ -74,6 +77,8 @@ def _sweep(
     cores: WideCores, target: FloatArray, metric: InputMetric, *, scale: float, objectives: list[float]
 ) -> tuple[WideCores, float]:
     """One pass over all cores, first to last, and its work; `objectives` gains one value per core."""
+    # The gauge: with orthonormal neighbours the problem of a core is as well conditioned as the metric (module
+    # docstring).
     cores = _right_orthonormal(cores)
     rights = right_interfaces(cores)
     left = np.ones((1, 1, 1))
@@ -84,6 +89,7 @@ def _sweep(
         core = cores[k]
         a, m, n, b = core.shape
         rhs = projected
+        # From the last core inwards: each product shortens the array by the modes of one core.
         for other in reversed(cores[k + 1 :]):
             rhs = rhs.reshape(-1, other[0].size) @ other.reshape(len(other), -1).T
         problem = CoreProblem(metric, compressed_left(left), compressed_right(rights[k]), n)
@@ -93,12 +99,15 @@ def _sweep(
             np.ascontiguousarray(rhs.reshape(a, m, n, b).transpose(1, 0, 2, 3)),
             np.ascontiguousarray(core.transpose(1, 0, 2, 3)),
         )
+        # `value` is the objective without its first term; rounding may leave a perfect fit a little below 0.
         reached = max(0.0, scale + value)
         if reached < objectives[-1]:
             core = solved.transpose(1, 0, 2, 3)
         objectives.append(min(reached, objectives[-1]))  # rounding at the optimum: the core stays as it was
         if k == len(cores) - 1:
             return [*done, core], work
+        # The core that was just solved becomes left-orthonormal; the rest of it moves into the next one, so the train
+        # stays.
         basis, rest = np.linalg.qr(core.reshape(a * m * n, b))
         done.append(basis.reshape(a, m, n, b))
         cores[k + 1] = np.tensordot(rest, cores[k + 1], 1)
@@ -152,6 +161,7 @@ def compressed_right(interface: FloatArray) -> FloatArray:
 
 
 def _compressed(rows: FloatArray) -> FloatArray:
+    # R of the QR has the same Gram matrix with fewer rows, and nothing else of the interface is used.
     return np.asarray(np.linalg.qr(rows, mode="r")) if len(rows) > rows.shape[1] else rows
 
 

@@ -66,6 +66,7 @@ class CoreProblem:
     def matrix(self) -> FloatArray:
         """H [a n b, a n b] with the ridge."""
         formed = self._from_rows() if self.metric.second is None else self._from_second(self.metric.second)
+        # Sums in another order leave H a little unsymmetric, which a Cholesky factorisation would not see.
         formed = (formed + formed.T) / 2
         # Where the metric has a ridge, L and R are orthonormal.
         formed.flat[:: self.side + 1] += self.metric.ridge + self.lift * (float(np.trace(formed)) / self.side or 1.0)
@@ -110,6 +111,7 @@ class CoreProblem:
 
     def work(self, m: int) -> float:
         """Operations to solve for m right-hand sides, at most."""
+        # One product more than there are steps: the residual of the start.
         return min(self._work_if_formed(m), (CG_STEPS + 1) * self._work_of_step(m))
 
     def _work_of_step(self, m: int) -> float:
@@ -125,6 +127,7 @@ class CoreProblem:
             cost = 2.0 * self.metric.rows.shape[0] * seen * self.side**2
         else:
             cost = min(self._plan(True), self._plan(False))[0]
+        # Cholesky takes side^3 / 3 multiply-adds, and each right-hand side two triangular solutions.
         return float(cost + self.side**3 / 3 + 2 * m * self.side**2)
 
     @cached_property
@@ -188,6 +191,7 @@ def solve_core(problem: CoreProblem, rhs: FloatArray, start: FloatArray) -> tupl
             factor = cho_factor(problem.matrix(), lower=True, overwrite_a=True, check_finite=False)
         except np.linalg.LinAlgError:  # singular to rounding: few rows, and a ridge below the rounding of C
             return _conjugate_gradients(problem, rhs, start)
+        # At the minimum <G, H G> = <G, Q>, so the value is -<G, Q>.
         solution = cho_solve(factor, flat.T, check_finite=False).T
         return np.ascontiguousarray(solution).reshape(rhs.shape), -float(np.vdot(solution, flat))
     return _conjugate_gradients(problem, rhs, start)
@@ -204,12 +208,14 @@ def _conjugate_gradients(problem: CoreProblem, rhs: FloatArray, start: FloatArra
     moved = np.zeros_like(residual)
     ahead = _precondition(factors, residual)
     direction, energy = ahead, float(np.vdot(residual, ahead))
+    # In the norm that the preconditioner makes; `energy` is its square.
     target = CG_TOLERANCE**2 * energy
     for _ in range(CG_STEPS):
         if energy <= target or energy <= 0:
             break
         turned = _applied(metric, left, right, direction)
         curvature = float(np.vdot(direction, turned))
+        # Rounding in single precision: H has no direction of negative curvature.
         if curvature <= 0:
             break
         step = energy / curvature
@@ -255,6 +261,7 @@ def _precondition(factors: tuple[NDArray[Real], ...], core: NDArray[Real]) -> ND
 def _inverse(factor: FloatArray) -> FloatArray:
     """The inverse of a positive semidefinite matrix, its small eigenvalues lifted: it only steers."""
     values, vectors = np.linalg.eigh((factor + factor.T) / 2)
+    # A preconditioner changes how fast, never what is found: lifting small eigenvalues is safe.
     lifted = np.maximum(values, 1e-12 * max(float(values[-1]), 1e-300))
     return np.asarray((vectors / lifted) @ vectors.T)
 

@@ -1,7 +1,7 @@
 """The numpy oracle of a TT layer: cores to the matrix they stand for, and cores applied to rows without a transpose.
 
-Owns the meaning of the core layout and of the two contraction orders (DESIGN.md section 2). It is written for
-clarity: kernels and graphs are checked against it, nothing is timed on it.
+Owns the meaning of the core layout and of the two contraction orders (docs/glossary.md). It is written for clarity:
+ kernels and graphs are checked against it, nothing is timed on it.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ def shape_of(cores: Sequence[NDArray[Any]]) -> TTShape:
     """
     if is_monarch(cores):
         (m1, m2, k, _), (n1, rows, n2, _) = cores[0].shape, cores[1].shape
+        # L reads n_1 r numbers for each of m_1 blocks, R writes m_1 r for each of n_1: both must tell the same rank r.
         if k % n1 or rows % m1 or k // n1 != rows // m1:
             raise ValueError(f"factors of {m1} and {n1} blocks have different ranks: {[c.shape for c in cores]}")
         return TTShape((m1, m2), (n1, n2), (1, k // n1, 1), "monarch")
@@ -54,6 +55,7 @@ def to_matrix(cores: Sequence[NDArray[Real]]) -> NDArray[Real]:
         return np.ascontiguousarray(np.einsum("kois,iksj->koij", left, right).reshape(shape.out_features, -1))
     matrix = cores[0][0]
     for core in cores[1:]:
+        # Output modes come together before input modes: [m, m', n, n', r].
         joined = np.tensordot(matrix, core, axes=1).transpose(0, 2, 1, 3, 4)
         matrix = joined.reshape(matrix.shape[0] * core.shape[1], matrix.shape[1] * core.shape[2], core.shape[3])
     return np.ascontiguousarray(matrix[..., 0])
@@ -86,6 +88,7 @@ def core_of(matrix: NDArray[Real], shape: tuple[int, ...], order: Order) -> NDAr
     """The core of `shape` [r, m, n, r'] whose `stage_matrix` is `matrix`."""
     left, m, n, right = shape
     if order == "last_first":
+        # With the last core first the matrix is the core's own memory: rows (r, m), columns (n, r').
         return matrix.reshape(shape)
     return np.ascontiguousarray(matrix.reshape(m, right, left, n).transpose(2, 0, 3, 1))
 
@@ -102,6 +105,7 @@ def apply(cores: Sequence[Core], x: NDArray[np.floating], *, order: Order = "las
         left, right = block_factors(cores, shape)
         between = np.einsum("iksj,bij->bkis", right, x.reshape(batch, *shape.in_dims))
         return np.asarray(np.einsum("kois,bkis->bko", left, between).reshape(batch, -1))
+    # The shape of the state follows from two numbers: how many columns D (or batches L) have been made so far.
     state, columns = x, 1
     outer = batch
     for k, matrix in _stages(cores, order):

@@ -94,6 +94,7 @@ class _Divisors:
         """How many paths are at each stop after one more core, of so many that were at each before it."""
         below = _prefix_sums(paths, (*self._out_axes, *self._in_axes))
         if self._unit_modes:
+            # A core may have one mode of 1 but not both: only the paths that stay where they are go.
             return below - paths
         # Neither number may stay: by inclusion and exclusion of the paths on which one of them does.
         return below - _prefix_sums(paths, self._out_axes) - _prefix_sums(paths, self._in_axes) + paths
@@ -114,6 +115,7 @@ def _size(divisors: _Divisors, d: int, max_rank: int) -> SpaceSize:
     caps = divisors.caps(max_rank)
     paths = tuples = divisors.start
     for _ in range(d - 1):
+        # A tuple of ranks multiplies the choices of its cuts, so each cut's cap multiplies the sum over paths.
         paths, tuples = divisors.after_a_core(paths), divisors.after_a_core(tuples) * caps
     return SpaceSize(_at_the_end(divisors, paths), _uniform(divisors, d, max_rank), _at_the_end(divisors, tuples))
 
@@ -130,6 +132,7 @@ def _uniform(divisors: _Divisors, d: int, max_rank: int) -> int:
         paths = divisors.start
         for cut in range(1, d):
             paths = divisors.after_a_core(paths)
+            # Only the first and the last cut can have the smallest cap of a path.
             if cut in {1, d - 1}:
                 paths = paths * (caps >= cap)
         found += (cap - before) * _at_the_end(divisors, paths)

@@ -76,6 +76,7 @@ class _Normal:
         actual, cross = joint.second[:n, :n], joint.second[n:, :n]
         if centred:
             mean = joint.mean[:n]
+            # With a bias that will be shifted, means are free: moments become covariances.
             actual, cross = actual - np.outer(mean, mean), cross - np.outer(joint.mean[n:], mean)
         return _Normal(weight, actual, weight @ (cross - actual))
 
@@ -84,7 +85,10 @@ class _Normal:
         if ridge == inf:
             return self.weight
         shifted = self.actual.copy()
+        # `or 1.0`: inputs that are all 0 would leave nothing to scale the ridge by.
         shifted.flat[:: len(shifted) + 1] += ridge * (float(np.trace(self.actual)) / len(shifted) or 1.0)
+        # W plus what the drift asks for: exactly W where nothing drifted, which W' from its own formula would only be
+        # to rounding.
         return np.asarray(self.weight + solved(shifted, self.drift.T).T)
 
 
@@ -101,6 +105,7 @@ def _chosen_ridge(weight: FloatArray, joint: Moment, centred: bool) -> float:
         return found - (scaled @ joint.mean[columns] / size).astype(np.float32) if centred else found
 
     wanted, errors = outputs(weight, slice(n, None)), {}
+    # inf leaves W as it is: a correction that does not help on held-out rows is not made.
     for ridge in (inf, *RIDGES):
         errors[ridge] = float(np.linalg.norm(wanted - outputs(normal.solved(ridge), slice(n))))
     return min(errors, key=errors.__getitem__)

@@ -41,6 +41,7 @@ class OfSpectra:
     def __init__(self, spectra: Spectra) -> None:
         self._outs, self._ins = (_places(n) for n in (spectra.out_features, spectra.in_features))
         longest = max((tail.size for tail in spectra.tails.values()), default=1)
+        # One row more, at place -1: cuts without a spectrum read zeros, and the caller leaves their shapes out.
         self._tails = np.zeros((len(spectra.tails) + 1, longest))
         self._ranks: dict[float, IntArray] = {}
         self._block_tails = spectra.block_tails
@@ -55,12 +56,14 @@ class OfSpectra:
 
     def bounds(self, cuts: IntArray, ranks: IntArray) -> FloatArray:
         """Read off the spectra."""
+        # Beyond the full rank nothing is discarded: the last entry, 0, stands for all larger ranks.
         energy = self._tails[cuts, np.minimum(ranks, self._tails.shape[1] - 1)].sum(axis=1)
         return np.asarray(np.sqrt(np.minimum(energy, 1.0)))
 
     def ranks_for(self, cuts: IntArray, energy: float) -> IntArray:
         """Looked up in the spectra, once for each energy."""
         if energy not in self._ranks:
+            # Tails fall with the rank: the first place that is low enough.
             self._ranks[energy] = np.argmax(self._tails <= energy, axis=1)
         return np.asarray(self._ranks[energy][cuts])
 

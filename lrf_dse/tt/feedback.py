@@ -60,6 +60,7 @@ class Inputs:
         """
         from scipy.linalg.lapack import dtrtri
 
+        # Reversing rows and columns turns the lower factor of the reversed H into an upper factor of H.
         upper = np.linalg.cholesky(self.damped[::-1, ::-1])[::-1, ::-1]
         inverse, failed = dtrtri(np.asfortranarray(upper))
         if failed:
@@ -77,6 +78,7 @@ def rounded(matrix: FloatArray, storage: Storage, inputs: Inputs, *, sweeps: int
     if storage == "fp32":
         return plain
     fed_back = _descended(matrix, _fed_back(matrix, storage, inputs), inputs.damped, sweeps)
+    # The objective is that of the data, without damping: by it nothing worse than rounding to nearest is returned.
     return min((plain, fed_back), key=lambda stored: squared_error(matrix, stored, inputs.second))
 
 
@@ -102,12 +104,15 @@ def _fed_back(matrix: FloatArray, storage: Storage, inputs: Inputs) -> Stored:
                     if storage == "int4" and k % GROUP == 0:
                         group = slice(k, min(k + GROUP, columns))
                         assert scales is not None
+                        # A group's scales are chosen when its turn comes: by then feedback has changed its columns.
                         scales[:, k // GROUP] = scales_of(left[group].T, storage, importance[group])[:, 0]
                         steps = _Steps.of(scales[:, k // GROUP])
                     loss = _round_column(left[k], codes[k], steps, CODES.get(storage), out=losses[k - start])
+                    # GPTQ's update: the loss of column k, over U_kk, times row k of U is taken off the columns to come.
                     loss /= factor[k, k]
                     left[k + 1 : last] -= factor[k, k + 1 : last, None] * loss
                 left[last:end] -= factor[first:last, last:end].T @ losses[first - start : last - start]
+            # Lazily: columns beyond the block see its losses in one product of matrices.
             left[end:] -= factor[start:end, end:].T @ losses[: end - start]
     return Stored(storage, np.ascontiguousarray(codes.T), scales)
 
@@ -161,6 +166,7 @@ def _descended(matrix: FloatArray, start: Stored, second: FloatArray, sweeps: in
     """The second pass, in codes: scales stand. Arrays lie as [K, rows], as in the first pass."""
     if start.scales is None:
         return start
+    # int8 has one scale for a row, which is a group of all columns.
     size = GROUP if start.storage == "int4" else len(second)
     steps = [_Steps.of(scales) for scales in start.scales.T]
     codes = start.codes.T.astype(np.float64, order="C")
@@ -202,10 +208,12 @@ def _descend(
     for first, last in _runs(0, len(codes), INNER):
         for k in range(first, last):
             change = changes[k - first]
+            # The minimum over one column: gradient over curvature, in units of the scale.
             np.divide(gradient[k], second[k, k] * steps[k].divisor, out=new)
             new += codes[k]
             _clip(np.rint(new, out=new), limits)
             np.subtract(codes[k], new, out=change)  # what the error of this column gains, in codes
+            # Most columns stay in later sweeps: their products are saved.
             if not change.any():
                 continue
             change *= steps[k].own

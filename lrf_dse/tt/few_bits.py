@@ -74,9 +74,11 @@ def on_grid(
         return _monarch_on_grid(weight, wide, storages, metric, rounds)
     out_dims, in_dims = [core.shape[1] for core in wide], [core.shape[2] for core in wide]
     image = interleaved(metric.times(weight), out_dims, in_dims)
+    # Rounding and fitting must lower the same objective, and feedback knows no ridge of its own.
     inside = metric.with_ridge_inside()
     fitting = _Fitting(weight, metric, inside, image, tuple(storages), order, inputs)
     best = fitting.first_round(wide)
+    # A dense layer is one matrix: nothing else could be fitted to what its rounding lost.
     for _ in range(rounds - 1 if len(wide) > 1 else 0):
         again = fitting.later_round(best)
         gains = again.error < 0.99 * best.error
@@ -97,8 +99,10 @@ def _monarch_on_grid(
     fitting, best = Fitting(weight, metric, shape), None
     left, right = block_factors(cores, shape)
     for number in range(rounds):
+        # The first round starts from the fit as it came.
         if number:
             right = fitting.right(left, right)
+        # Each block of R reads its own part of the layer's inputs.
         inputs = [fitting.moments.own(i) for i in range(len(right))]
         stored_right = _rounded_blocks(right.reshape(len(right), -1, shape.in_dims[1]), storages[1], inputs)
         right = stored_right.values.astype(np.float64).reshape(right.shape)
@@ -146,6 +150,7 @@ class _Fitting:
         for place, k in enumerate(sequence):
             cores = self._gauged(cores, k)
             self._round(stages, cores, k)
+            # Every core that is still free makes good what this rounding lost, as far as it can.
             for j in sequence[place + 1 :]:
                 cores[j] = self._solved(cores, j)
         return self._result(stages, cores)
@@ -213,6 +218,7 @@ class _Fitting:
         """Core k [r, m, n, r'] as the least-squares solution between the others."""
         core = cores[k]
         a, m, n, b = core.shape
+        # The other cores have input modes of 1, so T = L G R acts on the outputs only, for every input alike.
         if n == self.metric.in_features:
             return self._solved_for_outputs(cores, k)
         projected = self.image.reshape(1, -1)
@@ -238,6 +244,7 @@ class _Fitting:
         left = left_interface(cores[:k])[:, 0]  # [i_<, a]
         right = right_interfaces(cores)[k][:, :, 0]  # [b, i_>]
         wanted = self.weight.reshape(len(left), m, -1, n)
+        # Pseudoinverses: rounded neighbours may have lost a rank.
         half = np.tensordot(np.linalg.pinv(left), wanted, 1)  # [a, m, i_>, n]
         return np.ascontiguousarray(np.tensordot(half, np.linalg.pinv(right), ((2,), (0,))))
 

@@ -56,14 +56,17 @@ def block_svd(weight: FloatArray, shape: TTShape, *, metric: InputMetric | None 
     if metric is not None:
         moments = Blocks(metric, shape.in_dims[0])
         roots = [square_root(moments.own(i), 0.0) for i in range(shape.in_dims[0])]
+        # Each column of blocks is weighed by its own part of C; what ties columns together is left to `Fitting`.
         seen = np.stack([blocks[:, i] @ root for i, root in enumerate(roots)], axis=1)
     basis = _bases(seen, shape.ranks[1], seed=seed)
+    # A projection: L = U is orthonormal, so R = U^T W is the best R for it in the norm of the weights.
     right = np.swapaxes(basis, -1, -2) @ blocks  # [m_1, n_1, r, n_2]
     return cores_of(basis.transpose(0, 2, 1, 3), right.transpose(1, 0, 2, 3), shape)
 
 
 def _bases(blocks: FloatArray, rank: int, *, seed: int) -> FloatArray:
     """The leading left singular vectors [m_1, n_1, m_2, r] of blocks [m_1, n_1, m_2, n_2]."""
+    # LAPACK block by block in one call: for small blocks a loop in Python would take most of the time.
     if blocks[0, 0].size <= SMALL_BLOCK:
         return np.asarray(np.linalg.svd(blocks, full_matrices=False)[0][..., :rank])
     bases = [[dominant_basis(block.astype(np.float32), rank, seed=seed) for block in row] for row in blocks]
@@ -107,6 +110,7 @@ class Blocks:
         else:
             columns = self.metric.second[:, i * side : (i + 1) * side].reshape(self.count, side, side)
             found = right @ columns
+        # The ridge is part of C_ii alone.
         found[i] += self.metric.ridge * right[i]
         return np.asarray(found)
 
@@ -157,9 +161,12 @@ class Fitting:
         gram = np.einsum("kois,kojt->kisjt", left, left, optimize=True)
         for i in range(n1):
             onto = self.moments.onto(made.reshape(n1, m1 * r, n2), i).reshape(n1, m1, r, n2)
+            # The block column that is solved for is not among the others.
             onto[i] = 0.0
             others = np.einsum("ksjt,jkta->ksa", gram[:, i], onto, optimize=True)
             wanted = np.einsum("kos,koa->ksa", left[:, :, i], self.image[:, i], optimize=True) - others
+            # X = gram^-1 B C_ii^-1: the problem is a Kronecker product, and its two sides are solved one after the
+            # other.
             half = np.linalg.solve(_lifted(gram[:, i, :, i]), wanted)
             made[i] = np.linalg.solve(self.moments.own(i), half.reshape(m1 * r, n2).T).T.reshape(m1, r, n2)
         return made

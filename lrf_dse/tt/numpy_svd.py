@@ -48,6 +48,8 @@ class NumpyTtSvd:
             matrix = np.ascontiguousarray(remainder).reshape(left * m * n, -1)
             basis = dominant_basis(matrix, right, seed=self.seed, exact_side=self.exact_side)
             cores.append(basis.reshape(left, m, n, right))
+            # Projected, not divided by singular values: the last core carries the norm, and the error stays that of
+            # projections.
             remainder = basis.T @ matrix
         cores.append(np.ascontiguousarray(remainder).reshape(shape.core_shapes[-1]))
         return cores

@@ -80,9 +80,11 @@ def factor_table(n: int, d: int) -> IntArray:
     else:
         parts = []
         for first in divisors(n):
+            # From the cache: many first factors leave the same rest.
             rest = factor_table(n // first, d - 1)
             parts.append(np.concatenate([np.full((rest.shape[0], 1), first, dtype=np.int64), rest], axis=1))
         table = np.concatenate(parts)
+    # The cache gives the same array to every caller.
     table.setflags(write=False)
     return table
 
@@ -101,6 +103,7 @@ def divisors(n: int) -> tuple[int, ...]:
 def shape_blocks(out_features: int, in_features: int, d: int, *, block: int = BLOCK) -> Iterator[ShapeBlock]:
     """Every shape of d cores, in blocks of at most about `block`: lexicographic in (out_dims, in_dims)."""
     outs, ins = factor_table(out_features, d), factor_table(in_features, d)
+    # A block takes whole rows of pairs where the factorisations of N are few, else parts of them.
     at_once = max(1, block // len(ins))
     for first in range(0, len(outs), at_once):
         some = outs[first : first + at_once]
@@ -126,6 +129,7 @@ def sampled_blocks(
     for first in range(0, count, block):
         places = np.arange(first, min(first + block, count))
         drawn = ((places + random.random(places.size)) * (pairs / count)).astype(np.int64)
+        # Rounding may give the number behind the last pair.
         drawn = np.minimum(drawn, pairs - 1)
         before, drawn = drawn[-1], drawn[np.diff(drawn, prepend=before) > 0]  # neighbouring runs may share one pair
         found = ShapeBlock(*_columns(outs[drawn // len(ins)], ins[drawn % len(ins)]))

@@ -71,10 +71,12 @@ def output_error(
         return OutputError(0.0, 0.0, 0.0)
     if moment.units is not None:
         _, unit = np.unique(moment.units, return_inverse=True)
+        # Rows of one unit (an image's places, a person's samples) are not independent: units are what is counted.
         missed, wanted = (np.bincount(unit, weights=part).astype(np.float64) for part in (missed, wanted))
     ratio, held = missed.sum() / wanted.sum(), len(moment.held_out)
     gain = 0.0
     if fitted:
+        # Held-out rows see E + a/n and the fitted ones E - a/n: their difference is 2 a/n.
         optimism = max(0.0, ratio - _seen(moment, weight, approximation, shift))
         gain = optimism / 2 * held / (moment.samples + held)
     value = sqrt(max(0.0, ratio - gain))
@@ -82,11 +84,13 @@ def output_error(
         return OutputError(value)
     from scipy.stats import t
 
+    # Linearised ratio estimator: the deviation of sum(missed) / sum(wanted) is that of these residuals.
     residuals = missed - ratio * wanted
     deviation = sqrt(float(residuals @ residuals) * len(missed) / (len(missed) - 1)) / wanted.sum()
     # On the logarithm of the root: half of the relative deviation of the square. The correction is as uncertain as
     # it is large.
     spread = sqrt((deviation / ratio / 2) ** 2 + (gain / ratio / 2) ** 2)
+    # On the logarithm the interval is never below 0, and as many times above as below.
     factor = exp(float(t.ppf((1 + CONFIDENCE) / 2, len(missed) - 1)) * spread)
     return OutputError(value, value / factor, value * factor)
 
@@ -123,6 +127,7 @@ def _seen(
     difference = wanted - approximation.astype(np.float64) / scale
     metric, size = metric_of(moment, 0.0, by_rows=True), sqrt(moment.mean_square) or 1.0
     offset = np.zeros(len(weight)) if shift is None else shift.astype(np.float64) / scale / size
+    # ||D x - s||^2 in the mean, multiplied out; C and the mean are all that is known of the rows.
     squared = metric.squared(difference) - 2 * offset @ (difference @ moment.mean) / size + offset @ offset
     norm = metric.squared(wanted)
     return max(0.0, float(squared)) / norm if norm else 0.0

@@ -35,6 +35,7 @@ def predicted_output_errors(weight: Matrix, moment: Moment, shapes: Sequence[TTS
     """
     if moment.second is None or not can_predict(moment):
         raise ValueError(f"the root of the moment of {moment.in_features} inputs is not computed")
+    # ||(W - T) C^1/2||: the spectra of W C^1/2 take the place of those of W.
     weighed = (weight @ _symmetric_root(moment.second)).astype(np.float32)
     blocks = {(shape.out_dims[0], shape.in_dims[0]) for shape in shapes if shape.is_monarch}
     of_blocks = block_tails(weighed, blocks)

@@ -1,6 +1,6 @@
 """The cheapest ranks of one shape for an error: exact, by dynamic programming over its cuts.
 
-The squared error of a TT-SVD is at most the sum of the tail energies of its cuts (DESIGN.md section 2), and a cost of
+The squared error of a TT-SVD is at most the sum of the tail energies of its cuts (docs/glossary.md), and a cost of
 cores couples neighbouring ranks only. A label is a choice of all ranks up to a cut; of labels with the same rank there,
 one that is better in energy and cost beats another whatever follows. Labels that cannot come below a known solution
 with the least ranks that may follow are dropped too.
@@ -40,6 +40,7 @@ def cheapest_ranks(
     ranks that each cut may have, ascending. No rank is larger than its neighbour times the size of the core between
     them: no decomposition fills such a one. Of tuples that cost the same, the one with the least tails.
     """
+    # A rank whose own cut discards more than is allowed is in no solution.
     usable = [np.asarray(some[tail[some] <= energy], dtype=np.int64) for tail, some in zip(tails, choices, strict=True)]
     if any(not some.size for some in usable):
         return None
@@ -49,6 +50,7 @@ def cheapest_ranks(
         labels = _extended(problem, labels, cut)
         if not labels.places.size:
             return None
+    # The last core's right rank is 1, so its cost follows from the label alone.
     final = labels.costs + problem.core_costs[-1][labels.places, 0]
     path = labels.path(int(np.lexsort((labels.energies, final))[0]))
     return tuple(int(some[place]) for some, place in zip(usable, path, strict=True))
@@ -99,6 +101,8 @@ class _Problem:
     def rest(self, cut: int, which: IntArray, energies: FloatArray) -> FloatArray:
         """What the cores behind `cut` cost at least, for ranks by index and the energies of all cuts up to it."""
         spare = self.energy - energies + _ROUNDING_ENERGY
+        # Lagrange bounds: for any price, cost + price x (energy - allowed) is no more than the cost of an allowed end;
+        # the best of the known prices counts.
         return np.asarray(np.maximum.reduce([ends[cut][which] - price * spare for price, ends in self._ends]))
 
     def _core(self, core: int) -> FloatArray:
@@ -114,6 +118,7 @@ class _Problem:
         """By cut: for each of its ranks the least cost + price * energy of all that is behind it."""
         ends = [self.core_costs[-1][:, 0]]
         for cut in reversed(range(len(self.tails))):
+            # Backwards, so that ends[cut] holds for every rank of the cut what follows at least.
             values = ends[0] + price * self.tails[cut][self.usable[cut]]
             ends.insert(0, np.min(self.core_costs[cut] + values, axis=1))
         return ends[1:]
@@ -146,6 +151,7 @@ class _Problem:
             path.append(at)
         if energy <= self.energy:
             self.known = min(self.known, float(cost + self.core_costs[-1][at, 0]))
+        # The bounds at price 0 stay (they hold whatever the energy), beside those of the last price tried.
         self._ends = [self._ends[0], (price, ends)]
         return energy <= self.energy
 
@@ -185,6 +191,7 @@ _ROUNDING, _ROUNDING_ENERGY = 1e-9, 1e-12
 
 def _undominated(places: IntArray, energies: FloatArray, costs: FloatArray) -> IntArray:
     """Labels that no other with the same rank is as good as, one of each set of equals."""
+    # By rank, then energy, then cost: within a rank a label is kept where it is cheaper than all with less energy.
     order = np.lexsort((costs, energies, places))
     kept = np.zeros(places.size, dtype=np.bool_)
     bounds = np.searchsorted(places[order], np.unique(places))

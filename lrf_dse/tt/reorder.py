@@ -74,10 +74,12 @@ def best_order(sides: Sequence[UnitSide], *, seed: int = 0) -> UnitOrder | None:
     sides = [side for side in sides if side.sees_order]
     final = [_Units(side, seed) for side in sides]
     unchanged = np.arange(sides[0].units)
+    # Alternating ends in a local optimum: two starts, and the order as it is, compete.
     starts = (unchanged, _along_first_axis(final))
     orders = [unchanged, *(_assigned(sides, start, seed) for start in starts)]
     errors = [_fitted(final, order)[0] for order in orders]
     best = int(np.argmin(errors))
+    # Place 0 is the order that the units have.
     return orders[best] if best else None
 
 
@@ -104,6 +106,7 @@ def _assigned(sides: Sequence[UnitSide], order: UnitOrder, seed: int) -> UnitOrd
     from scipy.optimize import linear_sum_assignment
 
     largest = max(max(side.shape.ranks) for side in sides)
+    # Low ranks first: at the full rank every unit fits its own place best, and nothing moves.
     for rank in [*(1 << k for k in range((largest - 1).bit_length())), largest]:
         limited = [_Units(side, seed, rank) for side in sides]
         error, fits = _fitted(limited, order)
@@ -112,6 +115,7 @@ def _assigned(sides: Sequence[UnitSide], order: UnitOrder, seed: int) -> UnitOrd
             gains = sum(fit @ side.values.T for side, fit in zip(limited, fits, strict=True))
             changed = np.asarray(linear_sum_assignment(gains, maximize=True)[1])
             after, fits = _fitted(limited, changed)
+            # The assignment is exact for the fit that was given; the new fit may still be no better.
             if after >= error:
                 break
             error, order = after, changed

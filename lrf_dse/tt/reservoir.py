@@ -26,6 +26,7 @@ class Reservoir:
             if len(self._kept) < self._size:
                 self._kept.append((row.copy(), unit))
                 continue
+            # Row number `seen` stays with probability size / seen, in the place of any row with equal chance.
             place = int(self._random.integers(self.seen))
             if place < self._size:
                 self._kept[place] = row.copy(), unit

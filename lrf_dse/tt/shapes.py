@@ -47,6 +47,7 @@ def ascending_factorisations(n: int, d: int, *, smallest: int = 2) -> Iterator[D
             yield (n,)
         return
     first = smallest
+    # Factors ascend, so the first one is at most the d-th root.
     while first**d <= n:
         if n % first == 0:
             for rest in ascending_factorisations(n // first, d - 1, smallest=first):
@@ -58,7 +59,7 @@ def aligned_dims(out_features: int, in_features: int, d: int) -> Iterator[tuple[
     """The (out_dims, in_dims) with out_dims descending and in_dims ascending, all factors >= 2.
 
     Last core first, FLOPs see n only through prefix products and m only through suffix products, so this order of
-    the same factors has the fewest FLOPs for any ranks (DESIGN.md section 2). Nothing for a prime size.
+    the same factors has the fewest FLOPs for any ranks (docs/glossary.md). Nothing for a prime size.
 
     >>> list(aligned_dims(12, 4, 2))
     [((6, 2), (2, 2)), ((4, 3), (2, 2))]
@@ -111,6 +112,7 @@ def require_decomposable(weight_shape: Sequence[int], shape: TTShape) -> None:
     if tuple(weight_shape) != (shape.out_features, shape.in_features):
         raise ValueError(f"TT shape {shape} multiplies to {shape.out_features, shape.in_features}, W is {weight_shape}")
     for k, (rank, cap) in enumerate(zip(shape.ranks[1:-1], shape.rank_caps, strict=True)):
+        # Going left to right, TT-SVD can fill at most the rank before times the size of the core.
         reachable = cap if shape.is_monarch else min(cap, shape.ranks[k] * shape.out_dims[k] * shape.in_dims[k])
         if rank > reachable:
             raise ValueError(f"rank r_{k + 1} = {rank} of TT shape {shape} is above the {reachable} that can be used")

@@ -43,6 +43,7 @@ def single_metric(second: NDArray[np.float64] | None, rows: NDArray[np.float64] 
     if second is None:
         assert rows is not None
         return SingleMetric(None, None, rows.astype(np.float32), ridge)
+    # A row of C that is 0 belongs to an input that is always 0.
     varying = np.flatnonzero(second.any(axis=0))
     if len(varying) > MOST_VARYING * len(second):
         return SingleMetric(None, second.astype(np.float32), None, ridge)

@@ -90,6 +90,7 @@ def affordable_unfoldings(out_features: int, in_features: int, more_work: float 
     pairs = out_features, in_features
     needed = {u for dims in explored_dims(*pairs, DEPTHS) for u in unfoldings_of(*dims)}
     others = {(a, b) for a in divisors(out_features) for b in divisors(in_features)} - needed
+    # Both ends of a chain: nothing is cut there.
     others -= {(1, 1), pairs}
     for unfolding in sorted(others, key=lambda u: (spectrum_work(*pairs, u), u)):
         more_work -= spectrum_work(*pairs, unfolding)
@@ -140,6 +141,7 @@ def block_tails(weight: Matrix, counts: Iterable[tuple[int, int]]) -> dict[tuple
     found = {}
     for m1, n1 in counts:
         blocks = matrix.reshape(m1, matrix.shape[0] // m1, n1, -1).transpose(0, 2, 1, 3)
+        # The Gram matrix of the shorter side has the same eigenvalues other than 0.
         small = blocks if blocks.shape[2] <= blocks.shape[3] else blocks.swapaxes(2, 3)
         energies = np.maximum(np.linalg.eigvalsh(small @ small.swapaxes(2, 3)), 0.0).sum(axis=(0, 1))  # ascending
         tail = np.concatenate([[0.0], np.cumsum(energies)])[::-1]
@@ -170,6 +172,7 @@ def unfolding_spectra(
         small = short_side_first(unfold(matrix, left_out, left_in))
         if total == 0:
             tail = np.zeros(small.shape[0] + 1)
+        # A sketch of more than half of the side would save nothing.
         elif small.shape[0] <= exact_side or small.shape[0] <= 2 * sketch_size:
             tail = _exact_tail(small)
         else:
@@ -215,5 +218,6 @@ def _sketched_tail(small: Matrix, total: float, sketch_size: int, seed: int) -> 
     basis = captured_basis(small, sketch_size, seed=seed)
     captured = np.maximum(np.linalg.eigvalsh(gram(basis.T @ small))[::-1], 0.0)
     seen = np.maximum(total - np.concatenate([[0.0], np.cumsum(captured)]), 0.0)
+    # What the sketch left, spread as evenly as descending values can be: the largest tail that is possible.
     unseen = seen[-1] * np.arange(rows - sketch_size - 1, -1, -1) / (rows - sketch_size)
     return np.concatenate([seen, unseen])

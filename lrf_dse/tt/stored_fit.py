@@ -61,6 +61,7 @@ def factors_of(
     Data that allow no factorisation (singular to rounding, or too large) leave the nearest codes.
     """
     given = [weight[None, :, :, None]] if cores is None else list(cores)
+    # The fallback first: it needs no data and cannot fail.
     stages = [nearest(stage_matrix(core, "last_first"), storage) for core in given]
     if inputs is not None:
         wide = [core.astype(np.float64) for core in given]

@@ -87,6 +87,7 @@ def dominant_basis(matrix: Matrix, rank: int, *, seed: int, exact_side: int = EX
         return np.eye(rows, dtype=np.float32)
     small = short_side_first(matrix)
     side, size = small.shape[0], max(SKETCH_SIZE, 2 * rank)
+    # A sketch of an eighth of the side or more takes about as long as the exact way.
     if side > exact_side and 8 * size <= side:
         basis = captured_basis(small, size, seed=seed)
         leading = basis @ _leading_eigenvectors(gram(basis.T @ small), rank).astype(np.float32)
@@ -99,5 +100,6 @@ def dominant_basis(matrix: Matrix, rank: int, *, seed: int, exact_side: int = EX
 
 def _leading_eigenvectors(symmetric: FloatArray, rank: int) -> FloatArray:
     """The eigenvectors [side, rank] of the largest eigenvalues, largest first."""
+    # eigh sorts ascending.
     vectors = np.linalg.eigh(symmetric)[1]
     return np.ascontiguousarray(vectors[:, ::-1][:, :rank])

@@ -37,6 +37,7 @@ class T3fTtSvd:
             tt_matrix = t3f.to_tt_matrix(
                 np.asarray(weight, dtype=np.float32),
                 shape=[list(shape.out_dims), list(shape.in_dims)],
+                # t3f takes the ranks with the ones at both ends.
                 max_tt_rank=list(shape.ranks),
             )
         return [np.asarray(core.numpy(), dtype=np.float32) for core in tt_matrix.tt_cores]
