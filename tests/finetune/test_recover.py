@@ -10,6 +10,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from lrf_dse.finetune.grids import grids_of
 from lrf_dse.finetune.recover import recover
 from lrf_dse.models.compress import replaced
 from lrf_dse.models.model import Model
@@ -17,6 +18,8 @@ from lrf_dse.models.reader import read_model
 from lrf_dse.models.rewrite import Replacement
 from lrf_dse.models.values import constants, with_values
 from lrf_dse.schema import Order
+from lrf_dse.tt.contraction import stage_matrix
+from lrf_dse.tt.grid import nearest
 
 RNG = np.random.default_rng(5)
 
@@ -66,6 +69,24 @@ def test_recovered_weights_make_the_trained_model(tmp_path: Path, order: Order) 
     assert not np.array_equal((found[first.name].cores or cores)[0], cores[0])
     weight = found[second.name].weight
     assert weight is not None and not np.array_equal(weight, model.weights(second.name)[0])
+
+
+def test_monarch_factors_are_recovered_and_trained_through(tmp_path: Path) -> None:
+    """Their blocks lie below each other in one constant each, which training sees like any other matrix."""
+    onnx.save(network(12, 8, 6), tmp_path / "m.onnx")
+    model = read_model(tmp_path / "m.onnx")
+    first = model.fc_layers[0]
+    cores = [core(2, 4, 6, 1), core(3, 4, 4, 1)]
+    stored = [nearest(stage_matrix(each, "last_first"), "int8") for each in cores]
+    values = [part.values.reshape(each.shape) for part, each in zip(stored, cores, strict=True)]
+    found = recovered(model, {first.name: Replacement(cores)})
+    assert [c.shape for c in found[first.name].cores or ()] == [c.shape for c in cores]
+    replacements = {first.name: Replacement(values, stored=stored)}
+    grids, held = grids_of(model, replacements), constants(replaced(model, replacements))
+    assert len(grids) == 2
+    for name, grid in grids.items():
+        assert np.array_equal(grid.snapped(held[name]), held[name])
+        assert grid.scales is not None and len(grid.scales) == len(held[name])
 
 
 def test_large_weights_are_counted_exactly(tmp_path: Path) -> None:
