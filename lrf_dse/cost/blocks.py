@@ -54,6 +54,7 @@ def monarch_space(
         known += ranks.size
         ranks = ranks[_weights(layer, m1, n1, ranks) + bias < below]
         below_dense += ranks.size
+        # m_1 r rows of a block of R are whole vectors where r is a multiple of lanes / gcd(m_1, lanes).
         ranks = ranks[(ranks <= small_ranks) | (ranks % (lanes // gcd(m1, lanes)) == 0)]
         if ranks.size:
             found.append((m1, n1, ranks, np.sqrt(np.minimum(tail[ranks], 1.0))))
@@ -75,11 +76,13 @@ def _points(
     sizes = [ranks.size for _, _, ranks, _ in found]
     outs, ins = (np.repeat([entry[k] for entry in found], sizes) for k in (0, 1))
     ranks = np.concatenate([entry[2] for entry in found])
+    # Parameters: R has n_1 blocks of m_1 r x n_2, which is r m_1 N; L has m_1 blocks of m_2 x n_1 r, which is r n_1 M.
     weights = ranks * (outs * layer.in_features + ins * layer.out_features)
     shapes = ShapeBlock(
         np.asfortranarray(np.stack([outs, layer.out_features // outs], axis=1)),
         np.asfortranarray(np.stack([ins, layer.in_features // ins], axis=1)),
     )
     cycles = np.zeros(ranks.size) if at_least is None else at_least(weights, weights)
+    # Each weight is one multiply-add for each row of the batch, so weights stand for both.
     losses = weights + bias, layer.batch * (2 * weights + bias), cycles, np.concatenate([entry[3] for entry in found])
     return points_of(shapes, ranks[:, None], losses, monarch=True)

@@ -60,8 +60,10 @@ def matrix_bytes(rows: int, k: int, storage: Storage = "fp32") -> int:
     >>> [matrix_bytes(10, 70, storage) for storage in ("fp32", "fp16", "int8", "int4")]
     [2800, 1400, 740, 410]
     """
+    # A code for each element, and a fp32 scale for each row.
     if storage == "int8":
         return rows * (k + FP32_BYTES)
+    # Two codes to a byte (an odd one takes a byte of its own), and a fp16 scale for each group.
     if storage == "int4":
         return rows * (-(-k // 2) + FP16_BYTES * -(-k // GROUP))
     return rows * k * (FP32_BYTES if storage == "fp32" else FP16_BYTES)
@@ -104,6 +106,7 @@ def stage_counts(shape: TTShape, order: Order = "last_first", *, batch: int = 1)
     stages = []
     for k, (left, m_k, n_k, right) in enumerate(shape.core_shapes):
         if order == "last_first":
+            # [L, K, D] of the transpose-free contraction: L = batch n_1..n_{k-1}, K = n_k r_k, D = m_{k+1}..m_d.
             stages.append(StageCount(batch * prod(n[:k]), left * m_k, n_k * right, prod(m[k + 1 : d])))
         else:
             stages.append(StageCount(batch * prod(m[:k]), m_k * right, left * n_k, prod(n[k + 1 : d])))
@@ -138,6 +141,7 @@ def layer_count(candidate: Candidate) -> LayerCount:
     """The counts of a candidate in its own order, bias included."""
     layer, shape = candidate.layer, candidate.tt_shape
     stages = (dense_stage(layer),) if shape is None else stage_counts(shape, candidate.order, batch=layer.batch)
+    # Weights count as they are stored, states in fp32.
     moved = stored_bytes(candidate) + sum(stage.bytes_moved - stage.weight_bytes for stage in stages)
     if shape is None:
         return LayerCount(dense_parameters(layer), dense_flops(layer), moved)

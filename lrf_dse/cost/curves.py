@@ -36,6 +36,8 @@ class Polynomials:
         if room < 0:
             return np.zeros_like(self.linear)
         # The root that does not cancel, right to 1 part in 2^52: the next rank is tried in integers.
+        # The larger root of square r^2 + linear r = room as 2 room / (linear + root): the usual formula would subtract
+        # nearly equal numbers, and divide by square = 0 for two cores.
         root = np.sqrt(self.linear.astype(np.float64) ** 2 + 4.0 * self.square * room)
         ranks = (2.0 * room / (self.linear + root)).astype(np.int64)
         too_large = (self.linear + self.square * ranks) * ranks > room
@@ -71,6 +73,7 @@ def least_weights(shapes: ShapeBlock) -> tuple[Polynomials, ...]:
     first, last, inner = cores[:, 0], cores[:, -1], cores[:, 1:-1].sum(axis=1)
     found = [Polynomials(first + last, inner)]
     if shapes.d > 2:
+        # The first two cores as one: its size is the product of theirs, times r, and one inner term goes.
         found.append(Polynomials(first * cores[:, 1] + last, inner - cores[:, 1]))
         found.append(Polynomials(last * cores[:, -2] + first, inner - cores[:, -2]))
     if shapes.d > 3:
@@ -85,6 +88,7 @@ def least_multiply_adds(shapes: ShapeBlock, index: IntArray, ranks: IntArray) ->
     The first one meets all of x: N r_{k-1} m_k r_k; the last one makes all of y, with an end core: M n_k r.
     """
     outs, ins = shapes.out_dims, shapes.in_dims
+    # The least over all cores that a contraction may start with: an end core has one rank, an inner one two.
     ends, inner = np.minimum(outs[:, 0], outs[:, -1]), outs[:, 1:-1].min(axis=1, initial=int(outs.max(initial=1)))
     first = np.minimum(ends[index], inner[index] * ranks) if shapes.d > 2 else ends[index]
     last = np.minimum(ins[:, 0], ins[:, -1])[index]
@@ -102,6 +106,7 @@ def rank_steps(shapes: ShapeBlock, lanes: int) -> IntArray:
     """
     layer = FcLayer("", int(shapes.in_dims[0].prod()), int(shapes.out_dims[0].prod()), 1, has_bias=False)
     last, first = (flop_curves(shapes, layer, first_first=first_first) for first_first in (False, True))
+    # Compared at a rank of one vector: which order is cheaper depends little on the rank.
     at = np.full(len(shapes), lanes), np.arange(len(shapes))
     cheaper = last.at(at[1], at[0]) <= first.at(at[1], at[0])
     ones = np.ones((len(shapes), 1), dtype=np.int64)
@@ -113,6 +118,7 @@ def rank_steps(shapes: ShapeBlock, lanes: int) -> IntArray:
 
 def _step(columns: IntArray, modes: IntArray, lanes: int) -> NDArray[Any]:
     steps = np.where(columns % lanes == 0, 1, lanes // np.gcd(modes, lanes))
+    # For lanes that are a power of two the steps are too, and the largest is their least common multiple.
     return np.asarray(np.lcm.reduce(steps, axis=1) if lanes & (lanes - 1) else steps.max(axis=1))
 
 
@@ -131,6 +137,7 @@ def even_ranks(shapes: ShapeBlock, wanted: IntArray, steps: IntArray, max_rank: 
 
     Where the cap, or `max_rank`, allows no such multiple it is the largest below; 0 where there is none.
     """
+    # np.roll puts what lies behind cut k beside what lies before it; the last column is not used.
     caps = np.minimum(shapes.outs_upto * shapes.ins_upto, np.roll(shapes.outs_from * shapes.ins_from, -1, axis=1))
     caps, step = np.minimum(caps, max_rank), steps[:, None]
     ranks = np.asfortranarray(np.minimum(-(-np.maximum(wanted, 1) // step), caps[:, :-1] // step) * step)

@@ -121,6 +121,7 @@ def counted(remaining: Mapping[str, int], reasons: Reasons) -> tuple[FunnelStep,
     """The funnel of what every step left."""
     found, before = [], remaining[WHOLE]
     for name, kind in STEPS.items():
+        # Steps come in the order of STEPS, so each removes the difference to the step before.
         found.append(FunnelStep(name, remaining[name], before - remaining[name], reasons.of(name), kind))
         before = remaining[name]
     return tuple(found)

@@ -33,6 +33,8 @@ class LossGrid:
         rows, columns = rows - self._first[0], columns - self._first[1]
         last = (int(rows.max()), int(columns.max())) if rows.size else (0, 0)
         least = np.full((last[0] + 2, last[1] + 2), np.inf)
+        # Shifted by one cell: a look-up at (i, j) sees cells strictly below i and j only, whose points are better for
+        # certain.
         np.minimum.at(least, (rows + 1, columns + 1), error)
         np.minimum.accumulate(least, axis=0, out=least)
         np.minimum.accumulate(least, axis=1, out=least)
@@ -48,5 +50,6 @@ class LossGrid:
 
 def _cells(values: NDArray[Any]) -> IntArray:
     """The cell of each value: exponent and first bits of the mantissa of a double, which rise with its value."""
+    # The bits of positive doubles (IEEE 754) rise with their values, so the first bits are a logarithm in pieces.
     bits = np.asarray(values, dtype=np.float64).view(np.int64) >> (52 - _CELL_BITS)
     return np.asarray(np.maximum(bits - _LOWEST_CELL, 0))

@@ -12,6 +12,7 @@ from lrf_dse.target import Target
 def issue_bound(instructions: int, target: Target) -> float | None:
     """The fewest cycles in which one core can issue so many instructions; None without a timing model."""
     width = target.core.issue_width
+    # Not even a perfect schedule issues more than `width` instructions a cycle.
     return None if width is None else instructions / width.value
 
 

@@ -46,6 +46,7 @@ class LookedAt:
         if aligned:
             yield block_of(aligned)
         for block in sampled_blocks(*sizes, d, self.share, seed=self.seed):
+            # Aligned shapes are all there already: drawn again they would be counted twice.
             yield block[~_is_aligned(block)]
 
 
@@ -54,6 +55,7 @@ def looked_at(
 ) -> LookedAt:
     """All shapes with at most about `most` ranks together; None: all there are."""
     whole = sum((space_size(out_features, in_features, (d,), max_rank=max_rank) for d in depths), SpaceSize(0, 0, 0))
+    # Counted exactly by dynamic programming, so the share is known before any shape is made.
     share = 1.0 if most is None or whole.uniform <= most else most / whole.uniform
     return LookedAt(out_features, in_features, tuple(depths), max_rank, seed, share, whole)
 

@@ -38,6 +38,7 @@ class Narrowing:
         """How many candidates of each kind may survive: TT shapes, plain low rank, Monarch; or of all together."""
         if not self.by_kind:
             return (self.top,)
+        # Rounded up: even with `top` 1 each kind has one candidate.
         return (self.top, (self.top + 1) // 2, *([(self.top + 2) // 3] if self.monarch else []))
 
     def does(self, step: str) -> bool:

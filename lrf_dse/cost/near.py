@@ -53,11 +53,13 @@ class Space:
         search = self._new_search()
         searches = [search, self._new_search()] if self._narrowing.by_kind else [search]
         sizes = self._layer.out_features, self._layer.in_features
+        # A layer of one output or one input is of rank 1 already.
         if min(sizes) > 1:
             self._enter(low_rank_block(*sizes), searches[-1])
         for block in self.looked_at.blocks():
             self._enter(block, search)
         points = search.points
+        # After all shapes: tuples are sought only for shapes that stand near the front.
         tuples = tuples_near(
             points,
             search,
@@ -74,7 +76,9 @@ class Space:
             searches[-1].add_points(self._monarch.points)
         found = [each.points for each in searches]
         if self._narrowing.by_kind:
+            # Only where kinds compete by themselves: else low rank stands on the same front and drops them anyway.
             found[0] = found[0][~self._refines_low_rank(found[0])]
+        # Without the tuples, which `remaining` adds to every step.
         self._counts[funnel.NEAR] = sum(map(len, found)) - self._tuples
         return found
 
@@ -143,6 +147,7 @@ class Space:
 
     def _enter(self, block: ShapeBlock, search: FrontSearch) -> None:
         """Take one block through the steps that need no other shape."""
+        # The cap of one rank for all cuts is that of the first or the last cut, whose sides are the end cores.
         caps = np.minimum(np.minimum(block.sizes[:, 0], block.sizes[:, -1]), self._narrowing.max_rank)
         self._counts[funnel.MIRROR] += int(caps.sum())
         cuts = self._errors.cuts(block)
@@ -158,6 +163,7 @@ class Space:
         small = np.minimum(caps, FULL_VECTORS * self._target.fp32_lanes)
         ones = np.ones_like(caps)
         self._enter_ranks(block, cuts, search, (ones, small, ones))
+        # From the first whole step above the small ranks, so that no rank is entered twice.
         self._enter_ranks(block, cuts, search, (small // steps + 1, caps // steps, steps))
         if block.d in EVEN_DEPTHS and len(block):
             self._tuples += search.add_even(block, cuts, steps, below=self._below, max_rank=self._narrowing.max_rank)

@@ -92,6 +92,7 @@ def prune(
     sizes = (layer.out_features, layer.in_features)
     if spectra is not None and (spectra.out_features, spectra.in_features) != sizes:
         raise ValueError(f"layer {layer.name} is {sizes}, its spectra {spectra.out_features, spectra.in_features}")
+    # Without spectra only the size of W is known: bounds that hold for every W.
     errors: ErrorBounds = OfAnyWeights() if spectra is None else OfSpectra(spectra)
     space = Space(layer, target, errors, narrowing, None if latency is None else latency.bounds)
     kinds = space.searched()
@@ -139,10 +140,13 @@ class _Choice:
         left: Counter[str] = Counter()
         fronts, all_cycles = [], []
         for points, most in zip(kinds, self._narrowing.shares, strict=True):
+            # The order of these steps matters: quick tests come first, and the estimate, which searches schedules, sees
+            # the few that are left.
             bounded = self._kept(points, funnel.BOUNDED, self._promises_enough(points, most))
             fast = self._kept(bounded, funnel.FASTER, self._may_beat_dense(bounded))
             near = fast[self._estimated(fast, most)] if self._narrowing.does(funnel.ESTIMATED) else fast
             cycles = self._cycles(near)
+            # Left out, the step keeps every point.
             worth = np.flatnonzero(self._is_worth_it(near, cycles) | (not self._narrowing.does(funnel.WORTH)))
             estimated, near, cycles = len(near), near[worth], cycles[worth]
             front = front_of_three(cycles, near.params, near.errors)
@@ -170,6 +174,7 @@ class _Choice:
             hopeless = funnel.HOPELESS_OUTPUTS
         below = errors < hopeless
         if below.sum() < most:
+            # Ties in the order of points, so that the result does not depend on the sort.
             below[np.argsort(errors, kind="stable")[:most]] = True
         if self._predicted is not None:
             exact = np.flatnonzero(errors < funnel.EXACT_OUTPUTS)
@@ -196,6 +201,7 @@ class _Choice:
 
     def _estimated(self, points: ShapePoints, most: int) -> IntArray:
         """The points that are worth a look at their schedules."""
+        # FLOPs as well as bounds: a bound at the rate of memory is the same for many shapes.
         losses = [points.errors, points.flops.astype(np.float64)]
         losses += [] if self._latency is None else [points.bounds]
         return np.sort(spread(points.params, losses, ESTIMATED_OF_TOP * most)) if len(points) else np.arange(0)

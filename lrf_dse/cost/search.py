@@ -147,6 +147,7 @@ class FrontSearch:
         curves = _Curves(shapes, cuts, self._layer, self._errors)
         index = np.arange(len(shapes))
         end = last
+        # Wide ranges first: most are dropped as a whole, and few are ever cut down to single ranks.
         for width in _WIDTHS:
             index, first, end = _cut(index, first, end, width)
             stays = self._may_enter(curves, index, first * steps[index], end * steps[index])
@@ -189,6 +190,7 @@ class FrontSearch:
         stays = self._grids[0].may_enter(curves.flops.at(index, first), params, errors)
         if self._bounds is not None:
             rest = np.flatnonzero(~stays)
+            # The quick bound, at the first rank: no rank of the range takes less.
             quick = self._bounds.at_least(*curves.least_work(index[rest], first[rest]))
             stays[rest] = self._grids[1].may_enter(quick, params[rest], errors[rest])
         return stays
@@ -196,6 +198,7 @@ class FrontSearch:
     def _take_in(
         self, shapes: ShapeBlock, inner: IntArray, params: IntArray, flops: IntArray, errors: FloatArray
     ) -> None:
+        # Columns of one array belong to shapes of one number of cores.
         if self._pending and self._pending[0].shapes.d != shapes.d:
             self._bound_pending()
         self._pending.append(_Pending(shapes, inner, params, flops, errors))
@@ -211,6 +214,7 @@ class FrontSearch:
         columns = ([getattr(part, name) for part in parts] for name in ("inner", "params", "flops", "errors"))
         shapes = ShapeBlock(np.concatenate(outs), np.concatenate(ins))
         self.add_points(self.with_losses(shapes, *map(np.concatenate, columns)))
+        # Where the front is large, it is sought again less often: each time costs a pass over all that is known.
         if self._new > max(_POOL, len(self._known[0]) // 2):
             self._settle()
 
@@ -239,6 +243,7 @@ class FrontSearch:
         fronts = [front_of_three(latency, points.params, points.errors) for latency in latencies]
         for number, (latency, front) in enumerate(zip(latencies, fronts, strict=True)):
             self._grids[number] = LossGrid(latency[front], points.params[front], points.errors[front])
+        # What is on any of the fronts stays: FLOPs and bounds of cycles may disagree.
         self._known, self._new = [points[np.unique(np.concatenate(fronts))]], 0
 
 
@@ -276,6 +281,7 @@ def _cut(index: IntArray, first: IntArray, last: IntArray, width: int) -> tuple[
     """Ranges first..last of shapes, cut into ranges of `width` or less."""
     counts = -(-(last - first + 1) // width)
     which = np.repeat(np.arange(index.size), counts)
+    # The number of each piece within its own range.
     place = np.arange(which.size) - np.repeat(np.cumsum(counts) - counts, counts)
     starts = first[which] + place * width
     return index[which], starts, np.minimum(starts + width - 1, last[which])

@@ -29,6 +29,7 @@ def tuples_near(
 
     Every rank is a multiple of the step [points] of its shape.
     """
+    # Two cores have one cut, and so one rank.
     deep = np.flatnonzero(points.depths > 2)
     if deep.size:
         losses = [points.errors[deep], points.flops[deep].astype(np.float64)]
@@ -63,6 +64,7 @@ def _of_point(
     energy = sum(float(tail[rank]) for tail, rank in zip(tails, shape.ranks[1:-1], strict=True))
     sizes = block.sizes[0].tolist()
     found = {
+        # Energies are sums of rounded numbers: the hair above lets the point's own tuple count as allowed.
         cheapest_ranks(tails, sizes, choices, cost, energy=energy * (1 + 1e-12))
         for cost in search.core_costs(shape, block)
     }

@@ -29,6 +29,7 @@ def objective_array(points: Points) -> FloatArray:
     if len({len(point) for point in points}) > 1:
         raise ValueError("all points need the same number of objectives")
     width = len(points[0]) if points else 0
+    # An objective that nobody knows tells no point from another.
     kept = [i for i in range(width) if any(point[i] is not None for point in points)]
     rows = [[np.inf if (value := point[i]) is None else float(value) for i in kept] for point in points]
     array = np.array(rows, dtype=np.float64).reshape(len(points), len(kept))
@@ -104,11 +105,13 @@ def front_of_three(latency: NDArray[Any], sizes: NDArray[Any], errors: FloatArra
     by_latency = np.lexsort((np.arange(latency.size), errors, sizes, latency))
     for i, p, e in zip(by_latency.tolist(), sizes[by_latency].tolist(), errors[by_latency].tolist(), strict=True):
         at = bisect_right(stair_sizes, p)
+        # Of all points that are faster and no larger this one has the least error: the staircase descends.
         if at and stair_errors[at - 1] <= e:
             continue
         kept.append(i)
         start = bisect_left(stair_sizes, p)
         end = start
+        # Steps that the new point makes useless for all that is slower.
         while end < len(stair_sizes) and stair_errors[end] >= e:
             end += 1
         stair_sizes[start:end], stair_errors[start:end] = [p], [e]

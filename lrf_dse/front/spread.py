@@ -49,8 +49,10 @@ def ladder(params: IntArray, cycles: FloatArray, errors: FloatArray, top: int) -
         return by_size
     log_params, log_cycles = np.log(params[by_size]), np.log(np.maximum(cycles[by_size], 1.0))
     log_errors = np.log(np.maximum(errors[by_size], _FLOOR))
+    # The slope of log error over log parameters by least squares.
     apart = log_params - log_params.mean()
     falls = max(_SLOWEST_FALL, -float(apart @ log_errors) / max(float(apart @ apart), _FLOOR))
+    # Errors at that slope are worth as much as the parameters that would buy them.
     bargain = (log_params + log_cycles) / 2 + log_errors / falls
     steps = np.minimum((_unit(log_params) * top).astype(np.int64), top - 1)
     members = [np.flatnonzero(steps == step) for step in np.unique(steps)]

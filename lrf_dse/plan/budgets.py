@@ -51,6 +51,7 @@ class Budgets:
 
     def admits(self, plan: Plan) -> bool:
         """Whether `plan` keeps every limit; what is not known of it keeps no limit."""
+        # An unknown value exceeds every limit (infinitely), so a plan without data is never said to keep a drop.
         return all(_excess(plan, kind, limit) <= 0.0 for kind, limit in _given(self))
 
     def without(self, name: str) -> Budgets:
@@ -81,6 +82,7 @@ def _drop_at_most(plan: Plan) -> float | None:
     return known.high if known.confirmed or not known.holds else None
 
 
+# One entry for each field of Budgets that is a limit: messages and checks are made from the same table.
 _KINDS = {
     kind.name: kind
     for kind in (
@@ -139,6 +141,7 @@ def _worst(plan: Plan, budgets: Budgets) -> tuple[float, str]:
     excess, kind, limit = max(
         ((_excess(plan, kind, limit), kind, limit) for kind, limit in _given(budgets)), key=lambda item: item[0]
     )
+    # A drop that was confirmed is told with its bound: the bare figure would promise too much.
     if kind.name == "max_drop" and plan.confirmation is not None:
         return excess, f"{confirmation_sentence(plan.confirmation)}, the limit is {kind.show(limit, budgets)}"
     value = kind.value(plan)
@@ -169,6 +172,7 @@ def why_dense(plans: Sequence[Plan], budgets: Budgets) -> str:
     others = [plan for plan in plans if not plan.is_dense]
     if not others:
         return "no factorised plan came of the search: every one that was predicted loses more or gains nothing"
+    # Budgets leave some, so it is their time or size that loses against dense.
     within = [plan for plan in others if budgets.admits(plan)]
     if within:
         return f"factorised plans within the budgets, such as {within[0].id}, are not better"
@@ -193,6 +197,7 @@ def _nearest(plans: Sequence[Plan], kind: _Kind, budgets: Budgets) -> str | None
     known = [(value, plan.id) for plan in plans if others.admits(plan) and (value := kind.value(plan)) is not None]
     if not known:
         return None
+    # Ties go to the lower id, so that the message is the same in every run.
     value, name = min(known)
     confirmed = next(plan.confirmation for plan in plans if plan.id == name)
     if kind.name == "max_drop" and confirmed is not None:

@@ -33,6 +33,7 @@ SAME_LATENCY = 1.01
 
 def latency_unit(plans: Sequence[Plan]) -> LatencyUnit:
     """The best that every plan has, board time before cycles before instructions: what may be compared."""
+    # A unit that one plan lacks compares nothing: cycles of one beside seconds of another say nothing.
     if all(plan.seconds is not None for plan in plans):
         return "microseconds"
     return "cycles" if all(plan.cycles is not None for plan in plans) else "instructions"
@@ -72,6 +73,7 @@ def slower_than_dense(plan: Plan, plans: Sequence[Plan], unit: LatencyUnit | Non
     """
     unit = unit or latency_unit(plans)
     dense = [latency_of(p, unit) for p in plans if p.is_dense and p.threads <= plan.threads]
+    # More threads for dense would be no fair rival of a plan on few.
     known, latency = [value for value in dense if value is not None], latency_of(plan, unit)
     return bool(known) and latency is not None and latency > min(known)
 
@@ -108,11 +110,14 @@ def choose(plans: Sequence[Plan], pick: str, budgets: Budgets) -> Plan:
         # Measured against dense plans that may be taken instead: where dense does not fit, a slower plan is of use.
         admitted = [plan for plan in admitted if not slower_than_dense(plan, admitted, unit)]
     if pick == "knee":
+        # The floor keeps a drop of a fraction of a point from weighing as much as a factor in latency.
         floor = 1.0 if budgets.max_drop is None else budgets.max_drop
+        # By id: the knee takes the first of equal points.
         ordered = sorted(admitted, key=lambda plan: plan.id)
         objectives = [_objectives(plan, unit, kind) for plan in ordered]
         return ordered[knee(objectives, floors=(0.0, 0.0, 0.0, floor))]
     if pick == "fastest":
+        # Of plans that code placement alone may tell apart, the smaller one is worth more.
         limit = SAME_LATENCY * min(_known(latency_of(plan, unit)) for plan in admitted)
         admitted = [plan for plan in admitted if _known(latency_of(plan, unit)) <= limit]
     return min(admitted, key=lambda plan: _cost(plan, pick, unit, kind))
@@ -128,5 +133,6 @@ def _cost(plan: Plan, pick: str, unit: LatencyUnit, kind: LossKind) -> tuple[flo
     if pick == "least-ram":
         return plan.ram_bytes, latency, plan.flash_bytes, loss, plan.id
     if pick == "most-accurate":
+        # A measured gain is noise of the part, so all plans without a drop are equal here.
         return max(loss, 0.0), latency, plan.flash_bytes, plan.ram_bytes, plan.id
     return plan.flash_bytes, latency, loss, plan.ram_bytes, plan.id

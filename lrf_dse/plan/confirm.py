@@ -33,6 +33,7 @@ def confirmable_drop(found: Accuracy, samples: int) -> float:
     Two plans that lose nothing in the search differ in how many answers they change, and so in what can be
     confirmed of them. A gain counts as no drop.
     """
+    # The half-width of a two-sided interval, made that of a one-sided bound, and scaled with the root of the samples.
     half = max(0.0, found.drop_high - found.drop) * DEVIATIONS / _TWO_SIDED
     return max(0.0, found.drop) + half * sqrt(found.samples / samples)
 
@@ -58,6 +59,7 @@ def chance(prospect: Prospect, budget: float, samples: int) -> float:
     """
     own = prospect.deviation
     later = own * sqrt(prospect.samples / samples)
+    # Two independent samples: the search's drop is as uncertain as the later one, so their variances add up.
     spread = sqrt(own**2 + later**2)
     margin = budget - prospect.drop - DEVIATIONS * later
     return 0.5 * (1 + erf(margin / spread / sqrt(2))) if spread else float(margin >= 0)
@@ -70,6 +72,7 @@ def freeze(prospects: Sequence[Prospect], budget: float, samples: int) -> tuple[
     is the last confirmed times its gain, summed. A plan that gains less than a likelier one is never frozen.
     """
     chances = [chance(prospect, budget, samples) for prospect in prospects]
+    # The fixed sequence: decided before any of the later samples is looked at.
     order = sorted(range(len(prospects)), key=lambda i: (-chances[i], -prospects[i].gain, i))
     steps: list[int] = []
     for i in order:
@@ -86,6 +89,7 @@ def freeze(prospects: Sequence[Prospect], budget: float, samples: int) -> tuple[
                 for promise, taken in promised[:k]
                 if taken
             ]
+            # Sequences grow by one step at a time: dynamic programming over which step is the last.
             longer.append(max(grown, default=(0.0, ())))
         promised = longer
         found += promised
@@ -97,6 +101,8 @@ def in_sequence(tested: Sequence[Confirmation]) -> tuple[Confirmation, ...]:
     numbered = []
     unbroken = True
     for order, result in enumerate(tested, start=1):
+        # After the first failure nothing is confirmed any more, whatever its own bound says: this keeps the 5 % for all
+        # together.
         unbroken = unbroken and result.holds
         numbered.append(replace(result, order=order, confirmed=unbroken))
     return tuple(numbered)

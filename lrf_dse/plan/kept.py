@@ -32,6 +32,7 @@ class Kept:
         self._numbers = np.vstack([self._numbers, numbers])
         self._usable.append(usable)
         before, grown = self._volume(self.members), [*self.members, new]
+        # A newcomer that dominates nothing new and is no end changes nothing.
         whole, ends = self._volume(grown), self._ends(grown)
         if whole <= before and new not in ends:
             return
@@ -42,6 +43,7 @@ class Kept:
             removable = [new, *(m for m in twins if m not in ends)]
             grown = max(([m for m in grown if m != gone] for gone in removable), key=self._volume)
             whole = self._volume(grown)
+        # Ends and bridges are never loose: they keep the range of the front, and its gaps closed.
         while loose := sorted({*grown} - {*self._ends(grown)} - {*self._bridges(grown)}):
             worst, left = self._least_needed(loose, grown)
             # One too many goes if the others dominate no less than before; of no use is what adds nothing to them.
@@ -61,6 +63,7 @@ class Kept:
     def renew(self) -> None:
         """Choose anew among all judged models, where that dominates more."""
         everyone = list(range(len(self._usable)))
+        # The archive decided as models came in; seen all together another choice may dominate more.
         chosen = greedy(self._points(everyone), self.count, self._terrain.reference, seeds=self._ends(everyone))
         chosen += self._in_gaps(chosen)
         if self._volume(chosen) > self._volume(self.members):
@@ -85,6 +88,7 @@ class Kept:
         """Those of `members` on their front without which two neighbours in latency have a gap between them."""
         points = self._points(members)
         order = [i for i in np.argsort(points[:, 0], kind="stable") if self._usable[members[i]]]
+        # Only neighbours on the front count: what is dominated bridges nothing.
         order = [i for i in order if front_mask(points[order])[order.index(i)]]
         return [
             members[i]
@@ -99,6 +103,7 @@ class Kept:
 
     def _ends(self, members: Sequence[int]) -> list[int]:
         """Dense, and the best in each objective of what keeps the limits; where nothing does, of all the others."""
+        # Member 0 is the dense model.
         compressed = [m for m in members if m]
         return [0, *best_of([m for m in compressed if self._usable[m]] or compressed, self._numbers, ENDS)]
 

@@ -64,6 +64,7 @@ class Combination:
     @property
     def key(self) -> tuple[int, ...]:
         """Which options these are, while they live: comparing candidates takes longer."""
+        # Options live as long as the search and are shared, so their identity is enough.
         return tuple(map(id, self.options))
 
     @property
@@ -97,6 +98,7 @@ NO_LIMITS = Limits()
 def numbers_of(options: Sequence[LayerOption]) -> FloatArray:
     """(latency, flash, ram, loss) of every option [options, 4]. Raises ValueError unless they are finite."""
     found = np.array([(o.latency, o.flash_bytes, o.ram_bytes, o.loss) for o in options], dtype=np.float64)
+    # Fronts and sums would carry NaN or infinity on without a word.
     if not np.isfinite(found).all():
         raise ValueError("the numbers of a layer option must be finite")
     return found
@@ -124,8 +126,10 @@ def shifted_to(
     the difference that an option makes against dense tells of a whole model. Every layer needs a dense option.
     """
     dense = dense_combination(layers)
+    # Spread evenly over the layers: sums come out right, and the order of a layer's options does not change.
     by_latency = (latency - dense.latency) / len(layers)
     by_flash = (flash_bytes - dense.flash_bytes) / len(layers)
+    # RAM is the largest of the layers, so each of them gets the whole difference.
     by_ram = ram_bytes - dense.ram_bytes
 
     def shifted(option: LayerOption) -> LayerOption:

@@ -46,6 +46,7 @@ class Correction:
 
 def meeting(member: Combination) -> float:
     """The root of the sum over pairs of layers of the product of their losses: 0 where one layer alone loses."""
+    # (sum l)^2 - sum l^2 is the sum over pairs; rounding may leave it a little below 0.
     return sqrt(max(0.0, member.loss**2 - sum(option.loss**2 for option in member.options)))
 
 
@@ -58,6 +59,7 @@ def rate_at(loss: float, wholes: FloatArray, summed: Sequence[float], count: int
     near = sums > 0
     if not near.any():
         return 1.0
+    # The ratio is not the same at all losses, so the models near the wanted loss tell it.
     at = np.argsort(np.abs(wholes[near] - loss), kind="stable")[:count]
     rate = max(0.05, float(np.median(wholes[near][at] / sums[near][at])))
     return float(1.05 ** np.ceil(np.log(rate) / np.log(1.05) - 1e-9))
@@ -69,8 +71,10 @@ def fitted(known: Sequence[Prediction]) -> Correction:
     Residuals are relative for large losses: to tell 30 points from 40 is of no use.
     """
     rows = np.array([(p.summed, meeting(p.combination)) for p in known]).reshape(-1, 2)
+    # The half point keeps models that lose nothing from deciding all.
     weights = 1.0 / (0.5 + rows[:, 0])
     a, b = rows * weights[:, None], np.array([p.measured for p in known]) * weights
+    # Ridge regression around the prior (1, 0): the identity and the vector on the right are the prior's.
     s, t = np.linalg.solve(a.T @ a + np.eye(2), a.T @ b + np.array([1.0, 0.0]))
     found = Correction(max(0.05, float(s)), float(t))
     off = [(p.measured - (loss := found.loss(p.combination))) / (loss + _NOISE) for p in known]

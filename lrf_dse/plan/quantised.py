@@ -31,6 +31,7 @@ def gain_over_quantising(plans: Sequence[Plan], chosen: Plan) -> str | None:
     if not is_factorised(chosen) or all(plan.is_dense for plan in others):
         return None
     allowed = max(loss_of(chosen, kind) or 0.0, 0.0)
+    # What loses more is no rival; the dense model always is one.
     fair = [plan for plan in others if plan.is_dense or (loss_of(plan, kind) or 0.0) <= allowed]
     best = min(fair, key=lambda plan: plan.flash_bytes)
     smaller, faster = best.flash_bytes / chosen.flash_bytes, _times_faster(chosen, best, unit)

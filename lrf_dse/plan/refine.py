@@ -55,6 +55,7 @@ def ranks_between(
     `numbers` [n, 4] are those of the `judged` models with their measured losses. Worth asking is what is predicted to
     add the share `least` to what they dominate.
     """
+    # All judged models count here: which of them keep the limits was decided by the caller.
     points = terrain.points(numbers, [True] * len(numbers))
     front = np.flatnonzero(front_mask(points) & (points[:, 2] <= terrain.worst))
     whole = hypervolume(points, terrain.reference)
@@ -64,6 +65,7 @@ def ranks_between(
             rows = [
                 _swapped(judged[i], numbers[i], k, _middle(pair), correction)
                 for i in front.tolist()
+                # Below the smallest ranks nothing is known, so the guess is tried only where those ranks stand now.
                 if pair.lower is not None or judged[i].options[k] == pair.upper
             ]
             if rows:
@@ -80,6 +82,7 @@ def _swapped(
     """The numbers of a judged model with another option of layer k: what it lost changes as the prediction does."""
     other = Combination((*member.options[:k], option, *member.options[k + 1 :]))
     row = totals_of(other)
+    # What was measured stays, and only the difference is predicted: errors of the prediction cancel.
     row[LOSS] = max(0.0, numbers[LOSS] + correction.loss(other) - correction.loss(member))
     return row
 
@@ -98,6 +101,7 @@ def _neighbours(options: Sequence[LayerOption]) -> Iterator[Between]:
         if max(_ranks(members[0])) > 1:
             yield Between(None, members[0])
         for lower, upper in pairwise(members):
+            # Ranks 7 and 8 have none between them.
             if any(b - a > 1 for a, b in zip(_ranks(lower), _ranks(upper), strict=True)):
                 yield Between(lower, upper)
 
@@ -121,6 +125,7 @@ def _middle(pair: Between) -> LayerOption:
         lower,
         latency=_geometric(lower.latency, upper.latency),
         flash_bytes=_geometric(lower.flash_bytes, upper.flash_bytes),
+        # RAM is not smooth in the rank: the larger one is the safe guess.
         ram_bytes=max(lower.ram_bytes, upper.ram_bytes),
         loss=_geometric(lower.loss, upper.loss),
     )

@@ -52,10 +52,12 @@ def compose(
     if not layers or not all(layers):
         raise ValueError("every layer needs at least one option")
     values = np.zeros((1, 4))
+    # The neutral element of a maximum, as 0 is of the sums.
     values[0, RAM] = -np.inf
     paths = np.zeros((1, 0), dtype=np.int32)
     for options, rest in zip(layers, _least_after(layers), strict=True):
         values, paths = _merge(values, paths, options, cap, most=SLACK * within.bounds - rest)
+    # lexsort takes the last key first.
     order = np.lexsort(values.T[::-1])
     return tuple(
         Combination(tuple(options[i] for options, i in zip(layers, path, strict=True))) for path in paths[order]
@@ -78,6 +80,7 @@ def _merge(
     useful = np.flatnonzero(_first_of_equal_front(added))
     added = added[useful]
     grown = values[:, None, :] + added[None, :, :]
+    # Layers run one after the other, so RAM is the largest of them and no sum.
     grown[:, :, RAM] = np.maximum(values[:, None, RAM], added[None, :, RAM])
     flat = grown.reshape(-1, 4)
     possible = np.flatnonzero((flat <= most).all(axis=1))
@@ -104,6 +107,7 @@ def _least_after(layers: Sequence[Sequence[LayerOption]]) -> list[FloatArray]:
 def _first_of_equal_front(values: FloatArray) -> npt.NDArray[np.bool_]:
     mask = front_mask(values)
     members = np.flatnonzero(mask)
+    # Of equal rows the first one stays: the earlier options.
     _, first = np.unique(values[members], axis=0, return_index=True)
     result = np.zeros(len(values), dtype=np.bool_)
     result[members[first]] = True
@@ -144,6 +148,7 @@ def pool_of(
     all of it where nothing is, so that the nearest can be told. Every layer needs a dense option, else ValueError.
     """
     dense = dense_combination(layers)
+    # Nothing within the limits: all of the front is kept, so that a message can name the nearest plan.
     composed = compose(layers, cap=cap, within=within) or compose(layers, cap=cap)
     front = [member for member in composed if not member.is_dense]
     gentle = _least_loss_compressed(layers)

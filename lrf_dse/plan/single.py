@@ -97,7 +97,9 @@ def best_within(
         return Answer(objective, None, inf, bound)
     value = float(totals_of(best)[column])
     most[column] = min(most[column], value)
+    # A second program: the best value is now a limit, and the other numbers decide among those that reach it.
     tied, _ = problem.solved(_SUMS, most, slack=_TIE)
+    # The solver's tolerance may let a tie be a little worse: then the first answer stays.
     if tied is not None and totals_of(tied)[column] <= value:
         best = tied
     return Answer(objective, best, value, min(bound, value))
@@ -128,10 +130,13 @@ class _Problem:
         The bound is in real units where one number has a weight; None with an infinite one: there is no combination.
         One that exceeds `most` by what the solver tolerates, beyond `slack`, is refused by tighter limits.
         """
+        # HiGHS keeps constraints to about 1e-6: what it lets through beyond a limit is asked for again below it.
         for tighter in (0.0, 2e-6, 1e-5):
             limits = most + (slack - tighter) * self._scale
             result = self._run(weights, limits, self._min_latency + tighter * self._scale[LATENCY])
             if result.x is None:
+                # Status 2 of `scipy.optimize.milp` is infeasible: then nothing is possible, else the solver gave up and
+                # knows no bound.
                 return None, inf if result.status == 2 else -inf
             chosen = np.argmax(np.where(self._one_each > 0, result.x, -1.0), axis=1)
             found = Combination(tuple(self._options[i] for i in chosen))
@@ -162,6 +167,7 @@ class _Problem:
         from scipy.sparse import csr_array
 
         scaled, limits = (self._numbers / self._scale)[:, _SUMS > 0], (most / self._scale)[_SUMS > 0]
+        # Only latency has a lower limit; the three rows are latency, flash and loss.
         least = np.full(3, -inf)
         least[0] = min_latency / self._scale[LATENCY]
         return milp(

@@ -61,6 +61,7 @@ class Terrain:
             np.log(np.maximum(numbers[:, column], _FLOOR * max(whole, _FLOOR)))
             for column, whole in ((LATENCY, self.latency), (FLASH, self.flash_bytes))
         ]
+        # So far off that such a point dominates nothing below the reference.
         losses = np.where(np.array(usable, dtype=np.bool_), np.maximum(numbers[:, LOSS], 0.0), _BEYOND)
         return np.column_stack([*logs, losses])
 
@@ -82,6 +83,7 @@ def merged(points: FloatArray, first: Sequence[int] = ()) -> list[int]:
     """
     stands_for = list(range(len(points)))
     kept = list(first)
+    # From the fastest on: of points that count as one the fastest stands for them.
     for i in sorted(set(stands_for) - set(first), key=lambda i: tuple(points[i])):
         twins = [k for k in kept if same(points[[k]], points[i])[0]]
         if twins and not _bridges(points[:, 0], i, kept):
@@ -125,6 +127,7 @@ def gaps(points: FloatArray, worst: float) -> list[Gap]:
     found = []
     for low, high in pairwise(latencies.tolist()):
         if high - low > log(GAP):
+            # The margin leaves out what counts as one with an end.
             between = (points[:, 0] > low + log(SAME_RATIO)) & (points[:, 0] < high - log(SAME_RATIO))
             found.append(Gap(float(np.exp(low)), float(np.exp(high)), int(between.sum())))
     return found

@@ -31,6 +31,7 @@ def gains(candidates: FloatArray, points: FloatArray, reference: FloatArray) -> 
     """
     if not len(candidates):
         return np.empty(0)
+    # A coordinate beyond the reference gives a box of no volume.
     inside = np.minimum(candidates, reference)
     edges, dominated = _cells(points, inside, reference)
     left = np.where(dominated, 0.0, _sizes(edges))
@@ -64,6 +65,7 @@ def _cells(
     """The grid through all points, from the least coordinate up to the reference, and which cells are dominated."""
     inside = points[(points < reference).all(axis=1)]
     inside = inside[front_mask(inside)]
+    # The grid must reach below every candidate, which may be better than all points.
     low = np.min(np.concatenate([inside, others, reference[None]]), axis=0)
     edges = [
         np.unique(np.concatenate([inside[:, k], [low[k], reference[k]]]))
@@ -74,6 +76,7 @@ def _cells(
     dominated = np.zeros([len(e) - 1 for e in edges], dtype=np.bool_)
     dominated[tuple(np.searchsorted(e, inside[:, k]) for k, e in enumerate(edges))] = True
     for axis in range(dominated.ndim):
+        # A cell is dominated where a point lies at or below its lower corner, so marks spread upwards along every axis.
         dominated = np.logical_or.accumulate(dominated, axis=axis)
     return edges, dominated
 

@@ -1,7 +1,7 @@
 """The numpy oracle of a TT layer: cores to the matrix they stand for, and cores applied to rows without a transpose.
 
 Owns the meaning of the core layout and of the two contraction orders (docs/glossary.md). It is written for clarity:
- kernels and graphs are checked against it, nothing is timed on it.
+kernels and graphs are checked against it, nothing is timed on it.
 """
 
 from __future__ import annotations
