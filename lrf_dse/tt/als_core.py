@@ -20,17 +20,22 @@ from numpy.typing import NDArray
 
 from lrf_dse.tt.moment import FloatArray, InputMetric
 
-CG_STEPS = 12
-"""At most so many conjugate-gradient steps for one core in one sweep: the neighbours move afterwards anyway."""
-
-CG_TOLERANCE = 0.03
-"""Residual, relative to where the core stood, at which a core is solved well enough for this sweep."""
-
-MAX_SIDE = 6144
-"""Largest H that is formed (0.3 GB; 4 s to factorise on two cores)."""
-
 MAX_ELEMENTS = 1 << 26
 """Largest intermediate on the way to H (0.5 GB)."""
+
+
+@dataclass(frozen=True)
+class Solving:
+    """How far one core is solved in one sweep.
+
+    At most `steps` conjugate-gradient steps: the neighbours move afterwards anyway. At the residual `tolerance`,
+    relative to where the core stood, it is solved well enough for this sweep. Up to `side` unknowns for each output
+    index, H may be formed (0.3 GB; 4 s to factorise on two cores).
+    """
+
+    steps: int = 12
+    tolerance: float = 0.03
+    side: int = 6144
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +52,7 @@ class CoreProblem:
     right: FloatArray
     n: int
     lift: float = 0.0
+    solving: Solving = Solving()
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -107,19 +113,19 @@ class CoreProblem:
 
     def formed_is_cheaper(self, m: int) -> bool:
         """Whether forming and factorising H costs less than conjugate gradients for m right-hand sides."""
-        return self._work_if_formed(m) <= CG_STEPS * self._work_of_step(m)
+        return self._work_if_formed(m) <= self.solving.steps * self._work_of_step(m)
 
     def work(self, m: int) -> float:
         """Operations to solve for m right-hand sides, at most."""
         # One product more than there are steps: the residual of the start.
-        return min(self._work_if_formed(m), (CG_STEPS + 1) * self._work_of_step(m))
+        return min(self._work_if_formed(m), (self.solving.steps + 1) * self._work_of_step(m))
 
     def _work_of_step(self, m: int) -> float:
         return self.metric.work(int(self.left.shape[0]) * int(self.right.shape[1]) * m)
 
     def _work_if_formed(self, m: int) -> float:
         """Infinite where memory forbids it."""
-        if self.side > MAX_SIDE:
+        if self.side > self.solving.side:
             return float("inf")
         if self.metric.second is None:
             assert self.metric.rows is not None
@@ -209,8 +215,8 @@ def _conjugate_gradients(problem: CoreProblem, rhs: FloatArray, start: FloatArra
     ahead = _precondition(factors, residual)
     direction, energy = ahead, float(np.vdot(residual, ahead))
     # In the norm that the preconditioner makes; `energy` is its square.
-    target = CG_TOLERANCE**2 * energy
-    for _ in range(CG_STEPS):
+    target = problem.solving.tolerance**2 * energy
+    for _ in range(problem.solving.steps):
         if energy <= target or energy <= 0:
             break
         turned = _applied(metric, left, right, direction)

@@ -137,13 +137,15 @@ class WhitenedSvd:
 class TtAls:
     """TT-ALS in the metric of the calibration data. `ridge` None: chosen on held-out rows.
 
-    Time is bounded by counted operations (`MOST_WORK`), never by a clock: the same input gives the same cores. Where
+    Time is bounded by counted operations (`most_work`), never by a clock: the same input gives the same cores. Where
     `WhitenedSvd` is the exact optimum (plain low rank) its result is returned: there is nothing to improve.
     """
 
     seed: int = 0
     ridge: float | None = None
     sweeps: int = MAX_SWEEPS
+    most_work: float = MOST_WORK
+    product_work: float = PRODUCT_WORK
 
     def __post_init__(self) -> None:
         _require_positive(self.ridge)
@@ -173,7 +175,7 @@ class TtAls:
         start = [core.astype(np.float64) for core in trial.cores]
         start[-1] = np.ldexp(start[-1], -exponent)
         metric = metric_of(moment.with_held_out(), trial.ridge, by_rows=True)
-        fitted = fit(scaled, metric, start, sweeps=self.sweeps, work=MOST_WORK - trial.work)
+        fitted = fit(scaled, metric, start, sweeps=self.sweeps, work=self.most_work - trial.work)
         return _unscaled(fitted.cores, exponent)
 
     def fit(self, weight: FloatArray, shape: TTShape, moment: Moment) -> tuple[Fit, float]:
@@ -190,7 +192,7 @@ class TtAls:
             whitened = whitened_tt_svd(weight, shape, rows, ridge, seed=self.seed)
             start = _best_start(weight, metric_of(rows, ridge, by_rows=True), [plain, whitened])
         fitted = fit(
-            weight, metric_of(rows, ridge, by_rows=True), start, sweeps=self.sweeps, work=2 * MOST_WORK / 3 - spent
+            weight, metric_of(rows, ridge, by_rows=True), start, sweeps=self.sweeps, work=2 * self.most_work / 3 - spent
         )
         return replace(fitted, work=fitted.work + spent), ridge
 
@@ -208,15 +210,15 @@ class TtAls:
         starts = [whitened_tt_svd(weight, shape, moment, known, seed=self.seed) for known in (inf, trust)]
         metric = metric_of(rows, ridge, by_rows=True)
         start = _best_start(weight, metric, starts)
-        fitted = fit(weight, metric, start, sweeps=self.sweeps, work=MOST_WORK - spent)
+        fitted = fit(weight, metric, start, sweeps=self.sweeps, work=self.most_work - spent)
         best = min(fitted.cores, *starts, key=lambda cores: held_out_error(moment, weight, matrix_of(cores)))
         if best is fitted.cores:
             return fitted, ridge
         return Fit(best, (metric.squared(weight - matrix_of(best)),), fitted.work), ridge
 
     def _affordable(self, moment: Moment, weight: FloatArray) -> Moment:
-        """`moment` by at most so many rows that a product W C is within PRODUCT_WORK."""
-        return moment.with_at_most(max(1, int(PRODUCT_WORK / (4 * weight.size))), seed=self.seed)
+        """`moment` by at most so many rows that a product W C is within `product_work`."""
+        return moment.with_at_most(max(1, int(self.product_work / (4 * weight.size))), seed=self.seed)
 
     def _chosen_ridge(
         self, weight: FloatArray, shape: TTShape, moment: Moment, plain: WideCores, ridges: Sequence[float]
@@ -238,14 +240,14 @@ class TtAls:
                 cores,
                 sweeps=min(sweeps, self.sweeps),
                 tolerance=TRIAL_TOLERANCE,
-                work=MOST_WORK / 3 - spent,
+                work=self.most_work / 3 - spent,
             )
             cores, spent = tried.cores, spent + tried.work
             error = held_out_error(moment, weight, matrix_of(cores))
             if best is not None and error >= best[0]:
                 break
             best = error, ridge, cores
-            if spent >= MOST_WORK / 3:
+            if spent >= self.most_work / 3:
                 break
         assert best is not None
         return *best[1:], spent

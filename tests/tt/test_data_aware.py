@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lrf_dse.schema import TTShape
-from lrf_dse.tt import als_core, data_aware
+from lrf_dse.tt import als_core
 from lrf_dse.tt.als import fit, matrix_of
-from lrf_dse.tt.als_core import CoreProblem, solve_core
+from lrf_dse.tt.als_core import CoreProblem, Solving, solve_core
 from lrf_dse.tt.contraction import to_matrix
 from lrf_dse.tt.data_aware import TtAls, WhitenedSvd, slice_of_outputs, whitened_tt_svd
 from lrf_dse.tt.moment import InputMetric, MomentSum, metric_of, moment_of
@@ -134,17 +134,15 @@ def test_the_formed_matrix_is_the_operator_in_every_order(monkeypatch, sizes, li
 
 @pytest.mark.parametrize("sizes", PROBLEMS, ids=str)
 @pytest.mark.parametrize("as_rows", [True, False])
-def test_conjugate_gradients_come_to_the_same_core(monkeypatch, sizes, as_rows):
+def test_conjugate_gradients_come_to_the_same_core(sizes, as_rows):
     problem = problem_of(sizes, as_rows=as_rows)
     rhs = noise(3, *problem.shape, seed=5)
     solution = np.linalg.solve(problem_of(sizes).matrix(), rhs.reshape(3, -1).T).T
-    monkeypatch.setattr(als_core, "MAX_SIDE", 0)
     start = noise(*rhs.shape, seed=6)
     value = [float(np.vdot(start, problem.times(start)) - 2 * np.vdot(start, rhs))]
     for steps in (1, 3, 200):  # each run goes further down, and the last one arrives
-        monkeypatch.setattr(als_core, "CG_STEPS", steps)
-        monkeypatch.setattr(als_core, "CG_TOLERANCE", 1e-10)
-        core, reached = solve_core(problem, rhs, start)
+        never_formed = replace(problem, solving=Solving(steps, tolerance=1e-10, side=0))
+        core, reached = solve_core(never_formed, rhs, start)
         assert reached == pytest.approx(np.vdot(core, problem.times(core)) - 2 * np.vdot(core, rhs), rel=1e-9)
         value.append(reached)
     assert value == sorted(value, reverse=True)
@@ -211,7 +209,7 @@ def test_a_moment_held_as_rows_is_as_good(shape):
     assert errors[2] < 1.1 * errors[3]
 
 
-def test_work_is_bounded(monkeypatch):
+def test_work_is_bounded():
     """The last sweep begins before the operations run out, also where a ridge is chosen; fewer rows cost less."""
     shape, weight = TTShape((6, 5), (5, 6), (1, 6, 1)), noise(30, 30)
     moment = moment_of(inputs(600, 30)[:480], held_out=inputs(600, 30)[480:])
@@ -221,15 +219,14 @@ def test_work_is_bounded(monkeypatch):
     assert often.work == pytest.approx(9 * once.work)
     assert 0 < once.work < 2 * 13 * metric.work(30)
     whole, _ = TtAls().fit(weight, shape, moment)
-    monkeypatch.setattr(data_aware, "MOST_WORK", 2.5 * once.work)
-    less, _ = TtAls().fit(weight, shape, moment)
+    less, _ = TtAls(most_work=2.5 * once.work).fit(weight, shape, moment)
     assert less.work == pytest.approx(2 * once.work) and less.work < whole.work
     assert less.objectives[-1] < less.objectives[0]
     many = MomentSum(30, matrix_side=1)
     many.add(inputs(600, 30))
-    few = [TtAls().fit(weight, shape, many.moment())[0].work]
-    monkeypatch.setattr(data_aware, "PRODUCT_WORK", 50 * 4 * weight.size)
-    few.append(TtAls().fit(weight, shape, many.moment())[0].work)
+    few = [TtAls(most_work=2.5 * once.work).fit(weight, shape, many.moment())[0].work]
+    few_rows = TtAls(most_work=2.5 * once.work, product_work=50 * 4 * weight.size)
+    few.append(few_rows.fit(weight, shape, many.moment())[0].work)
     assert few[1] < few[0]
 
 
