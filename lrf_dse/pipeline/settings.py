@@ -110,8 +110,8 @@ class ExploreSettings:
         "without budgets the knee of the front is chosen."
     )
     top: int = option(
-        "How many TT shapes are measured for each layer. With data, half as many of low rank are measured beside them, "
-        "and twice as many whole models.",
+        "How many TT shapes are measured for each layer. With data, half as many of low rank and a third as many "
+        "Monarch matrices are measured beside them, and twice as many whole models.",
         default=8,
         typed=int,
     )

@@ -36,7 +36,8 @@ def test_the_funnel_only_narrows_and_adds_up(run: Run) -> None:
         for step in others:
             assert step.remaining == remaining - step.removed >= 0
             remaining = step.remaining
-        assert remaining <= TOP + (TOP + 1) // 2  # with data, low rank beside the TT shapes
+        # With data, low rank and Monarch matrices stand beside the TT shapes.
+        assert remaining <= TOP + (TOP + 1) // 2 + (TOP + 2) // 3
     assert run.info.funnel[0].steps[0].remaining > 100, "the whole space, counted"
 
 
