@@ -66,7 +66,7 @@ def main() -> int:
         write(chosen.docs, "chips", chips())
         return 0
     if chosen.copies:
-        write(chosen.docs, "copies", copies(target))
+        write(chosen.docs, "copies", copies(target, chosen.rows))
         return 0
     measure = RecordedMeasure(RunnerMeasure(target), user_records())
     lines, missed = [], []
@@ -125,11 +125,11 @@ def chips() -> str:
     return markdown_table(["chip", *HEADER[1:-1]], lines)
 
 
-def copies(target: Target) -> str:
-    """The rows that compute, as they are stored and with a copy of their weights in RAM, in Markdown."""
+def copies(target: Target, text: str) -> str:
+    """The rows that compute, as they are stored and with a copy of their weights in RAM; names hold `text`."""
     measure = RecordedMeasure(RunnerMeasure(target), user_records())
     lines = []
-    for row in (row for row in storage_rows() if row.kind == "computes"):
+    for row in (row for row in storage_rows() if row.kind == "computes" and text in row.name):
         single = measure_storage(row, "fp32", target, measure)
         lines.append(copy_cells(single, single, "fp32"))
         for storage in STORAGES[1:]:
