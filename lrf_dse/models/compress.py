@@ -237,11 +237,6 @@ class Compressor:
             inputs = self._made.seen.get((name, self.orders.get(name, b""), centred, final), make)
         return factors_of(self.model.weights(name)[0], cores, candidate.storage, inputs)
 
-    @property
-    def nbytes(self) -> int:
-        """What the FC weights of its model take in memory."""
-        return sum(self.model.weights(name)[0].nbytes for name in self.model.sites)
-
     def squared_norm(self, layer_name: str) -> float:
         """||W||^2 of a layer."""
         return squared_norm_of(self.model.weights(layer_name)[0])

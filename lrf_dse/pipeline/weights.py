@@ -9,7 +9,7 @@ from pathlib import Path
 from lrf_dse.errors import StoreError
 from lrf_dse.finetune.reorder import as_read, can_reorder, fits_better, reordering
 from lrf_dse.finetune.sequential import corrected
-from lrf_dse.models.compress import MEMO_BYTES, Compressor
+from lrf_dse.models.compress import Compressor
 from lrf_dse.models.memo import Memo
 from lrf_dse.models.rewrite import Replacement
 from lrf_dse.models.stored import PlanWeights, find_weights, save_weights
@@ -18,6 +18,9 @@ from lrf_dse.pipeline.keys import fitted_to, plan_weights_key
 from lrf_dse.pipeline.run import weights_path
 from lrf_dse.schema import Candidate, Plan, TTShape
 
+REORDERED_KEPT = 2
+"""Reordered models in memory: one choice of whole models after the other is judged, each in few ways."""
+
 
 @dataclass(frozen=True, eq=False)
 class Weights:
@@ -25,8 +28,10 @@ class Weights:
 
     compressor: Compressor
     folder: Path
+    # Each holds a session of its model, and what is known between its parts: hundreds of MB that no count of its arrays
+    # shows. What was fitted in it lives on in the memory that all of them share.
     _reordered: Memo[tuple[tuple[str, TTShape | None], ...], Compressor] = field(
-        default_factory=lambda: Memo(MEMO_BYTES, lambda made: made.nbytes)
+        default_factory=lambda: Memo(REORDERED_KEPT, lambda _: 1)
     )
 
     def key(self, choices: Sequence[Candidate], corrections: Corrections) -> str:
