@@ -46,10 +46,10 @@ class LayerBound:
         return np.maximum(self.layer.batch * np.maximum(read, multiply_adds) / self._peak, self._reading(read))
 
     def core_cost(self, shape: TTShape) -> CoreCost:
-        """By core and its ranks what a stage takes at least: its multiply-adds, or reading its weights if that is more.
+        """What a stage takes at least, by core and ranks: its multiply-adds, or reading its weights if that is more.
 
-        Of the order, last core first or first core first, that is cheaper with the ranks of `shape`. The sum over cores
-        is what predicts cycles of tuples of ranks before schedules are searched; a whole kernel's bound is lower.
+        The order, last core first or first core first, is the cheaper one with the ranks of `shape`. The sum over cores
+        predicts cycles of tuples of ranks before schedules are searched; a whole kernel's bound is lower.
         """
         m, n = np.cumprod((1, *shape.out_dims)), np.cumprod((1, *shape.in_dims))
         outs, ins = m[-1] // m[:-1], n[-1] // n[:-1]
@@ -107,7 +107,7 @@ class _Cores:
         return np.asarray(sum(left * m * n * right for left, m, n, right in cores))
 
     def multiply_adds(self) -> FloatArray:
-        """Of one row through the cheapest order that grows an interval of cores: first..last, wider and wider."""
+        """The multiply-adds of one row in the cheapest order that grows an interval of cores, first..last."""
         d = len(self.outs)
         ins, outs = ([_product(modes[:k]) for k in range(d + 1)] for modes in (self.ins, self.outs))
         behind = [_product(self.ins[k:]) for k in range(d + 1)]

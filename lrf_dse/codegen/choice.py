@@ -38,7 +38,7 @@ _HOPELESS = 8.0
 """Contractions whose bound is so many times the lowest are not looked at. Plain low rank from its wrong end has rows by
 the million: for 25088 x 4096, rank 256, it took 7 of 7.4 s to see that no schedule makes it fast."""
 _MOST_SLICES = 64
-"""Of K in a stage whose panels are widened: more are not worth adding up."""
+"""Slices of K, at most, in a stage whose panels are widened: the sums of more slices are not worth adding up."""
 _SCALAR_BLOCK = 4
 """Sums at a time in plain C."""
 _BLOCKS = {1: (6, 8, 12, 20), 2: (5, 6, 8, 12), 4: (3, 4, 5, 6), 8: (1, 2)}
@@ -73,7 +73,7 @@ def default_schedule(spec: KernelSpec, target: Target, *, cut: bool = True) -> K
 def copied_schedule(spec: KernelSpec, target: Target) -> KernelSchedule | None:
     """The schedule that the closed form likes best of those that widen weights in few bits at load; None in fp32.
 
-    None as well where slices of K would cut the groups of every one.
+    The result is None as well where every schedule has slices of K that cut groups of int4.
     """
     if not spec.few_bits:
         return None
@@ -153,8 +153,8 @@ def _contractions(spec: KernelSpec, target: Target) -> list[tuple[tuple[int, ...
 def _bound(spec: KernelSpec, merges: tuple[int, ...], order: tuple[int, ...], target: Target) -> tuple[float, bool]:
     """Cycles that no schedule of this contraction can beat, or its FLOPs, and whether its weights come from memory.
 
-    Of every stage what takes longer: its multiply-adds or its weights. The states are those of one row, as a batch may
-    go by rows.
+    A stage counts with what takes longer, its multiply-adds or its weights. The states are those of one row, as a batch
+    may go by rows.
     """
     counts = [stage.count for stage in stages_of(merged_shapes(spec.core_shapes, merges), order, batch=1)]
     # All weights are read again in the next run, but only two states are alive at a time.

@@ -51,7 +51,7 @@ def stage_bounds(spec: KernelSpec, schedule: KernelSchedule, target: Target) -> 
 
 
 def kernel_rooflines(spec: KernelSpec, schedule: KernelSchedule, target: Target) -> tuple[StageBound, ...]:
-    """Of every stage its instructions and what it reads: what the kernel of `schedule` cannot beat.
+    """The bound of every stage of `schedule`: what its instructions take at least, and what its reads take at least.
 
     Instructions of a stream are counted by pipes and issue slots, other stages by multiply-adds at the peak. Packed
     weights and x come at the rate of the nearest level that holds all of the kernel's. Raises ValueError without known

@@ -40,7 +40,7 @@ def emit(spec: KernelSpec, schedule: KernelSchedule, target: Target, *, name: st
 
 
 def emit_scalar(spec: KernelSpec, schedule: KernelSchedule, *, name: str) -> KernelCode:
-    """The same kernel in plain C for any machine: same ABI, packed weights, scratch and phases.
+    """The kernel of `schedule` in plain C for any machine, with the ABI, weights, scratch and phases of `emit`.
 
     Raises ValueError if the schedule does not fit.
     """

@@ -105,7 +105,7 @@ def _columns(plan: StagePlan, lanes: int, tiles: _Tiles) -> list[str]:
 
 
 def _columns_of_widened(plan: StagePlan, lanes: int, tiles: _Tiles) -> list[str]:
-    """The same with a panel widened once, before all vectors pass by it."""
+    """Vectors of neighbouring columns, with each panel widened once before all vectors pass by it."""
     body: list[str] = []
     shared = plan.groups if plan.batches < plan.groups else 1
     for run in panel_runs(plan.panels):

@@ -185,7 +185,7 @@ class Moved:
 
     @property
     def floats(self) -> int:
-        """Of one block, up to whole lines."""
+        """Floats that one block gives, up to whole lines."""
         return _aligned(self.runs * self.run)
 
 

@@ -23,7 +23,7 @@ class Instruction:
 
 
 def cycles_of(instructions: Iterable[Instruction], target: Target) -> float:
-    """From the first issue to the last result. Raises ValueError for a target without a timing model."""
+    """Cycles from the first issue to the last result. Raises ValueError for a target without a timing model."""
     core = _Core(target)
     for instruction in instructions:
         core.step(instruction)
@@ -46,7 +46,7 @@ _FOLLOWED = 8
 
 @dataclass
 class _Core:
-    """Where the core is. `free` are the cycles from which pipes are, or in a window the cycles that they are busy."""
+    """The state of the core. In order, `free` is the cycle from which a pipe is free; in a window, `busy` its cycles."""
 
     target: Target
     cycle: float = 0.0

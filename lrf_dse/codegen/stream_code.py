@@ -178,7 +178,7 @@ class _Writer:
         return widening(self.stream, *self._between(unit), narrow=self.stream.narrow(unit % self.stream.units))
 
     def _steps(self, unit: int) -> list[list[str]]:
-        """The same in steps."""
+        """A unit widened in steps, and the load of the one that takes its place in the ring."""
         return widening_steps(self.stream, *self._between(unit), narrow=self.stream.narrow(unit))
 
     def _between(self, unit: int) -> tuple[str, Sequence[str], list[str]]:

@@ -152,7 +152,7 @@ _WIDENING: dict[tuple[Storage, bool], tuple[int, int, int]] = {
     ("int8", False): (2, 3, 2),
     ("int4", False): (4, 8, 2),
 }
-"""Of one unit, with half precision and without: operations on floats, on integers, and shifts (so are extensions)."""
+"""By storage, and whether products are half: operations on floats, on integers, and shifts or extensions of a unit."""
 
 
 def _issue(stream: Stream, timing: Timing) -> _Issue:

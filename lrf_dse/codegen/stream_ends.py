@@ -9,7 +9,7 @@ from lrf_dse.codegen.stream import Stream
 from lrf_dse.codegen.text import half_lmul
 
 _SCALES_AT = {1: (0, 2), 2: (3, 5)}
-"""With which unit of a group its scales are loaded, and after which they are widened, by the number of sets of sums:
+"""The unit of a group with which its scales are loaded, and that after which they are widened, by sets of sums:
 a product would wait for the load, and with two sets the scales of the group before are needed a little longer."""
 
 

@@ -37,7 +37,7 @@ def widening(stream: Stream, raw: str, temps: Sequence[str], load: list[str], *,
 
 
 def widening_steps(stream: Stream, raw: str, temps: Sequence[str], load: list[str], *, narrow: bool) -> list[list[str]]:
-    """The same to single precision in three steps, for fp16 and int8."""
+    """The codes in `raw` made single precision in `temps`, in three steps, for fp16 and int8."""
     if stream.plan.storage == "fp16":
         (wide,) = temps
         # Sign, exponent and mantissa stay, copies of the sign between them go; 2^112 is the difference of the exponent

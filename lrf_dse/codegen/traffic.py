@@ -29,7 +29,7 @@ STATES_USABLE = 0.5
 EXPOSED = 0.03
 """Share of a stream's cycles that is waited for if vectors are loaded at least EARLY cycles before they are used."""
 EXPOSED_LATE = 0.1
-"""The same where they are loaded later."""
+"""Share of a stream's cycles that is waited for if vectors are loaded later than that."""
 EARLY = 20
 STEPS_TO_TRUST = 3
 """Loads or stores at the same distance from each other until a prefetcher believes in it."""
@@ -77,7 +77,7 @@ class MemoryCycles:
 def memory_cycles(
     stage: StagePlan, tiles: Sequence[tuple[Tile, int]], touched: int, lanes: int, target: Target
 ) -> MemoryCycles:
-    """Of one call of a stage that is cut into `tiles`, with `touched` bytes between two calls (`working_set`)."""
+    """The memory cycles of one call of a stage in `tiles`, with `touched` bytes between two calls (`working_set`)."""
     levels, near = target.memory, min(1, len(target.memory) - 1)
     usable = [(level.size_bytes or 0) * share for level, share in zip(levels, USABLE, strict=False)]
     moved = stage_bytes(stage, lanes, usable[0])

@@ -19,10 +19,10 @@ from lrf_dse.schema import Storage
 TOGETHER = 16
 """Elements along K in one turn of the loop; of int4 a group."""
 _STEPS = 4
-"""Of an element, the last of which stores it."""
+"""Steps of an element; the last one stores it."""
 _FIELDS, _RAW, _ABOVE = ("v0", "v4", "v8", "v12"), ("v16", "v20"), "v24"
 _SCALES = ("v26", "v28")
-"""Of codes that lie at the bottom of a byte, and of those four bits higher."""
+"""The registers of the scales of codes at the bottom of a byte, and of those of codes four bits higher."""
 _HIGH = 16
 
 
@@ -126,7 +126,7 @@ def _of_int8(number: int, count: int) -> tuple[list[str], ...]:
 
 
 def _of_int4(number: int, count: int) -> tuple[list[str], ...]:
-    """The same of int4: taken, with 1024 added; that taken off; scaled."""
+    """What is done with a code of int4: it is taken with 1024 added to it, loses that again, and is scaled."""
     unit, part = divmod(number, PER_WORD["int4"])
     field, word = _FIELDS[number % 4], _RAW[unit % 2]
     first: list[str] = []

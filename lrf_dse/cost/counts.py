@@ -18,8 +18,7 @@ FP32_BYTES, FP16_BYTES = 4, 2
 class StageCount:
     """One stage S'[l] = A S[l] of a contraction: A [rows, k], S [batches, k, columns], for every l < batches.
 
-    Of a block-diagonal factor there are `blocks` of A, each for a part of the state of its own: S [batches, blocks, k,
-    columns].
+    A block-diagonal factor has `blocks` of A, each for a part of the state of its own: S [batches, blocks, k, columns].
     """
 
     batches: int

@@ -31,7 +31,7 @@ class Polynomials:
         return self.constant + (self.linear[shapes] + self.square[shapes] * ranks) * ranks
 
     def largest_below(self, limit: int) -> IntArray:
-        """Of every shape the largest rank whose value is below `limit`: 0 where there is none."""
+        """The largest rank of every shape whose value is below `limit`; 0 where there is none."""
         room = limit - 1 - self.constant
         if room < 0:
             return np.zeros_like(self.linear)
@@ -96,7 +96,7 @@ def least_multiply_adds(shapes: ShapeBlock, index: IntArray, ranks: IntArray) ->
 
 
 def rank_steps(shapes: ShapeBlock, lanes: int) -> IntArray:
-    """Of every shape the step between ranks that leave no vector of its kernel partly empty, in the cheaper order.
+    """The step between the ranks of each shape that leave no vector of its kernel partly empty, in the cheaper order.
 
     A stage has vectors along the columns of its state, or along its rows, which are r m_k. Where the columns are whole
     vectors every rank pays, else those that make the rows whole.

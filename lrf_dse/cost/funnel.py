@@ -45,7 +45,7 @@ HOPELESS = 0.95
 layer such shapes lost 40 to 90 points."""
 
 HOPELESS_OUTPUTS, EXACT_OUTPUTS = 0.85, 0.03
-"""Of predicted output errors (`lrf_dse.tt.output_spectra`) those that leave nothing, and those that change nothing:
+"""Predicted output errors (`lrf_dse.tt.output_spectra`) that leave nothing of a layer, and that change nothing:
 of LeNet-300-100's layers the former lost 18 to 90 points, but for one of 3, the latter none."""
 
 WORTH_CYCLES, WORTH_PARAMS = 0.95, 0.8

@@ -111,7 +111,7 @@ class Space:
 
     @property
     def remaining(self) -> dict[str, int]:
-        """Of every step so far what it left; the tuples that were found count with what stayed from the start."""
+        """What every step so far left; tuples that were found count in every step, as if there from the start."""
         low_rank = min(self._layer.out_features, self._layer.in_features, self._narrowing.max_rank)
         low_rank *= min(self._layer.out_features, self._layer.in_features) > 1
         counts = self._counts
@@ -178,7 +178,7 @@ class Space:
             search.add(block[some], cuts[some], first[some], last[some], steps[some])
 
     def _steps(self, block: ShapeBlock) -> IntArray:
-        """Between the ranks of each shape."""
+        """The steps between the ranks of each shape that are looked at."""
         if self._narrowing.does(funnel.VECTORS) and self._target.fp32_lanes > 1 and len(block):
             return rank_steps(block, self._target.fp32_lanes)
         return np.ones(len(block), dtype=np.int64)

@@ -50,7 +50,7 @@ class RankedCandidate:
 class LayerLatency:
     """How long a layer takes on the target, in cycles.
 
-    Of shapes by functions: `bounds` are what no program goes below, `estimate` what a kernel is expected to take.
+    Two functions tell it of shapes: `bounds` what no program goes below, `estimate` what a kernel is expected to take.
     `dense` is what the layer takes as it is; None: not known, so nothing is dropped for being slower.
     """
 

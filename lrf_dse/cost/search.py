@@ -128,7 +128,7 @@ class FrontSearch:
         """Single points whose losses were looked at."""
 
     def core_costs(self, shape: TTShape, block: ShapeBlock) -> tuple[CoreCost, ...]:
-        """By what tuples of ranks of a shape, which is all that is in `block`, may be cheap: bytes, FLOPs, cycles."""
+        """The costs in which tuples of ranks of a shape may be cheap: bytes, FLOPs, cycles; `block` holds it alone."""
         found = [weighted_cost(block.sizes[0].tolist()), weighted_cost((block.ins_upto * block.outs_from)[0].tolist())]
         return (*found, *([] if self._bounds is None else [self._bounds.core_cost(shape)]))
 
@@ -160,7 +160,7 @@ class FrontSearch:
     def add_even(self, shapes: ShapeBlock, cuts: IntArray, steps: IntArray, *, below: int, max_rank: int) -> int:
         """Take in shapes of three or more cores whose cuts all discard about as much; how many of them there are.
 
-        Of a few errors each; their ranks are multiples of the step [shapes] up to the caps, and their parameters fewer
+        Each shape comes with a few errors. Ranks are multiples of the step [shapes] up to the caps; parameters are fewer
         than `below`.
         """
         looked_at = 0

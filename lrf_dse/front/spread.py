@@ -62,7 +62,7 @@ def ladder(params: IntArray, cycles: FloatArray, errors: FloatArray, top: int) -
 
 
 _SLOWEST_FALL = 0.05
-"""Of errors with parameters, both on log scales; layers of noise have about this."""
+"""The least slope of errors over parameters, both on log scales; layers of noise have about this one."""
 
 
 def _fill(positions: FloatArray, chosen: list[int], top: int) -> IntArray:

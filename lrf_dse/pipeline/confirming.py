@@ -77,9 +77,9 @@ def confirmation_of(bounds: Bounds, budget: float) -> Confirmation:
 
 
 def _gains(plans: Sequence[Plan], admitted: Sequence[Plan], pick: str) -> dict[str, tuple[Plan, float]]:
-    """By weights the best of the admitted plans that are not dense, and the logarithm of what it gains in `pick`.
+    """The best of the admitted plans that are not dense, with the logarithm of its gain in `pick`, by key of weights.
 
-    Over the dense model, or over the worst of them where the dense model keeps no limit.
+    The gain is over the dense model, or over the worst admitted plan where the dense model is not admitted.
     """
     unit = latency_unit(plans)
 

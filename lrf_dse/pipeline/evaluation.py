@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import onnx
 
 _FAR_OFF = 1e30
-"""In the place of an infinity: metrics sum squares in double precision, which hold it."""
+"""The number that stands for an infinity: metrics sum squares in double precision, which can hold this one's."""
 
 
 @dataclass(frozen=True, eq=False)

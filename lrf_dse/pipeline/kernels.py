@@ -84,7 +84,7 @@ def tuned_schedules(x: Exploration, plans: Sequence[Sequence[Candidate]]) -> dic
 
 @dataclass(frozen=True, kw_only=True)
 class _Sent(RunnerMeasure):
-    """The same by a worker of a cluster, in a folder there."""
+    """A measure that lets a worker of a cluster build and run the program, in a folder there."""
 
     farm: Farm
     resource: str | None
@@ -107,7 +107,7 @@ def schedules_of(choices: Iterable[Candidate], tuned: Mapping[KernelSpec, Kernel
 
 
 def kernel_sources(choices: Iterable[Candidate], schedules: Schedules, target: Target) -> dict[str, str]:
-    """By layer a hash of the C that computes it and of its sizes: what a timing depends on."""
+    """A hash of the C that computes each layer, and of its sizes, by layer: timings depend on it."""
     return {c.layer.name: _source(c, schedules[c.layer.name], target) for c in choices if c.kernel == "rvv"}
 
 

@@ -183,7 +183,7 @@ def space_key(
 ) -> str:
     """Key of a layer's narrowed space: weights and data decide it, and what the layer takes as it is.
 
-    Of the target counts what estimates are made of: its vectors, its peak, and its timing model.
+    The target counts with what estimates are made of: its vectors, its peak, its memory and its timing model.
     """
     core = target.core
     return content_key(

@@ -165,7 +165,7 @@ def _measured(
 def _measured_with(
     x: Exploration, stage: str, variants: Sequence[tuple[tuple[Candidate, ...], Schedules]], *, rest_by: str | None
 ) -> list[tuple[tuple[Candidate, ...], Schedules, Outcome]]:
-    """The same with the schedules of its generated kernels."""
+    """What came of each whole model with these schedules of its generated kernels."""
     if not variants:
         return []
     inputs = golden_inputs(x)

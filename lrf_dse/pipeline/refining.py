@@ -27,8 +27,8 @@ def refined(x: Exploration, wanted: Sequence[Between]) -> tuple[CandidateResult,
 def rank_between(pair: Between, target: Target) -> Candidate | None:
     """The shape of a pair with ranks about the geometric mean of theirs, which the kernel computes best for their size.
 
-    Of the mean itself, and of the multiples of the lanes and of half as many that are nearest to it, the one with the
-    fewest expected cycles for each rank. Below the smallest ranks, half of them. None where it is no faster than the
+    The mean itself competes with the nearest multiples of the lanes and of half the lanes: the winner has the fewest
+    expected cycles for each rank. Below the smallest ranks, half of them. None where it is no faster than the
     larger ranks.
     """
     upper = pair.upper.candidate

@@ -42,7 +42,7 @@ def _compiled(candidate: Candidate) -> Candidate:
 
 
 def _rival(x: Exploration, ours: CandidateResult, outcome: Measurement | Failure) -> CandidateResult:
-    """The same shape and weights with IREE's kernel: what they lose is no other."""
+    """The result of the same shape and weights with IREE's kernel; the loss of accuracy is that of `ours`."""
     candidate = ours.candidate.without_generated
     estimated = estimate(candidate, x.target)
     if isinstance(outcome, Failure):

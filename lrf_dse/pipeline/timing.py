@@ -94,7 +94,7 @@ class Task:
 class Bench:
     """Where programs are measured: under QEMU with the target's model, or on a board; each for at most `timeout_s`.
 
-    None: as long as their work may take.
+    Where `timeout_s` is None a program may run for as long as its work may take.
     """
 
     target: Target

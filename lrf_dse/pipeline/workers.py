@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from lrf_dse.farm.cluster import Cluster
 
 _PACKAGES = ("numpy", "scipy", "onnx", "onnxruntime")
-"""Of their versions depend fits, accuracies and what a program must answer."""
+"""Packages whose versions decide fits, accuracies and what a program must answer."""
 
 
 @contextmanager

@@ -68,8 +68,9 @@ def chance(prospect: Prospect, budget: float, samples: int) -> float:
 def freeze(prospects: Sequence[Prospect], budget: float, samples: int) -> tuple[int, ...]:
     """Indices of at most MOST_FROZEN prospects, the likeliest to be confirmed first.
 
-    Those that together promise the most gain, where a plan is confirmed if all before it are: the chance that the k-th
-    is the last confirmed times its gain, summed. A plan that gains less than a likelier one is never frozen.
+    They are those that together promise the most gain, where a plan is confirmed if all before it are: the sum over k
+    of the chance that the k-th is the last confirmed, times its gain. A plan that gains less than a likelier one is
+    never frozen.
     """
     chances = [chance(prospect, budget, samples) for prospect in prospects]
     # The fixed sequence: decided before any of the later samples is looked at.

@@ -83,7 +83,7 @@ class Limits:
 
     @property
     def bounds(self) -> FloatArray:
-        """Of (latency, flash, ram, loss), infinite where there is no limit."""
+        """The limits of (latency, flash, ram, loss) [4], infinite where there is no limit."""
         limits = (self.latency, self.flash_bytes, self.ram_bytes, None)
         return np.array([np.inf if limit is None else limit for limit in limits], dtype=np.float64)
 

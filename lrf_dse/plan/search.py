@@ -62,7 +62,7 @@ Refine = Callable[[Sequence[Between]], Sequence[LayerOption]]
 class Search:
     """The finalists, every model that was judged, and whether nothing more would be gained by the prediction.
 
-    Of `combinations` that the options make, `merged_exactly` says whether the pool held their whole predicted front.
+    `combinations` is how many whole models the options make. `rounds` counts how often models were picked to be judged.
     `answer` is the best within the limits by the last prediction, where an objective was given. `gaps` are those of the
     judged front, `asked` the ranks that were asked for.
     """
@@ -299,7 +299,7 @@ class _State:
         return rate_at(self.max_loss, numbers[:, LOSS], [member.loss for member in self.pool], self.count)
 
     def _in_gaps(self) -> list[Combination]:
-        """For every gap of the judged front in which nothing was tried: the least loss that options make there."""
+        """The model with the least loss that options make, for each gap of the judged front where none was tried."""
         found = []
         for gap in self.gaps():
             if gap.tried == 0 and (member := self._least_loss_in(gap)) is not None:

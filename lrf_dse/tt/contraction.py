@@ -26,7 +26,7 @@ Cores = list[Core]
 def shape_of(cores: Sequence[NDArray[Any]]) -> TTShape:
     """The TT shape of `cores`. Raises ValueError where neighbouring ranks differ or the outer ones are not 1.
 
-    Of a Monarch matrix where both factors have as many blocks as each other reads, and the same rank.
+    The two factors of a Monarch matrix must have one rank, and each as many blocks as the other one reads.
     """
     if is_monarch(cores):
         (m1, m2, k, _), (n1, rows, n2, _) = cores[0].shape, cores[1].shape

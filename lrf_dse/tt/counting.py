@@ -80,7 +80,7 @@ class _Divisors:
         powers = [[p**e for e in range(most + 1)] for p, most in (*out_primes, *in_primes)]
         one = np.array([1], dtype=object)  # an axis that is always there: sizes of 1 have no prime
         self.products: Lattice = reduce(np.multiply.outer, [np.array(some, dtype=object) for some in powers], one)
-        """Of every stop the product of its two numbers."""
+        """The product of the two numbers of every stop."""
         self.total = out_features * in_features
 
     @property
@@ -105,7 +105,7 @@ class _Divisors:
 
 
 def _prefix_sums(values: Lattice, axes: Sequence[int]) -> Lattice:
-    """Of every stop the sum over its divisors, as far as `axes` tell them."""
+    """The sum over the divisors of every stop, along the given axes only."""
     return reduce(lambda found, axis: np.cumsum(found, axis=axis), axes, values)
 
 

@@ -305,7 +305,7 @@ def _plain(weight: FloatArray, shape: TTShape, seed: int) -> WideCores:
 def whitening_is_exact(shape: TTShape) -> bool:
     """Whether `whitened_tt_svd` minimises the error in the metric: two cores, one input mode longer than 1.
 
-    Of Monarch where all inputs are of one column of blocks: each row of blocks is then a low rank of its own.
+    For Monarch it is so where there is one column of blocks: each row of blocks is then a low rank of its own.
     """
     if shape.is_monarch:
         return shape.in_dims[0] == 1

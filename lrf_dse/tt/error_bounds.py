@@ -26,13 +26,13 @@ class ErrorBounds(Protocol):
         """The relative error bounds of rows of cuts with ranks, [rows, d - 1] or [rows, 1] for one rank of all cuts."""
 
     def ranks_for(self, cuts: IntArray, energy: float) -> IntArray:
-        """Of every cut the least rank that discards at most `energy` of ||W||_F^2."""
+        """The least rank of every cut that discards at most `energy` of ||W||_F^2."""
 
     def tail(self, cut: int) -> FloatArray:
-        """By rank what one cut discards of ||W||_F^2: the sum over cuts is the square of the bound."""
+        """What one cut discards of ||W||_F^2, by rank: the sum over cuts is the square of the bound."""
 
     def block_tail(self, blocks: tuple[int, int], side: int) -> FloatArray | None:
-        """By rank what a Monarch matrix of blocks (m_1, n_1), with shorter sides `side`, discards; None: not known."""
+        """What a Monarch matrix of blocks (m_1, n_1), with shorter sides `side`, discards, by rank; None: not known."""
 
 
 class OfSpectra:
@@ -55,31 +55,31 @@ class OfSpectra:
         return self._rows[self._outs[shapes.outs_upto[:, :-1]], self._ins[shapes.ins_upto[:, :-1]]]
 
     def bounds(self, cuts: IntArray, ranks: IntArray) -> FloatArray:
-        """Read off the spectra."""
+        """The relative error bounds, read off the spectra."""
         # Beyond the full rank nothing is discarded: the last entry, 0, stands for all larger ranks.
         energy = self._tails[cuts, np.minimum(ranks, self._tails.shape[1] - 1)].sum(axis=1)
         return np.asarray(np.sqrt(np.minimum(energy, 1.0)))
 
     def ranks_for(self, cuts: IntArray, energy: float) -> IntArray:
-        """Looked up in the spectra, once for each energy."""
+        """The least ranks, looked up in the spectra once for each energy."""
         if energy not in self._ranks:
             # Tails fall with the rank: the first place that is low enough.
             self._ranks[energy] = np.argmax(self._tails <= energy, axis=1)
         return np.asarray(self._ranks[energy][cuts])
 
     def tail(self, cut: int) -> FloatArray:
-        """The spectrum's."""
+        """The tail of the cut's spectrum."""
         return np.asarray(self._tails[cut])
 
     def block_tail(self, blocks: tuple[int, int], side: int) -> FloatArray | None:
-        """That of the blocks' spectra."""
+        """The tail of the blocks' spectra, None where they were not computed."""
         return self._block_tails.get(blocks)
 
 
 class OfAnyWeights:
     """What holds for every W of a size: singular values descend, so rank r of p discards at most 1 - r / p.
 
-    Of many cuts the sum may be above 1, where it promises nothing but still tells better from worse.
+    The sum over many cuts may be above 1, where it promises nothing but still tells better from worse.
     """
 
     def cuts(self, shapes: ShapeBlock) -> IntArray:
@@ -88,11 +88,11 @@ class OfAnyWeights:
         return np.asarray(np.minimum(before, shapes.outs_from[:, 1:] * shapes.ins_from[:, 1:]))
 
     def bounds(self, cuts: IntArray, ranks: IntArray) -> FloatArray:
-        """Of singular values that are all the same."""
+        """The bounds for singular values that are all the same, the worst case."""
         return np.asarray(np.sqrt(np.maximum(1.0 - ranks / cuts, 0.0).sum(axis=1)))
 
     def ranks_for(self, cuts: IntArray, energy: float) -> IntArray:
-        """Where the straight line is that low."""
+        """The least ranks at which the straight line is that low."""
         return np.asarray(np.ceil(np.maximum(0.0, 1.0 - energy) * cuts), dtype=np.int64)
 
     def tail(self, cut: int) -> FloatArray:
@@ -100,12 +100,12 @@ class OfAnyWeights:
         return np.linspace(1.0, 0.0, cut + 1)
 
     def block_tail(self, blocks: tuple[int, int], side: int) -> FloatArray | None:
-        """The same, of every block."""
+        """A straight line as well: every block has the worst case."""
         return np.linspace(1.0, 0.0, side + 1)
 
 
 def _places(n: int) -> IntArray:
-    """By divisor of n its place among them; no other number is asked for."""
+    """The place of every divisor of n among the divisors; no other entry is asked for."""
     places = np.zeros(n + 1, dtype=np.int64)
     for place, divisor in enumerate(divisors(n)):
         places[divisor] = place

@@ -115,7 +115,7 @@ class _Problem:
         return np.where((right <= left[:, None] * size) & (left[:, None] <= right * size), costs, inf)
 
     def _backwards(self, price: float) -> list[FloatArray]:
-        """By cut: for each of its ranks the least cost + price * energy of all that is behind it."""
+        """The least cost + price * energy of all that is behind a cut, by cut, for each of its ranks."""
         ends = [self.core_costs[-1][:, 0]]
         for cut in reversed(range(len(self.tails))):
             # Backwards, so that ends[cut] holds for every rank of the cut what follows at least.

@@ -102,7 +102,7 @@ class _Units:
 
 
 def _assigned(sides: Sequence[UnitSide], order: UnitOrder, seed: int) -> UnitOrder:
-    """Where alternating from `order` ends, ranks 1, 2, 4, ... up to those of the sides."""
+    """The order in which alternating from `order` ends, at ranks 1, 2, 4, ... up to those of the sides."""
     from scipy.optimize import linear_sum_assignment
 
     largest = max(max(side.shape.ranks) for side in sides)

@@ -39,7 +39,7 @@ class SingleMetric:
 
 
 def single_metric(second: NDArray[np.float64] | None, rows: NDArray[np.float64] | None, ridge: float) -> SingleMetric:
-    """Of C [in, in], or of the rows that stand for it."""
+    """The metric of C [in, in], or of the rows that stand for it, in single precision."""
     if second is None:
         assert rows is not None
         return SingleMetric(None, None, rows.astype(np.float32), ridge)

@@ -33,10 +33,10 @@ MORE_WORK = 1e11
 """Multiply-adds that spectra beyond those of aligned shapes may take: 2 to 3 s on one core."""
 
 MONARCH_SHARE = 0.2
-"""Of `MORE_WORK`, for the spectra of blocks."""
+"""Share of `MORE_WORK` that the spectra of blocks may take."""
 
 _EIGENVALUES = 6.0
-"""Of a symmetric matrix, for each of side^3: as long as so many multiply-adds of a product take."""
+"""Multiply-adds of a product that take as long as the eigenvalues of a symmetric matrix, for each of side^3."""
 
 Unfolding = tuple[int, int]
 """(prod out_dims[:k], prod in_dims[:k]): the rows of one unfolding."""
