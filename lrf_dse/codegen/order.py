@@ -22,7 +22,7 @@ _DEFAULT_LEAD = 4
 
 @dataclass(frozen=True)
 class Latencies:
-    """Times in multiply-adds: `lead` from a scalar's load to its use, `result` until a sum is ready, `store` for storing.
+    """Times in multiply-adds: `lead` from a scalar's load to its use, `result` until a sum is ready, `store` of stores.
 
     `hides_steps`: whether a multiply-add takes so long that a pointer's step fits before the next one ends. Else every
     step would hold up what follows it where results are written in order: they stand together at the end of the turn.

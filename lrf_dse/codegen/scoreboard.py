@@ -46,7 +46,7 @@ _FOLLOWED = 8
 
 @dataclass
 class _Core:
-    """The state of the core. In order, `free` is the cycle from which a pipe is free; in a window, `busy` its cycles."""
+    """The state of the core. In order, `free` is when a pipe is free again; in a window, `busy` holds its cycles."""
 
     target: Target
     cycle: float = 0.0

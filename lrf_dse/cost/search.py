@@ -160,7 +160,7 @@ class FrontSearch:
     def add_even(self, shapes: ShapeBlock, cuts: IntArray, steps: IntArray, *, below: int, max_rank: int) -> int:
         """Take in shapes of three or more cores whose cuts all discard about as much; how many of them there are.
 
-        Each shape comes with a few errors. Ranks are multiples of the step [shapes] up to the caps; parameters are fewer
+        Each shape comes with a few errors. Ranks are multiples of the step [shapes] up to the caps, parameters fewer
         than `below`.
         """
         looked_at = 0

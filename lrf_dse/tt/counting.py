@@ -63,7 +63,7 @@ def monarch_size(out_features: int, in_features: int, *, max_rank: int = MAX_RAN
     """The Monarch matrices of W [out, in]: all numbers of blocks, all ranks up to those of a block and `max_rank`.
 
     >>> monarch_size(4, 6)  # 3 x 4 numbers of blocks without 1 x 1, each with ranks up to the shorter side of a block
-    SpaceSize(shapes=11, uniform=16, tuples=16)
+    SpaceSize(shapes=11, uniform=17, tuples=17)
     """
     caps = [min(out_features // m, in_features // n, max_rank) for m, n in monarch_blocks(out_features, in_features)]
     return SpaceSize(len(caps), sum(caps), sum(caps))
