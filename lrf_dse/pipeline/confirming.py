@@ -10,6 +10,7 @@ from lrf_dse.judged import Confirmation
 from lrf_dse.models.bounds import Bounds, fewest_samples
 from lrf_dse.models.data import Dataset
 from lrf_dse.pipeline.context import Exploration
+from lrf_dse.plan.budgets import Budgets
 from lrf_dse.plan.choice import latency_of, latency_unit
 from lrf_dse.plan.confirm import Prospect, freeze, in_sequence
 from lrf_dse.schema import Plan
@@ -27,7 +28,12 @@ def confirm_plans(x: Exploration, plans: Sequence[Plan]) -> tuple[Plan, ...]:
     unlimited = x.settings.budgets.without("max_drop")
     # Only the validation part is read until plans are frozen; the confirmation part is read for the frozen ones alone.
     # A plan that was picked by looking at many results on that part would make its bounds too narrow.
-    gains = _gains(plans, [plan for plan in plans if unlimited.admits(plan)], x.settings.pick)
+    admitted, pick = [plan for plan in plans if unlimited.admits(plan)], x.settings.pick
+    if not any((plan.drop_points or 0.0) <= budget for plan in admitted):
+        # None keeps all budgets, as far as the search has seen: what is told is the plan nearest to the other limits
+        # among those that keep the drop, which is confirmed too.
+        admitted, pick = list(plans), pick_of_limit(unlimited)
+    gains = _gains(plans, admitted, pick)
     prospects = {}
     for done, (weights, (plan, gain)) in enumerate(gains.items()):
         x.progress("weigh plans", done, len(gains))
@@ -45,6 +51,13 @@ def confirm_plans(x: Exploration, plans: Sequence[Plan]) -> tuple[Plan, ...]:
     none = Confirmation()
     dense = Confirmation(confirmed=True, drop=0.0, low=0.0, high=0.0, samples=samples, holds=True)
     return tuple(replace(p, confirmation=dense if p.is_dense else found.get(p.weights, none)) for p in plans)
+
+
+def pick_of_limit(budgets: Budgets) -> str:
+    """The pick that comes nearest to a limit; flash before RAM before latency."""
+    if budgets.max_flash_bytes is not None:
+        return "smallest"
+    return "least-ram" if budgets.max_ram_bytes is not None else "fastest"
 
 
 def too_few_samples(confirming: Dataset, budget: float | None) -> tuple[str, ...]:

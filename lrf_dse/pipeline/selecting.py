@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 from lrf_dse.cost.latency import combine
 from lrf_dse.errors import RunError
@@ -61,20 +62,44 @@ def select_finalists(x: Exploration, results: Sequence[CandidateResult]) -> tupl
         made = [layer_option(x, result, result.measurement) for result in new if result.measurement is not None]
         return [_shifted_like(option, own, layers) for option in made]
 
+    # Training wins back what no prediction tells: plans that lose too much before it are finalists as well.
+    max_loss = None if x.lessons else x.settings.budgets.max_drop
+    find = partial(
+        search,
+        layers,
+        x.settings.finalists,
+        measure=_measure(x),
+        evaluations=x.settings.plan_evaluations,
+        max_loss=max_loss,
+        worst=TRAINABLE if x.lessons else WORST if x.data is None else x.data.metric.worst_drop,
+        refine=refine,
+    )
     with library_lines_hidden():
-        found = search(
-            layers,
-            x.settings.finalists,
-            measure=_measure(x),
-            evaluations=x.settings.plan_evaluations,
-            # Training wins back what no prediction tells: plans that lose too much before it are finalists as well.
-            max_loss=None if x.lessons else x.settings.budgets.max_drop,
-            worst=TRAINABLE if x.lessons else WORST if x.data is None else x.data.metric.worst_drop,
-            within=within,
-            objective=objective,
-            refine=refine,
-        )
+        found = find(within=within, objective=objective)
+        if not keeps_limits(found, within, max_loss):
+            # What comes nearest is sought and measured, so that the user is told what to relax, and how far.
+            nearest = find(within=NO_LIMITS, objective=objective_of_limit(within))
+            found = replace(nearest, finalists=joined_finalists(nearest, found), answer=found.answer)
     return found, (*results, *more)
+
+
+def keeps_limits(found: Search, within: Limits, max_loss: float | None) -> bool:
+    """Whether the dense model or a model that was judged keeps all limits."""
+    judged = [p.combination for p in found.predictions if max_loss is None or p.measured <= max_loss]
+    return any(within.admits(member) for member in (found.finalists[0], *judged))
+
+
+def objective_of_limit(within: Limits) -> Objective:
+    """What to have least of, to come as near to the limits as can be; bytes of flash before RAM before latency."""
+    if within.flash_bytes is not None:
+        return "bytes"
+    return "ram" if within.ram_bytes is not None else "latency"
+
+
+def joined_finalists(first: Search, second: Search) -> tuple[Combination, ...]:
+    """The finalists of both, the dense one once."""
+    known = {member.key for member in first.finalists}
+    return (*first.finalists, *(m for m in second.finalists if m.key not in known and not m.is_dense))
 
 
 def _measure(x: Exploration) -> LossOf:

@@ -83,3 +83,19 @@ def test_without_a_drop_budget_nothing_is_confirmed(found: tuple[Exploration, tu
     x, before = found
     free = replace(x, settings=replace(x.settings, budgets=Budgets()))
     assert confirm_plans(free, before) == before
+
+
+def test_where_nothing_keeps_all_limits_the_nearest_plan_is_found_and_confirmed(
+    found: tuple[Exploration, tuple[Plan, ...]],
+) -> None:
+    """No plan takes ten bytes: the user is told of the smallest that keeps the drop, and not of the dense model."""
+    x, _ = found
+    tight = replace(x, settings=replace(x.settings, budgets=Budgets(max_drop=20.0, max_flash_bytes=10)))
+    plans = confirm_plans(tight, plans_of(tight, spaces_of(tight)))
+    chosen, reason = chosen_of(tight, plans)
+    assert chosen is None
+    confirmed = [plan for plan in plans if plan.confirmation is not None and plan.confirmation.confirmed]
+    smallest = min(confirmed, key=lambda plan: (plan.flash_bytes, plan.id))
+    assert not smallest.is_dense
+    assert "the smallest plan within 20 points takes" in reason
+    assert f"({smallest.id})" in reason
