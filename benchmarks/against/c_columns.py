@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 from benchmarks.against.contractions import Contraction, contractions
-from benchmarks.against.plain_loops import FUNCTION, LoopCode, LoopForm, emit_loops
-from benchmarks.against.polyhedral import TunedMachine, compile_with_pluto, compile_with_polly, has_pluto
+from benchmarks.against.plain_loops import FROM_THE_LAST_CORE, FUNCTION, LoopCode, LoopForm, emit_loops
 from benchmarks.against.variants import QEMU_LACKS, Group, Groups, LayerData, Variant
 from lrf_dse.builders.direct import DirectLayer, link_direct
 from lrf_dse.builders.kernel_object import compile_kernel
+from benchmarks.against.polyhedral import TunedMachine, compile_with_pluto, compile_with_polly, pluto_version
 from lrf_dse.codegen import Phase
 from lrf_dse.errors import BuildError
 from lrf_dse.target import Target
@@ -24,7 +24,9 @@ _MATHS: dict[str, tuple[str, ...]] = {"": (), "fast-math": ("-ffast-math",)}
 
 LITERAL_FORMS: tuple[LoopForm, ...] = ("t3f einsum", "einsum", "sum in memory")
 HAND_FORMS: tuple[LoopForm, ...] = ("i-k-j", "i-k-j in a row")
-POLYHEDRAL_FORMS: tuple[LoopForm, ...] = ("t3f einsum", "einsum", "i-k-j")
+POLLY_FORMS: tuple[LoopForm, ...] = ("t3f einsum", "einsum", "i-k-j")
+PLUTO_FORMS: tuple[LoopForm, ...] = ("t3f sum in memory", "sum in memory", "i-k-j")
+"""Pluto's front end refuses the declaration of a scalar sum inside a nest."""
 
 POLLY_SETS: dict[str, tuple[str, ...]] = {
     "default": (),
@@ -37,10 +39,12 @@ POLLY_SETS: dict[str, tuple[str, ...]] = {
 matching, vector width and other tile sizes were tried: the same code or slower."""
 
 PLUTO_SETS: dict[str, tuple[str, ...]] = {
-    "tile": ("--tile", "--noparallel"),
-    "tile, prevector": ("--tile", "--noparallel", "--prevector"),
-    "no tiling": ("--notile", "--noparallel"),
+    "default": (),
+    "one thread": ("--tile", "--noparallel"),
+    "one thread, prevector": ("--tile", "--noparallel", "--prevector"),
+    "one thread, no tiling": ("--notile", "--noparallel"),
 }
+"""What polycc does without a flag depends on its version. Clang passes over marks for OpenMP: one core is timed."""
 
 
 def literal_groups(data: LayerData, target: Target) -> Groups:
@@ -53,20 +57,41 @@ def hand_groups(data: LayerData, target: Target) -> Groups:
     return _zig_groups(data, target, HAND_FORMS)
 
 
-def polyhedral_groups(data: LayerData, target: Target) -> Groups:
-    """Polly, and Pluto where it is installed, on the plain loops in either order."""
-    optimisers: list[tuple[str, _Optimiser, dict[str, tuple[str, ...]]]] = [("Polly", compile_with_polly, POLLY_SETS)]
-    if has_pluto():
-        optimisers.append(("Pluto", compile_with_pluto, PLUTO_SETS))
+def polly_groups(data: LayerData, target: Target) -> Groups:
+    """Polly on the plain loops in either order."""
+    polly = _Tool(compile_with_polly, POLLY_SETS, {"tool": "Polly"})
+    return _polyhedral_groups(data, target, POLLY_FORMS, polly)
+
+
+def pluto_groups(data: LayerData, target: Target) -> Groups:
+    """Pluto under each of its flag sets; nothing where it is not installed."""
+    return _pluto_groups(data, target, PLUTO_SETS)
+
+
+def pluto_default_groups(data: LayerData, target: Target) -> Groups:
+    """Pluto as `polycc` comes, without a flag; nothing where it is not installed."""
+    return _pluto_groups(data, target, {"default": PLUTO_SETS["default"]})
+
+
+def _pluto_groups(data: LayerData, target: Target, sets: Mapping[str, tuple[str, ...]]) -> Groups:
+    """Its version is part of these programs' keys, and of no other column's: to install it makes no record stale."""
+    version = pluto_version()
+    if version is None:
+        return ()
+    pluto = _Tool(compile_with_pluto, sets, {"tool": "Pluto", "version": version})
+    return _polyhedral_groups(data, target, PLUTO_FORMS, pluto)
+
+
+def _polyhedral_groups(data: LayerData, target: Target, forms: Sequence[LoopForm], tool: _Tool) -> Iterator[Group]:
     for way in contractions(data.case.shape, data.case.batch):
         variants: list[Variant] = []
-        for form in _forms(POLYHEDRAL_FORMS, way):
+        for form in _forms(forms, way):
             loops = _Loops(data, target, way, form)
-            for tool, compile_one, sets in optimisers:
-                for name, options in sets.items():
-                    facts = {**loops.facts, "tool": tool, "options": list(options)}
-                    build = partial(loops.build_polyhedral, compile_one, options)
-                    variants.append(Variant(f"{form}, {tool} {name}", facts, build))
+            for name, options in tool.sets.items():
+                build = partial(loops.build_polyhedral, tool.compile_one, options)
+                variants.append(
+                    Variant(f"{form}, {name}", {**loops.facts, **tool.facts, "options": list(options)}, build)
+                )
         yield Group(way.name, variants)
 
 
@@ -77,20 +102,31 @@ def _zig_groups(data: LayerData, target: Target, forms: Sequence[LoopForm]) -> I
             loops = _Loops(data, target, way, form)
             for maths, flags in _MATHS.items():
                 name = ", ".join(part for part in (form, maths) if part)
-                facts = {**loops.facts, "flags": [*_OPTIMISED, *flags]}
+                facts = {**loops.facts, "tool": "zig cc", "flags": [*_OPTIMISED, *flags]}
                 variants.append(Variant(name, facts, partial(loops.build_zig, flags)))
         yield Group(way.name, variants)
 
 
 def _forms(forms: Sequence[LoopForm], way: Contraction) -> Iterator[LoopForm]:
     """Those that `way` can be written in: t3f contracts from the last core only."""
-    return (form for form in forms if form != "t3f einsum" or list(way.order) == sorted(way.order, reverse=True))
+    return (
+        form for form in forms if form not in FROM_THE_LAST_CORE or list(way.order) == sorted(way.order, reverse=True)
+    )
 
 
 class _Optimiser(Protocol):
     """A polyhedral optimiser of benchmarks.against.polyhedral."""
 
     def __call__(self, source: Path, target: Target, machine: TunedMachine, options: Sequence[str]) -> Path: ...
+
+
+@dataclass(frozen=True, eq=False)
+class _Tool:
+    """A polyhedral optimiser, its flag sets by name, and what of it decides a program."""
+
+    compile_one: _Optimiser
+    sets: Mapping[str, tuple[str, ...]]
+    facts: Mapping[str, str]
 
 
 @dataclass(frozen=True, eq=False)

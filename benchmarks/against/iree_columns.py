@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.against.contractions import contractions
-from benchmarks.against.graphs import T3F_FORMS, dense_model, t3f_model, transpose_free_model
+from benchmarks.against.contractions import Contraction, contractions
+from benchmarks.against.graphs import T3F_FORMS, T3fForm, dense_model, t3f_model, transpose_free_model
 from benchmarks.against.variants import QEMU_LACKS, Group, Groups, LayerData, Variant
 from lrf_dse.builders.hal import read_schedule
 from lrf_dse.builders.iree import compile_to_hal, import_onnx
@@ -48,32 +48,49 @@ no distribution to workgroups. What data tiling packs is packed at build. Tried 
 ukernels, aggressive distribution; data tiling without distribution does not compile."""
 
 
+def as_used_groups(data: LayerData, target: Target) -> Groups:
+    """What a user of t3f and IREE gets: t3f's order of the cores as they are, its graph, no flag.
+
+    Exporters write its einsum with either operand first; the faster one counts.
+    """
+    shape = data.case.shape
+    way = Contraction(shape, (1,) * shape.d, tuple(reversed(range(shape.d))), data.case.batch)
+    for form in T3F_FORMS:
+        yield _t3f_group(way, form, data, target, FLAG_SETS[:1])
+
+
 def t3f_groups(data: LayerData, target: Target) -> Groups:
-    """t3f's graph, with its einsum written either way."""
+    """t3f's graph under every flag set, with its einsum written either way."""
     for way in contractions(data.case.shape, data.case.batch, from_an_end=True):
         for form in T3F_FORMS:
-            make = partial(lambda way, form: t3f_model(way, data.cores, form), way, form)
-            facts = {"way": way.name, "form": form}
-            yield Group(f"{way.name}, {form} first", list(_variants(facts, make, target)))
+            yield _t3f_group(way, form, data, target, FLAG_SETS)
+
+
+def _t3f_group(way: Contraction, form: T3fForm, data: LayerData, target: Target, flag_sets: Sequence[FlagSet]) -> Group:
+    facts = {"graph": "t3f", "way": way.name, "form": form}
+    variants = _variants(facts, lambda: t3f_model(way, data.cores, form), target, flag_sets)
+    return Group(f"{way.name}, {form} first", list(variants))
 
 
 def transpose_free_groups(data: LayerData, target: Target) -> Groups:
     """The transpose-free graph."""
     for way in contractions(data.case.shape, data.case.batch):
         make = partial(lambda way: transpose_free_model(way, data.cores), way)
-        yield Group(way.name, list(_variants({"way": way.name}, make, target)))
+        yield Group(way.name, list(_variants({"graph": "transpose-free", "way": way.name}, make, target, FLAG_SETS)))
 
 
 def dense_groups(data: LayerData, target: Target) -> Groups:
     """The dense layer, W stored either way."""
     for transposed, form in ((False, "x W^T, stored [in, out]"), (True, "W x^T, stored [out, in]")):
         make = partial(lambda transposed: dense_model(data.weight, data.case.batch, transposed=transposed), transposed)
-        yield Group(form, list(_variants({"form": form}, make, target)))
+        yield Group(form, list(_variants({"graph": "dense", "form": form}, make, target, FLAG_SETS)))
 
 
-def _variants(facts: dict[str, str], make: Callable[[], onnx.ModelProto], target: Target) -> Iterator[Variant]:
+def _variants(
+    facts: dict[str, str], make: Callable[[], onnx.ModelProto], target: Target, flag_sets: Sequence[FlagSet]
+) -> Iterator[Variant]:
     graph = _Graph(make)
-    for flag_set in FLAG_SETS:
+    for flag_set in flag_sets:
         if flag_set.tuned and target.cc.tune is None:
             continue
         wanted = {**facts, "flags": list(flag_set.flags), "tuned": flag_set.tuned}

@@ -13,9 +13,11 @@ from benchmarks.against.kernel_table import (
     Row,
     dense_table,
     failures,
+    headline_table,
     kernel_table,
     kind_table,
     stage_table,
+    storage_table,
     summary_table,
     title,
 )
@@ -30,9 +32,10 @@ if TYPE_CHECKING:
 _SIZE_INCHES, _DPI = (8.0, 5.5), 150
 _MARKS = {
     "ours": ("*", 70.0, "#b3261e"),
-    "iree_t3f": ("^", 20.0, "#5b8dbb"),
+    "iree_as_used": ("^", 20.0, "#5b8dbb"),
     "iree_transpose_free": ("o", 20.0, "#1f5a91"),
-    "polyhedral": ("s", 16.0, "#8a6d3b"),
+    "polly": ("s", 16.0, "#8a6d3b"),
+    "pluto": ("v", 18.0, "#c08a2d"),
     "c_hand": ("D", 16.0, "#7a7a7a"),
 }
 _STYLE = "body{font:14px sans-serif;margin:2em}table{border-collapse:collapse}td,th{padding:2px 8px;text-align:right}"
@@ -106,9 +109,13 @@ def _stage_bytes(stage: Mapping[str, Any]) -> int:
 def kernels_html(report: Mapping[str, Any], picture: bytes) -> str:
     """A page that stands alone."""
     tables = {
-        f"Kernels, {report['unit']} (times ours)": kernel_table(report),
-        "Geometric means, times ours": summary_table(report),
+        "Geometric means, times ours, with the least and the most over the timing model's switches": (
+            headline_table(report)
+        ),
         "The same by kind of rows": kind_table(report),
+        "The same by switch": summary_table(report),
+        "Shares of their own rooflines that our kernels reach, in percent": storage_table(report),
+        f"Kernels: ours in {report['unit']}, others as times ours": kernel_table(report),
         "Whole layers against dense by IREE": dense_table(report),
         "Stages of our kernels against their own bounds, cycles": stage_table(report),
     }

@@ -12,19 +12,19 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from benchmarks.against.our_columns import OurKernel, shipped
-from benchmarks.against.polyhedral import clang_version, has_pluto
+from benchmarks.against.our_columns import OurKernel
 from benchmarks.against.stage_cycles import StageFigures, measure_stages
 from benchmarks.against.trials import ColumnResult, Trial, figure_of
 from benchmarks.against.variants import Group, Groups, LayerData, Variant
 from lrf_dse import builders
 from lrf_dse.builders.iree import iree_version
+from benchmarks.against.polyhedral import clang_version
 from lrf_dse.builders.zig import zig_version
 from lrf_dse.errors import BuildError
 from lrf_dse.jsonform import content_key, from_json, to_json
 from lrf_dse.resources import data_dir
 from lrf_dse.runners.board import BOARD_STAGE, Board
-from lrf_dse.runners.job import TIMED_PASSES, Job
+from lrf_dse.runners.job import TIMED_PASSES, Job, passes_for
 from lrf_dse.runners.qemu import QemuRunner
 from lrf_dse.runners.qemu import tool_versions as qemu_versions
 from lrf_dse.runners.ssh import SshRunner
@@ -35,18 +35,17 @@ from lrf_dse.sealed import sources_digest
 from lrf_dse.store import Store
 from lrf_dse.target import Target
 
-SWEPT, MOST_SWEPT = 1.25, 3
-"""The best variants within this factor of the best one are run under every switch of the timing model: each may win.
+HEAVY_WEIGHTS = 10_000_000
+"""A dense layer of more weights tries one variant a group: its programs hold 67 to 411 MB each."""
 
-Where only likely variants were tried, the best one alone is.
-"""
-
-HOPELESS, PATIENCE_S = 20.0, 60.0
+HOPELESS, PATIENCE_S = 10.0, 60.0
 """A run is stopped after the patience, and the time of this many times the instructions of the column's leanest."""
 
 TIMEOUT_S = 3600.0
 _SLOW_PER_S = 2e6  # instructions a second, of an emulator on a busy machine
 _STOPPED = "stopped"
+STAGE_MODELS = ("default", "in-order write-back")
+"""Under which the share of the FMA peak has a goal."""
 _UNKNOWN = Failure("records", "not measured")
 _GENERATORS = ("contractions", "graphs", "plain_loops", "variants", "iree_columns", "c_columns")
 _BUILDERS = (
@@ -77,7 +76,7 @@ class KernelRuns:
         self._columns = columns
         self.models: Mapping[str, TimingSwitches] = sweep_of(target) if board is None else {}
         self._store = store
-        tools = {"iree": iree_version(), "zig": zig_version(), "clang": clang_version(), "pluto": has_pluto()}
+        tools = {"iree": iree_version(), "zig": zig_version(), "clang": clang_version()}
         seen = target.model_dump(mode="json", include={"isa", "iree", "cc"})
         self._machine = {"target": seen, "tools": tools | {"sources": _sources_digest()}}
         self._runner = board_versions(board) if board else qemu_versions() | {"cpu": target.qemu.cpu}
@@ -85,7 +84,7 @@ class KernelRuns:
     def column(
         self, name: str, groups: Groups, data: LayerData, folder: Path, *, likely: Sequence[str] = ()
     ) -> ColumnResult:
-        """The trials of a column: only its first group in full, only the best ones swept (SWEPT).
+        """The trials of a column: its first group in full, the best one of all under every switch of the timing model.
 
         `likely` names variants, the best one first: where given, no group is tried in full. Programs are built in
         `folder`, which is removed.
@@ -96,7 +95,7 @@ class KernelRuns:
         for group in groups:
             figures = column.try_group(group, ranked)
             ranked = ranked or sorted(figures, key=figures.__getitem__)
-        result = column.result(swept=1 if likely else MOST_SWEPT)
+        result = column.result()
         shutil.rmtree(folder, ignore_errors=True)
         return result
 
@@ -104,12 +103,13 @@ class KernelRuns:
         """The stages of one of our kernels under every model; none on a board. Files go to `folder`."""
         if self.board is not None:
             return ()
-        models = {name: timing_model_text(self.target, switches=switches) for name, switches in self.models.items()}
+        chosen = {name: switches for name, switches in self.models.items() if name in STAGE_MODELS}
+        models = {name: timing_model_text(self.target, switches=switches) for name, switches in chosen.items()}
         facts = {"source": kernel.code().source, "layer": self._layer(kernel.data), "machine": self._machine}
         key = content_key("kernel-stages", models=models, runner=self._runner, **facts)
         known = self._store.get(key)
         if known is None:
-            figures = measure_stages(kernel, self.models, folder)
+            figures = measure_stages(kernel, chosen, folder)
             shutil.rmtree(folder, ignore_errors=True)
             known = [to_json(stage) for stage in figures]
             self._store.put(key, "kernel-stages", known, context={"row": kernel.data.case.name})
@@ -117,7 +117,7 @@ class KernelRuns:
 
     def program(self, name: str, variant: Variant, data: LayerData, folder: Path | None) -> _Program | Failure:
         """The program of a variant: from the records by its hash, or built now where there is a folder."""
-        key = self._program_key(name, variant, data)
+        key = self._program_key(variant, data)
         known = self._store.get(key)
         if known is not None:
             return from_json(Failure, known["failure"]) if "failure" in known else _Program(variant, **known, path=None)
@@ -161,7 +161,7 @@ class KernelRuns:
                 return rebuilt
             program = rebuilt
         assert program.path is not None
-        job = Job(program.path, self.target, (data.x,), (data.y,), folder / "run", timeout_s=timeout_s)
+        job = self._job(program.path, program.variant, data, folder, timeout_s)
         outcome = (QemuRunner(switches) if self.board is None else SshRunner(self.board)).run(job)
         if isinstance(outcome, Failure) and "did not finish" in outcome.reason:
             outcome = Failure(
@@ -172,10 +172,14 @@ class KernelRuns:
         self._store.put(key, "kernel-run", to_json(outcome), context={"row": data.case.name})
         return outcome
 
-    def _program_key(self, name: str, variant: Variant, data: LayerData) -> str:
-        return content_key(
-            "kernel-program", layer=self._layer(data), column=name, variant=variant.facts, machine=self._machine
-        )
+    def _job(self, path: Path, variant: Variant, data: LayerData, folder: Path, timeout_s: float) -> Job:
+        expected = data.y if variant.expected is None else variant.expected()
+        passes = passes_for(data.flops // 2)
+        job = Job(path, self.target, (data.x,), (expected,), folder / "run", passes=passes)
+        return replace(job, tolerance=variant.tolerance, timeout_s=timeout_s)
+
+    def _program_key(self, variant: Variant, data: LayerData) -> str:
+        return content_key("kernel-program", layer=self._layer(data), variant=variant.facts, machine=self._machine)
 
     @staticmethod
     def _layer(data: LayerData) -> list[object]:
@@ -194,7 +198,8 @@ class _Column:
     def try_group(self, group: Group, ranked: Sequence[str]) -> dict[str, float]:
         """Try the first ones of `group` in the order `ranked`, all if there is none; the figures by variant's name."""
         names = {variant.name for variant in group.variants}
-        wanted = [name for name in ranked if name in names][: group.best] or names
+        most = 1 if self._data.dense and self._data.weight.size > HEAVY_WEIGHTS else group.best
+        wanted = [name for name in ranked if name in names][:most] or names
         figures: dict[str, float] = {}
         for variant in group.variants:
             if variant.name not in wanted:
@@ -205,29 +210,16 @@ class _Column:
                 figures[variant.name] = figure
         return figures
 
-    def result(self, *, swept: int) -> ColumnResult:
-        """All trials; the one that counts and those near it, `swept` programs at most, under every model."""
+    def result(self) -> ColumnResult:
+        """All trials; the fastest one under every model."""
         known = tuple(Trial(key, outcome) for key, outcome in self._outcomes.items() if outcome != _UNKNOWN)
-        counts = shipped(ColumnResult(known)).best
-        if counts is None:
-            return ColumnResult(known)
-        figures = {trial.name: trial.cycles for trial in known if trial.cycles is not None}
-        limit = SWEPT * figures[counts.name]
-        near = sorted((name for name in figures if figures[name] <= limit), key=figures.__getitem__)
-        chosen = self._of_other_programs([counts.name, *near])[:swept]
+        best = ColumnResult(known).best
         return ColumnResult(
             tuple(
-                replace(trial, sweep=self._sweep(trial.name, trial.outcome)) if trial.name in chosen else trial
+                replace(trial, sweep=self._sweep(trial.name, trial.outcome)) if trial is best else trial
                 for trial in known
             )
         )
-
-    def _of_other_programs(self, keys: Sequence[str]) -> list[str]:
-        """The `keys` without those whose program an earlier one has already."""
-        first: dict[str, str] = {}
-        for key in keys:
-            first.setdefault(self._programs[key].sha256, key)
-        return list(first.values())
 
     def _try(self, key: str, variant: Variant) -> Outcome:
         folder = self._folder and self._folder / str(len(self._outcomes))

@@ -5,71 +5,70 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from benchmarks.against.kernel_report import RIVALS
+
 Row = tuple[str, ...]
 
 TITLES: Mapping[str, str] = {
-    "ours": "ours",
-    "iree_t3f": "IREE, t3f",
-    "iree_transpose_free": "IREE, transpose-free",
-    "polyhedral": "polyhedral",
+    "ours": "ours, fp32",
+    "ours_fp16": "ours, fp16",
+    "ours_int8": "ours, int8",
+    "ours_int4": "ours, int4",
+    "iree_as_used": "IREE, as used",
+    "iree_t3f": "IREE, t3f, best flags",
+    "iree_transpose_free": "IREE, transpose-free, best flags",
+    "iree": "IREE, best",
+    "polly": "Polly",
+    "pluto_default": "Pluto, default",
+    "pluto": "Pluto, best",
     "c_literal": "C, einsum",
     "c_hand": "C, i-k-j",
+    "c": "best C",
     "dense_iree": "dense, IREE",
     "dense_packed": "dense, ours",
-    "c": "best C",
-    "dense": "dense",
 }
 
-_LEVELS = ("l1", "l2", "dram")
-"""What instructions accessed, and what came from beyond the first and the second cache (Measurement.bytes_by_level)."""
+SHOWN = (
+    *("iree_as_used", "iree", "polly", "pluto_default", "pluto", "c", "dense_iree", "dense_packed"),
+    *("ours_fp16", "ours_int8", "ours_int4"),
+)
+"""The ratios that tables show, in this order; the CSV has those of all columns."""
 
 SLOWER_THAN_DENSE, SLOWER = "D", "!"
 """Marks of a row: slower than dense; slower than another column of the same compressed layer."""
 
 
-def kernel_table(report: Mapping[str, Any]) -> tuple[Row, list[Row]]:
-    """Titles and rows: figures, times ours in brackets, shares of the peak and bytes of ours."""
-    columns = [name for name in TITLES if any(name in row["columns"] for row in report["rows"])]
-    head = (
-        "kernel",
-        "TT shape",
-        *(f">{title(name, report)}" for name in columns),
-        ">% peak",
-        *(f">{level.upper()} KiB" for level in _LEVELS),
-        "",
-    )
-    return head, [_kernel_row(row, columns) for row in report["rows"]]
-
-
 def title(name: str, report: Mapping[str, Any]) -> str:
-    """A column's title; the polyhedral one never claims Pluto where there was none."""
-    return str(report["polyhedral"]) if name == "polyhedral" else TITLES[name]
+    """A column's title, with the version of the tool where the report names one."""
+    return str(report["titles"].get(name, TITLES[name]))
 
 
-def _kernel_row(row: Mapping[str, Any], columns: Sequence[str]) -> Row:
-    ours = row["columns"]["ours"]
-    moved = ours.get("bytes", {})
+def shown(report: Mapping[str, Any]) -> list[str]:
+    """The ratios of SHOWN that some row has."""
+    return [name for name in SHOWN if report["geomean_rows"][name]]
+
+
+def kernel_table(report: Mapping[str, Any]) -> tuple[Row, list[Row]]:
+    """One row a kernel: our cycles in fp32 and their share of the row's own roofline, then every ratio to ours."""
+    names = shown(report)
+    head = ("kernel", "TT shape", ">ours, cycles", ">% of roofline", *(f">{title(name, report)}" for name in names), "")
+    return head, [_kernel_row(row, names) for row in report["rows"]]
+
+
+def _kernel_row(row: Mapping[str, Any], names: Sequence[str]) -> Row:
+    ours = row["columns"].get("ours", {})
     shape = f"{'x'.join(map(str, row['out_dims']))} / {'x'.join(map(str, row['in_dims']))}"
-    marks = SLOWER_THAN_DENSE * row["slower_than_dense"]
-    marks += SLOWER * bool(set(row["slower_than"]) - {"dense"})
-    return (
-        row["name"],
-        shape,
-        *(_figure(row["columns"].get(name), ours.get("cycles") if name != "ours" else None) for name in columns),
-        _percent(ours.get("percent_of_peak")),
-        *(f"{moved[level] / 1024:.0f}" if level in moved else "-" for level in _LEVELS),
-        marks,
-    )
+    marks = SLOWER_THAN_DENSE * any(name.startswith("dense") for name in row["slower_than"])
+    marks += SLOWER * any(name in RIVALS for name in row["slower_than"])
+    share = _percent(ours.get("percent_of_roofline"))
+    return (row["name"], shape, _figure(ours), share, *(_times(row["ratios"][name]) for name in names), marks)
 
 
-def _figure(column: Mapping[str, Any] | None, ours: float | None) -> str:
-    if column is None:
-        return "-"
-    if "failure" in column:
-        return "failed"
+def _figure(column: Mapping[str, Any]) -> str:
+    if "cycles" not in column:
+        return "failed" if "failure" in column else "-"
     cycles = column["cycles"]
-    text = f"{cycles:,.0f}" if cycles >= 1 else f"{cycles:.3g}"
-    return f"{text} ({cycles / ours:.2f})" if ours else text
+    return f"{cycles:,.0f}" if cycles >= 1 else f"{cycles:.3g}"
 
 
 def failures(report: Mapping[str, Any]) -> list[str]:
@@ -82,27 +81,51 @@ def failures(report: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def headline_table(report: Mapping[str, Any]) -> tuple[Row, list[Row]]:
+    """The mean of every ratio over all rows, with the least and the most over the timing model's switches."""
+    head: Row = ("column", ">times ours", ">least", ">most", ">rows")
+    rows: list[Row] = []
+    for name in shown(report):
+        least, most = report["spans"][name] or (None, None)
+        count = f"{report['geomean_rows'][name]} of {report['rows_measured']}"
+        rows.append((title(name, report), _times(report["geomean"][name]), _times(least), _times(most), count))
+    return head, rows
+
+
 def summary_table(report: Mapping[str, Any]) -> tuple[Row, list[Row]]:
     """The geometric means under the model as it is and under every switch, and the share of the FMA peak."""
     models = {"as it is": report} | {k: v for k, v in report["switches"].items() if k != "default"}
-    return _means("model", models, report)
+    names = shown(report)
+    head = ("model", *(f">{title(name, report)}" for name in names), ">% of peak, large stages in L2")
+    return head, [
+        (label, *(_mean(means, name) for name in names), _percent(_hundredfold(means["peak_fraction"])))
+        for label, means in models.items()
+    ]
 
 
 def kind_table(report: Mapping[str, Any]) -> tuple[Row, list[Row]]:
-    """The same for each kind of rows by itself, under the model as it is."""
-    return _means("rows", report["kinds"], report)
-
-
-def _means(what: str, of: Mapping[str, Any], report: Mapping[str, Any]) -> tuple[Row, list[Row]]:
-    names = list(report["geomean"])
-    head = (what, *(f">{title(name, report)}" for name in names), ">% peak, large stages in L2")
+    """The means for each kind of rows, the model as it is; beside them the share of the rows' own rooflines."""
+    names = shown(report)
+    head = ("rows", ">count", ">% of roofline", *(f">{title(name, report)}" for name in names))
+    kinds = {**report["kinds"], "all": report}
     return head, [
         (
             label,
+            str(means["rows_measured"]),
+            _percent(means["percent_of_roofline"]["ours"]),
             *(_mean(means, name) for name in names),
-            _percent(means["peak_fraction"] and 100 * means["peak_fraction"]),
         )
-        for label, means in of.items()
+        for label, means in kinds.items()
+    ]
+
+
+def storage_table(report: Mapping[str, Any]) -> tuple[Row, list[Row]]:
+    """The share of its own roofline that each storage of ours reaches, for each kind of rows."""
+    columns = list(report["percent_of_roofline"])
+    head = ("rows", *(f">{title(name, report)}" for name in columns))
+    kinds = {**report["kinds"], "all": report}
+    return head, [
+        (label, *(_percent(means["percent_of_roofline"][name]) for name in columns)) for label, means in kinds.items()
     ]
 
 
@@ -164,6 +187,10 @@ def dense_table(report: Mapping[str, Any]) -> tuple[Row, list[Row]]:
         share = _percent(100 * row["flops"] / row["dense_flops"])
         rows.append((row["name"], *cycles, *times, *best_dense, even, share))
     return head, rows
+
+
+def _hundredfold(value: float | None) -> float | None:
+    return None if value is None else 100 * value
 
 
 def _whole(value: float | None) -> str:

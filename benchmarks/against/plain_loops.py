@@ -17,11 +17,14 @@ from benchmarks.against.contractions import Contraction
 from lrf_dse.cost.counts import FP32_BYTES, StageCount
 from lrf_dse.tt.contraction import Core
 
-LoopForm = Literal["t3f einsum", "einsum", "sum in memory", "i-k-j", "i-k-j in a row"]
+LoopForm = Literal["t3f einsum", "t3f sum in memory", "einsum", "sum in memory", "i-k-j", "i-k-j in a row"]
 """The literal einsum: t3f's 'aijb,rjb->ira' (from the last core only) or the transpose-free S'[l,r,d] = sum_k, each
-with a scalar sum; the latter with its sum in the array, which is what polyhedral optimisers can reorder. By hand: the
+with a scalar sum, or with its sum in the array, which is what polyhedral optimisers can reorder. By hand: the
 innermost loop over contiguous columns, or over the rows of a transposed A where there are none; with the sum in the
 array, or in a local row."""
+
+FROM_THE_LAST_CORE: tuple[LoopForm, ...] = ("t3f einsum", "t3f sum in memory")
+"""The forms that t3f's order alone has."""
 
 FUNCTION = "layer_loops"
 _ALIGNED_FLOATS = 16
@@ -41,17 +44,17 @@ def emit_loops(way: Contraction, cores: Sequence[Core], form: LoopForm, *, scop:
 
     Raises ValueError for t3f's einsum in another order than from the last core.
     """
-    if form == "t3f einsum":
+    if form in FROM_THE_LAST_CORE:
         if way.order[-1] != 0 or not way.from_an_end:
             raise ValueError(f"t3f contracts from the last core, not in the {way.name}")
-        stages = [_t3f_stage(core, rows) for core, rows in _t3f_rows(way, cores)]
+        stages = [_t3f_stage(core, rows, form) for core, rows in _t3f_rows(way, cores)]
         weights = [core.ravel() for core in reversed(way.cores(cores))]
     else:
         counts = [stage.count for stage in way.stages]
         stages = [_stage(count, form) for count in counts]
         matrices = zip(counts, way.matrices(cores), strict=True)
         weights = [(matrix.T if _by_rows(form, count) else matrix).ravel() for count, matrix in matrices]
-    if form == "t3f einsum" and way.batch > 1:
+    if form in FROM_THE_LAST_CORE and way.batch > 1:
         stages.append(_swap(way.shape.out_features, way.batch))
     return _assemble(stages, weights, scop=scop)
 
@@ -146,19 +149,25 @@ def _t3f_rows(way: Contraction, cores: Sequence[Core]) -> list[tuple[Core, int]]
     return found
 
 
-def _t3f_stage(core: Core, rows: int) -> _Nest:
+def _t3f_stage(core: Core, rows: int, form: LoopForm) -> _Nest:
     a, i, j, b = core.shape
     arrays = (f"(*restrict S)[{j * b}] = s", f"(*restrict A)[{i}][{j * b}] = a", f"(*restrict T)[{rows}][{a}] = t")
-    loops = (
+    outer = (
         f"for (int i = 0; i < {i}; i++)",
         f"  for (int r = 0; r < {rows}; r++)",
         f"    for (int p = 0; p < {a}; p++) {{",
+    )
+    inner: tuple[str, ...] = (
         "      float sum = 0;",
         f"      for (int k = 0; k < {j * b}; k++) sum += A[p][i][k] * S[r][k];",
         "      T[i][r][p] = sum;",
-        "    }",
     )
-    return _Nest(arrays, loops, i * rows * a)
+    if form == "t3f sum in memory":
+        inner = (
+            "      T[i][r][p] = 0;",
+            f"      for (int k = 0; k < {j * b}; k++) T[i][r][p] += A[p][i][k] * S[r][k];",
+        )
+    return _Nest(arrays, (*outer, *inner, "    }"), i * rows * a)
 
 
 def _swap(features: int, batch: int) -> _Nest:

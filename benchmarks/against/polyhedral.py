@@ -6,6 +6,7 @@ Owns their command lines and the check that loops really were transformed. Debia
 from __future__ import annotations
 
 import functools
+import hashlib
 import re
 import shutil
 from collections.abc import Sequence
@@ -26,6 +27,12 @@ FLAGS = ("-O3", "-ffast-math", "-fomit-frame-pointer", "-ffreestanding", "-fno-b
 """Sums may be reordered, as the baseline of plain C may too, and our own kernels do."""
 
 _SCOP_REMARK = "SCoP begins here"
+
+_SCOP, _LATER = "#pragma scop", "/* a nest for later */"
+_SCOP_END, _LATER_END = "#pragma endscop", "/* end of the nest for later */"
+
+PLUTO_HEADERS = {"math.h": "#define ceil(x) __builtin_ceil(x)\n#define floor(x) __builtin_floor(x)\n", "omp.h": ""}
+"""What Pluto's output includes, and the bare target has no headers for: clang computes both functions in line."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +60,21 @@ def _version_of(path: str) -> str:
     return found.group(1)
 
 
-def has_pluto() -> bool:
-    """Whether Pluto's `polycc` is on PATH."""
-    return shutil.which(PLUTO) is not None
+def pluto_version() -> str | None:
+    """The version of Pluto's `polycc`, such as "0.12.0"; None where it is not on PATH.
+
+    polycc is a script that hands its arguments on: one that names no version is known by its content.
+    """
+    path = shutil.which(PLUTO)
+    return None if path is None else _pluto_version_of(path, Path(path).stat().st_mtime_ns)
+
+
+@functools.cache
+def _pluto_version_of(path: str, changed_ns: int) -> str:
+    del changed_ns  # a script that was replaced is asked again
+    answer = run([path, "--version"], name=PLUTO, limit=Limit(wall_s=60))
+    found = re.search(r"version (\d+(?:\.\d+)+\S*)", answer.stdout + answer.stderr, re.IGNORECASE)
+    return found.group(1) if found else f"script {hashlib.sha256(Path(path).read_bytes()).hexdigest()[:12]}"
 
 
 def compile_with_polly(source: Path, target: Target, machine: TunedMachine, options: Sequence[str]) -> Path:
@@ -75,21 +94,47 @@ def compile_with_polly(source: Path, target: Target, machine: TunedMachine, opti
 
 
 def compile_with_pluto(source: Path, target: Target, machine: TunedMachine, options: Sequence[str]) -> Path:
-    """Transform `source` with Pluto's `options`, then compile it with clang; the object's path.
+    """Transform every marked nest of `source` with Pluto's `options`, then compile it with clang; the object's path.
 
-    Raises BuildError, ToolError if Pluto is missing.
+    Pluto gets one nest at a time: its script finds its place in a file by the only `#pragma scop` there. Its front end
+    takes no declaration inside a nest. Raises BuildError, ToolError if Pluto is missing.
     """
-    if not has_pluto():
+    if pluto_version() is None:
         raise ToolError(f"{PLUTO} not found: install Pluto and put its {PLUTO} on PATH")
-    transformed = source.parent / "pluto" / source.name  # an object holds its source's name: the same for both
-    transformed.parent.mkdir(exist_ok=True)
-    command = [PLUTO, *options, source.name, "-o", str(transformed)]
-    run_compiler(command, name=PLUTO, cwd=source.parent, cpu_s=MOST_CPU_S)
-    built, _ = _compile(transformed, target, machine, (), name="pluto")
+    folder = source.parent / "pluto"
+    folder.mkdir(exist_ok=True)
+    text = source.read_text(encoding="utf-8")
+    for number in range(text.count(_SCOP)):
+        text = _transformed(text, folder / f"nest{number}", source.name, options)
+    transformed = folder / source.name  # an object holds its source's name: the same for both
+    transformed.write_text(text, encoding="utf-8")
+    headers = folder / "headers"
+    headers.mkdir(exist_ok=True)
+    for name, content in PLUTO_HEADERS.items():
+        (headers / name).write_text(content, encoding="utf-8")
+    built, _ = _compile(transformed, target, machine, ("-isystem", str(headers.resolve())), name="pluto")
     plain, _ = _compile(source, target, machine, (), name="plain")
     if built.read_bytes() == plain.read_bytes():
         raise BuildError("Pluto left the loops as they are")
     return built
+
+
+def _transformed(text: str, folder: Path, name: str, options: Sequence[str]) -> str:
+    """`text` with its first marked nest as Pluto writes it; the marks of the others are kept. Raises BuildError."""
+    folder.mkdir(exist_ok=True)
+    first, end, rest = text.partition(_SCOP_END)
+    rest = rest.replace(_SCOP_END, _LATER_END).replace(_SCOP, _LATER)
+    (folder / name).write_text(first + end + rest, encoding="utf-8")
+    written = folder / f"pluto.{name}"
+    command = [PLUTO, *options, name, "-o", written.name]
+    run_compiler(command, name=PLUTO, cwd=folder, cpu_s=MOST_CPU_S)
+    try:
+        made = written.read_text(encoding="utf-8")
+    except OSError as error:
+        raise BuildError(f"{PLUTO} wrote no {written}: {error.strerror}") from error
+    # Some versions leave the marks of the nest where they were.
+    made = made.replace(_SCOP_END, "").replace(_SCOP, "")
+    return made.replace(_LATER_END, _SCOP_END).replace(_LATER, _SCOP)
 
 
 def _compile(

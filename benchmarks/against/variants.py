@@ -14,7 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.against.contractions import contractions
 from benchmarks.against.kernel_set import KernelCase
+from lrf_dse.cost.counts import dense_flops
+from lrf_dse.runners.job import DEFAULT_TOLERANCE
 from lrf_dse.tt.contraction import Core, apply
 
 SEED = 0
@@ -27,12 +30,16 @@ QEMU_LACKS = ("zicond", "zfh", "zfhmin", "zvfh", "zvfhmin", "zfa", "zawrs", "zvb
 class Variant:
     """One way to fill a column on one row: `build` makes its program in a folder. Raises BuildError.
 
-    `facts` are JSON values that, with the row, decide the program: they go into its content key.
+    `facts` are JSON values that, with the row, decide the program: they go into its content key. `expected` makes the
+    result [batch, M] that the program must have within `tolerance` of max |y|, where that is not the row's own: weights
+    in few bits stand for other values.
     """
 
     name: str
     facts: dict[str, Any]
     build: Callable[[Path], Path]
+    expected: Callable[[], NDArray[np.float32]] | None = None
+    tolerance: float = DEFAULT_TOLERANCE
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +51,7 @@ class Group:
 
     name: str
     variants: Sequence[Variant]
-    best: int = 3
+    best: int = 2
 
 
 Groups = Iterable[Group]
@@ -57,6 +64,11 @@ class LayerData:
     case: KernelCase
     dense: bool = False
     _random: np.random.Generator = field(default_factory=lambda: np.random.default_rng(SEED))
+
+    @property
+    def flops(self) -> int:
+        """Of the dense layer, or of the cheapest contraction of the TT layer."""
+        return dense_flops(self.case.layer) if self.dense else contractions(self.case.shape, self.case.batch)[0].flops
 
     @cached_property
     def x(self) -> NDArray[np.float32]:

@@ -8,7 +8,7 @@ import pytest
 from benchmarks.against.against_dense import break_even_rank, dense_bound
 from benchmarks.against.contractions import Contraction, contractions
 from benchmarks.against.graphs import T3F_FORMS, dense_model, t3f_model, transpose_free_model
-from benchmarks.against.kernel_report import geomean, ratio, slower_than, summary
+from benchmarks.against.kernel_report import geomean, ratio, slower_than, spans, summary
 from benchmarks.against.kernel_set import KernelCase
 from benchmarks.against.kernels import KernelRow
 from benchmarks.against.stage_cycles import StageFigures, marked, peak_fraction
@@ -84,19 +84,29 @@ def _outcome(cycles: float | None) -> Measurement | Failure:
 
 
 def test_a_ratio_takes_the_best_of_its_columns_and_leaves_out_what_failed() -> None:
-    columns = {"ours": result(4, 2), "c_literal": result(None, 9), "c_hand": result(6), "polyhedral": result(None)}
+    columns = {"ours": result(4, 2), "c_literal": result(None, 9), "c_hand": result(6), "polly": result(None)}
     row = KernelRow(KernelCase(SHAPE), {**columns, "dense_iree": result(1)})
     assert ratio(row, "c") == 3
-    assert ratio(row, "polyhedral") is None
+    assert ratio(row, "polly") is None
     assert ratio(row, "c", "m") == 3
-    assert slower_than(row) == ["dense"]
+    assert slower_than(row) == ["dense_iree"]
     means = summary([row, row], None)
     assert means["geomean"]["c"] == pytest.approx(3)
-    assert means["geomean"]["polyhedral"] is None
-    assert means["geomean_rows"] == {"iree_t3f": 0, "iree_transpose_free": 0, "polyhedral": 0, "c": 2, "dense": 2}
-    failure = columns["polyhedral"].failure
+    assert means["geomean"]["polly"] is None
+    assert {name: rows for name, rows in means["geomean_rows"].items() if rows} == {"c": 2, "dense_iree": 2}
+    failure = columns["polly"].failure
     assert failure is not None
     assert failure.reason == "refused"
+
+
+def test_a_mean_has_its_least_and_its_most_over_the_switches() -> None:
+    def swept(cycles: float, **sweep: float) -> ColumnResult:
+        return ColumnResult((Trial("v", _outcome(cycles), {"default": cycles, **sweep}),))
+
+    row = KernelRow(KernelCase(SHAPE), {"ours": swept(2, slow=8, fast=1), "c_hand": swept(6, slow=16, fast=4)})
+    found = spans([row], ("default", "slow", "fast"))
+    assert found["c"] == (pytest.approx(2), pytest.approx(4))
+    assert found["polly"] is None
 
 
 def test_the_peak_fraction_weighs_large_near_stages_by_flops() -> None:

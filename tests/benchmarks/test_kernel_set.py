@@ -6,24 +6,45 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.against.kernel_set import LOW_RANK, PAPER_LAYERS, KernelCase, balanced_dims, kernel_set
+from benchmarks.against.contractions import contractions
+from benchmarks.against.kernel_set import (
+    LOW_RANKS,
+    PAPER_LAYERS,
+    PUBLISHED,
+    TRAINS,
+    KernelCase,
+    balanced_dims,
+    kernel_set,
+)
 from lrf_dse.errors import UsageError
 from lrf_dse.schema import TTShape
 
 GOOD = "[[kernel]]\nin = 784\nout = 300\nout_dims = [20, 15]\nin_dims = [28, 28]\nranks = [8]\nbatch = 2\n"
 
 
-def test_the_paper_set_has_six_rows_a_layer_and_batches_of_the_last_three() -> None:
+def test_the_paper_set_has_every_layer_and_every_kind() -> None:
     cases = kernel_set("paper")
-    assert len(cases) == len(set(cases)) == 6 * len(PAPER_LAYERS) + 18
+    assert len(cases) == 2 * len(PAPER_LAYERS) + 6 + 3 + 1
     assert len({case.name for case in cases}) == len(cases)
+    single = [case for case in cases if case.batch == 1 and not case.is_tiny]
+    layers = [(case.shape.in_features, case.shape.out_features) for case in single[:-1]]
+    assert layers == [layer for layer in PAPER_LAYERS for _ in range(2)]
+    trains = {(c.shape.d, c.shape.ranks[1]) for c in single if not c.shape.is_low_rank}
+    assert trains == {*TRAINS, (2, 3)}
+    assert {c.shape.ranks[1] for c in single if c.shape.is_low_rank} == set(LOW_RANKS)
     batched = [case for case in cases if case.batch == 16]
     assert {(c.shape.in_features, c.shape.out_features) for c in batched} == set(PAPER_LAYERS[-3:])
-    first = cases[:6]
-    assert [(c.shape.d, c.shape.ranks[1]) for c in first] == [(2, 8), (2, 16), (3, 8), (3, 16), (4, 8), (2, LOW_RANK)]
-    assert first[-1].shape.is_low_rank
-    assert {c.kind for c in first} == {"d=2", "d=3", "d=4", "low rank"}
-    assert {c.kind for c in batched} == {f"{c.kind} batch 16" for c in first}
+    assert sorted(c.shape.d for c in batched if not c.shape.is_low_rank) == [2, 3, 4]
+    assert {c.shape.ranks[1] for c in batched if c.shape.is_low_rank} == set(LOW_RANKS)
+    assert sum(case.is_tiny for case in cases) == 3
+    assert cases[-1].shape == PUBLISHED
+    kinds = {"d=2", "d=3", "d=4", "low rank"}
+    assert {case.kind for case in cases} == {*kinds, *(f"{kind} batch 16" for kind in kinds), "tiny"}
+
+
+def test_no_two_rows_of_the_paper_set_are_one_program() -> None:
+    ways = [contractions(case.shape, case.batch)[0] for case in kernel_set("paper")]
+    assert len({tuple(stage.count for stage in way.stages) for way in ways}) == len(ways)
 
 
 def test_balanced_shapes_are_aligned_and_near_the_roots() -> None:
