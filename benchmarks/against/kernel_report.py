@@ -78,7 +78,7 @@ class KernelReport:
             "titles": {"polly": f"Polly {clang_version()}", **self._pluto_titles()},
             "rows": rows,
             **summary(self.rows, None),
-            "spans": spans(self.rows, self.models),
+            "spans": {name: span and list(span) for name, span in spans(self.rows, self.models).items()},
             "switches": {model: summary(self.rows, model) for model in self.models},
             "kinds": {kind: summary([row for row in self.rows if row.case.kind == kind], None) for kind in kinds},
         }

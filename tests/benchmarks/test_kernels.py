@@ -89,7 +89,7 @@ def test_the_json_has_the_means_under_every_model(report: dict[str, Any]) -> Non
     assert set(report["geomean"]) == set(RATIOS)
     assert set(report["switches"]) == MODELS
     assert report["switches"]["default"]["geomean"] == report["geomean"]
-    assert report["kinds"]["d=2"]["geomean"] == report["geomean"]
+    assert report["kinds"]["tiny"]["geomean"] == report["geomean"]
     (row,) = report["rows"]
     best_c = min(row["columns"][name]["cycles"] for name in ("c_literal", "c_hand"))
     assert row["ratios"]["c"] == report["geomean"]["c"] == pytest.approx(best_c / row["columns"]["ours"]["cycles"])
@@ -123,12 +123,12 @@ def test_tables_and_pages_show_every_row(report: dict[str, Any], k1: Target, tmp
     assert rows[0][head.index(">ours, cycles")] == f"{report['rows'][0]['columns']['ours']['cycles']:,.0f}"
     assert rows[0][0] == CASE.name
     assert [row[0] for row in headline_table(report)[1]] == [name.lstrip(">") for name in head[4:-1]]
-    assert [row[0] for row in storage_table(report)[1]] == ["d=2", "all"]
+    assert [row[0] for row in storage_table(report)[1]] == ["tiny", "all"]
     assert [row[0] for row in summary_table(report)[1]] == [
         "as it is",
         *sorted(MODELS - {"default"}, key=list(report["switches"]).index),
     ]
-    assert [row[0] for row in kind_table(report)[1]] == ["d=2", "all"]
+    assert [row[0] for row in kind_table(report)[1]] == ["tiny", "all"]
     assert len(stage_table(report)[1]) == 2
     (against,) = dense_table(report)[1]
     assert against[0] == CASE.name
