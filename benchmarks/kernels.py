@@ -1,17 +1,19 @@
 """TT kernels against every compiler on the same compressed layers: goals, docs/kernels.md and docs/kernels.csv.
 
     .venv/bin/python benchmarks/kernels.py [--set quick|paper|FILE] [--target NAME] [--board USER@HOST] [--work FOLDER]
-                                           [--jobs N] [--ours-only] [--before CSV] [--json FILE] [--out FOLDER] [--docs]
+                                           [--jobs N] [--minutes N] [--ours-only] [--before CSV]
+                                           [--json FILE] [--out FOLDER] [--docs]
 
-The set "paper" takes one to two hours of two cores. A second run goes on where the first one ended, and with
---ours-only it measures our kernels alone. --before compares the means with those of an earlier CSV. --docs writes the
-tables, the CSV and the plot of docs/kernels.md.
+A second run goes on where the first one ended. After --minutes no row is begun, and the report has those that there
+are; with --ours-only our kernels alone are measured. --before compares the means with those of an earlier CSV. --docs
+writes the tables, the CSV and the plot of docs/kernels.md.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -139,6 +141,10 @@ def _markdown(head: Row, rows: list[Row]) -> str:
     return markdown_table([name.lstrip(">") for name in head], rows)
 
 
+def _say(stage: str, done: int, total: int) -> None:
+    print(f"{stage}: {done} of {total}", file=sys.stderr, flush=True)
+
+
 def main() -> int:
     """Measure, print the goals, write what was asked for; 1 if a goal is missed on the set "paper"."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -150,13 +156,23 @@ def main() -> int:
     parser.add_argument("--out", type=Path, help="folder for kernels.html and roofline.png")
     parser.add_argument("--work", type=Path, default=cache_dir() / "bench-kernels", help="folder of the records")
     parser.add_argument("--jobs", type=int, default=2, help="rows that are measured at a time")
+    parser.add_argument(
+        "--minutes", type=float, default=math.inf, help="begin no row after so many; show what there is"
+    )
     parser.add_argument("--ours-only", action="store_true")
     parser.add_argument("--docs", action="store_true")
     chosen = parser.parse_args()
     cases, target = kernel_set(chosen.set), load_target(chosen.target)
     board = None if chosen.board is None else board_for(chosen.board, target)
     earlier = None if chosen.before is None else read_cycles(chosen.before)
-    report = run_benchmark(cases, target, chosen.work, board=board, ours_only=chosen.ours_only, jobs=chosen.jobs)
+    report = run_benchmark(
+        *(cases, target, chosen.work),
+        board=board,
+        ours_only=chosen.ours_only,
+        jobs=chosen.jobs,
+        minutes=chosen.minutes,
+        progress=_say,
+    )
     facts = report.to_json()
     before = None if earlier is None else _markdown(*before_table(facts, earlier))
     if chosen.json:

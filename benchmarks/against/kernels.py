@@ -6,12 +6,14 @@ figures in kernel_report.py.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import as_completed
 from dataclasses import dataclass, field, replace
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
+from time import monotonic
 
 from benchmarks.against.c_columns import (
     hand_groups,
@@ -101,11 +103,19 @@ class _Task:
 
 
 def run_kernels(
-    cases: Iterable[KernelCase], runs: KernelRuns, work: Path, *, jobs: int, progress: Progress
+    cases: Iterable[KernelCase],
+    runs: KernelRuns,
+    work: Path,
+    *,
+    jobs: int,
+    progress: Progress,
+    until: float = math.inf,
 ) -> tuple[KernelRow, ...]:
     """Measure every column of every row, `jobs` at a time, what has fewest FLOPs first; rows as in `cases`.
 
-    The first error that is no Failure stops the rest and is raised; what was measured is recorded by then.
+    After `until` (time.monotonic) nothing is begun: rows that were not measured by then are left out, and others lack
+    the dense columns of their layer where these were not. The first error that is no Failure stops the rest and is
+    raised; what was measured is recorded by then.
     """
     cases = tuple(dict.fromkeys(cases))
     layers = {_layer_of(case): _Task(case, dense=True) for case in cases}
@@ -115,6 +125,8 @@ def run_kernels(
     rows: dict[_Task, KernelRow] = {}
 
     def measure(task: _Task, likely: Mapping[str, Sequence[str]]) -> None:
+        if monotonic() > until:
+            return
         rows[task] = _measure(task, runs, work / f"{task.case.name} {task.family}".replace(" ", "-"), likely)
 
     with Local(jobs) as pool:
@@ -128,9 +140,10 @@ def run_kernels(
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
-    dense = {layer: rows[task].columns for layer, task in layers.items()}
+    dense = {layer: rows[task].columns for layer, task in layers.items() if task in rows}
     return tuple(
-        replace(row, columns={**row.columns, **dense[_layer_of(row.case)]}) for row in (rows[_Task(c)] for c in cases)
+        replace(row, columns={**row.columns, **dense.get(_layer_of(row.case), {})})
+        for row in (rows[task] for task in map(_Task, cases) if task in rows)
     )
 
 

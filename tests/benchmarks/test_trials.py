@@ -77,3 +77,21 @@ def test_large_rows_try_what_was_best_on_the_smallest_of_their_family(
     assert set(rows[0].columns) == {*kernels.COLUMNS, *kernels.DENSE_COLUMNS}
     assert rows[0].rooflines == dict.fromkeys(kernels.STORAGE_COLUMNS, 50.0)
     assert runs.likely == {small.name: (), other.name: (), large.name: ("fast", "slow")}
+
+
+def test_after_the_last_moment_no_row_is_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The smallest dense layer and the smallest row come first; the row has the columns of that layer, which is its."""
+    small, large = (KernelCase(TTShape((4, n), (4, 8), (1, 4, 1))) for n in (4, 16))
+    clock = iter([1.0, 1.0, 11.0, 11.0])
+    monkeypatch.setattr(kernels, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(kernels, "best_kernel", lambda *_: Kernel())
+    rows = kernels.run_kernels(
+        [large, small],
+        Recorder(),
+        tmp_path,
+        jobs=1,
+        progress=lambda *_: None,
+        until=10.0,  # type: ignore[arg-type]
+    )
+    assert [row.case for row in rows] == [small]
+    assert set(rows[0].columns) == {*kernels.COLUMNS, *kernels.DENSE_COLUMNS}
