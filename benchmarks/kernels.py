@@ -15,7 +15,7 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -24,7 +24,7 @@ from benchmarks.against.benchmark import run_benchmark
 from benchmarks.against.kernel_csv import before_table, csv_text, read_cycles
 from benchmarks.against.kernel_page import roofline_png, write_pages
 from benchmarks.against.kernel_report import COLUMN_ORDER, RIVALS
-from benchmarks.against.kernel_set import kernel_set
+from benchmarks.against.kernel_set import KernelCase, kernel_set
 from benchmarks.against.kernel_table import (
     Row,
     failures,
@@ -35,6 +35,7 @@ from benchmarks.against.kernel_table import (
     summary_table,
     title,
 )
+from benchmarks.against.kernels import DENSE_COLUMNS
 from benchmarks.kit.page import markdown_table, with_section
 from lrf_dse.builders.cache import cache_dir
 from lrf_dse.runners.board import board_for
@@ -114,9 +115,22 @@ def stall_table(report: Mapping[str, Any]) -> tuple[Row, list[Row]]:
     return head, table
 
 
-def write_docs(report: Mapping[str, Any], target: Target, before: str | None) -> None:
+def state(report: Mapping[str, Any], cases: Sequence[KernelCase]) -> str:
+    """Which rows of the set there are, in a sentence: a run may have ended before the last one."""
+    missing = [case.name for case in cases if case.name not in {row["name"] for row in report["rows"]}]
+    bare = [row["name"] for row in report["rows"] if not set(row["columns"]) & set(DENSE_COLUMNS)]
+    said = [f"{len(report['rows'])} of the {len(cases)} rows are measured."]
+    if missing:
+        said.append(f"These are not measured yet: {', '.join(missing)}.")
+    if bare:
+        said.append(f"The dense layer of these is not measured yet: {', '.join(bare)}.")
+    return " ".join(said)
+
+
+def write_docs(report: Mapping[str, Any], target: Target, cases: Sequence[KernelCase], before: str | None) -> None:
     """The tables of docs/kernels.md, docs/kernels.csv and docs/roofline.png; `before` is the table of old and new."""
     sections = {
+        "state": state(report, cases),
         "headline": _markdown(*headline_table(report)),
         "goals": markdown_table(["what", "model", "goal", "figure", "verdict"], goal_rows(report)),
         "kinds": _markdown(*kind_table(report)),
@@ -180,7 +194,8 @@ def main() -> int:
     if chosen.out:
         write_pages(facts, target, chosen.out)
     if chosen.docs:
-        write_docs(facts, target, before)
+        write_docs(facts, target, cases, before)
+    print(state(facts, cases), end="\n\n")
     goals = list(goal_rows(facts))
     for head, rows in (kernel_table(facts), kind_table(facts), storage_table(facts), headline_table(facts)):
         print(_markdown(head, rows), end="\n\n")
