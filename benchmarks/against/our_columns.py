@@ -28,7 +28,7 @@ from lrf_dse.target import Target
 from lrf_dse.tt.contraction import Core, apply
 from lrf_dse.tt.grid import Stored
 from lrf_dse.tune import RecordedMeasure, RunnerMeasure, Tuned, tune, user_records
-from lrf_dse.tune.measuring import on_grid, tolerance_of
+from lrf_dse.tune.measuring import kernel_tolerance, rounded_cores
 
 BUDGET, DENSE_BUDGET, STORAGE_BUDGET = 6, 2, 2
 """Schedules that the autotuner may measure for a kernel in fp32, for a dense one, and for one in few bits.
@@ -105,7 +105,7 @@ class OurKernel:
         }
         if self.storage == "fp32":
             return Variant(str(self.schedule), facts, build)
-        tolerance = max(DEFAULT_TOLERANCE, tolerance_of(self.spec, self.schedule))
+        tolerance = max(DEFAULT_TOLERANCE, kernel_tolerance(self.spec, self.schedule))
         return Variant(str(self.schedule), facts, build, self._expected, tolerance)
 
     def code(self) -> KernelCode:
@@ -115,7 +115,7 @@ class OurKernel:
     def _stored(self) -> tuple[Sequence[Core | Stored], list[Core]]:
         """The cores as they are stored, for packing, and the cores that these stand for."""
         cores = [self.data.weight[None, :, :, None]] if self.data.dense else self.data.cores
-        return on_grid(cores, self.spec, self.schedule)
+        return rounded_cores(list(cores), self.spec, self.schedule)
 
     def _expected(self) -> NDArray[np.float32]:
         """The result [batch, M] of the cores as they are stored, in float64."""
