@@ -10,10 +10,10 @@ from typing import Any, Protocol
 
 from benchmarks.against.contractions import Contraction, contractions
 from benchmarks.against.plain_loops import FROM_THE_LAST_CORE, FUNCTION, LoopCode, LoopForm, emit_loops
+from benchmarks.against.polyhedral import TunedMachine, compile_with_pluto, compile_with_polly, pluto_version
 from benchmarks.against.variants import QEMU_LACKS, Group, Groups, LayerData, Variant
 from lrf_dse.builders.direct import DirectLayer, link_direct
 from lrf_dse.builders.kernel_object import compile_kernel
-from benchmarks.against.polyhedral import TunedMachine, compile_with_pluto, compile_with_polly, pluto_version
 from lrf_dse.codegen import Phase
 from lrf_dse.errors import BuildError
 from lrf_dse.target import Target

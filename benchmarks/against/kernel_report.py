@@ -15,9 +15,9 @@ from typing import Any
 from benchmarks.against.against_dense import AgainstDense, against_dense, dense_bound
 from benchmarks.against.kernels import DENSE_COLUMNS, STORAGE_COLUMNS, KernelRow, fewest_flops
 from benchmarks.against.our_columns import FEW_BITS
+from benchmarks.against.polyhedral import clang_version, pluto_version
 from benchmarks.against.stage_cycles import StageFigures, peak_fraction
 from benchmarks.against.trials import ColumnResult, Trial
-from benchmarks.against.polyhedral import clang_version, pluto_version
 from lrf_dse.cost.counts import dense_flops
 from lrf_dse.runners.timing import sweep_of
 from lrf_dse.schema import Failure, Measurement

@@ -13,12 +13,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks.against.our_columns import OurKernel
+from benchmarks.against.polyhedral import clang_version
 from benchmarks.against.stage_cycles import StageFigures, measure_stages
 from benchmarks.against.trials import ColumnResult, Trial, figure_of
 from benchmarks.against.variants import Group, Groups, LayerData, Variant
 from lrf_dse import builders
 from lrf_dse.builders.iree import iree_version
-from benchmarks.against.polyhedral import clang_version
 from lrf_dse.builders.zig import zig_version
 from lrf_dse.errors import BuildError
 from lrf_dse.jsonform import content_key, from_json, to_json
@@ -47,10 +47,10 @@ _STOPPED = "stopped"
 STAGE_MODELS = ("default", "in-order write-back")
 """Under which the share of the FMA peak has a goal."""
 _UNKNOWN = Failure("records", "not measured")
-_GENERATORS = ("contractions", "graphs", "plain_loops", "variants", "iree_columns", "c_columns")
+_GENERATORS = ("contractions", "graphs", "plain_loops", "variants", "iree_columns", "c_columns", "polyhedral")
 _BUILDERS = (
     *("iree", "constants", "hal", "hal_operations", "schedule", "packing", "host", "host_objects", "linking"),
-    *("direct", "kernel_object", "polyhedral", "zig"),
+    *("direct", "kernel_object", "zig"),
 )
 
 

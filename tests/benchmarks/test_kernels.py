@@ -27,9 +27,8 @@ from benchmarks.against.kernel_table import (
 from benchmarks.against.kernels import STORAGE_COLUMNS
 from benchmarks.against.our_columns import FEW_BITS
 from benchmarks.against.plain_loops import emit_loops
-from benchmarks.against.polyhedral import TunedMachine, compile_with_pluto, compile_with_polly
-from benchmarks.against.variants import LayerData
 from benchmarks.against.polyhedral import TunedMachine, compile_with_pluto, compile_with_polly, pluto_version
+from benchmarks.against.variants import LayerData
 from lrf_dse.errors import BuildError, ToolError, UsageError
 from lrf_dse.schema import TTShape
 from lrf_dse.target import Target, load_target
