@@ -6,7 +6,7 @@ The network is LeNet-300-100 with a tensor train in the first layer, low rank in
 of them stored in one storage; "widened at load" is the same bundle whose kernels read a copy in RAM where that saves
 cycles. Every bundle is made and verified as `lrf-dse export` does it: the program under the chip's own QEMU, and the
 module's twin by IREE's runtime on this machine, both against onnxruntime on the bundle's model.onnx. `--docs` writes
-the table into docs/kernels-in-iree.md. Exit code 1 if a bundle is refused.
+the table into docs/storages.md. Exit code 1 if a bundle is refused.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from lrf_dse.pipeline.widening import widened_variants
 from lrf_dse.schema import Candidate, Measurement, Plan, Storage, TTShape, dense_candidate
 from lrf_dse.target import Target, load_target
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "kernels-in-iree.md"
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "storages.md"
 CHIPS = ("spacemit-k1", "canaan-k230", "sifive-x280", "starfive-jh7110")
 SHAPES = (TTShape((20, 15), (28, 28), (1, 8, 1)), TTShape((100, 1), (1, 300), (1, 24, 1)), None)
 """Of the layers 784x300, 300x100 and 100x10; None is one matrix."""

@@ -7,7 +7,7 @@
 written ones) to tiny rows. `--modules` compiles two rows as whole models instead, with our kernels and with IREE's,
 `--chips` runs every storage of one row on chips with other vectors and without, and `--copies` the rows that compute
 with weights that are widened once, at load, into a copy in RAM. `--docs` writes what is printed into
-docs/kernels-in-iree.md. Every kernel is verified before it is timed. All is kept in the user's cache,
+docs/storages.md, and all rows into docs/storages.csv. Every kernel is verified before it is timed. All is kept in the user's cache,
 so a stopped run goes on. Exit code 1 if a kernel is wrong or a goal is missed:
 
 * where weights are used once: 85 % of the roofline, and neither int8 nor fp16 slower than fp32;
@@ -22,6 +22,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean, geometric_mean
 from typing import get_args
 
 from benchmarks.against.storage_modules import ModuleFigures, module_figures
@@ -34,12 +35,13 @@ from benchmarks.against.storages import (
     plain_c_cycles,
     storage_rows,
 )
-from benchmarks.kit.page import markdown_table, with_section
+from benchmarks.kit.page import markdown_table, with_section, write_csv
 from lrf_dse.schema import Failure, Measurement
 from lrf_dse.target import Target, load_target
 from lrf_dse.tune import RecordedMeasure, RunnerMeasure, user_records
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "kernels-in-iree.md"
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "storages.md"
+FIGURES = PAGE.with_suffix(".csv")
 SHARE_GOAL, SLOWER_GOAL = 0.85, 1.05
 CHIPS, CHIPS_ROW = ("canaan-k230", "sifive-x280", "starfive-jh7110"), "784x300 low rank 32"
 """Vectors half and twice as long as those of spacemit-k1, and none."""
@@ -70,6 +72,7 @@ def main() -> int:
         return 0
     measure = RecordedMeasure(RunnerMeasure(target), user_records())
     lines, missed = [], []
+    found: list[Sequence[StorageFigures]] = []
     for row in storage_rows():
         if row.kind not in chosen.kind or chosen.rows not in row.name:
             continue
@@ -78,10 +81,14 @@ def main() -> int:
         plain = plain_c_cycles(row, target) if chosen.plain and row.kind == "tiny" else None
         others = {"our dense kernel": dense.cycles if dense else None, "plain C": plain}
         lines += [cells(each, others) for each in figures]
+        found.append(figures)
         missed += list(misses(row, figures, others))
         print(f"{row.name}: {[each.cycles for each in figures]}", file=sys.stderr, flush=True)
     print("\n".join(f"missed: {line}" for line in missed))
-    write(chosen.docs, "storages", table(lines))
+    print(markdown_table(HEADER, lines))
+    if chosen.docs:
+        write_csv(FIGURES, [dict(zip(HEADER, line, strict=True)) for line in lines])
+    write(chosen.docs, "storages", summary(found))
     return 1 if missed else 0
 
 
@@ -154,9 +161,40 @@ def vectors(target: Target) -> str:
     return f"VLEN {target.isa.vlen_bits}" if target.isa.vlen_bits else "no vectors"
 
 
-def table(lines: Sequence[Sequence[str]]) -> str:
-    """The table in Markdown."""
-    return markdown_table(HEADER, lines)
+def summary(rows: Sequence[Sequence[StorageFigures]]) -> str:
+    """For each kind of rows and each storage: the share of the roofline, and cycles by those of fp32, in Markdown."""
+    lines = []
+    for kind in get_args(Kind):
+        mine = [{each.storage: each for each in figures} for figures in rows if figures[0].row.kind == kind]
+        for storage in STORAGES if mine else ():
+            shares = [share for figures in mine if (share := figures[storage].share)]
+            both = [(figures[storage].cycles, figures["fp32"].cycles) for figures in mine]
+            times = [a / b for a, b in both if a and b]
+            reached = sum(share >= SHARE_GOAL for share in shares)
+            lines.append(
+                [
+                    kind,
+                    storage,
+                    f"{len(shares)} of {len(mine)}",
+                    f"{fmean(shares):.0%}",
+                    f"{min(shares):.0%}",
+                    str(reached),
+                    f"{geometric_mean(times):.2f}",
+                    f"{max(times):.2f}",
+                ]
+            )
+    reached_title = f"rows of at least {SHARE_GOAL:.0%}"
+    head = [
+        "rows",
+        "weights",
+        "measured",
+        "share of roofline, mean",
+        "least",
+        reached_title,
+        "times fp32, mean",
+        "most",
+    ]
+    return markdown_table(head, lines)
 
 
 def cells(figures: StorageFigures, others: dict[str, float | None]) -> list[str]:

@@ -49,7 +49,7 @@ def command(
     where = board_of(board, target, directory=directory, **ssh)
     assert where is not None
     file = None if dry_run else out or Path(f"{chip.name}-calibrated.toml")
-    if file is not None:
+    if file is not None and chip.timing is not None:
         calibrated_files(target, file)  # measuring takes minutes: what cannot be written is told before
     # The program is not kept: its SHA-256 stands in the source of every figure.
     with tempfile.TemporaryDirectory(prefix="lrf-dse-") as scratch, progress_bar(quiet=quiet) as progress:
