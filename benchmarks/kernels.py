@@ -77,7 +77,7 @@ def _times(value: float | None) -> str:
 
 
 def _met(value: float | None, goal: float) -> str:
-    return "met" if value is not None and value >= goal else "MISSED"
+    return "not measured" if value is None else "met" if value >= goal else "MISSED"
 
 
 def coverage_table(report: Mapping[str, Any]) -> tuple[Row, list[Row]]:
