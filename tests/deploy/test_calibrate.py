@@ -40,7 +40,7 @@ def test_cases_are_timed_one_by_one(sshd: Sshd, program: Path, tmp_path: Path) -
         work=tmp_path,
         allow_emulator=True,
         policy=QUICK,
-        progress=lambda now, total: done.append((now, total)),
+        progress=lambda _, now, total: done.append((now, total)),
     )
     assert list(outcomes) == list(CASES)
     slept, crashed, wide = outcomes.values()
