@@ -169,12 +169,12 @@ def _with_labels(points: Sequence[ChartPoint], x: Axis, y: Axis, *, rising: bool
     for i in sorted(range(len(points)), key=lambda i: (points[i].row.role not in ("dense", "chosen"), i)):
         boxes = [(corner, _text_box(*places[i], points[i].row.plan.id, corner)) for corner in corners]
         free = [(c, box) for c, box in boxes if _inside(box) and not any(_overlap(box, other) for other in taken)]
+        # These two are labelled in any case: every sentence of the report refers to them.
+        if not free and points[i].row.role in ("dense", "chosen"):
+            free = [min(boxes, key=lambda place: sum(_overlap(place[1], other) for other in taken))]
         if free:
             found[i] = free[0][0]
             taken.append(free[0][1])
-        # These two are labelled in any case: every sentence of the report refers to them.
-        elif points[i].row.role in ("dense", "chosen"):
-            found[i] = corners[0]
     return [ChartPoint(p.row, p.x, p.y, found.get(i)) for i, p in enumerate(points)]
 
 
