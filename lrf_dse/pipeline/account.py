@@ -12,7 +12,10 @@ KIND = "spending"
 
 
 class Account:
-    """What the run with the records `store` takes from now on; each part is a record of its own, written once."""
+    """The processor seconds and seconds on the clock that a run takes from now on, kept in its records by `keep`.
+
+    Each part is a record of its own, written once. `spent` adds up those of all sessions.
+    """
 
     def __init__(self, store: Store) -> None:
         self._store = store

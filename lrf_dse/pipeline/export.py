@@ -17,7 +17,10 @@ from lrf_dse.schema import Plan
 
 
 def export(run: Run, pick: str | None, out: Path) -> dict[str, Any]:
-    """Write the bundle of the plan that `pick` names into `out`; its manifest. Raises an LrfDseError."""
+    """Write the bundle of the plan that `pick` names into `out`, and return its manifest. Raises an LrfDseError.
+
+    Without `pick` it is what the objective of the run asks for.
+    """
     info, plan = run.info, run.plan(pick)
     model, weights = run.model(), run.weights(plan)
     cases = run.golden()

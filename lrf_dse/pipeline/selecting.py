@@ -84,7 +84,10 @@ def select_finalists(x: Exploration, results: Sequence[CandidateResult]) -> tupl
 
 
 def keeps_limits(found: Search, within: Limits, max_loss: float | None) -> bool:
-    """Whether the dense model or a model that was judged keeps all limits."""
+    """Whether the dense model, which is the first finalist, or a model that was judged keeps all limits.
+
+    Times and sizes are predicted; only the loss was measured.
+    """
     judged = [p.combination for p in found.predictions if max_loss is None or p.measured <= max_loss]
     return any(within.admits(member) for member in (found.finalists[0], *judged))
 

@@ -40,7 +40,10 @@ def unfold(weight: Matrix, left_out: int, left_in: int) -> Matrix:
 
 
 def gram(matrix: Matrix) -> FloatArray:
-    """A A^T [rows, rows] of A [rows, columns], accumulated in double precision over blocks of columns."""
+    """A A^T [rows, rows] of A [rows, columns], in double precision.
+
+    Above DOUBLE_SIDE rows the products within a block of columns are single, and only the blocks add up in double.
+    """
     rows, columns = matrix.shape
     dtype: type[np.floating] = np.float64 if rows <= DOUBLE_SIDE else np.float32
     step = max(256, _BLOCK_ELEMENTS // rows)
