@@ -49,7 +49,7 @@ class PlanRow:
     """One plan with everything that is derived from it. Ratios are dense / plan, so above 1 is better.
 
     `same_as` is the plan on the front that this one counts as one with: within 1 % in latency, flash and RAM, and 0.1
-    points.
+    points. `not_tested`: it keeps all limits but that of the drop, which other plans were tested for.
     """
 
     plan: Plan
@@ -61,6 +61,7 @@ class PlanRow:
     is_chosen: bool
     over_budget: bool
     slower_than_dense: bool
+    not_tested: bool
     same_as: str | None = None
 
     @property
@@ -154,6 +155,7 @@ class ReportInfo:
                 is_chosen=plan.id == self.chosen,
                 over_budget=not self.budgets.admits(plan),
                 slower_than_dense=slower_than_dense(plan, self.plans),
+                not_tested=self._not_tested(plan),
                 # A plan that is on no front is not in the mapping.
                 same_as=None if front.get(i, i) == i else self.plans[front[i]].id,
             )
@@ -163,6 +165,11 @@ class ReportInfo:
             # The id decides last, so that equal runs have equal reports.
             sorted(rows, key=lambda r: (not r.plan.is_reference, r.latency or 0, r.plan.flash_bytes, r.plan.id))
         )
+
+    def _not_tested(self, plan: Plan) -> bool:
+        known = plan.confirmation
+        untested = known is not None and not known.confirmed and known.order == 0
+        return untested and self.budgets.without("max_drop").admits(plan)
 
     @cached_property
     def _front(self) -> dict[int, int]:

@@ -48,6 +48,8 @@ def draw_predictions(rows: Sequence[PredictionFacts], unit: str, form: Literal["
 
 
 def _draw_predictions(figure: Figure, rows: Sequence[PredictionFacts], unit: str) -> None:
+    from matplotlib.ticker import FuncFormatter
+
     axes = figure.add_subplot()
     axes.set_title("Predicted and measured drop", loc="left", fontweight="bold")
     axes.grid(visible=True, color=COLOURS["grid"], linewidth=0.8)
@@ -60,6 +62,10 @@ def _draw_predictions(figure: Figure, rows: Sequence[PredictionFacts], unit: str
     axes.scatter(
         [row.predicted for row in rows], measured, marker="o", s=26.0, color=COLOURS["front"], label="corrected"
     )
+    # What budgets ask about lies near 0, and models far beyond would squeeze it: logarithmic above one unit.
+    axes.set(xscale="symlog", yscale="symlog")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.set_xlabel(f"predicted drop, {unit}")
     axes.set_ylabel(f"measured drop, {unit}")
     axes.legend(frameon=False, fontsize=9, loc="best")

@@ -223,6 +223,7 @@ def test_search_confirmed_and_test_drops_stand_side_by_side(
     assert "Confirmed drop" in page.texts["plans-table"]
     assert "confirmed drop 0.31, at most 0.75 points" in page.texts["chosen"]
     assert "not confirmed" in page.texts["plans-table"]
+    assert page.texts["plans-table"].count("not tested") == len(info.plans) - 3, "all but dense and the two judged"
     assert "about 2,100 such samples would decide" in page.texts["plans"]
     rows = {row["id"]: row for row in json.loads(summary_json(shown))["plans"]}
     assert rows[info.plans[1].id]["confirmed"] is True and rows[info.plans[1].id]["confirmed_drop_high"] == 0.75
