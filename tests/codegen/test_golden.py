@@ -7,11 +7,12 @@ Macros that all kernels share are left out: they stand as they are in the source
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from lrf_dse.codegen import KernelSpec, default_schedule, emit
+from lrf_dse.codegen import Activation, KernelSpec, default_schedule, emit
 from lrf_dse.schema import Storage, TTShape
 from lrf_dse.target import load_target
 
@@ -33,6 +34,7 @@ def low_rank(rank: int) -> TTShape:
 
 TT2, TT3 = TTShape((8, 4), (4, 8), (1, 8, 1)), TTShape((4, 3, 2), (2, 3, 4), (1, 4, 4, 1))
 TT4 = TTShape((4, 2, 2, 2), (2, 2, 2, 4), (1, 4, 5, 4, 1))
+MONARCH = TTShape((4, 6), (3, 5), (1, 2, 1), "monarch")
 
 KERNELS = {
     "dense": ("spacemit-k1", kernel(None, (24, 40))),
@@ -48,6 +50,10 @@ KERNELS = {
     "tt2-scalar": ("starfive-jh7110", kernel(TT2)),
     "tt3": ("spacemit-k1", kernel(TT3)),
     "tt4-batch3": ("spacemit-k1", kernel(TT4, batch=3)),
+    "monarch": ("spacemit-k1", kernel(MONARCH)),
+    "dense-threads": ("spacemit-k1", replace(kernel(None, (24, 40)), threads=3)),
+    "dense-relu6": ("spacemit-k1", replace(kernel(None, (24, 40)), activation=Activation(0.0, 6.0))),
+    "tt2-scalar-int4": ("starfive-jh7110", kernel(TT2, storage="int4")),
 }
 
 
