@@ -11,12 +11,13 @@ import importlib.metadata
 import json
 import math
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.simulators.bare import link_bare_program
 from benchmarks.simulators.rvsim_console import Console, miscomputed_instructions, read_console
-from benchmarks.simulators.rvsim_model import config_of, model_of
+from benchmarks.simulators.rvsim_model import RvsimModel, config_of, model_of
 from lrf_dse.builders.elf import read_elf
 from lrf_dse.errors import BuildError, ToolError, ToolTimeout, UsageError
 from lrf_dse.process import IDLE_S, Limit, started, wait
@@ -38,7 +39,8 @@ _MAX_CYCLES_PER_INSTRUCTION = 100
 _RAM_START = 0x8000_0000
 _RAM_STEP = 2 << 20
 _REQUEST, _CONSOLE, _RESULT, _SAID = "request.json", "console.txt", "result.json", "rvsim.txt"
-_PROCESS = Path(__file__).with_name("rvsim_process.py")
+PROCESS = Path(__file__).with_name("rvsim_process.py")
+"""The script that simulates."""
 
 
 @dataclass(frozen=True)
@@ -46,9 +48,12 @@ class RvsimRunner:
     """Simulates the inference twice, cold and warm. Raises ToolError without rvsim.
 
     A program that has not ended after `max_instructions` simulated instructions, or at the job's timeout, is a Failure.
+    `model` is the machine that stands for a target, `process` the script that simulates it in a process of its own.
     """
 
     max_instructions: int = DEFAULT_MAX_INSTRUCTIONS
+    model: Callable[[Target], RvsimModel] = model_of
+    process: Path = PROCESS
 
     def run(self, job: Job) -> Measurement | Failure:
         """The measurement of `job`, or at which stage ("build", "run" or "verify") and why there is none.
@@ -61,7 +66,7 @@ class RvsimRunner:
             return Failure("run", f"rvsim {version} runs the program on one thread, not on {job.threads}")
         try:
             program = _link(job)
-            console = _simulate(job, program, self.max_instructions)
+            console = self._simulate(job, program)
             errors = compare(console.outputs, job.expected, tolerance=job.tolerance)
             if isinstance(errors, str):
                 raise Rejected("verify", errors + _known_faults(job))
@@ -70,6 +75,30 @@ class RvsimRunner:
         except Rejected as rejected:
             return Failure(rejected.stage, rejected.reason, tuple(map(str, _kept(job))))
         return _measurement(job, program, console, errors, source)
+
+    def _simulate(self, job: Job, program: Path) -> Console:
+        """What the program said until it ended with 0. Raises Rejected."""
+        simulator = f"rvsim {rvsim_version()}"
+        request = config_of(self.model(job.target), ram_bytes=_ram_bytes(program)) | {
+            "max_instructions": self.max_instructions,
+            "max_cpu_s": math.ceil(job.emulated_s) + 1,
+            "max_cycles": self.max_instructions * _MAX_CYCLES_PER_INSTRUCTION,  # a machine that sleeps retires nothing
+        }
+        (job.work / _REQUEST).write_text(json.dumps(request), encoding="utf-8")
+        code = _run_process(job, program, self.process)
+        if code != 0 or not (job.work / _RESULT).exists():
+            said = (job.work / _SAID).read_text(encoding="utf-8", errors="replace").strip().splitlines()
+            raise Rejected(
+                "run", f"{simulator} broke down (exit code {code}): {said[-1] if said else 'no word from it'}"
+            )
+        result = read_object(job.work / _RESULT, simulator)
+        if result["stopped"] != "exit":
+            raise Rejected("run", f"did not finish in {result['instructions']} simulated instructions on {simulator}")
+        text = (job.work / _CONSOLE).read_text(encoding="utf-8")
+        console = read_console(text, job.expected, simulator=simulator)
+        if result["code"] != 0:
+            raise Rejected("run", f"exit code {result['code']} on {simulator}")
+        return console
 
 
 def source_of(target: Target) -> str:
@@ -93,7 +122,7 @@ def tool_versions() -> dict[str, str]:
     digest = hashlib.sha256()
     folders = [data_dir("toolchain") / "bare", data_dir("toolchain") / "host"]
     sources = [path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()]
-    for path in [*sources, *sorted(_PROCESS.parent.glob("rvsim*.py"))]:
+    for path in [*sources, *sorted(PROCESS.parent.glob("rvsim*.py"))]:
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return {RVSIM: rvsim_version(), "bare": digest.hexdigest()[:16]}
 
@@ -122,30 +151,7 @@ def _kept(job: Job) -> list[Path]:
     return [path for path in paths if path.exists()]
 
 
-def _simulate(job: Job, program: Path, max_instructions: int) -> Console:
-    """What the program said until it ended with 0. Raises Rejected."""
-    simulator = f"rvsim {rvsim_version()}"
-    request = config_of(model_of(job.target), ram_bytes=_ram_bytes(program)) | {
-        "max_instructions": max_instructions,
-        "max_cpu_s": math.ceil(job.emulated_s) + 1,
-        "max_cycles": max_instructions * _MAX_CYCLES_PER_INSTRUCTION,  # a machine that sleeps retires nothing
-    }
-    (job.work / _REQUEST).write_text(json.dumps(request), encoding="utf-8")
-    code = _run_process(job, program)
-    if code != 0 or not (job.work / _RESULT).exists():
-        said = (job.work / _SAID).read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        raise Rejected("run", f"{simulator} broke down (exit code {code}): {said[-1] if said else 'no word from it'}")
-    result = read_object(job.work / _RESULT, simulator)
-    if result["stopped"] != "exit":
-        raise Rejected("run", f"did not finish in {result['instructions']} simulated instructions on {simulator}")
-    text = (job.work / _CONSOLE).read_text(encoding="utf-8")
-    console = read_console(text, job.expected, simulator=simulator)
-    if result["code"] != 0:
-        raise Rejected("run", f"exit code {result['code']} on {simulator}")
-    return console
-
-
-def _run_process(job: Job, program: Path) -> int:
+def _run_process(job: Job, program: Path, process: Path) -> int:
     """The exit code of the simulator's process. Raises Rejected at the timeout.
 
     A process of its own, because a panic or an endless loop of the simulator must not reach this one. -P: the folder of
@@ -153,7 +159,7 @@ def _run_process(job: Job, program: Path) -> int:
     """
     names = [str((job.work / name).resolve()) for name in (_CONSOLE, _RESULT)]
     request = str((job.work / _REQUEST).resolve())
-    command = [sys.executable, "-P", str(_PROCESS), request, str(program), *names]
+    command = [sys.executable, "-P", str(process), request, str(program), *names]
     name = f"{RVSIM} {rvsim_version()}"
     try:
         with (

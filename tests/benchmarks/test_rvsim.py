@@ -161,14 +161,11 @@ def test_an_endless_program_ends_at_the_limit_of_instructions(job_of: JobOf) -> 
     assert "simulated instructions" in outcome.reason
 
 
-def test_a_hanging_simulator_ends_at_the_timeout(
-    job_of: JobOf, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_hanging_simulator_ends_at_the_timeout(job_of: JobOf, tmp_path: Path) -> None:
     script = tmp_path / "hang.py"
     script.write_text("import os, time\nopen('pid', 'w').write(str(os.getpid()))\ntime.sleep(600)\n")
-    monkeypatch.setattr(rvsim, "_PROCESS", script)
     start = time.monotonic()
-    outcome = RvsimRunner().run(job_of(timeout_s=1.0))
+    outcome = RvsimRunner(process=script).run(job_of(timeout_s=1.0))
     assert time.monotonic() - start < 30
     assert isinstance(outcome, Failure)
     assert outcome.reason.startswith("rvsim") and "hangs: it did nothing for 1 s" in outcome.reason
@@ -184,33 +181,24 @@ def test_a_hanging_simulator_ends_at_the_timeout(
         ("", "broke down (exit code 0): no word from it"),
     ],
 )
-def test_a_simulator_that_breaks_down_is_a_failure(
-    job_of: JobOf, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, script: str, reason: str
-) -> None:
+def test_a_simulator_that_breaks_down_is_a_failure(job_of: JobOf, tmp_path: Path, script: str, reason: str) -> None:
     (tmp_path / "process.py").write_text(script)
-    monkeypatch.setattr(rvsim, "_PROCESS", tmp_path / "process.py")
-    outcome = RvsimRunner().run(job_of())
+    outcome = RvsimRunner(process=tmp_path / "process.py").run(job_of())
     assert isinstance(outcome, Failure)
     assert (outcome.stage, reason in outcome.reason) == ("run", True), outcome.reason
 
 
-def test_files_of_an_earlier_run_are_never_taken_for_this_one(
-    job_of: JobOf, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_files_of_an_earlier_run_are_never_taken_for_this_one(job_of: JobOf, tmp_path: Path) -> None:
     assert isinstance(RvsimRunner().run(job_of()), Measurement)
     (tmp_path / "nothing.py").write_text("")
-    monkeypatch.setattr(rvsim, "_PROCESS", tmp_path / "nothing.py")
-    assert isinstance(RvsimRunner().run(job_of()), Failure)
+    assert isinstance(RvsimRunner(process=tmp_path / "nothing.py").run(job_of()), Failure)
 
 
-def test_registers_that_are_too_short_are_refused_by_the_program(
-    job_of: JobOf, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_registers_that_are_too_short_are_refused_by_the_program(job_of: JobOf) -> None:
     def with_short_registers(target: Target) -> rvsim_model.RvsimModel:
         return dataclasses.replace(rvsim_model.model_of(target), vlen_bits=128)
 
-    monkeypatch.setattr(rvsim, "model_of", with_short_registers)
-    outcome = RvsimRunner().run(job_of())
+    outcome = RvsimRunner(model=with_short_registers).run(job_of())
     assert isinstance(outcome, Failure)
     assert outcome.reason == "this program needs vector registers of 256 bits, this machine has 128"
 

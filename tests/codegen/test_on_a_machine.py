@@ -150,6 +150,8 @@ def test_threads_share_the_work_without_a_gap() -> None:
         for rows, shape, batch in ((128, None, 1), (24, None, 5), (24, TTShape((4, 6), (5, 3), (1, 4, 1)), 2)):
             spec = KernelSpec(shape, rows, 15, batch, threads=threads)
             ran(spec, default_schedule(spec, K1), K1)
+        how = StageSchedule("stream", 1, 1)
+        ran(KernelSpec(None, 128, 9, threads=threads), KernelSchedule((0,), (1,), K1.fp32_lanes, (how,)), K1)
 
 
 def products(machine: Machine) -> float:

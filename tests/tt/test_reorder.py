@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from lrf_dse.schema import TTShape
-from lrf_dse.tt import reorder
 from lrf_dse.tt.contraction import to_matrix
 from lrf_dse.tt.numpy_svd import NumpyTtSvd
 from lrf_dse.tt.reorder import UnitSide, best_order, can_order
@@ -72,14 +71,15 @@ def test_units_in_one_mode_have_no_order(shape):
     assert best_order([side(structured(), shape)]) is None
 
 
-def test_huge_layers_are_left_alone(monkeypatch):
-    sides = [side(structured())]
-    assert can_order(sides)
-    for limit, value in (("MOST_UNITS", 47), ("MOST_WEIGHTS", 48 * 20 - 1)):
-        with monkeypatch.context() as patch:
-            patch.setattr(reorder, limit, value)
-            assert not can_order(sides)
-            assert best_order(sides) is None
+def test_huge_layers_are_left_alone():
+    """More than 1024 units, or 2^23 weights of all sides together."""
+    assert can_order([side(structured())])
+    many = side(np.ones((33 * 32, 20)), TTShape((33, 32), (5, 4), (1, 4, 1)))
+    large = side(np.ones((512, 129 * 64)), TTShape((16, 32), (129, 64), (1, 4, 1)))
+    for sides in ([many], [large, large]):
+        assert not can_order(sides)
+        assert best_order(sides) is None
+    assert can_order([large])
 
 
 def test_an_order_that_fits_is_left_alone():
