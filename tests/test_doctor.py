@@ -18,12 +18,11 @@ def check_one(**how: object) -> ToolCheck:
 
 
 @pytest.fixture
-def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def program(first_on_path: Path) -> Path:
     """An executable `some-tool` on PATH; a test writes its text."""
-    path = tmp_path / "some-tool"
+    path = first_on_path / "some-tool"
     path.write_text("#!/bin/sh\necho 'some-tool version 3.12.1rc2 (by somebody)'\n", encoding="utf-8")
     path.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     return path
 
 
@@ -53,8 +52,8 @@ def test_no_heavy_package_is_imported() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_a_missing_program_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
+@pytest.mark.usefixtures("only_on_path")
+def test_a_missing_program_is_told() -> None:
     assert check_one(command=("some-tool", "--version")) == ToolCheck("tool", False, None, "this test", "install it")
 
 
@@ -65,9 +64,9 @@ def test_a_missing_wheel_or_module_is_told() -> None:
     assert check_one(command=(sys.executable, "--version"), wheel="no-such-wheel-of-lrf-dse") == missing
 
 
-def test_every_listed_tool_can_be_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("only_on_path")
+def test_every_listed_tool_can_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     """An empty Python and an empty PATH: nothing is found and nothing is raised."""
-    monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(sys, "path", [])
     monkeypatch.setattr("lrf_dse.doctor._ask", lambda *_: (None, "exit code 1: python: No module named x"))
     assert [check.found for check in checks()] == [False] * len(TOOLS)

@@ -264,8 +264,8 @@ def test_a_folder_of_the_user_is_not_made_a_run(tiny: Path, out: str) -> None:
     assert {path: path.read_bytes() for path in tiny.rglob("*") if path.is_file()} == before
 
 
-def test_missing_qemu(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", str(tiny))
+@pytest.mark.usefixtures("only_on_path")
+def test_missing_qemu(tiny: Path) -> None:
     done = command("explore", "tiny.onnx", "--target", "spacemit-k1", "-o", "run")
     assert_one_line(done, "qemu-riscv64 not found", "qemu-user")
     assert not (tiny / "run").exists()

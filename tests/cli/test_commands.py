@@ -88,8 +88,8 @@ def test_doctor_json() -> None:
     assert by_name["qemu-riscv64"]["found"] and by_name["qemu-riscv64"]["version"]
 
 
-def test_doctor_names_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
+@pytest.mark.usefixtures("only_on_path")
+def test_doctor_names_what_is_missing() -> None:
     done = command("doctor")
     assert done.code == 2
     assert done.err.startswith("error: missing: qemu-riscv64") and done.err.count("\n") == 1

@@ -145,17 +145,16 @@ def test_the_users_qemu_variables_do_not_reach_the_run(run_case: Run, monkeypatc
     assert isinstance(run_case("scalar"), Measurement)
 
 
-def test_missing_qemu_names_the_package(run_case: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
+@pytest.mark.usefixtures("only_on_path")
+def test_missing_qemu_names_the_package(run_case: Run) -> None:
     with pytest.raises(ToolError, match=r"qemu-riscv64 not found: .*qemu-user \(apt-get install qemu-user\)"):
         run_case("scalar")
 
 
-def test_a_qemu_that_names_no_version_is_a_tool_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    fake = tmp_path / "qemu-riscv64"
+def test_a_qemu_that_names_no_version_is_a_tool_error(only_on_path: Path) -> None:
+    fake = only_on_path / "qemu-riscv64"
     fake.write_text("#!/bin/sh\necho hello\n")
     fake.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ToolError, match="did not name a version: 'hello'"):
         qemu.qemu_version()
 
@@ -165,11 +164,9 @@ def test_a_cpu_that_qemu_does_not_know_is_a_tool_error(run_case: Run) -> None:
         run_case("scalar", cpu_suffix=",nonsense=true")
 
 
-def test_a_mistake_of_qemu_in_one_program_fails_that_program_only(
-    run_case: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_mistake_of_qemu_in_one_program_fails_that_program_only(run_case: Run, first_on_path: Path) -> None:
     """It loaded the plugin, whose file it opened, and then met an assertion of its own."""
-    fake = tmp_path / "qemu-riscv64"
+    fake = first_on_path / "qemu-riscv64"
     fake.write_text(
         "#!/bin/sh\n"
         'if [ "$1" = --version ]; then echo "qemu-riscv64 version 7.2.22"; exit; fi\n'
@@ -178,7 +175,6 @@ def test_a_mistake_of_qemu_in_one_program_fails_that_program_only(
         "kill -SEGV $$\n"
     )
     fake.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     found = run_case("scalar")
     assert isinstance(found, Failure)
     assert found.stage == "run"
