@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.kit.predicted import predicted, spaces_of
+from benchmarks.kit.predicted import narrowed_spaces, predicted
 from lrf_dse.cost.counts import dense_parameters, parameters, stored_bytes
 from lrf_dse.front.pareto import non_dominated
 from lrf_dse.models.compress import Compressor
@@ -163,7 +163,7 @@ def explored(network: Network, evaluations: int, top: int) -> Explored:
     """The tool's front at a budget."""
     start = process_time()
     x = network.exploration(evaluations, top)
-    found, _ = select_finalists(x, measure_layers(x, spaces_of(x)))
+    found, _ = select_finalists(x, measure_layers(x, narrowed_spaces(x)))
 
     def wholes(members: Iterable[Combination]) -> tuple[Whole, ...]:
         return tuple(network.whole(member.choices) for member in members)

@@ -18,7 +18,7 @@ from lrf_dse.pipeline.accuracies import Accuracies
 from lrf_dse.pipeline.context import Exploration
 from lrf_dse.pipeline.estimates import estimate
 from lrf_dse.pipeline.fit_errors import FitErrors
-from lrf_dse.pipeline.layers import measure_layers
+from lrf_dse.pipeline.layers import measure_layers, narrowed, narrowing_of, time_dense
 from lrf_dse.pipeline.plans import choose_plan, measure_plans
 from lrf_dse.pipeline.selecting import select_finalists
 from lrf_dse.pipeline.settings import ExploreSettings
@@ -92,6 +92,16 @@ def spaces_of(x: Exploration) -> Spaces:
         spectra = layer_spectra(x.model.weights(layer.name)[0], seed=x.settings.seed)
         found[layer] = prune(layer, spectra, x.target, Narrowing(x.settings.top, by_kind=True))
     return found
+
+
+def narrowed_spaces(x: Exploration) -> Spaces:
+    """The survivors of every layer as `explore` narrows it: by predicted cycles, and by predicted errors of outputs."""
+    dense, compressor = time_dense(x), x.errors.compressor
+    narrowing = narrowing_of(x)
+    return {
+        layer: narrowed(compressor.part(layer.name), layer, x.target, narrowing, cycles)
+        for layer, cycles in dense.items()
+    }
 
 
 def plans_of(x: Exploration, spaces: Spaces) -> tuple[Plan, ...]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from lrf_dse.cost.funnel import checked_steps
 from lrf_dse.cost.looked_at import MOST_CANDIDATES
+from lrf_dse.schema import Storage
 from lrf_dse.tt.counting import SPACE_DEPTHS
 from lrf_dse.tt.shapes import MAX_RANK
 
@@ -16,7 +17,8 @@ class Narrowing:
     """How a space is narrowed: `top` candidates of cores, with `by_kind` half as many of plain low rank beside them.
 
     With `monarch` Monarch matrices are in the space, with `by_kind` a third as many as of cores. Steps in `without` are
-    left out. Of more than `most` candidates a sample is looked at, drawn from `seed`.
+    left out. Of more than `most` candidates a sample is looked at, drawn from `seed`. Survivors are chosen for fp32 and
+    for `smallest`, the storage of the fewest bits that is explored.
     """
 
     top: int = 16
@@ -27,6 +29,7 @@ class Narrowing:
     most: int = MOST_CANDIDATES
     seed: int = 0
     monarch: bool = True
+    smallest: Storage = "fp32"
 
     def __post_init__(self) -> None:
         if min(self.top, self.max_rank, self.most) < 1:

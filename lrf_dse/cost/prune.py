@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -150,7 +150,8 @@ class _Choice:
             worth = np.flatnonzero(self._is_worth_it(near, cycles) | (not self._narrowing.does(funnel.WORTH)))
             estimated, near, cycles = len(near), near[worth], cycles[worth]
             front = front_of_three(cycles, near.params, near.errors)
-            chosen = front[ladder(near.params[front], cycles[front], near.errors[front], most)]
+            latency = self._over_storages(near[front], cycles[front])
+            chosen = front[ladder(near.params[front], latency, near.errors[front], most)]
             sizes = len(bounded), len(fast), estimated, len(near), front.size, chosen.size
             left.update(dict(zip(_CHOICE_STEPS, sizes, strict=True)))
             fronts.append(near[chosen])
@@ -210,6 +211,18 @@ class _Choice:
         if self._latency is None:
             return points.flops.astype(np.float64)
         return np.array([self._latency.estimate(self._candidate(points, i)) for i in range(len(points))], np.float64)
+
+    def _over_storages(self, points: ShapePoints, cycles: FloatArray) -> FloatArray:
+        """What a point's cycles come to over the storages explored: their geometric mean in fp32 and the smallest one.
+
+        One fit serves a shape in all storages, so that the same shapes survive for all. Of two that take the same time
+        in fp32 one may take a hundred times as long in four bits, where it reads its weights across.
+        """
+        smallest = self._narrowing.smallest
+        if self._latency is None or smallest == "fp32":
+            return cycles
+        stored = (replace(self._candidate(points, i), kernel="rvv", storage=smallest) for i in range(len(points)))
+        return np.sqrt(cycles * np.array([self._latency.estimate(one) for one in stored], np.float64))
 
     def _candidate(self, points: ShapePoints, i: int) -> Candidate:
         """The candidate of a point, with the kernel that is explored first."""

@@ -24,7 +24,7 @@ from lrf_dse.models.parts import SPLIT_VERSION
 from lrf_dse.models.rewrite import REWRITE_VERSION, layer_form
 from lrf_dse.runners.machine import machine_facts
 from lrf_dse.runners.timing import timing_model_text
-from lrf_dse.schema import Candidate, FcLayer
+from lrf_dse.schema import Candidate, FcLayer, Storage
 from lrf_dse.target import Target
 from lrf_dse.tt.stored_fit import GRID_VERSION
 
@@ -180,6 +180,7 @@ def space_key(
     seed: int,
     calibration: Dataset | None,
     dense_cycles: float | None,
+    smallest: Storage,
 ) -> str:
     """Key of a layer's narrowed space: weights and data decide it, and what the layer takes as it is.
 
@@ -196,6 +197,7 @@ def space_key(
         timing=None if target.timing is None else timing_model_text(target),
         # What cannot be faster than the dense layer is left out, so its time is part of what decides.
         dense_cycles=dense_cycles,
+        smallest=smallest,
         top=top,
         cores=list(cores),
         seed=seed,

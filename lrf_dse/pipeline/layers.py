@@ -24,7 +24,7 @@ from lrf_dse.pipeline.keys import space_key, timing_key
 from lrf_dse.pipeline.methods import Judged, competitors, judge_layers
 from lrf_dse.pipeline.recorded import recorded
 from lrf_dse.pipeline.settings import ExploreSettings
-from lrf_dse.pipeline.storages import stored_dense, stored_survivors
+from lrf_dse.pipeline.storages import few_bits, stored_dense, stored_survivors
 from lrf_dse.pipeline.timing import Task, layer_program
 from lrf_dse.process.spending import spent_on
 from lrf_dse.report.facts import CandidateResult
@@ -81,25 +81,31 @@ def narrow_spaces(x: Exploration, dense: Mapping[FcLayer, float | None]) -> dict
 
 
 def _narrowing(x: Exploration, layer: FcLayer, dense_cycles: float | None) -> Work[PruneResult]:
-    settings, compressor = x.settings, x.errors.compressor
-    depths = tuple(sorted(set(settings.cores)))
+    settings, compressor, narrowing = x.settings, x.errors.compressor, narrowing_of(x)
     key = space_key(
         x.model,
         layer,
         x.target,
         top=settings.top,
-        cores=depths,
+        cores=narrowing.depths,
         seed=settings.seed,
         calibration=compressor.calibration,
         dense_cycles=dense_cycles,
+        smallest=narrowing.smallest,
     )
-    by_kind = compressor.calibration is not None
-    narrowing = Narrowing(settings.top, by_kind=by_kind, depths=depths, seed=settings.seed)
 
     def prepare() -> tuple[Any, ...]:
         return shared_part(compressor, layer.name, uses=1), layer, x.target, narrowing, dense_cycles
 
     return Work(key, narrowed, prepare)
+
+
+def narrowing_of(x: Exploration) -> Narrowing:
+    """How the spaces of an exploration are narrowed."""
+    by_kind, depths = x.errors.compressor.calibration is not None, tuple(sorted(set(x.settings.cores)))
+    # Storages are in the order of their bits.
+    smallest = ("fp32", *few_bits(x.settings))[-1]
+    return Narrowing(x.settings.top, by_kind=by_kind, depths=depths, seed=x.settings.seed, smallest=smallest)
 
 
 @spent_on("search")

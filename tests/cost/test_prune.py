@@ -283,6 +283,30 @@ def test_a_schedule_is_searched_only_near_the_front_and_decides_there():
     assert steps["front"].remaining < 48
 
 
+def test_survivors_are_those_of_few_bits_as_well():
+    """Of two shapes that take the same time in fp32, that one survives which four bits do not slow down."""
+    layer = FcLayer("", 96, 64, 1, False)
+
+    def is_slowed_down(shape):
+        return shape.out_dims[0] < shape.in_dims[0]
+
+    def estimate(candidate):
+        slow = candidate.storage == "int4" and is_slowed_down(candidate.tt_shape)
+        return (1000 if slow else 1) * counts.flops(candidate.tt_shape) / 16
+
+    spectra, latency = layer_spectra(_trained_like(64, 96)), replace(a_latency(), estimate=estimate)
+
+    def slowed_down(smallest):
+        found = prune(
+            layer, spectra, K1, Narrowing(12, by_kind=True, depths=(2, 3), smallest=smallest), latency=latency
+        )
+        # The figure that is kept is that of fp32.
+        assert all(r.cycles == counts.flops(r.candidate.tt_shape) / 16 for r in found.survivors)
+        return sum(is_slowed_down(ranked.candidate.tt_shape) for ranked in found.survivors)
+
+    assert slowed_down("int4") < slowed_down("fp32")
+
+
 @pytest.mark.parametrize("by_kind", [False, True])
 def test_what_promises_nothing_is_left_out_where_something_promises_more(by_kind):
     layer = FcLayer("fc", 64, 64, 1, False)

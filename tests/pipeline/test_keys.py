@@ -197,7 +197,17 @@ def test_a_narrowed_space_follows_what_estimates_are_made_of_but_not_its_words(t
     model = read_model(tiny_model(tmp_path))
 
     def key(target: Target, dense_cycles: float | None = 100.0) -> str:
-        return space_key(model, LAYER, target, top=4, cores=(2, 3), seed=0, calibration=None, dense_cycles=dense_cycles)
+        return space_key(
+            model,
+            LAYER,
+            target,
+            top=4,
+            cores=(2, 3),
+            seed=0,
+            calibration=None,
+            dense_cycles=dense_cycles,
+            smallest="int4",
+        )
 
     assert key(reworded(TARGET)) == key(TARGET) == key(TARGET.model_copy(update={"title": "other"}))
     slower = TARGET.memory[0].model_copy(update={"read_bytes_per_cycle": figure(1.0)})
