@@ -87,7 +87,7 @@ def _narrowing(x: Exploration, layer: FcLayer, dense_cycles: float | None) -> Wo
         layer,
         x.target,
         top=settings.top,
-        cores=narrowing.depths,
+        cores=tuple(narrowing.depths),
         seed=settings.seed,
         calibration=compressor.calibration,
         dense_cycles=dense_cycles,
