@@ -90,17 +90,7 @@ def _plan_cells(info: ReportInfo, row: PlanRow) -> dict[str, Any]:
         "slower_than_dense": row.slower_than_dense,
         "latency": row.latency,
         "latency_unit": info.latency_unit,
-        "cycles": plan.cycles,
-        # `and` keeps an unknown None, which is an empty cell: so everywhere below.
-        "cycles_least": plan.cycles_span and plan.cycles_span[0],
-        "cycles_most": plan.cycles_span and plan.cycles_span[1],
-        "seconds": plan.seconds,
-        "latency_source": plan.latency_source,
-        "builder": plan.builder,
-        "sequential": plan.sequential,
-        "finetuned_epochs": plan.finetuning and plan.finetuning.best_epoch,
-        "reordered": plan.reordered,
-        "instructions": plan.instructions,
+        **_speed(plan),
         "instructions_source": info.instructions_source,
         "flash_bytes": plan.flash_bytes,
         "ram_bytes": plan.ram_bytes,
@@ -114,6 +104,23 @@ def _plan_cells(info: ReportInfo, row: PlanRow) -> dict[str, Any]:
         **{f"choice {choice.layer.name}": choice.label for choice in plan.choices},
         **{f"kernel {choice.layer.name}": choice.kernel for choice in plan.choices},
         "widened_at_load": ", ".join(plan.widened),
+    }
+
+
+def _speed(plan: Plan) -> dict[str, Any]:
+    """What a plan takes, by what that is known, and what was done with its weights."""
+    return {
+        "cycles": plan.cycles,
+        # `and` keeps an unknown None, which is an empty cell: so everywhere below.
+        "cycles_least": plan.cycles_span and plan.cycles_span[0],
+        "cycles_most": plan.cycles_span and plan.cycles_span[1],
+        "seconds": plan.seconds,
+        "latency_source": plan.latency_source,
+        "builder": plan.builder,
+        "sequential": plan.sequential,
+        "finetuned_epochs": plan.finetuning and plan.finetuning.best_epoch,
+        "reordered": plan.reordered,
+        "instructions": plan.instructions,
     }
 
 
@@ -248,16 +255,7 @@ def _plan_object(info: ReportInfo, row: PlanRow) -> dict[str, Any]:
         "over_budget": row.over_budget,
         "slower_than_dense": row.slower_than_dense,
         "latency": row.latency,
-        "cycles": plan.cycles,
-        "cycles_least": plan.cycles_span and plan.cycles_span[0],
-        "cycles_most": plan.cycles_span and plan.cycles_span[1],
-        "seconds": plan.seconds,
-        "latency_source": plan.latency_source,
-        "builder": plan.builder,
-        "sequential": plan.sequential,
-        "finetuned_epochs": plan.finetuning and plan.finetuning.best_epoch,
-        "reordered": plan.reordered,
-        "instructions": plan.instructions,
+        **_speed(plan),
         "flash_bytes": plan.flash_bytes,
         "ram_bytes": plan.ram_bytes,
         "weight_error": plan.weight_error,
