@@ -269,7 +269,7 @@ def kinds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Kind]:
         "space": Kind(
             keys.space_key,
             {"model": model, "layer": LAYER, "target": TARGET, "top": 4, "cores": (2, 3), "seed": 0,
-             "calibration": data("calibration"), "dense_cycles": 1000.0},
+             "calibration": data("calibration"), "dense_cycles": 1000.0, "smallest": "int4"},
             OF_A_MODEL | OF_DATA | UNJUDGED | MODELS_WORDS | {
                 "model.batch": "of the layer", "target.cc*": "no compiler", "target.iree*": "no compiler",
                 "target.qemu*": "no simulator", "target.isa.march": "its vectors count",
