@@ -23,7 +23,7 @@ from lrf_dse.codegen.stages import (
     merged_shapes,
     stages_of,
 )
-from lrf_dse.codegen.traffic import level_rate
+from lrf_dse.codegen.traffic import is_crowded, level_rate
 from lrf_dse.cost.counts import FP32_BYTES
 from lrf_dse.schema import Storage
 from lrf_dse.target import Target
@@ -254,7 +254,9 @@ def _tiles(stage: Stage, storage: Storage, target: Target) -> Iterator[StageSche
         if lmul > 1 and in_vector <= lmul // 2 * target.fp32_lanes:
             continue
         # Beside a panel that was just widened the fewest sums wait for its vectors (512x512 d=3: 1.15 times as long).
-        tried = sizes[1:] if storage != "fp32" and vector == "rows" and len(sizes) > _FEWEST_SIZES else sizes
+        # They are tried where more sums would read from rows that push each other out of the first cache.
+        waits = storage != "fp32" and vector == "rows" and len(sizes) > _FEWEST_SIZES
+        tried = sizes[1:] if waits and not _is_crowded(stage, sums, target) else sizes
         for block in dict.fromkeys(max(blocks(sums, size)) for size in tried):
             if storage != "fp32":
                 width = block if vector == "columns" else lmul * target.fp32_lanes
@@ -268,6 +270,12 @@ def _tiles(stage: Stage, storage: Storage, target: Target) -> Iterator[StageSche
             )
             if vector == "rows" and panels > 1 and count.columns == 1:
                 yield StageSchedule(vector, lmul, block, panels=panels)
+
+
+def _is_crowded(stage: Stage, sums: int, target: Target) -> bool:
+    """Whether the rows of a state push each other out of the first cache where all sums are computed side by side."""
+    timing, step = target.timing, FP32_BYTES * stage.at_once.k * stage.at_once.columns
+    return timing is not None and len(timing.cache) > 1 and is_crowded(step, sums, timing)
 
 
 OFFERS: dict[str, Callable[[Stage, Storage, Target], Iterator[StageSchedule]]] = {"stream": _streams, "tiles": _tiles}

@@ -83,7 +83,7 @@ def memory_cycles(
     moved = stage_bytes(stage, lanes, usable[0])
     # All of the kernel stays in the first cache: nothing moves in a warm run.
     if touched <= STAYS_NEAR * (levels[0].size_bytes or 0):
-        waits = 0.0 if target.timing is None else _thrashing_cycles(stage, tiles, target.timing)
+        waits = 0.0 if target.timing is None else _thrashing_cycles(stage, tiles, lanes, target.timing)
         return MemoryCycles(1 / moved.passes, 0.0, 0.0, waits)
     weights_rate = rate_beyond(target, touched)
     states_near = FP32_BYTES * (stage.in_floats + stage.out_floats) <= STATES_USABLE * (levels[near].size_bytes or 0)
@@ -100,7 +100,7 @@ def memory_cycles(
     exposed = moving / level_rate(target, near) * _exposed(tile, target)
     if target.timing is not None:
         exposed += moved.streams * _restart_cycles(tile, lanes, target.timing, step_cycles(tile, target))
-        exposed += _thrashing_cycles(stage, tiles, target.timing)
+        exposed += _thrashing_cycles(stage, tiles, lanes, target.timing)
         # Lines of memory that nobody asked for early come with their whole latency, a few at a time.
         waited = target.timing.dram.latency_cycles.value / target.timing.outstanding_misses.value
         if not states_near and states_rate == level_rate(target, len(levels) - 1):
@@ -125,24 +125,34 @@ def _restart_cycles(tile: Tile, lanes: int, timing: Timing, step: float) -> floa
     return min(tile.k, steps) * max(0.0, timing.cache[1].latency_cycles.value - (tile.buffers - 1) * step)
 
 
-def _thrashing_cycles(stage: StagePlan, tiles: Sequence[tuple[Tile, int]], timing: Timing) -> float:
-    """What scalars wait for that push each other out of the first cache.
+def _thrashing_cycles(stage: StagePlan, tiles: Sequence[tuple[Tile, int]], lanes: int, timing: Timing) -> float:
+    """What scalars and sums wait for that push each other out of the first cache.
 
     They do where their rows are so far apart that as many as a set has ways fall into the same sets: with 10 rows
-    16 KiB apart a stage on X60 took eleven times as long.
+    16 KiB apart a stage on X60 took eleven times as long. Sums are written one vector at a time: where a vector is less
+    than a line, the line has gone before its other vectors are written, and each of them brings it back (16 rows 12 KiB
+    apart, a vector of half a line: 1.9 times as long).
     """
     if stage.how.vector == "columns" or len(timing.cache) < 2:
         return 0.0
-    near = timing.cache[0]
-    way = near.size_bytes // near.ways
-    # Addresses in_step apart fall into so many different places of a way, and then into the same again.
-    places = way // gcd(FP32_BYTES * stage.in_step, way)
     waits = 0.0
     for tile, calls in tiles:
         apart = len({offset // stage.in_step for offset in tile.scalars})
-        if -(-apart // places) >= near.ways:
+        if is_crowded(tile.element_bytes * stage.in_step, apart, timing):
             waits += calls * tile.repeats * tile.k * tile.rows
+        apart = len({offset // stage.out_step for offset in tile.outputs})
+        if is_crowded(FP32_BYTES * stage.out_step, apart, timing):
+            # Every vector but the first one of a line brings the line back.
+            waits += calls * tile.repeats * tile.rows * max(0.0, 1 - FP32_BYTES * lanes * tile.lmul / timing.line_bytes)
     return waits * timing.cache[1].latency_cycles.value
+
+
+def is_crowded(step_bytes: int, rows: int, timing: Timing) -> bool:
+    """Whether so many rows, `step_bytes` apart, push each other out of the first cache while they pass side by side."""
+    near = timing.cache[0]
+    way = near.size_bytes // near.ways
+    # Addresses step_bytes apart fall into so many different places of a way, and then into the same again.
+    return -(-rows // (way // gcd(step_bytes, way))) >= near.ways
 
 
 def rate_beyond(target: Target, size_bytes: float) -> float:

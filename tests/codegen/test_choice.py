@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from lrf_dse.codegen import KernelSchedule, KernelSpec, StageSchedule, default_schedule, predicted_cycles
@@ -29,6 +31,24 @@ def test_rows_that_share_the_sets_of_a_cache_are_foreseen() -> None:
     how = KernelSchedule((0,), (1,), K1.fp32_lanes, (StageSchedule("rows", 2, 10),))
     crowded, apart = (predicted_cycles(KernelSpec(None, 64, width, 10), how, K1) for width in (4096, 4112))
     assert crowded > 5 * apart
+
+
+def test_sums_that_share_the_sets_of_a_cache_are_written_in_whole_lines() -> None:
+    """Of 16 rows 12 KiB apart no line stays until its second half is written: vectors of half a line cost more."""
+    spec = KernelSpec(TTShape((3072, 1), (1, 768), (1, 8, 1)), 3072, 768, 16)
+    chosen = default_schedule(spec, K1)
+    assert 4 * K1.fp32_lanes * chosen.stages[1].lmul >= 64
+    halves = replace(chosen, stages=(chosen.stages[0], StageSchedule("rows", 1, 16)))
+    assert predicted_cycles(spec, halves, K1) > 1.3 * predicted_cycles(spec, chosen, K1)
+    apart = KernelSpec(TTShape((3088, 1), (1, 768), (1, 8, 1)), 3088, 768, 16)
+    assert predicted_cycles(apart, halves, K1) < 1.1 * predicted_cycles(apart, chosen, K1)
+
+
+def test_few_bits_take_few_sums_where_more_rows_share_the_sets_of_a_cache() -> None:
+    """16 rows of 3072 numbers: in slices of a row each, all weights would be widened 16 times."""
+    spec = KernelSpec(TTShape((768, 1), (1, 3072), (1, 24, 1)), 768, 3072, 16, storages=("int4", "int4"))
+    chosen = default_schedule(spec, K1)
+    assert chosen.slices == 1 and chosen.stages[0].block < 8
 
 
 def test_vectors_at_alternating_distances_are_not_prefetched() -> None:
