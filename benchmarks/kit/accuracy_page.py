@@ -55,8 +55,9 @@ allocation: of each layer's options the ones that together keep the parameters o
 biases) below 1/ratio, with the least error of outputs on rows that fits have not seen, layers weighed by what their
 errors do to the model's output. Fits see calibration.npz of the example only. The validation part of validation.npz
 decides whether later layers are corrected for what earlier ones lose, and whether hidden units are reordered; the test
-part is what is shown. "selected" is what `explore --objective accuracy --max-bytes` chooses, at the bytes of this
-ratio. Brackets are 95% intervals of the drop by a paired bootstrap.
+part is what is shown. The decomposers keep fp32; "selected" is what `explore --objective accuracy --max-bytes` chooses,
+at the bytes of this ratio, with every storage (x54 behind a drop says that fewer bytes already lose the least).
+Brackets are 95% intervals of the drop by a paired bootstrap.
 
 ![Drop against ratio](accuracy.png)
 
