@@ -254,9 +254,9 @@ def _tiles(stage: Stage, storage: Storage, target: Target) -> Iterator[StageSche
         if lmul > 1 and in_vector <= lmul // 2 * target.fp32_lanes:
             continue
         # Beside a panel that was just widened the fewest sums wait for its vectors (512x512 d=3: 1.15 times as long).
-        # They are tried where more sums would read from rows that push each other out of the first cache.
+        # They are tried where the next more would read from rows that push each other out of the first cache.
         waits = storage != "fp32" and vector == "rows" and len(sizes) > _FEWEST_SIZES
-        tried = sizes[1:] if waits and not _is_crowded(stage, sums, target) else sizes
+        tried = sizes[1:] if waits and not _is_crowded(stage, min(sums, sizes[1]), target) else sizes
         for block in dict.fromkeys(max(blocks(sums, size)) for size in tried):
             if storage != "fp32":
                 width = block if vector == "columns" else lmul * target.fp32_lanes
@@ -273,7 +273,7 @@ def _tiles(stage: Stage, storage: Storage, target: Target) -> Iterator[StageSche
 
 
 def _is_crowded(stage: Stage, sums: int, target: Target) -> bool:
-    """Whether the rows of a state push each other out of the first cache where all sums are computed side by side."""
+    """Whether the rows of a state push each other out of the first cache where so many sums are computed at a time."""
     timing, step = target.timing, FP32_BYTES * stage.at_once.k * stage.at_once.columns
     return timing is not None and len(timing.cache) > 1 and is_crowded(step, sums, timing)
 
