@@ -223,6 +223,7 @@ def plot(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     names = list(dict.fromkeys(row["example"] for row in rows))
     drawing, panels = plt.subplots(1, len(names), figsize=(5.2 * len(names), 4.2), layout="constrained", squeeze=False)
@@ -238,6 +239,11 @@ def plot(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
             axes.plot(*zip(*trained, strict=True), "C0*", label="every storage, trained", markersize=9)
         axes.set(title=name, xscale="log", xlabel="kB of FC layers", ylabel=f"drop, {UNITS[name]}")
         axes.set_yscale("symlog", linthresh=1.0)
+        # Plain numbers: matplotlib itself labels such axes with powers of ten, which run into each other.
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.xaxis.set_minor_locator(NullLocator())
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.grid(alpha=0.3)
     panels[0][0].legend(fontsize="small")
     drawing.savefig(path, dpi=110, metadata={"Software": None})
