@@ -253,7 +253,7 @@ def vectors(total: int, lmul: int, lanes: int) -> tuple[int, ...]:
     registers = -(-rest // lanes)
     part = lmul
     while registers:
-        # Three of four registers as M2 + M1 take as many cycles and more instructions than they save.
+        # Seven of eight registers as M4 + M2 + M1 would take as many cycles in more instructions.
         if registers >= part or registers > part // 2 + part // 4:
             widths.append(part * lanes)
             registers -= min(registers, part)
