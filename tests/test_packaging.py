@@ -164,7 +164,8 @@ def everything_asked() -> list[str]:
 
 def test_every_dependency_is_pinned_to_what_is_installed() -> None:
     asked = [*everything_asked(), "pip", "setuptools", "wheel"]
-    needed = set(closure(asked, set()))
+    # An index may have torch for GPUs alone, under the same version: it brings libraries that nothing here calls.
+    needed = {name for name in closure(asked, set()) if not name.startswith(("cuda-", "nvidia-", "triton"))}
     assert len(needed) > 50
     # A build for one kind of processor has its name behind a plus sign.
     installed = {name: importlib.metadata.version(name).partition("+")[0] for name in needed}
