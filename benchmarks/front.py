@@ -1,11 +1,13 @@
 """How good the front of a default exploration is, against what twenty times its budget and another search find.
 
-    .venv/bin/python benchmarks/front.py [--networks lenet300 digits patches inpaint] [--selection] [--out docs]
+    .venv/bin/python benchmarks/front.py [--networks lenet300 digits patches inpaint] [--beside JSON]
+                                         [--selection] [--out docs]
 
 The reference front is the union of the tool at 20 times its default evaluations, and of NSGA-II (pymoo) with as many
 evaluations of whole models as that run may spend on layers and models together. Both are judged by one evaluator,
-`benchmarks.kit.fronts`. The tables of front.md in --out are written anew, with front.json and fronts.png beside it. A
-network that is not named keeps what front.json knows of it.
+`benchmarks.kit.fronts`. With --beside the reference also holds that of an earlier front.json, so that a version is not
+measured by what it finds itself alone. The tables of front.md in --out are written anew, with front.json and
+fronts.png beside it. A network that is not named keeps what front.json knows of it.
 """
 
 from __future__ import annotations
@@ -81,8 +83,14 @@ def nsga2(network: Network, evaluations: int) -> tuple[tuple[Whole, ...], float]
     return genes.judged, process_time() - start
 
 
-def compared(network: Network) -> dict[str, Any]:
-    """All that the page says of a network, as JSON."""
+def compared(network: Network, beside: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """All that the page says of a network, as JSON; the reference fronts of `beside`, such a list, join its own.
+
+    Raises ValueError where a dense model there is not this one: another timing model, or other weights.
+    """
+    earlier = [row for row in beside if row["network"] == network.name]
+    if any(row["dense"] != json.loads(json.dumps(asdict(network.dense))) for row in earlier):
+        raise ValueError(f"{network.name}: the dense model of the earlier front is not this one")
     default = explored(network, EVALUATIONS, TOP)
     print(f"{network.name}: default {default.seconds:.0f} CPU s, {len(default.judged)} models", flush=True)
     large = explored(network, FACTOR * EVALUATIONS, TOP)
@@ -90,7 +98,8 @@ def compared(network: Network) -> dict[str, Any]:
     evaluations = FACTOR * (EVALUATIONS // 4 + EVALUATIONS // 6)
     other, seconds = nsga2(network, evaluations)
     print(f"{network.name}: NSGA-II {seconds:.0f} CPU s, {len(other)} models", flush=True)
-    reference = front_of([*large.judged, *other])
+    known = [Whole(**{**w, "choices": tuple(w["choices"])}) for row in earlier for w in row["reference"]]
+    reference = front_of([*large.judged, *other, *known])
     whole = network.volume(reference)
 
     def share(wholes: Sequence[Whole]) -> float:
@@ -231,17 +240,19 @@ def plot(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--networks", nargs="*", choices=METRICS, default=[])
+    parser.add_argument("--beside", type=Path, help="an earlier front.json, whose references join")
     parser.add_argument("--work", type=Path, default=Path("reports/front"))
     parser.add_argument("--out", type=Path, default=Path("reports/front"))
     parser.add_argument("--selection", action="store_true", help="measure the selection of large models as well")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
+    beside = json.loads(arguments.beside.read_text(encoding="utf-8")) if arguments.beside else []
     kept = arguments.out / "front.json"
     known = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else []
     for name in arguments.networks:
         network = network_of(name, arguments.work)
         with few_blas_threads(network.layers):
-            found = compared(network)
+            found = compared(network, beside)
         known = [row for row in known if row["network"] != name] + [json.loads(json.dumps(found))]
         known.sort(key=lambda row: list(METRICS).index(row["network"]))
         kept.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")

@@ -215,8 +215,9 @@ class _Choice:
     def _over_storages(self, points: ShapePoints, cycles: FloatArray) -> FloatArray:
         """What a point's cycles come to over the storages explored: their geometric mean in fp32 and the smallest one.
 
-        One fit serves a shape in all storages, so that the same shapes survive for all. Of two that take the same time
-        in fp32 one may take a hundred times as long in four bits, where it reads its weights across.
+        One fit serves a shape in all storages, so that the same shapes survive for all. Of two mirrored shapes, which
+        take the same time in fp32, one takes a hundred times as long in few bits: its codes are those of the order that
+        contracts the last core first, which for this one is the wrong end.
         """
         smallest = self._narrowing.smallest
         if self._latency is None or smallest == "fp32":
